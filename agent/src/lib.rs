@@ -1,0 +1,1 @@
+//! Edge telemetry with custody.

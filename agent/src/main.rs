@@ -1,0 +1,3 @@
+//! The one binary `sedge`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Criterion benches, the load generator and the floor model of sedge.

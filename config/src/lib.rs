@@ -1,0 +1,1 @@
+//! sedge configuration: TOML as written, and values that cannot be wrong.

@@ -1,0 +1,1 @@
+//! The sedge log on files: partitions, group commit, readers, salvage.

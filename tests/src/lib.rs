@@ -1,0 +1,1 @@
+//! Simulated media, the oracle, and whole-system tests of sedge.

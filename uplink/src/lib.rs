@@ -1,0 +1,1 @@
+//! Forwarder, hub and consumer client of sedge.
