@@ -1,3 +1,27 @@
-//! Project chores.
+//! Project chores, one command each: what a person runs here is what the build machine runs.
+//!
+//! `cargo xtask ci` is everything; the other commands are its parts.
 
-fn main() {}
+mod ci;
+mod run;
+mod tidy;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  ci      format, tidy, clippy, docs, then every test
+  test    build the release binary and run every test of the workspace
+  tidy    what a machine can check about how the project is laid out
+";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("ci") => ci::everything(),
+        Some("test") => ci::test(&arguments[1..]),
+        Some("tidy") => tidy::check(&run::workspace_root()),
+        _ => bail!("{USAGE}"),
+    }
+}

@@ -1,0 +1,120 @@
+//! The steps of `cargo xtask ci`, cheapest first, tests last so that their closing lines end the output.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::run::{cargo, expect_success, say, watched, workspace_root};
+use crate::tidy;
+
+/// Format, tidy, clippy, docs, tests.
+pub(crate) fn everything() -> Result<()> {
+    expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
+    tidy::check(&workspace_root())?;
+    expect_success(
+        "clippy",
+        &mut cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    expect_success(
+        "docs",
+        cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    test(&[])
+}
+
+/// Builds the release binary that the whole-system tests start, then runs every test of the workspace.
+/// `filter` goes to cargo as it is (`-p sedge-core`, a test's name).
+pub(crate) fn test(filter: &[String]) -> Result<()> {
+    let begun = Instant::now();
+    expect_success(
+        "release binary",
+        &mut cargo(&[
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "sedge",
+            "--bin",
+            "sedge",
+        ]),
+    )?;
+    say("tests")?;
+    let mut tally = Tally::default();
+    let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    command.args(filter).env("SEDGE_BIN", release_binary());
+    let passed = watched(&mut command, |line| tally.read(line))?;
+    tally.report(begun)?;
+    if !passed || tally.failed > 0 {
+        bail!("tests failed");
+    }
+    if tally.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(())
+}
+
+fn release_binary() -> std::path::PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace_root().join("target"), Into::into);
+    target.join("release").join("sedge")
+}
+
+/// The sum over all test binaries, read from their own closing lines.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn read(&mut self, line: &str) {
+        if !line.starts_with("test result:") {
+            return;
+        }
+        let mut words = line.split_whitespace().peekable();
+        while let Some(word) = words.next() {
+            let Ok(count) = word.parse::<u64>() else {
+                continue;
+            };
+            match words.peek().map(|next| next.trim_end_matches(';')) {
+                Some("passed") => self.passed += count,
+                Some("failed") => self.failed += count,
+                _ => {}
+            }
+        }
+    }
+
+    fn report(&self, begun: Instant) -> Result<()> {
+        say(&format!("tests took {} s", begun.elapsed().as_secs()))?;
+        writeln!(
+            std::io::stdout(),
+            "{} passed, {} failed",
+            self.passed,
+            self.failed
+        )?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn the_closing_lines_of_several_binaries_are_summed() {
+        let mut tally = Tally::default();
+        tally.read("test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        tally.read("test cuts::all ... ok");
+        tally.read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        assert_eq!((tally.passed, tally.failed), (15, 2));
+    }
+}
