@@ -1,0 +1,302 @@
+//! The directory that everything durable stands in: who holds it, what is where, what was set aside.
+//!
+//! ```text
+//! data_dir/lock                          pid of the one process that holds it
+//!          streams/0001/identity.toml    names stand in identity files, directories carry numbers
+//!          streams/0001/0000/log-0000/seg-00000.log
+//!          set-aside/…                   what could not be understood; never deleted
+//! ```
+//! It knows nothing of what the identities say, nor of logs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::durable_file::{self, TEMPORARY};
+
+/// A data directory, held by this process until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// A numbered directory and what its identity file says.
+#[derive(Clone, Debug)]
+pub struct Numbered<T> {
+    /// The directory's number, which is its name.
+    pub number: u32,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What `identity.toml` in it says.
+    pub identity: T,
+}
+
+impl DataDir {
+    /// Creates `root` if it is missing and takes its lock.
+    ///
+    /// # Errors
+    /// [`DataDirError::Held`] when another process has it.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, DataDirError> {
+        let root = root.into();
+        let io = |source| DataDirError::Io {
+            path: root.clone(),
+            source,
+        };
+        durable_file::create_dir_all(&root).map_err(io)?;
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(root.join("lock"))
+            .map_err(io)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(DataDirError::Held {
+                    pid: pid_in(&mut lock),
+                    path: root,
+                });
+            }
+            Err(e) => return Err(io(e.into())),
+        }
+        lock.set_len(0).map_err(io)?;
+        writeln!(lock, "{}", std::process::id()).map_err(io)?;
+        Ok(Self { root, _lock: lock })
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The numbered directories with identities of kind `T` in `within` (relative to the root), by number.
+    /// What is there and is none of them is set aside.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or created.
+    pub fn numbered<T>(&self, within: impl AsRef<Path>) -> io::Result<Section<'_, T>>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let path = self.root.join(within);
+        durable_file::create_dir_all(&path)?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?.path();
+            let name = entry
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if name.starts_with(TEMPORARY) || name == IDENTITY {
+                continue;
+            }
+            let identity = durable_file::read_toml::<T>(&entry.join(IDENTITY));
+            match (number_of(&name), identity) {
+                (Some(number), Ok(identity)) => {
+                    found.push(Numbered {
+                        number,
+                        path: entry,
+                        identity,
+                    });
+                }
+                (_, Err(e)) if !is_foreign(&e) => return Err(e),
+                (None, _) => drop(self.set_aside(&entry, "not a numbered directory")?),
+                (_, Err(e)) => drop(self.set_aside(&entry, &format!("{IDENTITY}: {e}"))?),
+            }
+        }
+        found.sort_by_key(|n| n.number);
+        Ok(Section {
+            path,
+            found,
+            data: PhantomData,
+        })
+    }
+
+    /// Moves `path` into `set-aside/`, with a log line that says why.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub fn set_aside(&self, path: &Path, why: &str) -> io::Result<PathBuf> {
+        set_aside_into(&self.root.join(SET_ASIDE), path, why)
+    }
+}
+
+/// The numbered directories of one kind.
+#[derive(Debug)]
+pub struct Section<'a, T> {
+    path: PathBuf,
+    found: Vec<Numbered<T>>,
+    data: PhantomData<&'a DataDir>,
+}
+
+impl<T: Serialize + Clone> Section<'_, T> {
+    /// Makes the next directory for `identity`, durably.
+    ///
+    /// # Errors
+    /// When it cannot be made; nothing is left half made.
+    pub fn create(&mut self, identity: T) -> io::Result<Numbered<T>> {
+        let number = self.found.last().map_or(0, |n| n.number + 1);
+        let path = self.path.join(format!("{number:04}"));
+        let unfinished = self.path.join(format!("{TEMPORARY}{number:04}"));
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        fs::create_dir(&unfinished)?;
+        durable_file::write_toml(&unfinished.join(IDENTITY), &identity)?;
+        fs::rename(&unfinished, &path)?;
+        durable_file::sync_dir(&self.path)?;
+        let made = Numbered {
+            number,
+            path,
+            identity,
+        };
+        self.found.push(made.clone());
+        Ok(made)
+    }
+
+    /// Those that are there, by number.
+    pub fn found(&self) -> &[Numbered<T>] {
+        &self.found
+    }
+
+    /// The first whose identity `is` the wanted one.
+    pub fn find(&self, is: impl Fn(&T) -> bool) -> Option<&Numbered<T>> {
+        self.found.iter().find(|n| is(&n.identity))
+    }
+}
+
+impl<T: Serialize> Numbered<T> {
+    /// Replaces the identity file, durably.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one stays.
+    pub fn rewrite(&mut self, identity: T) -> io::Result<()> {
+        durable_file::write_toml(&self.path.join(IDENTITY), &identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+}
+
+/// Why a data directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process has it.
+    #[error("{} is held by another process{}", path.display(), pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    Held {
+        /// The pid it left in the lock file.
+        pid: Option<u32>,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// Moves `path` into the directory `aside`, under a name that is free there.
+pub(crate) fn set_aside_into(aside: &Path, path: &Path, why: &str) -> io::Result<PathBuf> {
+    durable_file::create_dir_all(aside)?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let within = parent.file_name().unwrap_or_default().to_string_lossy();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let free = (0..)
+        .map(|n| aside.join(format!("{n:04}-{within}-{name}")))
+        .find(|to| !to.exists())
+        .expect("a free number exists");
+    fs::rename(path, &free)?;
+    durable_file::sync_dir(parent)?;
+    durable_file::sync_dir(aside)?;
+    tracing::warn!(file = %path.display(), to = %free.display(), why, "set aside");
+    Ok(free)
+}
+
+fn pid_in(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn number_of(name: &str) -> Option<u32> {
+    (name.len() >= 4 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok())?
+}
+
+/// The file is not ours, or not any more; the disk itself is fine.
+fn is_foreign(e: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotADirectory, NotFound};
+    matches!(e.kind(), InvalidData | NotADirectory | NotFound)
+}
+
+const IDENTITY: &str = "identity.toml";
+pub(crate) const SET_ASIDE: &str = "set-aside";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Name;
+    use serde::Deserialize;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Stream {
+        name: Name,
+    }
+
+    fn stream(name: &str) -> Stream {
+        Stream {
+            name: Name::new(name).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_second_holder_is_told_the_pid_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path()).unwrap();
+        let Err(DataDirError::Held { pid, .. }) = DataDir::open(dir.path()) else {
+            panic!("two processes hold one directory");
+        };
+        assert_eq!(pid, Some(std::process::id()));
+        drop(first);
+        DataDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn identities_come_back_with_their_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let mut streams = data.numbered::<Stream>("streams").unwrap();
+        streams.create(stream("telemetry")).unwrap();
+        streams.create(stream("alarms")).unwrap();
+        let streams = data.numbered::<Stream>("streams").unwrap();
+        let alarms = streams.find(|s| s.name.as_str() == "alarms").unwrap();
+        assert_eq!((alarms.number, streams.found().len()), (1, 2));
+    }
+
+    #[test]
+    fn what_is_foreign_is_set_aside_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        data.numbered::<Stream>("streams")
+            .unwrap()
+            .create(stream("telemetry"))
+            .unwrap();
+        let within = dir.path().join("streams");
+        fs::write(within.join("notes.txt"), "mine").unwrap();
+        fs::create_dir(within.join("0007")).unwrap();
+        fs::write(within.join("0007/identity.toml"), "name = \"../../etc\"").unwrap();
+        assert_eq!(data.numbered::<Stream>("streams").unwrap().found().len(), 1);
+        assert_eq!(fs::read_dir(dir.path().join(SET_ASIDE)).unwrap().count(), 2);
+        assert!(!within.join("notes.txt").exists());
+    }
+}
