@@ -1,0 +1,261 @@
+//! Whole files, right and wrong: what is taken, and what a person with a mistake in his file gets to read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sedge_config::checked::{self, HubWhenFull, Source, WhenFull};
+use sedge_config::{Problems, agent, hub};
+
+fn parse(text: &str) -> Result<checked::Agent, Problems> {
+    agent::parse(text, Path::new("agent.toml"), Some("gw-test"))
+}
+
+fn refusal(text: &str) -> String {
+    parse(text)
+        .expect_err("this file has a problem")
+        .to_string()
+}
+
+#[test]
+fn the_samples_are_right() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let agent = agent::load(&samples.join("agent.toml"), None)
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(&*agent.gateway.id, "gw-7");
+    assert_eq!(
+        agent.sources.iter().map(Source::kind).collect::<Vec<_>>(),
+        ["mqtt", "mqtt-listen", "serial"]
+    );
+    let hub = hub::load(&samples.join("hub.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(
+        hub.stream("anything").retention,
+        Duration::from_secs(30 * 86_400)
+    );
+}
+
+#[test]
+fn an_empty_file_is_a_gateway_with_defaults_and_a_dead_letter_stream() {
+    let agent = parse("").unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(&*agent.gateway.id, "gw-test");
+    assert_eq!(agent.gateway.data_dir, Path::new("/var/lib/sedge"));
+    assert_eq!(
+        agent.gateway.control,
+        Path::new("/var/lib/sedge/control.sock")
+    );
+    assert_eq!(agent.gateway.record_bytes_max, 256 << 10);
+    assert!(agent.sources.is_empty() && agent.uplinks.is_empty());
+    let [dead_letter] = &agent.streams[..] else {
+        panic!("{:?}", agent.streams)
+    };
+    assert_eq!(
+        (&*dead_letter.name, dead_letter.capacity_bytes),
+        ("dead-letter", 8 << 20)
+    );
+}
+
+#[test]
+fn a_file_without_streams_gets_those_that_its_sources_name() {
+    let agent = parse(
+        r#"
+        [[source]]
+        type = "mqtt-listen"
+        name = "direct"
+        stream = "telemetry"
+        "#,
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let names: Vec<&str> = agent
+        .streams
+        .iter()
+        .map(|stream| stream.name.as_str())
+        .collect();
+    assert_eq!(names, ["telemetry", "dead-letter"]);
+    assert_eq!(agent.streams[0].capacity_bytes, 256 << 20);
+    assert_eq!(agent.streams[0].when_full, WhenFull::EvictOldest);
+    assert_eq!(agent.streams[0].linger, Duration::from_millis(5));
+}
+
+#[test]
+fn all_problems_come_at_once_with_line_key_value_and_what_would_be_accepted() {
+    let text = r#"
+[gateway]
+id = "GW 7"
+http = "0.0.0.0:80"
+
+[[source]]
+type = "serial"
+name = "boiler"
+device = "/dev/ttyUSB0"
+protocl = "link"
+baud = 11520
+stream = "telemetri"
+key = "{topic[0]}"
+
+[[stream]]
+name = "telemetry"
+capacity = "256"
+when_full = "evict"
+
+[[uplink]]
+name = "hq"
+url = "kafka://hub.example"
+"#;
+    let shown = refusal(text);
+    let expected = r#"agent.toml: 10 problems
+  line 3: gateway.id: "GW 7" is not accepted here (accepted: a name: 1 to 64 of a-z 0-9 . _ -)
+  line 4: gateway.http: "0.0.0.0:80" can be reached from the network, and this version has neither TLS nor credentials to tell who connects (accepted: a loopback address such as "127.0.0.1:1883" or "[::1]:1883")
+  line 6: source.boiler.protocol: missing (accepted: "link", "lines")
+  line 10: source.boiler.protocl: unknown key; did you mean "protocol"?
+  line 11: source.boiler.baud: 11520 is not a rate this port offers (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000, 921600, 1000000, 1500000, 2000000, 3000000, 4000000)
+  line 12: source.boiler.stream: "telemetri" is not declared (declared: telemetry, dead-letter); did you mean "telemetry"?
+  line 13: source.boiler.key: {topic} cannot be filled by a source of type "serial" (accepted: {device}, {/json/pointer}: a serial port has no topics)
+  line 17: stream.telemetry.capacity: "256" is not a size (accepted: a whole number and one of B KiB MiB GiB TiB kB MB GB TB)
+  line 18: stream.telemetry.when_full: "evict" is not known (accepted: "evict-oldest", "refuse")
+  line 22: uplink.hq.url: kafka:// is not in this version (accepted: sedge://HOST or sedge://HOST:PORT, port 7443 if none)"#;
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_line() {
+    let shown = refusal("[gateway]\nid = \n");
+    assert!(shown.contains("line 2: not TOML"), "{shown}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_one_problem() {
+    let shown = agent::load(Path::new("/nowhere/agent.toml"), None)
+        .expect_err("no such file")
+        .to_string();
+    assert_eq!(
+        shown,
+        "/nowhere/agent.toml: 1 problem\n  cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_machine_without_an_id_asks_for_a_name() {
+    let shown = agent::parse("", Path::new("agent.toml"), None)
+        .expect_err("no name")
+        .to_string();
+    assert!(
+        shown.contains("gateway.id: missing, and /etc/machine-id gives none"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn two_of_one_name_port_or_device_are_refused() {
+    let listener = "[[source]]\ntype = \"mqtt-listen\"\nname = \"a\"\nstream = \"t\"\nlisten = \"127.0.0.1:1883\"\n";
+    let shown = refusal(&format!("{listener}{listener}"));
+    assert!(
+        shown.contains(
+            "line 8: source.a.name: a second source with this name (the other in line 3)"
+        ),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("\"127.0.0.1:1883\" is already used by source.a.listen"),
+        "{shown}"
+    );
+    let port = |name| {
+        format!(
+            "[[source]]\ntype = \"serial\"\nprotocol = \"lines\"\nname = \"{name}\"\nstream = \"t\"\ndevice = \"/dev/ttyS0\"\n"
+        )
+    };
+    let shown = refusal(&format!("{}{}", port("a"), port("b")));
+    assert!(
+        shown.contains("source.b.device: \"/dev/ttyS0\" is already used by source.a.device"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_key_of_another_source_type_is_told_so() {
+    let shown =
+        refusal("[[source]]\ntype = \"mqtt-listen\"\nname = \"a\"\nstream = \"t\"\nbaud = 9600\n");
+    assert!(
+        shown.contains("source.a.baud: unknown key; it belongs to a source of type \"serial\""),
+        "{shown}"
+    );
+}
+
+#[test]
+fn an_unknown_table_is_told_with_the_known_ones() {
+    let shown = refusal("[[sources]]\nname = \"a\"\n[forwarder]\n");
+    assert!(
+        shown.contains("line 1: sources: unknown key; did you mean \"source\"?"),
+        "{shown}"
+    );
+    assert!(
+        shown
+            .contains("line 3: forwarder: unknown key (accepted: gateway, source, stream, uplink)"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn an_uplink_that_would_carry_nothing_is_refused() {
+    let shown =
+        refusal("[[uplink]]\nname = \"hq\"\nurl = \"sedge://h\"\nstreams = [\"press-*\"]\n");
+    assert!(
+        shown.contains("\"press-*\" matches no stream (declared: dead-letter)"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_capacity_that_cannot_hold_the_largest_event_is_refused() {
+    let shown = refusal(
+        "[gateway]\nrecord_max = \"1MiB\"\n[[stream]]\nname = \"t\"\ncapacity = \"8MiB\"\n",
+    );
+    let expected = "stream.t.capacity: \"8MiB\" is too small for gateway.record_max = \"1MiB\" (accepted: \"16MiB\" or more)";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn a_table_written_in_the_wrong_brackets_is_told_how() {
+    let shown = refusal("[source]\ntype = \"mqtt\"\n[[gateway]]\n");
+    assert!(
+        shown.contains("source: there can be several; write [[source]] for each"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("gateway: this is one table; write [gateway]"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn the_first_entry_of_a_hub_that_matches_counts_and_the_rest_have_defaults() {
+    let text =
+        "[[hub.stream]]\nname = \"alarm*\"\nretention = \"365d\"\nwhen_full = \"stop-acks\"\n";
+    let hub =
+        hub::parse(text, Path::new("hub.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(hub.stream("alarms").when_full, HubWhenFull::StopAcks);
+    assert_eq!(hub.stream("telemetry").when_full, HubWhenFull::EvictOldest);
+    assert_eq!(hub.stream("telemetry").capacity_bytes, 1 << 30);
+    assert_eq!(hub.disk_bytes_max, 100 << 30);
+}
+
+#[test]
+fn an_entry_behind_the_one_for_all_names_is_never_reached() {
+    let text = "[[hub.stream]]\nname = \"*\"\n[[hub.stream]]\nname = \"alarms\"\n";
+    let shown = hub::parse(text, Path::new("hub.toml"))
+        .expect_err("an order that cannot be meant")
+        .to_string();
+    assert!(
+        shown.contains("line 3: hub.stream.alarms: is never reached"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_hub_on_the_network_is_refused_with_what_is_missing() {
+    let shown = hub::parse("[hub]\nlisten = \"0.0.0.0:7443\"\n", Path::new("hub.toml"))
+        .expect_err("open")
+        .to_string();
+    assert!(
+        shown.contains("line 2: hub.listen: \"0.0.0.0:7443\" can be reached from the network"),
+        "{shown}"
+    );
+}
