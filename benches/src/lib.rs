@@ -1,1 +1,7 @@
-//! Criterion benches, the load generator and the floor model of sedge.
+//! What the load generator, the floor model and the comparison share.
+//!
+//! None of it knows sedge: it sees an MQTT port, a process id and a block device.
+
+pub mod figures;
+pub mod load;
+pub mod observe;

@@ -1,1 +1,3 @@
 //! Simulated media, the oracle, and whole-system tests of sedge.
+
+pub mod rig;
