@@ -1,1 +1,4 @@
-//! Edge telemetry with custody.
+//! Edge telemetry with custody: the parts of the one binary `sedge`.
+
+pub mod shutdown;
+pub mod telemetry;
