@@ -1,0 +1,398 @@
+//! What a log must show: told of every commit and its outcome, it judges what is found after each open.
+//!
+//! ```text
+//! tried ──commit answered──► acked ──recycled──► counted (handed over or evicted)
+//!   │ cut                      ▲
+//!   ├── shown by the next open ┘
+//!   └── not shown ──► lost: its offset may only be in a gap, or be given to another record while nobody has seen it
+//! ```
+//!
+//! Knows nothing of bytes on a medium.
+
+use std::collections::BTreeMap;
+
+/// One thing that a reader shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A record.
+    Record {
+        /// Its place.
+        offset: u64,
+        /// Its value.
+        value: Vec<u8>,
+    },
+    /// A range that holds nothing.
+    Gap {
+        /// First offset.
+        from: u64,
+        /// One past the last.
+        to: u64,
+        /// Records that were lost in it.
+        lost: u64,
+        /// Why.
+        why: Why,
+    },
+}
+
+/// Why there is a gap, as far as the oracle can tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Offsets that were never given to an acknowledged record.
+    Burned,
+    /// Damage on the medium.
+    Corrupt,
+    /// Anything else, as it came from the origin.
+    Other,
+}
+
+/// The counts of the log, as it states them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// First offset that is held.
+    pub oldest: u64,
+    /// The next offset.
+    pub next: u64,
+    /// Recycled below the release point.
+    pub handed_over: u64,
+    /// Recycled above it.
+    pub evicted: u64,
+    /// Recycled by age.
+    pub expired: u64,
+    /// Recycled without ever having been readable.
+    pub corrupt: u64,
+    /// Offsets of gap frames.
+    pub skipped: u64,
+}
+
+/// How much damage the scenario did, and so what may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Power cuts only: nothing may be missing.
+    None,
+    /// Torn cells that read differently each time: offsets of torn commits may change their mind, nothing else.
+    Flicker,
+    /// Stored bytes were changed: acked records may be in corrupt gaps, but nothing wrong may be shown.
+    Rot,
+}
+
+/// The judge of one log.
+#[derive(Clone, Debug, Default)]
+pub struct Oracle {
+    slots: BTreeMap<u64, Slot>,
+    attempt: Option<Attempt>,
+    oldest: u64,
+    acked_next: u64,
+    handed_over: u64,
+    evicted: u64,
+    release: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    value: Vec<u8>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Acked,
+    Tried,
+    /// Not shown by the open after its commit was cut.
+    Lost,
+    /// Never acknowledged, shown once, in cells that may change their mind.
+    Doubtful,
+}
+
+impl State {
+    const fn is_shown(self) -> bool {
+        matches!(self, Self::Acked | Self::Doubtful)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Attempt {
+    first: u64,
+    /// One past each frame, in order.
+    frame_ends: Vec<u64>,
+}
+
+impl Oracle {
+    /// Knows of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One past the last offset that must be there.
+    #[must_use]
+    pub const fn acked_next(&self) -> u64 {
+        self.acked_next
+    }
+
+    /// Acked records that must still be readable.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.slots
+            .range(self.oldest..)
+            .filter(|(_, slot)| slot.state == State::Acked)
+            .count()
+    }
+
+    /// A commit is handed to the log: `frames` of values from `first` on.
+    pub fn trying(&mut self, first: u64, frames: &[Vec<Vec<u8>>]) {
+        assert!(
+            first >= self.acked_next,
+            "offset {first} was given twice, acked up to {}",
+            self.acked_next
+        );
+        let mut offset = first;
+        let mut frame_ends = Vec::new();
+        for frame in frames {
+            for value in frame {
+                let slot = Slot {
+                    value: value.clone(),
+                    state: State::Tried,
+                };
+                self.slots.insert(offset, slot);
+                offset += 1;
+            }
+            frame_ends.push(offset);
+        }
+        self.attempt = Some(Attempt { first, frame_ends });
+    }
+
+    /// The commit was answered: it must never be missing again.
+    pub fn acked(&mut self) {
+        let Some(attempt) = self.attempt.take() else {
+            return;
+        };
+        let end = attempt.frame_ends.last().copied().unwrap_or(attempt.first);
+        for (_, slot) in self.slots.range_mut(attempt.first..end) {
+            slot.state = State::Acked;
+        }
+        self.acked_next = end;
+    }
+
+    /// The commit was refused, and nothing was written.
+    pub fn refused(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            self.slots.split_off(&attempt.first);
+        }
+    }
+
+    /// Offsets below `next` were handed over.
+    pub fn released(&mut self, next: u64) {
+        self.release = next;
+    }
+
+    /// The log says that `oldest` is the first one that it holds.
+    pub fn recycled(&mut self, oldest: u64) {
+        assert!(
+            oldest >= self.oldest,
+            "oldest went back from {} to {oldest}",
+            self.oldest
+        );
+        for (&offset, slot) in self.slots.range(self.oldest..oldest) {
+            match slot.state {
+                State::Acked if offset < self.release => self.handed_over += 1,
+                State::Acked => self.evicted += 1,
+                State::Tried | State::Lost | State::Doubtful => {}
+            }
+        }
+        self.oldest = oldest;
+    }
+
+    /// Judges what a reader shows from oldest to next after an open, and takes what it shows as acknowledged.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn judge(&mut self, sums: &Sums, seen: &[Seen], damage: Damage) -> Result<(), String> {
+        if sums.next < self.acked_next && damage != Damage::Rot {
+            return Err(format!(
+                "next is {} but everything below {} was acknowledged",
+                sums.next, self.acked_next
+            ));
+        }
+        if sums.oldest < self.oldest && damage != Damage::Rot {
+            return Err(format!(
+                "oldest is {} after it was {}",
+                sums.oldest, self.oldest
+            ));
+        }
+        if damage != Damage::Rot {
+            self.recycled(sums.oldest);
+        }
+        let end = self.judge_seen(sums, seen, damage)?;
+        self.judge_attempt(end, damage)?;
+        self.judge_sums(sums, seen, end, damage)?;
+        self.acked_next = self.acked_next.max(end);
+        Ok(())
+    }
+
+    fn judge_seen(&mut self, sums: &Sums, seen: &[Seen], damage: Damage) -> Result<u64, String> {
+        let mut expected = sums.oldest;
+        for item in seen {
+            match item {
+                Seen::Record { offset, value } => {
+                    if *offset != expected {
+                        return Err(format!("record at {offset} where {expected} was next"));
+                    }
+                    self.judge_record(*offset, value, damage)?;
+                    expected = offset + 1;
+                }
+                Seen::Gap {
+                    from,
+                    to,
+                    lost,
+                    why,
+                } => {
+                    if *from != expected || to <= from {
+                        return Err(format!("gap {from}..{to} where {expected} was next"));
+                    }
+                    self.judge_gap(*from, *to, *lost, *why, damage)?;
+                    expected = *to;
+                }
+            }
+        }
+        if expected > sums.next {
+            return Err(format!("shown up to {expected}, but next is {}", sums.next));
+        }
+        if expected < self.acked_next && damage != Damage::Rot {
+            return Err(format!(
+                "shown up to {expected}, but acknowledged up to {}",
+                self.acked_next
+            ));
+        }
+        Ok(expected)
+    }
+
+    fn judge_record(&mut self, offset: u64, value: &[u8], damage: Damage) -> Result<(), String> {
+        let Some(slot) = self.slots.get_mut(&offset) else {
+            return Err(format!("record at {offset}, which was never given to any"));
+        };
+        if slot.value != value {
+            return Err(format!(
+                "record at {offset} has another value than was given ({:?})",
+                slot.state
+            ));
+        }
+        if slot.state == State::Lost && damage == Damage::None {
+            return Err(format!(
+                "record at {offset} is back after an open that did not show it"
+            ));
+        }
+        if slot.state != State::Acked {
+            slot.state = if damage == Damage::Flicker {
+                State::Doubtful
+            } else {
+                State::Acked
+            };
+        }
+        Ok(())
+    }
+
+    fn judge_gap(
+        &self,
+        from: u64,
+        to: u64,
+        lost: u64,
+        why: Why,
+        damage: Damage,
+    ) -> Result<(), String> {
+        let missing = self
+            .slots
+            .range(from..to)
+            .filter(|(_, slot)| slot.state == State::Acked)
+            .count();
+        if missing > 0 && damage != Damage::Rot {
+            return Err(format!(
+                "{missing} acknowledged records are in the gap {from}..{to} ({why:?})"
+            ));
+        }
+        if why != Why::Burned && damage == Damage::None {
+            return Err(format!(
+                "gap {from}..{to} is {why:?}, but nothing was damaged"
+            ));
+        }
+        if why == Why::Burned && lost > 0 {
+            return Err(format!(
+                "burned gap {from}..{to} says that {lost} were lost"
+            ));
+        }
+        if why == Why::Burned && missing > 0 && damage == Damage::Rot {
+            return Err(format!(
+                "{missing} rotten records are in the gap {from}..{to}, which says burned"
+            ));
+        }
+        Ok(())
+    }
+
+    /// An unacknowledged commit appears as whole frames from its first on, or not.
+    fn judge_attempt(&mut self, end: u64, damage: Damage) -> Result<(), String> {
+        let Some(attempt) = self.attempt.take() else {
+            return Ok(());
+        };
+        let last = attempt.frame_ends.last().copied().unwrap_or(attempt.first);
+        let shown = self
+            .slots
+            .range(attempt.first..last)
+            .take_while(|(_, slot)| slot.state.is_shown())
+            .count() as u64;
+        let shown_next = attempt.first + shown;
+        let whole = shown == 0 || attempt.frame_ends.contains(&shown_next);
+        let behind = self
+            .slots
+            .range(shown_next..last)
+            .filter(|(_, slot)| slot.state.is_shown())
+            .count();
+        if damage == Damage::None && (!whole || behind > 0) {
+            return Err(format!(
+                "of the torn commit {attempt:?} records up to {shown_next} and {behind} behind are shown (end {end})"
+            ));
+        }
+        for (_, slot) in self.slots.range_mut(attempt.first..) {
+            if slot.state == State::Tried {
+                slot.state = State::Lost;
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_sums(
+        &self,
+        sums: &Sums,
+        seen: &[Seen],
+        end: u64,
+        damage: Damage,
+    ) -> Result<(), String> {
+        let skipped_here: u64 = seen
+            .iter()
+            .map(|item| match item {
+                Seen::Gap {
+                    from,
+                    to,
+                    why: Why::Burned | Why::Other,
+                    ..
+                } => to - from,
+                _ => 0,
+            })
+            .sum();
+        let held = end.saturating_sub(sums.oldest).saturating_sub(skipped_here);
+        let total =
+            held + sums.handed_over + sums.evicted + sums.expired + sums.corrupt + sums.skipped;
+        if damage == Damage::None && total != end {
+            return Err(format!(
+                "the sum is {total} and not {end}: held {held}, {sums:?}"
+            ));
+        }
+        if damage == Damage::None
+            && (sums.handed_over, sums.evicted, sums.corrupt) != (self.handed_over, self.evicted, 0)
+        {
+            return Err(format!(
+                "{} were handed over and {} evicted, but the ledger says {sums:?}",
+                self.handed_over, self.evicted
+            ));
+        }
+        Ok(())
+    }
+}
