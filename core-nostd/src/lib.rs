@@ -6,8 +6,10 @@
 extern crate std;
 
 pub mod crc;
+pub mod custody;
 pub mod entry;
 pub mod frame;
+pub mod framing;
 pub mod gap;
 pub mod ids;
 pub mod ledger;
