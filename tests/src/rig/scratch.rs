@@ -1,0 +1,115 @@
+//! Places for data: a temporary directory, or an ext4 of its own on a loop device, whose image can be copied as a power cut leaves it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::{Missing, tell};
+
+/// An ext4 file system on a loop device, mounted; unmounted and removed when this value goes.
+#[derive(Debug)]
+pub struct Ext4 {
+    folder: TempDir,
+}
+
+impl Ext4 {
+    /// Makes one of `mib` MiB.
+    ///
+    /// # Errors
+    /// What this machine lacks for it.
+    pub fn create(mib: u64) -> Result<Self, Missing> {
+        let disk = Self {
+            folder: TempDir::new().expect("a temporary directory"),
+        };
+        let image = File::create(disk.image()).expect("an image file");
+        image.set_len(mib << 20).expect("an image file");
+        run(
+            "mkfs.ext4",
+            Command::new("mkfs.ext4")
+                .arg("-q")
+                .arg("-F")
+                .arg(disk.image()),
+        )?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("mounted")
+    }
+
+    /// A second disk with what this one's device holds at this moment: what has not been written to the device is not in it.
+    ///
+    /// # Errors
+    /// If it cannot be mounted: that is a finding, not a missing tool.
+    pub fn as_after_power_cut(&self) -> Result<Self, Missing> {
+        let disk = Self {
+            folder: TempDir::new().expect("a temporary directory"),
+        };
+        let copy = Command::new("cp")
+            .arg("--sparse=always")
+            .arg(self.image())
+            .arg(disk.image())
+            .status();
+        assert!(
+            copy.is_ok_and(|status| status.success()),
+            "cannot copy the image"
+        );
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    fn mount(&self) -> Result<(), Missing> {
+        std::fs::create_dir_all(self.path()).expect("a mount point");
+        run(
+            "mount",
+            Command::new("mount")
+                .args(["-t", "ext4", "-o", "loop"])
+                .arg(self.image())
+                .arg(self.path()),
+        )
+    }
+}
+
+impl Drop for Ext4 {
+    fn drop(&mut self) {
+        if is_mount_point(&self.path()) {
+            let unmounted = Command::new("umount").arg(self.path()).status();
+            if !unmounted.is_ok_and(|status| status.success()) {
+                tell(&format!(
+                    "left mounted, something still uses it: {}",
+                    self.path().display()
+                ));
+            }
+        }
+    }
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == path.to_str())
+}
+
+fn run(program: &'static str, command: &mut Command) -> Result<(), Missing> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|_| Missing::Program(program))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Missing::Machine(format!(
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
+}

@@ -1,0 +1,255 @@
+//! One gateway and one hub with their configuration files, directories and ports.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::daemon::{Daemon, sedge};
+use super::pull::Pulled;
+use super::{eventually, free_address};
+
+/// A gateway and a hub that know each other. Nothing runs until it is started.
+#[derive(Debug)]
+pub struct Site {
+    folder: TempDir,
+    setup: Setup,
+    /// Where devices connect (`mqtt-listen`).
+    pub devices: SocketAddr,
+    /// Where gateways and consumers connect to the hub.
+    pub hub: SocketAddr,
+    /// The agent's `/metrics`.
+    pub agent_http: SocketAddr,
+}
+
+/// What a test may want different.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Capacity of the agent's partition.
+    pub capacity: String,
+    /// Capacity of a mirror at the hub.
+    pub mirror_capacity: String,
+    /// Further `[[source]]` tables.
+    pub more_sources: String,
+    /// Where the agent's data directory goes instead of a temporary one.
+    pub agent_data: Option<PathBuf>,
+    /// Where the hub's goes.
+    pub hub_data: Option<PathBuf>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            capacity: "64MiB".into(),
+            mirror_capacity: "1GiB".into(),
+            more_sources: String::new(),
+            agent_data: None,
+            hub_data: None,
+        }
+    }
+}
+
+impl Site {
+    /// Writes both configuration files.
+    ///
+    /// # Panics
+    /// If the disk does not take them.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let site = Self {
+            folder: TempDir::new().expect("a temporary directory"),
+            setup,
+            devices: free_address(),
+            hub: free_address(),
+            agent_http: free_address(),
+        };
+        std::fs::write(site.agent_toml(), site.agent_config()).expect("a configuration file");
+        std::fs::write(site.hub_toml(), site.hub_config()).expect("a configuration file");
+        site
+    }
+
+    /// Starts the agent.
+    #[must_use]
+    pub fn start_agent(&self) -> Daemon {
+        let mut command = Command::new(sedge());
+        Daemon::start(
+            "agent",
+            command.arg("agent").arg("--config").arg(self.agent_toml()),
+            &self.file("agent.log"),
+        )
+    }
+
+    /// Starts the hub.
+    #[must_use]
+    pub fn start_hub(&self) -> Daemon {
+        let mut command = Command::new(sedge());
+        Daemon::start(
+            "hub",
+            command.arg("hub").arg("--config").arg(self.hub_toml()),
+            &self.file("hub.log"),
+        )
+    }
+
+    /// Waits until the agent lets devices connect.
+    pub fn wait_for_agent(&self) {
+        wait_for("the agent listens", self.devices);
+    }
+
+    /// Waits until the hub lets consumers connect.
+    pub fn wait_for_hub(&self) {
+        wait_for("the hub listens", self.hub);
+    }
+
+    /// `sedge pull`, ready for further arguments.
+    #[must_use]
+    pub fn pull_command(&self) -> Command {
+        let mut command = Command::new(sedge());
+        command.args([
+            "pull", STREAM, "--from", "earliest", "--format", "json", "--hub",
+        ]);
+        command.arg(format!("sedge://{}", self.hub));
+        command
+    }
+
+    /// Everything that the hub holds of the stream.
+    ///
+    /// # Errors
+    /// What pull said.
+    pub fn pull(&self) -> Result<Pulled, String> {
+        Pulled::by(&mut self.pull_command())
+    }
+
+    /// Pulls again and again until events and losses together are at least `accepted`.
+    ///
+    /// # Panics
+    /// If that is not so after `within`; what is not there then has been lost, or is stuck.
+    #[must_use]
+    pub fn pull_all(&self, accepted: u64, within: Duration) -> Pulled {
+        let deadline = Instant::now() + within;
+        loop {
+            let latest = match self.pull() {
+                Ok(pulled) if pulled.events.len() as u64 + pulled.lost() >= accepted => {
+                    return pulled;
+                }
+                Ok(pulled) => format!("{} events, {} lost", pulled.events.len(), pulled.lost()),
+                Err(error) => error,
+            };
+            assert!(
+                Instant::now() < deadline,
+                "{accepted} accepted, after {within:?} the hub shows: {latest}"
+            );
+            std::thread::sleep(PULL_AGAIN_AFTER);
+        }
+    }
+
+    /// The agent's data directory.
+    #[must_use]
+    pub fn agent_data(&self) -> PathBuf {
+        self.setup
+            .agent_data
+            .clone()
+            .unwrap_or_else(|| self.file("agent"))
+    }
+
+    /// The hub's data directory.
+    #[must_use]
+    pub fn hub_data(&self) -> PathBuf {
+        self.setup
+            .hub_data
+            .clone()
+            .unwrap_or_else(|| self.file("hub"))
+    }
+
+    /// The agent's configuration file.
+    #[must_use]
+    pub fn agent_toml(&self) -> PathBuf {
+        self.file("agent.toml")
+    }
+
+    fn hub_toml(&self) -> PathBuf {
+        self.file("hub.toml")
+    }
+
+    /// A file of this site.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn agent_config(&self) -> String {
+        format!(
+            r#"
+[gateway]
+id = "gw-test"
+data_dir = "{data}"
+http = "{http}"
+
+[[source]]
+type = "mqtt-listen"
+name = "direct"
+listen = "{devices}"
+stream = "{STREAM}"
+key = "{{topic[1]}}"
+
+{more}
+
+[[stream]]
+name = "{STREAM}"
+capacity = "{capacity}"
+
+[[uplink]]
+name = "hq"
+url = "sedge://{hub}"
+retry_max = "200ms"
+"#,
+            data = self.agent_data().display(),
+            http = self.agent_http,
+            devices = self.devices,
+            more = self.setup.more_sources,
+            capacity = self.setup.capacity,
+            hub = self.hub,
+        )
+    }
+
+    fn hub_config(&self) -> String {
+        format!(
+            r#"
+[hub]
+data_dir = "{data}"
+listen = "{hub}"
+http = "off"
+
+[[hub.stream]]
+name = "*"
+capacity = "{capacity}"
+"#,
+            data = self.hub_data().display(),
+            hub = self.hub,
+            capacity = self.setup.mirror_capacity,
+        )
+    }
+}
+
+/// Starts a second agent with the configuration at `config`.
+#[must_use]
+pub fn start_agent_with(config: &Path, log: &Path) -> Daemon {
+    Daemon::start(
+        "second agent",
+        Command::new(sedge())
+            .arg("agent")
+            .arg("--config")
+            .arg(config),
+        log,
+    )
+}
+
+fn wait_for(what: &str, address: SocketAddr) {
+    eventually(START_WITHIN, what, || TcpStream::connect(address).ok());
+}
+
+/// The stream that everything goes to.
+pub const STREAM: &str = "telemetry";
+const PULL_AGAIN_AFTER: Duration = Duration::from_millis(200);
+const START_WITHIN: Duration = Duration::from_secs(20);
