@@ -6,6 +6,8 @@ mod ci;
 mod run;
 mod tidy;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
@@ -16,7 +18,18 @@ usage: cargo xtask COMMAND
   tidy    what a machine can check about how the project is laid out
 ";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if even stderr is gone.
+            run::say(&format!("{error:#}")).ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("ci") => ci::everything(),

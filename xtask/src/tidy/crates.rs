@@ -36,6 +36,7 @@ const DIRECTIONS: [(&str, &str, &[&str]); 8] = [
             "sedge-uplink",
             "sedge-config",
             "sedge",
+            "sedge-tests",
         ],
     ),
     ("xtask", "xtask", &[]),

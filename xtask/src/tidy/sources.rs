@@ -89,7 +89,7 @@ pub(super) fn words(tree: &Tree, problems: &mut Problems) {
         {
             report(
                 file,
-                untested(text),
+                &untested(text),
                 &PANICS,
                 "the core does not panic",
                 problems,
@@ -118,10 +118,17 @@ fn holds(line: &str, word: &str) -> bool {
     })
 }
 
-/// The part of a file before its tests, which stand last, without what is shown in documentation.
-fn untested(text: &str) -> &str {
+/// The part of a file before its tests, which stand last, with examples in documentation blanked.
+fn untested(text: &str) -> String {
     let end = text.find("#[cfg(test)]").unwrap_or(text.len());
-    &text[..end]
+    let code = |line| {
+        if str::trim_start(line).starts_with("//") {
+            ""
+        } else {
+            line
+        }
+    };
+    text[..end].lines().map(code).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
