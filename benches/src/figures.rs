@@ -38,6 +38,15 @@ impl Figures {
         self.0.push((name, value, unit));
     }
 
+    /// The figure `name`; not a number if there is none.
+    #[must_use]
+    pub fn value(&self, name: &str) -> f64 {
+        self.0
+            .iter()
+            .find(|(known, ..)| *known == name)
+            .map_or(f64::NAN, |(_, value, _)| *value)
+    }
+
     /// One JSON object.
     #[must_use]
     pub fn json(&self) -> Value {

@@ -1,7 +1,8 @@
 //! What the load generator, the floor model and the comparison share.
 //!
-//! None of it knows sedge: it sees an MQTT port, a process id and a block device.
+//! None of it knows sedge from inside: it sees an MQTT port, a process id and a block device.
 
 pub mod figures;
 pub mod load;
 pub mod observe;
+pub mod peers;

@@ -62,7 +62,8 @@ pub(crate) fn test(filter: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn release_binary() -> std::path::PathBuf {
+/// The binary that users get.
+pub(crate) fn release_binary() -> std::path::PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace_root().join("target"), Into::into);
     target.join("release").join("sedge")

@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask ci` is everything; the other commands are its parts.
 
+mod bench;
 mod ci;
 mod run;
 mod tidy;
@@ -15,6 +16,7 @@ usage: cargo xtask COMMAND
 
   ci      format, tidy, clippy, docs, then every test
   test    build the release binary and run every test of the workspace
+  bench   measure beside mosquitto and the floor model, and write docs/performance.md
   tidy    what a machine can check about how the project is laid out
 ";
 
@@ -34,6 +36,7 @@ fn command() -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("ci") => ci::everything(),
         Some("test") => ci::test(&arguments[1..]),
+        Some("bench") => bench::compare(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),
     }
