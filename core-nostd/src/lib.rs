@@ -7,12 +7,14 @@ extern crate std;
 
 pub mod crc;
 pub mod custody;
+pub mod driver;
 pub mod entry;
 pub mod frame;
 pub mod framing;
 pub mod gap;
 pub mod ids;
 pub mod ledger;
+pub mod log;
 pub mod media;
 pub mod octets;
 pub mod segment;

@@ -1,5 +1,10 @@
 //! What a log stands on, seen from the log: numbered segments of bytes. Drivers implement [`Media`]; the log knows nothing else of the world.
 
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+
+use crate::walk::Window;
+
 /// Numbered segments that can be read, programmed, erased and made durable; each call returns when it is done.
 ///
 /// A segment that does not exist yet (a file that was never allocated) reads as `0xFF`; [`Media::erase`] brings it into being.
@@ -52,3 +57,142 @@ impl<M: Media> Media for &mut M {
         (**self).sync()
     }
 }
+
+/// The same operations for whoever must wait for them: the log is written against this trait, one operation at a time.
+///
+/// A driver that never waits implements [`Media`] and comes in through [`Blocking`]. A future that is dropped before it is ready leaves
+/// the operation's range torn; the log knows, and treats it as it treats a failure.
+pub trait Operations {
+    /// Why an operation failed.
+    type Error;
+
+    /// As [`Media::read`].
+    fn read(
+        &mut self,
+        segment: u32,
+        position: u32,
+        into: &mut [u8],
+    ) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// As [`Media::program`].
+    fn program(
+        &mut self,
+        segment: u32,
+        position: u32,
+        bytes: &[u8],
+    ) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// As [`Media::erase`].
+    fn erase(&mut self, segment: u32) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// As [`Media::sync`].
+    fn sync(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+}
+
+/// A medium whose operations are done when they return.
+#[derive(Debug)]
+pub struct Blocking<'m, M>(pub &'m mut M);
+
+impl<M: Media> Operations for Blocking<'_, M> {
+    type Error = M::Error;
+
+    async fn read(&mut self, segment: u32, position: u32, into: &mut [u8]) -> Result<(), M::Error> {
+        self.0.read(segment, position, into)
+    }
+
+    async fn program(&mut self, segment: u32, position: u32, bytes: &[u8]) -> Result<(), M::Error> {
+        self.0.program(segment, position, bytes)
+    }
+
+    async fn erase(&mut self, segment: u32) -> Result<(), M::Error> {
+        self.0.erase(segment)
+    }
+
+    async fn sync(&mut self) -> Result<(), M::Error> {
+        self.0.sync()
+    }
+}
+
+/// Runs to its end what stands on a [`Blocking`] medium, and therefore never waits.
+pub fn run<F: Future>(work: F) -> F::Output {
+    let mut work = pin!(work);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(outcome) = work.as_mut().poll(&mut context) {
+            return outcome;
+        }
+    }
+}
+
+/// Where the log works: a medium, and a buffer of [`Geometry::scratch_bytes`] that holds nothing from one call to the next.
+///
+/// [`Geometry::scratch_bytes`]: crate::segment::Geometry::scratch_bytes
+#[derive(Debug)]
+pub struct Desk<'d, O> {
+    /// The medium.
+    pub media: &'d mut O,
+    /// The buffer.
+    pub scratch: &'d mut [u8],
+}
+
+/// What the scratch holds: bytes of one segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    position: u32,
+    len: usize,
+}
+
+impl<O: Operations> Desk<'_, O> {
+    /// Reads `len` bytes (no more than the scratch holds) to the front of the scratch. What cannot be read becomes zeros: neither blank nor a frame.
+    pub(crate) async fn fill(&mut self, segment: u32, position: u32, len: usize) -> &[u8] {
+        let len = len.min(self.scratch.len());
+        let into = self.scratch.get_mut(..len).unwrap_or_default();
+        if self.media.read(segment, position, into).await.is_err() {
+            // One bad place must not hide its neighbours.
+            let piece_len = if len > PIECE_BYTES * PIECE_BYTES {
+                PIECE_BYTES * 16
+            } else {
+                PIECE_BYTES
+            };
+            let mut at = position;
+            for piece in into.chunks_mut(piece_len) {
+                if self.media.read(segment, at, piece).await.is_err() {
+                    piece.fill(0);
+                }
+                at = at.saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX));
+            }
+        }
+        self.scratch.get(..len).unwrap_or_default()
+    }
+
+    /// Reads as much as the scratch holds, or as the segment has, from `position` on.
+    pub(crate) async fn load(&mut self, segment: u32, position: u32, segment_bytes: u32) -> Held {
+        let len = segment_bytes.saturating_sub(position) as usize;
+        let len = self.fill(segment, position, len).await.len();
+        Held { position, len }
+    }
+
+    /// What a walk sees of the scratch.
+    pub(crate) fn window(&self, held: Held) -> Window<'_> {
+        Window {
+            position: held.position,
+            bytes: self.scratch.get(..held.len).unwrap_or_default(),
+        }
+    }
+
+    /// Whether `segment` reads as erased from `from` up to `to`.
+    pub(crate) async fn is_blank(&mut self, segment: u32, from: u32, to: u32) -> bool {
+        let mut at = from;
+        while at < to {
+            let bytes = self.fill(segment, at, (to - at) as usize).await;
+            if bytes.is_empty() || bytes.iter().any(|&byte| byte != 0xFF) {
+                return false;
+            }
+            at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        }
+        true
+    }
+}
+
+/// A read that failed is tried again in pieces of this size.
+const PIECE_BYTES: usize = 32;

@@ -419,6 +419,16 @@ impl<'a> OpenHeader<'a> {
         ))
     }
 
+    /// Gives the valid open header that fills `bytes` another place in the sequence.
+    pub(crate) fn renumber(bytes: &mut [u8], erase_count: u32, seq: u64) -> Option<()> {
+        let (fields, crc) = bytes.split_last_chunk_mut::<4>()?;
+        let mut writer = Writer::new(fields.get_mut(OPEN_MAGIC.len()..)?);
+        writer.put(&erase_count.to_le_bytes())?;
+        writer.put(&seq.to_le_bytes())?;
+        *crc = crc::crc32c(fields).to_le_bytes();
+        Some(())
+    }
+
     /// Writes the open header to the front of `into` and says how many bytes it took; `None` if it does not fit.
     #[must_use]
     pub fn emit(&self, into: &mut [u8]) -> Option<usize> {

@@ -1,0 +1,601 @@
+//! Appending: one commit at a time, into the head or, when it is full, into the spare.
+//!
+//! Whatever is written to the head goes through [`RingLog::begin`] before and [`RingLog::written`] or [`RingLog::torn`] behind: a write that does not
+//! end well, or whose future is dropped, leaves a torn range that is never trusted and on flash never programmed again.
+
+use core::fmt;
+
+use super::recover::time_behind;
+use super::{Burn, Head, RingLog, Spare, State};
+use crate::frame::{self, Control, Form, Frame, Header, Kind, claimed_span};
+use crate::gap::{Cause, Gap};
+use crate::ids::{Micros, Offset};
+use crate::ledger::{ENCODED_LEN_MAX, Ledger};
+use crate::media::{Desk, Operations};
+use crate::segment::{Medium, OPEN_HEADER_FIXED_LEN, OpenHeader, Role, STAMP_LEN};
+
+/// A commit that survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The first offset it took.
+    pub first: Offset,
+    /// One past the last.
+    pub next: Offset,
+    /// Where its frames stand: the segment.
+    pub segment: u32,
+    /// Where its frames stand: the position of the first.
+    pub position: u32,
+}
+
+/// Why nothing was committed. Except for [`CommitError::Media`], nothing was written either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitError<E> {
+    /// The head is full and there is no spare: call `maintain`, then come again.
+    NeedsMaintain,
+    /// The frames do not fit into one segment, or one of them is larger than the geometry allows.
+    TooLarge,
+    /// More offsets than a commit may take.
+    TooManyOffsets,
+    /// These are not whole frames of this log in the right form; in an origin on files, with `first_of_commit` on the first and no other.
+    Malformed,
+    /// The frames do not continue the log at this offset.
+    Misplaced {
+        /// The offset to encode from.
+        expected: Offset,
+    },
+    /// The log has ended for good.
+    Ended,
+    /// An earlier write failed and what stands on the file is unknown: open the log again.
+    Failed,
+    /// There are no more offsets.
+    Exhausted,
+    /// The medium failed. On flash, come again with frames encoded from the new `next`; on files, open the log again.
+    Media(E),
+}
+
+impl<E: fmt::Display> fmt::Display for CommitError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeedsMaintain => f.write_str("the head is full and no segment is ready"),
+            Self::TooLarge => f.write_str("the commit does not fit into a segment"),
+            Self::TooManyOffsets => f.write_str("the commit takes too many offsets"),
+            Self::Malformed => f.write_str("the commit is not a sequence of frames of this log"),
+            Self::Misplaced { expected } => {
+                write!(f, "the commit does not begin at offset {expected}")
+            }
+            Self::Ended => f.write_str("the log has ended"),
+            Self::Failed => f.write_str("an earlier write failed; the log must be opened again"),
+            Self::Exhausted => f.write_str("the log has no more offsets"),
+            Self::Media(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for CommitError<E> {}
+
+/// What a commit will take.
+struct Measure {
+    span: u64,
+    skipped: u64,
+    /// Bytes with all padding.
+    room: u32,
+}
+
+impl RingLog {
+    /// Appends whole frames, encoded from [`RingLog::next`] on, and returns when they survive a power cut.
+    ///
+    /// `span` is the number of offsets they take. `checkpoint` is the owner's state before them; it is written if the commit opens a segment.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn commit<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        frames: &[u8],
+        span: u64,
+        checkpoint: &[u8],
+        now: Micros,
+    ) -> Result<Committed, CommitError<O::Error>> {
+        self.begin()?;
+        let measure = self.measure(frames)?;
+        if measure.span != span {
+            return Err(CommitError::Malformed);
+        }
+        self.make_room(
+            desk,
+            measure.room.saturating_add(self.mark_room()),
+            checkpoint,
+            now,
+        )
+        .await?;
+        self.settle_burn(desk, now).await?;
+        let first = self.end;
+        if self.is_mirror() {
+            self.append_control(desk, Control::Mark, now).await?;
+        }
+        let (segment, position) = self.head();
+        match self.geometry.medium() {
+            Medium::Nor => self.append_each(desk, frames).await?,
+            Medium::File => self.append_all(desk, frames, measure.span).await?,
+        }
+        self.ledger.skipped = self.ledger.skipped.saturating_add(measure.skipped);
+        self.sync(desk).await?;
+        Ok(Committed {
+            first,
+            next: self.end,
+            segment,
+            position,
+        })
+    }
+
+    /// Writes the ledger, if it is not durable as it is.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; [`CommitError::NeedsMaintain`] if the head has no room for it.
+    pub async fn save_ledger<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        self.begin()?;
+        if !self.unsaved {
+            return Ok(());
+        }
+        // What the next maintain needs is left for it.
+        if !self.has_room(self.ledger_room().saturating_mul(2)) {
+            return Err(CommitError::NeedsMaintain);
+        }
+        let ledger = self.ledger.clone();
+        self.write_ledger(desk, &ledger, now).await
+    }
+
+    /// Says that this life ends cleanly. Without room for it, or with offsets still to be burned, the next life simply does not know.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn close<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        self.begin()?;
+        let room = self
+            .ledger_room()
+            .saturating_mul(2)
+            .saturating_add(self.control_room(0));
+        if self.state == State::Closed || self.burn.is_some() || !self.has_room(room) {
+            return Ok(());
+        }
+        self.save_ledger(desk, now).await?;
+        if self.geometry.medium() == Medium::File {
+            self.write_control(desk, Control::Close, now).await?;
+            self.state = State::Closed;
+        }
+        Ok(())
+    }
+
+    /// Ends the log for good: nothing can be committed any more, in this life or another.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn end<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        checkpoint: &[u8],
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        self.begin()?;
+        if !self.has_room(self.reserve()) {
+            self.make_room(desk, 0, checkpoint, now).await?;
+        }
+        self.settle_burn(desk, now).await?;
+        self.write_control(desk, Control::End, now).await?;
+        self.state = State::Ended;
+        Ok(())
+    }
+
+    /// Writes `ledger` to the head; when this returns, it is durable.
+    pub(super) async fn write_ledger<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        ledger: &Ledger,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        let mut ledger = ledger.clone();
+        let resume_room = if self.burn.is_some() {
+            self.control_room(RESUME_PAYLOAD_MAX)
+        } else {
+            0
+        };
+        if !self.has_room(self.ledger_room().saturating_add(resume_room)) {
+            return Err(CommitError::NeedsMaintain);
+        }
+        if let Some(burn) = self.burn {
+            ledger.skipped = ledger.skipped.saturating_add(burn.to.since(self.end));
+        }
+        self.settle_burn(desk, now).await?;
+        let mut bytes = [0; ENCODED_LEN_MAX];
+        let len = ledger.emit(&mut bytes).ok_or(CommitError::TooLarge)?;
+        self.write_control(
+            desk,
+            Control::Ledger(bytes.get(..len).unwrap_or_default()),
+            now,
+        )
+        .await?;
+        self.ledger = ledger;
+        self.unsaved = false;
+        Ok(())
+    }
+
+    /// Opens `spare` as the new head. On files it is durable with the commit that follows.
+    pub(super) async fn open_segment<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        spare: Spare,
+        checkpoint: &[u8],
+        now: Micros,
+    ) -> Result<(), O::Error> {
+        let mut ledger = [0; ENCODED_LEN_MAX];
+        let ledger_len = self.ledger.emit(&mut ledger).unwrap_or(0);
+        let base_time = if self.form() == Form::Compact && self.last_time.is_known() {
+            self.last_time
+        } else {
+            now
+        };
+        let seq = self.head.seq.saturating_add(1);
+        let header = OpenHeader {
+            erase_count: spare.erase_count,
+            seq,
+            log_id: self.log_id,
+            base: self.end,
+            base_time,
+            boot: self.boot,
+            ledger: ledger.get(..ledger_len).unwrap_or_default(),
+            checkpoint,
+        };
+        // A checkpoint that does not fit was refused before.
+        let len = header.emit(desk.scratch).unwrap_or(0);
+        let position = STAMP_LEN as u32;
+        let end = self
+            .program_scratch(desk, spare.segment, position, len)
+            .await?;
+        self.head = Head {
+            segment: spare.segment,
+            seq,
+            base: self.end,
+            data_start: end,
+            position: end,
+            is_full: false,
+        };
+        self.last_time = base_time;
+        self.unsaved = false;
+        Ok(())
+    }
+
+    /// Whether the log can be written, and what an interrupted write left.
+    pub(super) fn begin<E>(&mut self) -> Result<(), CommitError<E>> {
+        if self.state == State::Writing {
+            self.torn();
+        }
+        match self.state {
+            State::Ended => Err(CommitError::Ended),
+            State::Failed => Err(CommitError::Failed),
+            State::Open | State::Closed | State::Writing => Ok(()),
+        }
+    }
+
+    fn measure<E>(&self, frames: &[u8]) -> Result<Measure, CommitError<E>> {
+        let flags_matter = self.geometry.role() == Role::Origin && self.form() == Form::Explicit;
+        let mut measure = Measure {
+            span: 0,
+            skipped: 0,
+            room: 0,
+        };
+        let mut rest = frames;
+        while !rest.is_empty() || frames.is_empty() {
+            let expected = self.next() + measure.span;
+            let header = Header::parse(rest, Some(expected)).map_err(|_| CommitError::Malformed)?;
+            let bytes = rest
+                .get(..header.frame_len())
+                .ok_or(CommitError::Malformed)?;
+            if header.form != self.form()
+                || (flags_matter && header.first_of_commit != (rest.len() == frames.len()))
+            {
+                return Err(CommitError::Malformed);
+            }
+            if header.first != expected {
+                return Err(CommitError::Misplaced {
+                    expected: self.next(),
+                });
+            }
+            if bytes.len() > self.geometry.frame_bytes_max() as usize {
+                return Err(CommitError::TooLarge);
+            }
+            let skipped = match header.kind {
+                Kind::Gap => {
+                    claimed_span(bytes.get(header.form.header_len()..).unwrap_or_default())
+                        .ok_or(CommitError::Malformed)?
+                }
+                Kind::Data | Kind::Control => 0,
+            };
+            measure.skipped = measure.skipped.saturating_add(skipped);
+            measure.span = measure
+                .span
+                .saturating_add(u64::from(header.count))
+                .saturating_add(skipped);
+            measure.room = measure.room.saturating_add(self.padded(bytes.len()));
+            rest = rest.get(bytes.len()..).unwrap_or_default();
+        }
+        let most = u64::from(self.geometry.commit_offsets_max());
+        if self.geometry.role() == Role::Origin && measure.span > most {
+            return Err(CommitError::TooManyOffsets);
+        }
+        // A torn commit here must still leave offsets to burn.
+        self.next()
+            .checked_add(measure.span.saturating_add(most))
+            .ok_or(CommitError::Exhausted)?;
+        Ok(measure)
+    }
+
+    /// Rolls into the spare if the head has no room for `room` bytes and what may have to follow.
+    async fn make_room<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        room: u32,
+        checkpoint: &[u8],
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        let needed = room.saturating_add(self.reserve());
+        if self.has_room(needed) {
+            return Ok(());
+        }
+        let header_len = OPEN_HEADER_FIXED_LEN + ENCODED_LEN_MAX + checkpoint.len();
+        let data_start = self
+            .geometry
+            .data_start(u32::try_from(header_len).unwrap_or(u32::MAX));
+        let fits = checkpoint.len() <= self.geometry.checkpoint_bytes_max()
+            && data_start
+                .checked_add(needed)
+                .is_some_and(|end| end <= self.geometry.segment_bytes());
+        if !fits {
+            return Err(CommitError::TooLarge);
+        }
+        // Taken before it is touched: whatever happens, it is a spare no longer.
+        let spare = self.spare.take().ok_or(CommitError::NeedsMaintain)?;
+        match self.open_segment(desk, spare, checkpoint, now).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.fail_on_file();
+                Err(CommitError::Media(error))
+            }
+        }
+    }
+
+    /// Writes the RESUME frame, with a sync of its own, if offsets are to be burned.
+    async fn settle_burn<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        let Some(Burn { to, cause }) = self.burn else {
+            return Ok(());
+        };
+        let gap = Gap {
+            from: self.end,
+            to,
+            lost: 0,
+            cause,
+            when: now,
+            when_last: now,
+        };
+        let label = self.label(self.end, now);
+        let len = frame::emit_gap(desk.scratch, &self.log_id, label, &gap)
+            .ok_or(CommitError::TooLarge)?;
+        self.append_scratch(desk, len).await?;
+        self.sync(desk).await?;
+        self.end = to;
+        self.burn = None;
+        self.ledger.skipped = self.ledger.skipped.saturating_add(gap.span());
+        Ok(())
+    }
+
+    /// Files: all frames in one write.
+    async fn append_all<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        frames: &[u8],
+        span: u64,
+    ) -> Result<(), CommitError<O::Error>> {
+        self.state = State::Writing;
+        match desk
+            .media
+            .program(self.head.segment, self.head.position, frames)
+            .await
+        {
+            Ok(()) => {
+                self.written(self.padded(frames.len()), span);
+                Ok(())
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Flash: each frame is a write of its own, and durable when it returns.
+    async fn append_each<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        frames: &[u8],
+    ) -> Result<(), CommitError<O::Error>> {
+        let mut rest = frames;
+        while !rest.is_empty() {
+            let (frame, len) = Frame::parse(rest, &self.log_id, Some(self.end))
+                .map_err(|_| CommitError::Malformed)?;
+            let into = desk.scratch.get_mut(..len).ok_or(CommitError::TooLarge)?;
+            into.copy_from_slice(rest.get(..len).unwrap_or_default());
+            let (end, time) = (frame.end(), time_behind(self.last_time, &frame));
+            self.append_scratch(desk, len).await?;
+            self.end = end;
+            self.last_time = time;
+            rest = rest.get(len..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Writes a control frame as a commit of its own; when this returns, it is durable.
+    async fn write_control<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        control: Control<'_>,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        if self.is_mirror() {
+            self.append_control(desk, Control::Mark, now).await?;
+        }
+        self.append_control(desk, control, now).await?;
+        self.sync(desk).await
+    }
+
+    async fn append_control<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        control: Control<'_>,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        let label = self.label(self.end, now);
+        let len = frame::emit_control(desk.scratch, &self.log_id, label, control)
+            .ok_or(CommitError::TooLarge)?;
+        self.append_scratch(desk, len).await
+    }
+
+    /// Writes the frame of `len` bytes that stands in the scratch.
+    async fn append_scratch<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        len: usize,
+    ) -> Result<(), CommitError<O::Error>> {
+        self.state = State::Writing;
+        match self
+            .program_scratch(desk, self.head.segment, self.head.position, len)
+            .await
+        {
+            Ok(end) => {
+                self.written(end.saturating_sub(self.head.position), 0);
+                Ok(())
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Programs the first `len` bytes of the scratch, padded to the write unit; says where they end.
+    async fn program_scratch<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        position: u32,
+        len: usize,
+    ) -> Result<u32, O::Error> {
+        let padded = self.padded(len);
+        let bytes = desk.scratch.get_mut(..padded as usize).unwrap_or_default();
+        bytes.get_mut(len..).unwrap_or_default().fill(0xFF);
+        desk.media.program(segment, position, bytes).await?;
+        Ok(position.saturating_add(padded))
+    }
+
+    async fn sync<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+    ) -> Result<(), CommitError<O::Error>> {
+        if self.geometry.medium() == Medium::Nor {
+            return Ok(());
+        }
+        self.state = State::Writing;
+        match desk.media.sync().await {
+            Ok(()) => {
+                self.state = State::Open;
+                Ok(())
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn written(&mut self, bytes: u32, span: u64) {
+        self.head.position = self.head.position.saturating_add(bytes);
+        self.end = self.end + span;
+        self.state = State::Open;
+    }
+
+    fn failed<E>(&mut self, error: E) -> CommitError<E> {
+        self.torn();
+        CommitError::Media(error)
+    }
+
+    /// A write to the head did not end well.
+    fn torn(&mut self) {
+        self.state = State::Open;
+        self.fail_on_file();
+        if self.geometry.medium() == Medium::Nor {
+            let touched = self
+                .head
+                .position
+                .saturating_add(self.geometry.frame_bytes_max());
+            self.head.position = self
+                .geometry
+                .grid_at_or_after(touched)
+                .unwrap_or(self.geometry.segment_bytes());
+            let most = u64::from(self.geometry.commit_offsets_max());
+            self.burn = self.burn.or(Some(Burn {
+                to: self.end + most,
+                cause: Cause::Burned,
+            }));
+        }
+    }
+
+    fn fail_on_file(&mut self) {
+        if self.geometry.medium() == Medium::File {
+            self.state = State::Failed;
+        }
+    }
+
+    fn has_room(&self, room: u32) -> bool {
+        !self.head.is_full
+            && self
+                .head
+                .position
+                .checked_add(room)
+                .is_some_and(|end| end <= self.geometry.segment_bytes())
+    }
+
+    /// What every commit leaves free in the head: a RESUME frame before it, and behind it a ledger and CLOSE for this life's end, a ledger for the next
+    /// maintain, END.
+    fn reserve(&self) -> u32 {
+        self.control_room(RESUME_PAYLOAD_MAX)
+            .saturating_add(self.ledger_room().saturating_mul(2))
+            .saturating_add(self.control_room(0).saturating_mul(2))
+    }
+
+    pub(super) fn ledger_room(&self) -> u32 {
+        self.control_room(ENCODED_LEN_MAX)
+    }
+
+    /// A control frame with this much behind its type, with the MARK that precedes it in a mirror.
+    fn control_room(&self, len: usize) -> u32 {
+        self.padded(self.form().header_len() + 1 + len)
+            .saturating_add(self.mark_room())
+    }
+
+    fn mark_room(&self) -> u32 {
+        if self.is_mirror() {
+            self.padded(self.form().header_len() + 1)
+        } else {
+            0
+        }
+    }
+
+    fn padded(&self, len: usize) -> u32 {
+        self.geometry
+            .round_up(u32::try_from(len).unwrap_or(u32::MAX))
+    }
+}
+
+/// Span, lost, cause and two times.
+const RESUME_PAYLOAD_MAX: usize = 10 + 1 + 1 + 10 + 10;

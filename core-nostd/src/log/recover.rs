@@ -1,0 +1,588 @@
+//! Opening a log: finds the head, walks it to its end, judges the tail, and makes durable what it found (docs/spec/log.md, section 7).
+//!
+//! Every loop is bounded by the geometry, and no image of bytes makes it fail: what is unreadable is passed over, what is not ours is refused.
+
+use core::fmt;
+
+use super::slot::{self, Opened, Slot};
+use super::{Burn, Fresh, Head, Options, Refusal, RingLog, Spare, State};
+use crate::entry::Entry;
+use crate::frame::{Control, Frame};
+use crate::gap::Cause;
+use crate::ids::{Micros, Offset};
+use crate::ledger::Ledger;
+use crate::media::{Desk, Held, Operations};
+use crate::segment::{Geometry, Medium, OpenHeader, Role, STAMP_LEN};
+use crate::walk::{End, Found, Step, Walk, Why};
+
+/// What an open found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// There was no log; one was created.
+    pub formatted: bool,
+    /// The last life ended with CLOSE, or on flash between two programs.
+    pub clean: bool,
+    /// Offsets that will be burned, because a torn commit may have taken them.
+    pub burned: u64,
+    /// Segments whose beginning is neither blank nor valid nor a leftover.
+    pub unreadable_segments: u32,
+    /// The tail was copied to a fresh segment, because it could not be made durable in its place.
+    pub copied: bool,
+}
+
+/// Why a log cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError<E> {
+    /// A segment is not ours to touch.
+    Refused(Refusal),
+    /// The scratch buffer is too small for the geometry.
+    Scratch {
+        /// How many bytes it must have.
+        needed: usize,
+    },
+    /// Files: no segment holds a log, but some could not be read. Creating a log might destroy one.
+    Unreadable,
+    /// The tail must be copied, and there is no fresh segment for it.
+    NoSpare,
+    /// The medium failed.
+    Media(E),
+}
+
+impl<E: fmt::Display> fmt::Display for OpenError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Scratch { needed } => write!(f, "the scratch buffer needs {needed} bytes"),
+            Self::Unreadable => f.write_str("no segment holds a log, and some cannot be read"),
+            Self::NoSpare => {
+                f.write_str("no fresh segment for a tail that could not be made durable")
+            }
+            Self::Media(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for OpenError<E> {}
+
+impl RingLog {
+    /// Opens the log that stands on the medium, or creates one.
+    ///
+    /// # Errors
+    /// Only if a segment is refused, the medium fails while writing, or the scratch is too small; never because of damaged bytes.
+    pub async fn open<O: Operations>(
+        desk: &mut Desk<'_, O>,
+        options: Options,
+        fresh: Fresh,
+    ) -> Result<(Self, Recovered), OpenError<O::Error>> {
+        let needed = options.geometry.scratch_bytes();
+        if desk.scratch.len() < needed {
+            return Err(OpenError::Scratch { needed });
+        }
+        let survey = Survey::of(desk, &options.geometry)
+            .await
+            .map_err(OpenError::Refused)?;
+        let mut recovered = survey.report;
+        let Some((segment, head)) = survey.newest else {
+            if options.geometry.medium() == Medium::File && recovered.unreadable_segments > 0 {
+                return Err(OpenError::Unreadable);
+            }
+            recovered.formatted = true;
+            recovered.clean = true;
+            let log = Self::format(desk, options, fresh, survey.erase_count_of_first).await;
+            return log.map(|log| (log, recovered)).map_err(OpenError::Media);
+        };
+        let (tail, end) = walk_head(desk, segment, &head).await;
+        let mut log = Self::resume_at(options, fresh, segment, &head, &tail);
+        match options.geometry.medium() {
+            Medium::Nor => log.judge_flash_tail(desk, &head, &tail, end.why).await,
+            Medium::File => {
+                recovered.copied = log
+                    .secure_file_tail(desk, options.suspect, &head, &tail)
+                    .await?;
+                log.judge_file_tail(&head, &tail);
+            }
+        }
+        log.spare = log.find_spare(desk).await;
+        recovered.clean = log.burn.is_none();
+        recovered.burned = log.next().since(log.end);
+        Ok((log, recovered))
+    }
+
+    /// Creates a log in the first segment.
+    async fn format<O: Operations>(
+        desk: &mut Desk<'_, O>,
+        options: Options,
+        fresh: Fresh,
+        erased_before: u32,
+    ) -> Result<Self, O::Error> {
+        let geometry = options.geometry;
+        let head = Head {
+            segment: 0,
+            seq: 0,
+            base: Offset::ZERO,
+            data_start: 0,
+            position: 0,
+            is_full: true,
+        };
+        let mut log = Self {
+            geometry,
+            when_full: options.when_full,
+            boot: fresh.boot,
+            log_id: fresh.log_id,
+            ledger: Ledger::starting_at(Offset::ZERO),
+            head,
+            end: Offset::ZERO,
+            burn: None,
+            spare: None,
+            passed_over: 0,
+            unsaved: false,
+            last_time: fresh.now,
+            state: State::Open,
+        };
+        let erase_count = slot::prepare(desk, 0, geometry, erased_before).await?;
+        log.open_segment(
+            desk,
+            Spare {
+                segment: 0,
+                erase_count,
+            },
+            &[],
+            fresh.now,
+        )
+        .await?;
+        desk.media.sync().await?;
+        Ok(log)
+    }
+
+    fn resume_at(options: Options, fresh: Fresh, segment: u32, head: &Opened, tail: &Tail) -> Self {
+        Self {
+            geometry: options.geometry,
+            when_full: options.when_full,
+            boot: fresh.boot,
+            log_id: head.log_id,
+            ledger: tail.ledger.clone(),
+            head: Head {
+                segment,
+                seq: head.seq,
+                base: head.base,
+                data_start: head.data_start,
+                position: tail.position,
+                // Frames of other sizes do not go with its stamp.
+                is_full: !slot::same_sizes(&head.geometry, &options.geometry),
+            },
+            end: tail.next,
+            burn: None,
+            spare: None,
+            passed_over: 0,
+            unsaved: false,
+            last_time: tail.time,
+            state: match tail.last {
+                Last::End => State::Ended,
+                Last::Close => State::Closed,
+                Last::Other => State::Open,
+            },
+        }
+    }
+
+    /// Files: what a torn commit left is overwritten, but its offsets may have been seen by nobody: an origin burns them.
+    fn judge_file_tail(&mut self, head: &Opened, tail: &Tail) {
+        if self.is_mirror() || tail.last != Last::Other {
+            return;
+        }
+        self.burn_at_most(self.commit_offsets_max(head), Cause::Burned);
+    }
+
+    fn commit_offsets_max(&self, head: &Opened) -> u64 {
+        u64::from(
+            head.geometry
+                .commit_offsets_max()
+                .max(self.geometry.commit_offsets_max()),
+        )
+    }
+
+    fn burn_at_most(&mut self, offsets: u64, cause: Cause) {
+        self.burn = Some(Burn {
+            to: self.end + offsets,
+            cause,
+        });
+    }
+
+    /// Flash: bytes that may have been touched are never programmed again. Writing goes on at the next untouched grid point.
+    async fn judge_flash_tail<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        head: &Opened,
+        tail: &Tail,
+        why: Why,
+    ) {
+        let segment_bytes = head.geometry.segment_bytes();
+        if why == Why::Bad {
+            let torn_to = tail
+                .position
+                .saturating_add(head.geometry.frame_bytes_max())
+                .min(segment_bytes);
+            let used_to = last_used(desk, self.head.segment, head, torn_to).await;
+            let offsets = self.commit_offsets_max(head);
+            match used_to {
+                // A torn program and torn RESUME frames leave nothing beyond.
+                None => self.burn_at_most(offsets, Cause::Burned),
+                // More was written here than one torn program: frames that were durable are rotten, and nobody knows how many. Each
+                // offset of a data frame took a byte or more, each RESUME a grid point.
+                Some(used_to) => {
+                    let bytes = used_to.saturating_sub(tail.position);
+                    let resumes = u64::from(bytes / head.geometry.grid_stride()) + 2;
+                    self.burn_at_most(
+                        u64::from(bytes) + offsets.saturating_mul(resumes),
+                        Cause::Corrupt,
+                    );
+                }
+            }
+            let from = used_to.unwrap_or(torn_to).max(torn_to);
+            self.head.position = untouched_grid(desk, self.head.segment, &head.geometry, from)
+                .await
+                .unwrap_or(segment_bytes);
+        }
+    }
+
+    /// Files: makes durable, once more, what was found behind the last durable commit. Says whether that took a fresh segment.
+    async fn secure_file_tail<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        suspect: Option<u32>,
+        head: &Opened,
+        tail: &Tail,
+    ) -> Result<bool, OpenError<O::Error>> {
+        let segment = self.head.segment;
+        if suspect != Some(segment) {
+            // A segment that was opened by its last commit is written again from its stamp on.
+            let from = if tail.commit_position == head.data_start {
+                0
+            } else {
+                tail.commit_position
+            };
+            if copy(desk, (segment, from), segment, from, tail.position)
+                .await
+                .is_ok()
+                && desk.media.sync().await.is_ok()
+            {
+                return Ok(false);
+            }
+        }
+        self.copy_head(desk, head, tail).await?;
+        Ok(true)
+    }
+
+    /// Copies the whole head into a fresh segment, whose base then bounds the old one to nothing.
+    async fn copy_head<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        head: &Opened,
+        tail: &Tail,
+    ) -> Result<(), OpenError<O::Error>> {
+        let old = self.head.segment;
+        let fresh = self.ahead(old, 1);
+        let erase_count = match slot::look(desk, fresh, &self.geometry)
+            .await
+            .map_err(OpenError::Refused)?
+        {
+            Slot::Spare { erase_count } => erase_count,
+            Slot::Unready { erase_count, .. } => {
+                slot::prepare(desk, fresh, self.geometry, erase_count)
+                    .await
+                    .map_err(OpenError::Media)?
+            }
+            Slot::Open(_) => return Err(OpenError::NoSpare),
+        };
+        let seq = head.seq.saturating_add(1);
+        let header_len = head.data_start.saturating_sub(STAMP_LEN as u32) as usize;
+        desk.fill(old, STAMP_LEN as u32, header_len).await;
+        let Some(header) = desk
+            .scratch
+            .get_mut(..header_len)
+            .filter(|header| OpenHeader::parse(header).is_some())
+        else {
+            return Err(OpenError::NoSpare);
+        };
+        // Ledger and checkpoint stay what they are.
+        OpenHeader::renumber(header, erase_count, seq);
+        desk.media
+            .program(fresh, STAMP_LEN as u32, header)
+            .await
+            .map_err(OpenError::Media)?;
+        copy(
+            desk,
+            (old, head.data_start),
+            fresh,
+            head.data_start,
+            tail.position,
+        )
+        .await
+        .map_err(OpenError::Media)?;
+        desk.media.sync().await.map_err(OpenError::Media)?;
+        self.head.segment = fresh;
+        self.head.seq = seq;
+        Ok(())
+    }
+
+    /// The segment behind the head, if it is stamped and nothing is to be accounted for before it is used.
+    pub(super) async fn find_spare<O: Operations>(&self, desk: &mut Desk<'_, O>) -> Option<Spare> {
+        let segment = self.ahead(self.head.segment, 1);
+        let Some(Slot::Spare { erase_count }) = self.slot(desk, segment).await else {
+            return None;
+        };
+        let successor = self.successor(desk, segment).await?;
+        (successor.base <= self.ledger.oldest).then_some(Spare {
+            segment,
+            erase_count,
+        })
+    }
+}
+
+/// What the headers of all segments say.
+struct Survey {
+    newest: Option<(u32, Opened)>,
+    erase_count_of_first: u32,
+    report: Recovered,
+}
+
+impl Survey {
+    async fn of<O: Operations>(
+        desk: &mut Desk<'_, O>,
+        geometry: &Geometry,
+    ) -> Result<Self, Refusal> {
+        let mut survey = Self {
+            newest: None,
+            erase_count_of_first: 0,
+            report: Recovered::default(),
+        };
+        for segment in 0..geometry.segment_count() {
+            let slot = slot::look(desk, segment, geometry).await?;
+            if segment == 0 {
+                survey.erase_count_of_first = slot.erase_count();
+            }
+            match slot {
+                Slot::Open(opened) => survey.take(segment, opened),
+                Slot::Unready {
+                    readable: false, ..
+                } => survey.report.unreadable_segments += 1,
+                Slot::Unready { .. } | Slot::Spare { .. } => {}
+            }
+        }
+        Ok(survey)
+    }
+
+    fn take(&mut self, segment: u32, opened: Opened) {
+        if self
+            .newest
+            .is_none_or(|(_, newest)| newest.seq < opened.seq)
+        {
+            self.newest = Some((segment, opened));
+        }
+    }
+}
+
+/// What is known about the end of the head.
+#[derive(Clone, Debug)]
+struct Tail {
+    position: u32,
+    next: Offset,
+    ledger: Ledger,
+    /// Where the last commit begins.
+    commit_position: u32,
+    time: Micros,
+    last: Last,
+}
+
+/// The last frame of the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Close,
+    End,
+    Other,
+}
+
+impl Tail {
+    fn advance(&mut self, found: &Found<'_>, begins_commit: bool) {
+        let frame = &found.frame;
+        if begins_commit {
+            self.commit_position = found.position;
+        }
+        self.position = found.end_position;
+        self.next = frame.end();
+        self.time = time_behind(self.time, frame);
+        if let Some(gap) = frame.gap() {
+            self.ledger.skipped = self.ledger.skipped.saturating_add(gap.span());
+        }
+        self.last = match frame.control() {
+            Some(Control::Close) => Last::Close,
+            Some(Control::End) => Last::End,
+            _ => Last::Other,
+        };
+        if let Some(Control::Ledger(bytes)) = frame.control()
+            && let Some(ledger) = Ledger::parse(bytes)
+        {
+            self.ledger = ledger;
+        }
+    }
+}
+
+/// Walks the head. A bad place is rot if a later commit begins behind it; else it is torn, and all behind it is dropped.
+async fn walk_head<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    head: &Opened,
+) -> (Tail, End) {
+    let mut tail = Tail {
+        position: head.data_start,
+        next: head.base,
+        ledger: read_ledger(desk, segment, head).await,
+        commit_position: head.data_start,
+        time: head.base_time,
+        last: Last::Other,
+    };
+    // Behind a bad place, and not proven yet.
+    let mut doubtful: Option<Tail> = None;
+    let mut walk = Walk::new(head.log_id, head.geometry, head.data_start, head.base, None);
+    let mut held = Held::default();
+    loop {
+        match walk.step(desk.window(held)) {
+            Step::Read { position, .. } => {
+                held = desk
+                    .load(segment, position, head.geometry.segment_bytes())
+                    .await
+            }
+            Step::Frame(found) => {
+                let begins_commit = begins_commit(&found.frame, &head.geometry);
+                if found.bad.is_some() && doubtful.is_none() {
+                    doubtful = Some(tail.clone());
+                }
+                if begins_commit && let Some(proven) = doubtful.take() {
+                    tail = proven;
+                }
+                doubtful
+                    .as_mut()
+                    .unwrap_or(&mut tail)
+                    .advance(&found, begins_commit);
+            }
+            Step::End(end) => {
+                let why = if doubtful.is_some() {
+                    Why::Bad
+                } else {
+                    end.why
+                };
+                return (tail, End { why, ..end });
+            }
+        }
+    }
+}
+
+async fn read_ledger<O: Operations>(desk: &mut Desk<'_, O>, segment: u32, head: &Opened) -> Ledger {
+    let header_len = u64::from(head.data_start.saturating_sub(STAMP_LEN as u32));
+    let ledger = slot::read_open_header(desk, segment, header_len).await;
+    ledger
+        .and_then(|(header, _)| Ledger::parse(header.ledger))
+        .unwrap_or_else(|| Ledger::starting_at(head.base))
+}
+
+fn begins_commit(frame: &Frame<'_>, geometry: &Geometry) -> bool {
+    match (geometry.medium(), geometry.role()) {
+        (Medium::Nor, _) => true,
+        (Medium::File, Role::Origin) => frame.header.first_of_commit,
+        (Medium::File, Role::Mirror) => matches!(
+            frame.control(),
+            Some(Control::Mark | Control::Close | Control::End)
+        ),
+    }
+}
+
+/// Compact frames: the time of the last record that says one, in milliseconds after the one before.
+pub(super) fn time_behind(time: Micros, frame: &Frame<'_>) -> Micros {
+    if frame.header.form == crate::frame::Form::Explicit {
+        return time;
+    }
+    frame
+        .entries()
+        .fold(time, |time, (_, entry)| entry_time(time, &entry))
+}
+
+/// The time of a compact entry, given that of the one before.
+pub(crate) fn entry_time(before: Micros, entry: &Entry<'_>) -> Micros {
+    match entry.time() {
+        Some(millis) if before.is_known() => {
+            Micros::new(before.get().saturating_add(millis.saturating_mul(1000)))
+        }
+        _ => before,
+    }
+}
+
+/// One past the last byte behind `torn_to` that is not blank and does not belong to a torn RESUME frame.
+async fn last_used<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    head: &Opened,
+    torn_to: u32,
+) -> Option<u32> {
+    let geometry = &head.geometry;
+    let mut used_to = None;
+    let mut at = torn_to;
+    while at < geometry.segment_bytes() {
+        let len = geometry.segment_bytes().saturating_sub(at) as usize;
+        let bytes = desk.fill(segment, at, len).await;
+        if bytes.is_empty() {
+            break;
+        }
+        for (position, &byte) in (at..).zip(bytes) {
+            if byte != 0xFF && position % geometry.grid_stride() >= RESUME_BYTES_MAX {
+                used_to = Some(position.saturating_add(1));
+            }
+        }
+        at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    }
+    used_to
+}
+
+/// The first grid point at or behind `from` from which on as many bytes are blank as a frame may take.
+async fn untouched_grid<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    geometry: &Geometry,
+    from: u32,
+) -> Option<u32> {
+    let mut from = from;
+    while let Some(point) = geometry.grid_at_or_after(from) {
+        let end = point
+            .saturating_add(geometry.grid_stride())
+            .min(geometry.segment_bytes());
+        if desk.is_blank(segment, point, end).await {
+            return Some(point);
+        }
+        from = point.saturating_add(1);
+    }
+    None
+}
+
+/// Copies what stands from `source` on up to `end` of its segment to `position` of `target`.
+async fn copy<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    source: (u32, u32),
+    target: u32,
+    position: u32,
+    end: u32,
+) -> Result<(), O::Error> {
+    let (segment, mut from) = source;
+    let mut to = position;
+    while from < end {
+        let len = (end.saturating_sub(from) as usize).min(desk.scratch.len());
+        let Some(bytes) = desk.scratch.get_mut(..len) else {
+            break;
+        };
+        desk.media.read(segment, from, bytes).await?;
+        desk.media.program(target, to, bytes).await?;
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        (from, to) = (from.saturating_add(len), to.saturating_add(len));
+    }
+    Ok(())
+}
+
+/// Compact header, span, lost, cause and two times, padded to the largest write unit.
+const RESUME_BYTES_MAX: u32 = (8 + 10 + 1 + 1 + 10 + 10_u32).next_multiple_of(32);

@@ -1,0 +1,286 @@
+//! Recycling: the oldest segment becomes the next spare. It is read once before, so that every offset it held is accounted for (docs/spec/log.md, section 6).
+
+use core::fmt;
+
+use super::slot::{self, Opened, Slot};
+use super::{CommitError, RingLog, Spare, WhenFull};
+use crate::frame::Kind;
+use crate::gap::Cause;
+use crate::ids::{Micros, Offset};
+use crate::ledger::Ledger;
+use crate::media::{Desk, Held, Operations};
+use crate::walk::{Step, Walk};
+
+/// What `maintain` came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maintained {
+    /// A spare is ready.
+    Ready,
+    /// Everything is held back until an uplink takes over the oldest segment.
+    Full,
+}
+
+/// Why no spare could be made ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaintainError<E> {
+    /// The ledger could not be written first.
+    Ledger(CommitError<E>),
+    /// Erasing or stamping failed; the next call tries the segment behind.
+    Media(E),
+    /// No segment may be touched.
+    NoSegment,
+}
+
+impl<E: fmt::Display> fmt::Display for MaintainError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ledger(error) => error.fmt(f),
+            Self::Media(error) => error.fmt(f),
+            Self::NoSegment => f.write_str("no segment can be made ready"),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for MaintainError<E> {}
+
+impl RingLog {
+    /// Makes a spare ready, if there is none: counts what the oldest segment holds, makes the ledger that no longer holds it durable, erases, stamps.
+    ///
+    /// # Errors
+    /// See [`MaintainError`].
+    pub async fn maintain<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        now: Micros,
+    ) -> Result<Maintained, MaintainError<O::Error>> {
+        self.begin().map_err(MaintainError::Ledger)?;
+        if self.spare.is_some() {
+            return Ok(Maintained::Ready);
+        }
+        let count = self.geometry.segment_count();
+        for steps in self.passed_over.saturating_add(1)..count {
+            let segment = self.ahead(self.head.segment, steps);
+            // What is refused is not ours to wipe.
+            let Some(slot) = self.slot(desk, segment).await else {
+                continue;
+            };
+            let Some(successor) = self.successor(desk, segment).await else {
+                continue;
+            };
+            let held_back =
+                successor.base > self.ledger.oldest && successor.base > self.ledger.release_point();
+            if self.when_full == WhenFull::Refuse && held_back {
+                return Ok(Maintained::Full);
+            }
+            self.recycle(desk, segment, slot, &successor, Cause::Evicted, now)
+                .await?;
+            return Ok(Maintained::Ready);
+        }
+        self.passed_over = 0;
+        Err(MaintainError::NoSegment)
+    }
+
+    /// Recycles the oldest segment if every record in it was committed before `before`; says whether it was so.
+    ///
+    /// # Errors
+    /// See [`MaintainError`].
+    pub async fn expire<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        before: Micros,
+        now: Micros,
+    ) -> Result<bool, MaintainError<O::Error>> {
+        self.begin().map_err(MaintainError::Ledger)?;
+        for steps in 1..self.geometry.segment_count() {
+            let segment = self.ahead(self.head.segment, steps);
+            let Some(slot @ Slot::Open(oldest)) = self.slot(desk, segment).await else {
+                continue;
+            };
+            if oldest.log_id != self.log_id {
+                continue;
+            }
+            let Some(successor) = self.successor(desk, segment).await else {
+                return Ok(false);
+            };
+            if !successor.base_time.is_known() || successor.base_time > before {
+                return Ok(false);
+            }
+            self.recycle(desk, segment, slot, &successor, Cause::Expired, now)
+                .await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn recycle<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        slot: Slot,
+        successor: &Opened,
+        cause: Cause,
+        now: Micros,
+    ) -> Result<(), MaintainError<O::Error>> {
+        if successor.base > self.ledger.oldest {
+            let mut tally = Tally::new(self.ledger.clone(), cause);
+            tally
+                .count(desk, segment, self.opened_here(&slot), successor)
+                .await;
+            let ledger = tally.into_ledger(successor.base, now);
+            // Without room for it in the head, the next open header carries the ledger, and a power cut before it makes "evicted" read "corrupt".
+            match self.write_ledger(desk, &ledger, now).await {
+                Ok(()) => {}
+                Err(CommitError::NeedsMaintain) => self.ledger = ledger,
+                Err(error) => return Err(MaintainError::Ledger(error)),
+            }
+        }
+        let erase_count = match slot {
+            Slot::Spare { erase_count } => erase_count,
+            Slot::Unready { .. } | Slot::Open(_) => {
+                match slot::prepare(desk, segment, self.geometry, slot.erase_count()).await {
+                    Ok(erase_count) => erase_count,
+                    Err(error) => {
+                        self.passed_over = self.passed_over.saturating_add(1);
+                        return Err(MaintainError::Media(error));
+                    }
+                }
+            }
+        };
+        self.passed_over = 0;
+        self.spare = self.spare.or(Some(Spare {
+            segment,
+            erase_count,
+        }));
+        Ok(())
+    }
+
+    fn opened_here(&self, slot: &Slot) -> Option<Opened> {
+        match slot {
+            Slot::Open(opened) if opened.log_id == self.log_id => Some(*opened),
+            _ => None,
+        }
+    }
+}
+
+/// Counts where the offsets of one segment go.
+struct Tally {
+    ledger: Ledger,
+    release_point: Offset,
+    cause: Cause,
+    /// Offsets with neither a record nor a gap frame.
+    missing: u64,
+    /// Offsets of gap frames.
+    skipped: u64,
+    lost: bool,
+}
+
+impl Tally {
+    fn new(ledger: Ledger, cause: Cause) -> Self {
+        let release_point = ledger.release_point();
+        Self {
+            ledger,
+            release_point,
+            cause,
+            missing: 0,
+            skipped: 0,
+            lost: false,
+        }
+    }
+
+    /// Counts all from the oldest offset up to the base of `successor`, of which `victim` holds what is valid.
+    async fn count<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        victim: Option<Opened>,
+        successor: &Opened,
+    ) {
+        let limit = successor.base;
+        let Some(victim) = victim else {
+            self.miss(self.ledger.oldest, limit);
+            return;
+        };
+        self.miss(self.ledger.oldest, victim.base);
+        let mut walk = Walk::new(
+            victim.log_id,
+            victim.geometry,
+            victim.data_start,
+            victim.base,
+            Some(limit),
+        );
+        let mut held = Held::default();
+        loop {
+            match walk.step(desk.window(held)) {
+                Step::Read { position, .. } => {
+                    held = desk
+                        .load(segment, position, victim.geometry.segment_bytes())
+                        .await
+                }
+                Step::Frame(found) => {
+                    if let Some((from, to)) = found.missing() {
+                        self.miss(from, to);
+                    }
+                    let (first, end) = (found.frame.header.first, found.frame.end());
+                    match found.frame.header.kind {
+                        Kind::Data => self.let_go(first, end),
+                        Kind::Gap => self.skipped = self.skipped.saturating_add(end.since(first)),
+                        Kind::Control => {}
+                    }
+                }
+                Step::End(end) => {
+                    self.miss(end.expected, limit);
+                    break;
+                }
+            }
+        }
+        // A gap frame that rotted was counted as skipped when it was written.
+        let skipped = successor.skipped.saturating_sub(victim.skipped);
+        self.missing = self
+            .missing
+            .saturating_sub(skipped.saturating_sub(self.skipped));
+    }
+
+    /// Records from `from` up to `to` leave the log.
+    fn let_go(&mut self, from: Offset, to: Offset) {
+        let from = from.max(self.ledger.oldest);
+        let released_to = self.release_point.max(from).min(to.max(from));
+        let kept = to.since(released_to);
+        self.ledger.handed_over = self
+            .ledger
+            .handed_over
+            .saturating_add(released_to.since(from));
+        let count = match self.cause {
+            Cause::Expired => &mut self.ledger.expired,
+            _ => &mut self.ledger.evicted,
+        };
+        *count = count.saturating_add(kept);
+        self.lose(from, to);
+        self.lost |= kept > 0;
+    }
+
+    fn miss(&mut self, from: Offset, to: Offset) {
+        let from = from.max(self.ledger.oldest);
+        self.missing = self.missing.saturating_add(to.since(from));
+        self.lose(from, to);
+        self.lost |= to > from;
+    }
+
+    fn lose(&mut self, from: Offset, to: Offset) {
+        for cursor in &mut self.ledger.cursors {
+            cursor.lost = cursor.lost.saturating_add(to.since(from.max(cursor.next)));
+        }
+    }
+
+    fn into_ledger(self, oldest: Offset, now: Micros) -> Ledger {
+        let mut ledger = self.ledger;
+        ledger.corrupt = ledger.corrupt.saturating_add(self.missing);
+        ledger.oldest = oldest;
+        if self.lost {
+            if !ledger.loss_first.is_known() {
+                ledger.loss_first = now;
+            }
+            ledger.loss_last = now;
+        }
+        ledger
+    }
+}

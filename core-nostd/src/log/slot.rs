@@ -1,0 +1,241 @@
+//! What stands before the frames of a segment, as the log sees it: not ready, spare, or open. Reads it and writes it; decides nothing.
+
+use super::{Refusal, RingLog};
+use crate::ids::{LogId, Micros, Offset};
+use crate::ledger::Ledger;
+use crate::media::{Desk, Operations};
+use crate::segment::{
+    BadStamp, Geometry, Medium, OPEN_FIELDS_LEN, OpenClaim, OpenHeader, STAMP_LEN, Stamp,
+};
+
+/// What a segment is good for.
+#[derive(Clone, Copy, Debug)]
+pub enum Slot {
+    /// To be erased and stamped before use: blank, torn, foreign or stamped with other sizes.
+    Unready {
+        /// How often it is known to have been erased.
+        erase_count: u32,
+        /// Whether its beginning could be read.
+        readable: bool,
+    },
+    /// Stamped, and not opened since.
+    Spare {
+        /// How often it was erased.
+        erase_count: u32,
+    },
+    /// Part of a log.
+    Open(Opened),
+}
+
+/// A segment that is part of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// The geometry it is written with.
+    pub geometry: Geometry,
+    /// How often it was erased.
+    pub erase_count: u32,
+    /// Segment sequence.
+    pub seq: u64,
+    /// The log.
+    pub log_id: LogId,
+    /// The first frame's first offset.
+    pub base: Offset,
+    /// When it was opened.
+    pub base_time: Micros,
+    /// Where its frames begin.
+    pub data_start: u32,
+    /// How many offsets the log had skipped before.
+    pub skipped: u64,
+}
+
+impl Slot {
+    /// How often the segment is known to have been erased.
+    #[must_use]
+    pub const fn erase_count(&self) -> u32 {
+        match self {
+            Self::Unready { erase_count, .. } | Self::Spare { erase_count } => *erase_count,
+            Self::Open(opened) => opened.erase_count,
+        }
+    }
+}
+
+/// Looks at what stands before the frames of `segment`.
+pub(crate) async fn look<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    geometry: &Geometry,
+) -> Result<Slot, Refusal> {
+    let mut front = [0; FRONT_LEN];
+    let readable = desk.media.read(segment, 0, &mut front).await.is_ok();
+    if !readable {
+        // A unit that was torn may read as an error until it is erased; its neighbours may not.
+        let bytes = desk.fill(segment, 0, FRONT_LEN).await;
+        front
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from);
+    }
+    let (stamp, rest) = front
+        .split_first_chunk::<STAMP_LEN>()
+        .unwrap_or((&[0; STAMP_LEN], &[]));
+    let claim = OpenClaim::parse(rest);
+    let stamp = match Stamp::parse(stamp) {
+        Ok(stamp) => stamp,
+        Err(BadStamp::Newer(version)) => return Err(Refusal::NewerVersion { segment, version }),
+        // A leftover header must stay void, whatever the new stamp says.
+        Err(BadStamp::Corrupt) => {
+            let erase_count = claim.map_or(0, |claim| claim.erase_count);
+            return Ok(Slot::Unready {
+                erase_count,
+                readable,
+            });
+        }
+    };
+    if !agrees(&stamp.geometry, geometry, desk.scratch.len()) {
+        let found = *stamp.geometry.dimensions();
+        return Err(Refusal::OtherGeometry { segment, found });
+    }
+    if let Some(claim) = claim.filter(|claim| claim.erase_count == stamp.erase_count)
+        && let Some(opened) = read_opened(desk, segment, stamp, claim).await
+    {
+        return Ok(Slot::Open(opened));
+    }
+    let erase_count = stamp.erase_count;
+    let ready = same_sizes(&stamp.geometry, geometry) && is_unopened(desk, segment, geometry).await;
+    Ok(if ready {
+        Slot::Spare { erase_count }
+    } else {
+        Slot::Unready {
+            erase_count,
+            readable,
+        }
+    })
+}
+
+/// Reads the whole open header of `segment` to the front of the scratch.
+pub(crate) async fn read_open_header<'d, O: Operations>(
+    desk: &'d mut Desk<'_, O>,
+    segment: u32,
+    encoded_len: u64,
+) -> Option<(OpenHeader<'d>, usize)> {
+    let len = usize::try_from(encoded_len)
+        .ok()
+        .filter(|&len| len <= desk.scratch.len())?;
+    OpenHeader::parse(desk.fill(segment, STAMP_LEN as u32, len).await)
+}
+
+async fn read_opened<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    stamp: Stamp,
+    claim: OpenClaim,
+) -> Option<Opened> {
+    let (header, len) = read_open_header(desk, segment, claim.encoded_len()).await?;
+    let data_start = stamp.geometry.data_start(u32::try_from(len).ok()?);
+    Some(Opened {
+        geometry: stamp.geometry,
+        erase_count: stamp.erase_count,
+        seq: header.seq,
+        log_id: header.log_id,
+        base: header.base,
+        base_time: header.base_time,
+        data_start,
+        skipped: Ledger::parse(header.ledger).map_or(0, |ledger| ledger.skipped),
+    })
+}
+
+/// On flash a header that was begun can never be written again; on files it is simply overwritten.
+async fn is_unopened<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    geometry: &Geometry,
+) -> bool {
+    if geometry.medium() == Medium::File {
+        return true;
+    }
+    let touched = STAMP_LEN as u32 + u32::try_from(desk.scratch.len()).unwrap_or(u32::MAX);
+    desk.is_blank(
+        segment,
+        STAMP_LEN as u32,
+        touched.min(geometry.segment_bytes()),
+    )
+    .await
+}
+
+/// Whether a segment with the geometry `found` can be read as part of a log with the geometry `ours`.
+fn agrees(found: &Geometry, ours: &Geometry, scratch_len: usize) -> bool {
+    found.medium() == ours.medium()
+        && found.role() == ours.role()
+        && found.write_unit() == ours.write_unit()
+        && found.segment_bytes() == ours.segment_bytes()
+        && found.scratch_bytes() <= scratch_len
+}
+
+pub(super) fn same_sizes(found: &Geometry, ours: &Geometry) -> bool {
+    found.frame_bytes_max() == ours.frame_bytes_max()
+        && found.commit_offsets_max() == ours.commit_offsets_max()
+}
+
+/// Erases and stamps `segment`; when this returns, the stamp is durable.
+pub(crate) async fn prepare<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    geometry: Geometry,
+    erased_before: u32,
+) -> Result<u32, O::Error> {
+    let erase_count = erased_before.saturating_add(1);
+    desk.media.erase(segment).await?;
+    desk.media
+        .program(
+            segment,
+            0,
+            &Stamp {
+                geometry,
+                erase_count,
+            }
+            .emit(),
+        )
+        .await?;
+    desk.media.sync().await?;
+    Ok(erase_count)
+}
+
+impl RingLog {
+    /// Looks at `segment`; what cannot be read or is not ours counts as nothing.
+    pub(super) async fn slot<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+    ) -> Option<Slot> {
+        look(desk, segment, &self.geometry).await.ok()
+    }
+
+    /// The segment `steps` behind `segment` in the ring.
+    pub(super) const fn ahead(&self, segment: u32, steps: u32) -> u32 {
+        let count = self.geometry.segment_count();
+        // No sum of a segment and a step exceeds twice the count.
+        (segment as u64 + steps as u64).rem_euclid(count as u64) as u32
+    }
+
+    /// The first segment of this log behind `segment` in the ring; the head at the latest.
+    pub(super) async fn successor<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+    ) -> Option<Opened> {
+        for steps in 1..=self.geometry.segment_count() {
+            let candidate = self.ahead(segment, steps);
+            if let Some(Slot::Open(opened)) = self.slot(desk, candidate).await
+                && opened.log_id == self.log_id
+            {
+                return Some(opened);
+            }
+            if candidate == self.head.segment {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+const FRONT_LEN: usize = STAMP_LEN + OPEN_FIELDS_LEN;
