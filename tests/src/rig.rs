@@ -10,6 +10,7 @@ pub mod packets;
 pub mod pull;
 pub mod scratch;
 pub mod site;
+pub mod write_log;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

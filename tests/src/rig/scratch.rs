@@ -23,15 +23,7 @@ impl Ext4 {
         let disk = Self {
             folder: TempDir::new().expect("a temporary directory"),
         };
-        let image = File::create(disk.image()).expect("an image file");
-        image.set_len(mib << 20).expect("an image file");
-        run(
-            "mkfs.ext4",
-            Command::new("mkfs.ext4")
-                .arg("-q")
-                .arg("-F")
-                .arg(disk.image()),
-        )?;
+        format(&disk.image(), mib)?;
         disk.mount()?;
         Ok(disk)
     }
@@ -47,18 +39,18 @@ impl Ext4 {
     /// # Errors
     /// If it cannot be mounted: that is a finding, not a missing tool.
     pub fn as_after_power_cut(&self) -> Result<Self, Missing> {
+        Self::of(|image| copy_sparse(&self.image(), image))
+    }
+
+    /// Mounts the image that `make` makes.
+    ///
+    /// # Errors
+    /// As [`Self::as_after_power_cut`].
+    pub fn of(make: impl FnOnce(&Path)) -> Result<Self, Missing> {
         let disk = Self {
             folder: TempDir::new().expect("a temporary directory"),
         };
-        let copy = Command::new("cp")
-            .arg("--sparse=always")
-            .arg(self.image())
-            .arg(disk.image())
-            .status();
-        assert!(
-            copy.is_ok_and(|status| status.success()),
-            "cannot copy the image"
-        );
+        make(&disk.image());
         disk.mount()?;
         Ok(disk)
     }
@@ -79,6 +71,38 @@ impl Ext4 {
     }
 }
 
+/// Makes an empty ext4 of `mib` MiB, with the block size of a disk that is larger.
+///
+/// # Errors
+/// If mkfs is not there.
+pub fn format(image: &Path, mib: u64) -> Result<(), Missing> {
+    let file = File::create(image).expect("an image file");
+    file.set_len(mib << 20).expect("an image file");
+    run(
+        "mkfs.ext4",
+        Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-b", "4096"])
+            .arg(image),
+    )
+}
+
+/// Copies a file and leaves out what is empty.
+///
+/// # Panics
+/// If that fails.
+pub fn copy_sparse(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .arg("--sparse=always")
+        .arg(from)
+        .arg(to)
+        .status();
+    assert!(
+        copied.is_ok_and(|status| status.success()),
+        "cannot copy {}",
+        from.display()
+    );
+}
+
 impl Drop for Ext4 {
     fn drop(&mut self) {
         if is_mount_point(&self.path()) {
@@ -93,6 +117,19 @@ impl Drop for Ext4 {
     }
 }
 
+/// Unmounts `path` if something is mounted there.
+pub(super) fn unmount(path: &Path) {
+    if is_mount_point(path) {
+        let unmounted = Command::new("umount").arg(path).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            tell(&format!(
+                "left mounted, something still uses it: {}",
+                path.display()
+            ));
+        }
+    }
+}
+
 fn is_mount_point(path: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     mounts
@@ -100,7 +137,7 @@ fn is_mount_point(path: &Path) -> bool {
         .any(|line| line.split(' ').nth(1) == path.to_str())
 }
 
-fn run(program: &'static str, command: &mut Command) -> Result<(), Missing> {
+pub(super) fn run(program: &'static str, command: &mut Command) -> Result<(), Missing> {
     let output = command
         .stdin(Stdio::null())
         .output()
