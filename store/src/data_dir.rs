@@ -239,7 +239,7 @@ fn is_foreign(e: &io::Error) -> bool {
     matches!(e.kind(), InvalidData | NotADirectory | NotFound)
 }
 
-const IDENTITY: &str = "identity.toml";
+pub(crate) const IDENTITY: &str = "identity.toml";
 pub(crate) const SET_ASIDE: &str = "set-aside";
 
 #[cfg(test)]

@@ -1,9 +1,36 @@
 //! The sedge log on files: partitions, group commit, readers, salvage.
 
+mod batch;
+mod clock;
 mod data_dir;
 mod durable_file;
+mod group;
+mod index;
+mod inspect;
+mod media;
+mod mirror;
 mod name;
+mod open;
+mod owner;
+mod partition;
+mod queue;
+mod read;
+mod ring;
+mod stats;
+mod survey;
+mod writer;
 
+pub use batch::{Batch, Unit};
+pub use clock::{Clock, system_clock};
 pub use data_dir::{DataDir, DataDirError, Numbered, Section};
 pub use durable_file::{read_toml, write_toml};
+pub use inspect::{GapReport, LedgerReport, LogReport, Report, SegmentReport, inspect};
+pub use media::FileMedia;
+pub use mirror::{AppendError, Mirror, MirrorOptions};
 pub use name::{BadName, Name};
+pub use owner::{NoOwner, Owner};
+pub use partition::{Partition, PartitionOptions};
+pub use queue::{Producer, StageError, Ticket};
+pub use read::{Chunk, ReadError};
+pub use ring::{OpenError, Opened};
+pub use stats::Stats;

@@ -1,0 +1,206 @@
+//! What readers know of a log, in memory: which segments it holds, how far it is durable, the ledger.
+//!
+//! The writer changes it after each step that is durable, and takes a segment out before it recycles it; a reader looks here
+//! before it reads and again after. Its size is bounded by the count of segments.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
+
+use sedge_core::ledger::Ledger;
+use sedge_core::{Gap, Micros, Offset};
+
+/// A segment that continues the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) segment: u32,
+    pub(crate) seq: u64,
+    pub(crate) base: Offset,
+    pub(crate) base_time: Micros,
+    /// Where its frames begin.
+    pub(crate) data_start: u32,
+}
+
+/// Shared by the writer and all readers of a log.
+#[derive(Debug)]
+pub(crate) struct Index(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// By seq, the head last.
+    held: VecDeque<Held>,
+    durable: Offset,
+    /// The end of what is durable in the head.
+    head_bytes: u32,
+    ledger: Ledger,
+    hints: VecDeque<Hint>,
+}
+
+/// A place where a frame stands: where the last reader stopped, so that it need not look for it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hint {
+    pub(crate) seq: u64,
+    pub(crate) first: Offset,
+    pub(crate) position: u32,
+}
+
+/// Where to read what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) held: Held,
+    /// A frame stands here, with this first offset.
+    pub(crate) position: u32,
+    pub(crate) first: Offset,
+    /// The offset at which this segment ends for readers.
+    pub(crate) limit: Offset,
+    /// The byte at which it ends, at most.
+    pub(crate) bytes: u32,
+}
+
+impl Index {
+    pub(crate) fn new(held: Vec<Held>, durable: Offset, head_bytes: u32, ledger: Ledger) -> Self {
+        Self(Mutex::new(Inner {
+            held: held.into(),
+            durable,
+            head_bytes,
+            ledger,
+            hints: VecDeque::new(),
+        }))
+    }
+
+    /// A commit is durable up to `durable`, at `head_bytes` of the head; `opened` if it opened that.
+    pub(crate) fn committed(
+        &self,
+        durable: Offset,
+        head_bytes: u32,
+        opened: Option<Held>,
+        ledger: &Ledger,
+    ) {
+        let mut inner = self.lock();
+        inner.held.extend(opened);
+        (inner.durable, inner.head_bytes) = (durable, head_bytes);
+        inner.take_ledger(ledger);
+    }
+
+    /// Segments below the oldest offset of `ledger` are about to be used again.
+    pub(crate) fn recycled(&self, ledger: &Ledger) {
+        let mut inner = self.lock();
+        while inner.held.len() > 1 && inner.held.front().is_some_and(|h| h.base < ledger.oldest) {
+            inner.held.pop_front();
+        }
+        inner.take_ledger(ledger);
+    }
+
+    pub(crate) fn change_ledger<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
+        change(&mut self.lock().ledger)
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.lock().ledger.clone()
+    }
+
+    pub(crate) fn durable(&self) -> Offset {
+        self.lock().durable
+    }
+
+    pub(crate) fn oldest(&self) -> Offset {
+        self.lock().ledger.oldest
+    }
+
+    pub(crate) fn held(&self) -> Vec<Held> {
+        self.lock().held.iter().copied().collect()
+    }
+
+    /// What a reader that expects `from` meets before the oldest offset.
+    pub(crate) fn gap_before_oldest(&self, from: Offset) -> Option<Gap> {
+        let inner = self.lock();
+        let uplink = inner
+            .ledger
+            .cursors
+            .iter()
+            .find(|c| c.next == from)
+            .map(|c| c.uplink);
+        inner.ledger.gap_before_oldest(from, uplink)
+    }
+
+    /// The place from which `offset` can be found, or the next one held; `None` if nothing is durable there.
+    pub(crate) fn place(&self, offset: Offset) -> Option<Place> {
+        let inner = self.lock();
+        if offset >= inner.durable {
+            return None;
+        }
+        let at = inner
+            .held
+            .partition_point(|h| h.base <= offset)
+            .saturating_sub(1);
+        let held = *inner.held.get(at)?;
+        let hint = inner
+            .hints
+            .iter()
+            .filter(|h| h.seq == held.seq && h.first <= offset)
+            .max_by_key(|h| h.first);
+        let (position, first) =
+            hint.map_or((held.data_start, held.base), |h| (h.position, h.first));
+        let next = inner.held.get(at + 1);
+        let limit = next.map_or(inner.durable, |next| next.base);
+        let bytes = if next.is_none() {
+            inner.head_bytes
+        } else {
+            u32::MAX
+        };
+        Some(Place {
+            held,
+            position,
+            first,
+            limit,
+            bytes,
+        })
+    }
+
+    /// The beginning of the segment that holds `offset`.
+    pub(crate) fn place_of_segment(&self, offset: Offset) -> Option<Place> {
+        let place = self.place(offset)?;
+        Some(Place {
+            position: place.held.data_start,
+            first: place.held.base,
+            ..place
+        })
+    }
+
+    /// Whether what was read from `held` was still its content.
+    pub(crate) fn still_holds(&self, held: &Held) -> bool {
+        self.lock().held.iter().any(|h| h.seq == held.seq)
+    }
+
+    pub(crate) fn remember(&self, hint: Hint) {
+        let mut inner = self.lock();
+        inner.hints.retain(|h| *h != hint);
+        if inner.hints.len() >= HINTS_MAX {
+            inner.hints.pop_front();
+        }
+        inner.hints.push_back(hint);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no holder panics")
+    }
+}
+
+impl Inner {
+    /// The writer's ledger; which uplinks there are and where they stand, callers know first.
+    fn take_ledger(&mut self, ledger: &Ledger) {
+        let mut cursors = std::mem::take(&mut self.ledger.cursors);
+        for cursor in &mut cursors {
+            let known = ledger
+                .cursor(cursor.uplink)
+                .filter(|known| known.next == cursor.next);
+            cursor.lost = known.map_or(cursor.lost, |known| known.lost);
+        }
+        self.ledger = Ledger {
+            cursors,
+            ..ledger.clone()
+        };
+    }
+}
+
+/// Readers that can go on at different places without looking for them.
+const HINTS_MAX: usize = 16;

@@ -1,0 +1,226 @@
+//! An origin log on files, with the thread that writes it: what sources stage into and uplinks read from.
+//!
+//! A partition is a handle: cheap to clone, and everything on it may be called from any thread. `writer.rs` is the other side.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sedge_core::ledger::{Cursor, Ledger};
+use sedge_core::log::WhenFull;
+use sedge_core::{LogId, Micros, Offset};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::group::{FRAME_BYTES_WANTED, FRAME_OVERHEAD_MAX};
+use crate::index::Index;
+use crate::open;
+use crate::owner::Owner;
+use crate::queue::{Errand, Producer, Queue, Ticket};
+use crate::read::{Chunk, ReadError, Reading};
+use crate::ring::{OpenError, Opened};
+use crate::stats::{Counters, Stats};
+
+/// An origin log and its writer. The thread ends with [`Partition::close`] or with the last handle; the latter is what
+/// a kill would do.
+#[derive(Clone)]
+pub struct Partition(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) reading: Reading,
+    pub(crate) index: Arc<Index>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) log_id: LogId,
+    pub(crate) settled: watch::Receiver<Ticket>,
+    pub(crate) durable: watch::Receiver<Offset>,
+    pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How a partition is to be.
+#[derive(Clone)]
+pub struct PartitionOptions {
+    /// Bytes on the disk, fixed.
+    pub capacity_bytes: u64,
+    /// What gives way when they are full.
+    pub when_full: WhenFull,
+    /// How long a commit waits for company.
+    pub linger: Duration,
+    /// The largest unit: entries and annotation item, encoded.
+    pub record_bytes_max: usize,
+    /// The most that waits to be committed, in bytes; as much again is being committed.
+    pub staged_bytes_max: usize,
+    /// A smaller capacity may evict records.
+    pub allow_eviction: bool,
+    /// Called once, on the writer's thread, when the disk did not keep what it was given. Nothing is acknowledged after it.
+    pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Default for PartitionOptions {
+    fn default() -> Self {
+        Self {
+            capacity_bytes: 256 << 20,
+            when_full: WhenFull::EvictOldest,
+            linger: Duration::from_millis(5),
+            record_bytes_max: 256 << 10,
+            staged_bytes_max: 1 << 20,
+            allow_eviction: false,
+            on_fatal: Arc::new(|_| {}),
+        }
+    }
+}
+
+impl PartitionOptions {
+    /// A frame holds one unit of any allowed size.
+    pub(crate) fn frame_bytes_max(&self) -> u32 {
+        let bytes = self.record_bytes_max.max(FRAME_BYTES_WANTED) + FRAME_OVERHEAD_MAX;
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+}
+
+impl Partition {
+    /// Opens the log in `dir`, or makes one there, and starts its writer. What the tail says is durable when this returns.
+    ///
+    /// # Errors
+    /// When the directory cannot be used at all. Damaged content is no error: see [`Opened`].
+    pub fn open(
+        dir: impl Into<PathBuf>,
+        options: PartitionOptions,
+        owner: Box<dyn Owner>,
+        clock: Clock,
+    ) -> Result<(Self, Opened), OpenError> {
+        open::open(dir.into(), options, owner, clock)
+    }
+
+    /// A way to stage events; one for each connection.
+    pub fn producer(&self) -> Producer {
+        Producer::new(self.0.queue.clone())
+    }
+
+    /// The last ticket that is durable, with all before it.
+    pub fn settled(&self) -> watch::Receiver<Ticket> {
+        self.0.settled.clone()
+    }
+
+    /// The offset behind what is durable: readers come this far.
+    pub fn durable(&self) -> watch::Receiver<Offset> {
+        self.0.durable.clone()
+    }
+
+    /// The first offset that is held.
+    pub fn oldest(&self) -> Offset {
+        self.0.index.oldest()
+    }
+
+    /// The offset behind what is durable.
+    pub fn next(&self) -> Offset {
+        self.0.index.durable()
+    }
+
+    /// The log's id.
+    pub fn log_id(&self) -> LogId {
+        self.0.log_id
+    }
+
+    /// Where every offset that is no longer held has gone, and where the uplinks stand.
+    pub fn ledger(&self) -> Ledger {
+        self.0.index.ledger()
+    }
+
+    /// What the partition has done in this life.
+    pub fn stats(&self) -> Stats {
+        self.0.counters.read(&self.0.queue, &self.0.index)
+    }
+
+    /// Whole frames from `from` on, about `bytes_max` bytes of them, at least one. Blocks for the disk.
+    ///
+    /// # Errors
+    /// When `from` is not durable yet, or the file system refuses.
+    pub fn read(&self, from: Offset, bytes_max: usize) -> Result<Chunk, ReadError> {
+        self.0.reading.read(from, bytes_max)
+    }
+
+    /// The first offset whose frame was made at `time` or later; the durable end if there is none.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn offset_for_time(&self, time: Micros) -> Result<Offset, ReadError> {
+        self.0.reading.offset_for_time(time)
+    }
+
+    /// The crc of the data frame that ends at `next`; `None` if none held does.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn crc_below(&self, next: Offset) -> Result<Option<u32>, ReadError> {
+        self.0.reading.crc_below(next)
+    }
+
+    /// An uplink has taken custody of everything below `next`. Durable with some later commit; if it is lost, the uplink
+    /// is offered what it has and refuses it.
+    pub fn set_cursor(&self, uplink: u32, next: Offset) {
+        let placed = self
+            .0
+            .index
+            .change_ledger(|ledger| ledger.set_cursor(uplink, next));
+        // A fifth uplink is refused by the configuration; here it would only never release.
+        debug_assert_eq!(placed, Ok(()), "a log has a place for each uplink");
+        self.0.queue.errand(Errand::SetCursor { uplink, next });
+    }
+
+    /// Forgets an uplink, and says whether there was such a one.
+    pub fn drop_cursor(&self, uplink: u32) -> bool {
+        self.0.queue.errand(Errand::DropCursor { uplink });
+        self.0
+            .index
+            .change_ledger(|ledger| ledger.drop_cursor(uplink))
+    }
+
+    /// Where an uplink stands.
+    pub fn cursor(&self, uplink: u32) -> Option<Cursor> {
+        self.0.index.ledger().cursor(uplink)
+    }
+
+    /// Commits what is staged and writes that nothing will follow in this log. Readers go on.
+    pub fn end(&self) {
+        self.0.queue.errand(Errand::End);
+        self.join();
+    }
+
+    /// Commits what is staged, writes that this was a clean stop, and ends the writer. Readers go on.
+    pub fn close(&self) {
+        self.0.queue.errand(Errand::Close);
+        self.join();
+    }
+
+    fn join(&self) {
+        self.0.join();
+    }
+}
+
+impl Shared {
+    fn join(&self) {
+        let thread = self.thread.lock().expect("no holder panics").take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the writer of a partition panicked");
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.errand(Errand::Abandon);
+        self.join();
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition")
+            .field("log_id", &self.log_id())
+            .field("next", &self.next())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,352 @@
+//! Where producers and a partition's writer meet: one group fills while the one before it is being synced.
+//!
+//! A stage call copies encoded units under a short lock. When a commit may start is decided in [`State::due`], the rule of
+//! DESIGN section 4; the writer's thread does the rest, see `writer.rs`.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use sedge_core::{Micros, Offset};
+use tokio::sync::watch;
+
+use crate::batch::Batch;
+use crate::clock::Clock;
+use crate::group::{Group, Limits};
+
+/// The place of a stage call among all that this partition took in this life. Settled tickets only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// What was durable before this life.
+    pub const RECOVERED: Self = Self(0);
+}
+
+/// One connection's way into a partition.
+#[derive(Debug)]
+pub struct Producer {
+    queue: Arc<Queue>,
+    /// The group into which this producer staged last.
+    group: u64,
+    window_bound: bool,
+    /// The group that was full, when this producer met one.
+    full: u64,
+}
+
+impl Producer {
+    pub(crate) fn new(queue: Arc<Queue>) -> Self {
+        Self {
+            queue,
+            group: 0,
+            window_bound: false,
+            full: 0,
+        }
+    }
+
+    /// Puts `batch` into the group that will be committed next. It is durable when the settled ticket has reached
+    /// the one returned. All of it is taken or nothing.
+    ///
+    /// # Errors
+    /// [`StageError::Full`] is backpressure: wait for [`Producer::staged_room`] and stage again.
+    pub fn stage(&mut self, batch: &Batch) -> Result<Ticket, StageError> {
+        let mut state = self.queue.lock();
+        if state.closed {
+            return Err(StageError::Closed);
+        }
+        let ticket = Ticket(state.ticket.0 + 1);
+        let now = (self.queue.clock)();
+        if let Err(e) = state.filling.take(&self.queue.limits, batch, now, ticket) {
+            self.full = state.number;
+            return Err(e);
+        }
+        state.ticket = ticket;
+        let is_first = state.first_staged.is_none();
+        state.first_staged.get_or_insert_with(Instant::now);
+        if self.group != state.number {
+            self.group = state.number;
+            state.unbound += usize::from(!self.window_bound);
+        }
+        self.queue.wake_writer(state, is_first);
+        Ok(ticket)
+    }
+
+    /// Resolves when the group that was full has gone to the disk, or the partition is closed.
+    pub fn staged_room(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut number = self.queue.room.subscribe();
+        let full = self.full;
+        async move {
+            // An error says that the partition is gone; the next stage call will say so.
+            drop(number.wait_for(|n| *n > full).await);
+        }
+    }
+
+    /// Tells that this connection can send nothing more before its events are settled (its window is full), so that
+    /// lingering for it is vain.
+    pub fn set_window_bound(&mut self, window_bound: bool) {
+        if self.window_bound == window_bound {
+            return;
+        }
+        self.window_bound = window_bound;
+        let mut state = self.queue.lock();
+        if self.group != state.number {
+            return;
+        }
+        if window_bound {
+            state.unbound -= 1;
+            self.queue.wake_writer(state, false);
+        } else {
+            state.unbound += 1;
+        }
+    }
+}
+
+impl Drop for Producer {
+    /// Who has gone does not hold up a commit.
+    fn drop(&mut self) {
+        self.set_window_bound(true);
+    }
+}
+
+/// Why a batch was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StageError {
+    /// As much is staged as may be; there is room after the next commit.
+    #[error("as much is staged as may be")]
+    Full,
+    /// A unit is larger than a frame may be.
+    #[error("{bytes} bytes in one unit, {bytes_max} are allowed")]
+    TooLarge {
+        /// What the unit would take.
+        bytes: usize,
+        /// What it may take.
+        bytes_max: usize,
+    },
+    /// The partition is closed, or its disk failed.
+    #[error("the partition takes nothing more")]
+    Closed,
+}
+
+/// What producers and writer share.
+pub(crate) struct Queue {
+    limits: Limits,
+    linger: Duration,
+    clock: Clock,
+    state: Mutex<State>,
+    work: Condvar,
+    room: watch::Sender<u64>,
+}
+
+struct State {
+    filling: Group,
+    /// Counts groups, from 1.
+    number: u64,
+    /// Producers with events in `filling` that could still send more.
+    unbound: usize,
+    first_staged: Option<Instant>,
+    ticket: Ticket,
+    errands: Vec<Errand>,
+    closed: bool,
+    writer_waits: bool,
+    /// Any errand may free it.
+    writer_is_stuck: bool,
+}
+
+/// What others ask of the writer, done before the next commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Errand {
+    /// An uplink has everything below `next`.
+    SetCursor { uplink: u32, next: Offset },
+    /// An uplink is gone.
+    DropCursor { uplink: u32 },
+    /// Nothing will be appended after this.
+    End,
+    /// Stop, cleanly.
+    Close,
+    /// Stop as a kill would.
+    Abandon,
+}
+
+impl Errand {
+    /// The writer is to be woken for it; others wait for the next commit or tick.
+    fn is_pressing(&self) -> bool {
+        !matches!(self, Self::SetCursor { .. })
+    }
+
+    fn is_last(&self) -> bool {
+        matches!(self, Self::End | Self::Close | Self::Abandon)
+    }
+
+    fn replaces(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::SetCursor { uplink, .. }, Self::SetCursor { uplink: other, .. }) => {
+                uplink == other
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Why the writer woke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A group is due; its last ticket.
+    Commit(Ticket),
+    /// There are errands, or the time that was asked for has come.
+    Idle,
+}
+
+impl Queue {
+    pub(crate) fn new(limits: Limits, linger: Duration, clock: Clock, next: Offset) -> Self {
+        let state = State {
+            filling: Group::new(next),
+            number: 1,
+            unbound: 0,
+            first_staged: None,
+            ticket: Ticket::RECOVERED,
+            errands: Vec::new(),
+            closed: false,
+            writer_waits: false,
+            writer_is_stuck: false,
+        };
+        Self {
+            limits,
+            linger,
+            clock,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            room: watch::Sender::new(1),
+        }
+    }
+
+    /// Waits until a group is due (it is swapped into `group`, whose memory fills next) or `until` has come.
+    /// Errands that came meanwhile go to `errands`.
+    pub(crate) fn next_work(
+        &self,
+        group: &mut Group,
+        until: Instant,
+        errands: &mut Vec<Errand>,
+    ) -> Work {
+        let mut state = self.lock();
+        loop {
+            errands.append(&mut state.errands);
+            let now = Instant::now();
+            let due = state.due(self.linger);
+            if due.is_some_and(|due| due <= now) {
+                return Work::Commit(self.swap(&mut state, group));
+            }
+            if until <= now || errands.iter().any(Errand::is_pressing) {
+                return Work::Idle;
+            }
+            let wake = due.map_or(until, |d| d.min(until));
+            state.writer_waits = true;
+            state = self
+                .work
+                .wait_timeout(state, wake - now)
+                .expect("no holder panics")
+                .0;
+            state.writer_waits = false;
+        }
+    }
+
+    /// As [`Queue::next_work`] while the group at hand waits for room in the log.
+    pub(crate) fn wait_for_errand(&self, until: Instant, errands: &mut Vec<Errand>) -> Work {
+        let mut state = self.lock();
+        state.writer_is_stuck = true;
+        while state.errands.is_empty() {
+            let now = Instant::now();
+            if until <= now {
+                break;
+            }
+            state.writer_waits = true;
+            state = self
+                .work
+                .wait_timeout(state, until - now)
+                .expect("no holder panics")
+                .0;
+            state.writer_waits = false;
+        }
+        state.writer_is_stuck = false;
+        errands.append(&mut state.errands);
+        Work::Idle
+    }
+
+    fn swap(&self, state: &mut State, group: &mut Group) -> Ticket {
+        state.filling.seal(&self.limits);
+        group.clear(state.filling.next());
+        std::mem::swap(&mut state.filling, group);
+        state.number += 1;
+        state.unbound = 0;
+        state.first_staged = None;
+        self.room.send_replace(state.number);
+        state.ticket
+    }
+
+    pub(crate) fn errand(&self, errand: Errand) {
+        let mut state = self.lock();
+        state.errands.retain(|e| !errand.replaces(e));
+        state.errands.push(errand);
+        if errand.is_last() {
+            state.closed = true;
+            self.room.send_replace(u64::MAX);
+        }
+        if state.writer_waits && (errand.is_pressing() || state.writer_is_stuck) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Nothing is taken any more, and who waits for room is told.
+    pub(crate) fn poison(&self) {
+        self.lock().closed = true;
+        self.room.send_replace(u64::MAX);
+    }
+
+    pub(crate) fn staged_bytes(&self) -> usize {
+        self.lock().filling.bytes()
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        (self.clock)()
+    }
+
+    /// Wakes the writer if it has to look at its clock (`is_first`) or to start a commit.
+    fn wake_writer(&self, state: MutexGuard<'_, State>, is_first: bool) {
+        let wake = state.writer_waits && (is_first || state.is_due_at_once());
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+}
+
+impl State {
+    /// When the commit of what is staged may start, given that the one before it has ended.
+    fn due(&self, linger: Duration) -> Option<Instant> {
+        let since = self.staged_since()?;
+        Some(if self.is_due_at_once() {
+            since
+        } else {
+            since + linger
+        })
+    }
+
+    fn is_due_at_once(&self) -> bool {
+        self.closed || self.unbound == 0 || self.filling.bytes() >= COMMIT_BYTES_WANTED
+    }
+
+    fn staged_since(&self) -> Option<Instant> {
+        self.first_staged
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+/// A page: with less, waiting a little saves device writes; with more, it does not.
+const COMMIT_BYTES_WANTED: usize = 4096;

@@ -1,0 +1,394 @@
+//! Reading a log while it is written: own descriptors, never past the durable watermark.
+//!
+//! A reader takes a place from the index, reads the segment, walks its frames and asks the index again whether the
+//! segment still was what it was: being overtaken is a gap with cause evicted, never corruption.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use sedge_core::frame::Kind;
+use sedge_core::segment::Geometry;
+use sedge_core::walk::{Found, Step, Walk, Window};
+use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+
+use crate::group::FRAME_BYTES_WANTED;
+use crate::index::{Hint, Index, Place};
+use crate::media::file_name;
+
+/// Whole data and gap frames, verbatim, one behind the other without a hole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// What is missing before `first`, if anything is.
+    pub gap: Option<Gap>,
+    /// The first offset of the first frame. It may lie below the offset that was asked for, when that is inside a frame.
+    pub first: Offset,
+    /// The offset behind the last frame: read on from here.
+    pub next: Offset,
+    /// The frames; control frames are left out. Empty at the end of what is durable, and behind a gap that goes on.
+    pub frames: Bytes,
+}
+
+/// Why nothing could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The offset lies beyond what is durable.
+    #[error("offset {from} is beyond {durable}, the end of what is durable")]
+    Beyond {
+        /// What was asked for.
+        from: Offset,
+        /// What there is.
+        durable: Offset,
+    },
+    /// The file system refused.
+    #[error("reading a segment: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The reading half of a log.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    dir: PathBuf,
+    geometry: Geometry,
+    log_id: LogId,
+    index: Arc<Index>,
+    /// Descriptors by segment, the last used last.
+    open: Mutex<Vec<(u32, Arc<File>)>>,
+}
+
+impl Reading {
+    pub(crate) fn new(dir: PathBuf, geometry: Geometry, log_id: LogId, index: Arc<Index>) -> Self {
+        Self {
+            dir,
+            geometry,
+            log_id,
+            index,
+            open: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Frames from `from` on, about `bytes_max` of them, at least one.
+    pub(crate) fn read(&self, from: Offset, bytes_max: usize) -> Result<Chunk, ReadError> {
+        let durable = self.index.durable();
+        if from > durable {
+            return Err(ReadError::Beyond { from, durable });
+        }
+        let mut gap: Option<Gap> = None;
+        loop {
+            let at = gap.map_or(from, |g| g.to);
+            if let Some(evicted) = self.index.gap_before_oldest(at) {
+                gap = Some(joined(gap, evicted));
+                continue;
+            }
+            let Some(place) = self.index.place(at) else {
+                return Ok(Chunk {
+                    gap,
+                    first: at,
+                    next: at,
+                    frames: Bytes::new(),
+                });
+            };
+            let found = self.collect(place, at, bytes_max);
+            if !self.index.still_holds(&place.held) {
+                // Overtaken: whatever was read, the ledger knows better now.
+                continue;
+            }
+            match found? {
+                Collected::Frames(chunk) => {
+                    return Ok(Chunk {
+                        gap: gap.or(chunk.gap),
+                        ..chunk
+                    });
+                }
+                Collected::Hole(hole) if gap.is_none_or(|g| g.cause == hole.cause) => {
+                    gap = Some(joined(gap, hole))
+                }
+                // Two gaps of different causes: this one now, the other with the next read.
+                Collected::Hole(_) => {
+                    return Ok(Chunk {
+                        gap,
+                        first: at,
+                        next: at,
+                        frames: Bytes::new(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The first offset whose frame was made at `time` or later; the durable end if there is none.
+    pub(crate) fn offset_for_time(&self, time: Micros) -> Result<Offset, ReadError> {
+        let held = self.index.held();
+        let mut at = held.first().map_or(Offset::ZERO, |h| h.base);
+        for h in held.iter().rev() {
+            if self.first_time(h.base)?.is_some_and(|first| first < time) {
+                at = h.base;
+                break;
+            }
+        }
+        loop {
+            let Some(place) = self.index.place_of_segment(at) else {
+                return Ok(self.index.durable());
+            };
+            let mut found = None;
+            self.walk(&place, |at| {
+                let header = &at.frame.header;
+                let here = header.kind == Kind::Data && header.time >= time;
+                found = here.then_some(header.first);
+                !here
+            })?;
+            match found {
+                Some(first) => return Ok(first),
+                None => at = place.limit,
+            }
+        }
+    }
+
+    /// The crc of the data frame that ends at `next`, if there is one.
+    pub(crate) fn crc_below(&self, next: Offset) -> Result<Option<u32>, ReadError> {
+        let below = Offset::new(next.get().saturating_sub(1));
+        let place = self.index.place(below);
+        let Some(place) = place.filter(|p| next > Offset::ZERO && p.first <= below) else {
+            return Ok(None);
+        };
+        let mut crc = None;
+        self.walk(&place, |at| {
+            let header = &at.frame.header;
+            if header.kind == Kind::Data && at.frame.end() == next {
+                crc = Some(header.crc);
+            }
+            at.frame.end() < next
+        })?;
+        Ok(crc.filter(|_| self.index.still_holds(&place.held)))
+    }
+}
+
+/// What the walk over one segment brought.
+enum Collected {
+    Frames(Chunk),
+    Hole(Gap),
+}
+
+impl Reading {
+    /// Reads whole frames that hold `from` and what follows, in one segment and with one read if it can.
+    fn collect(&self, place: Place, from: Offset, bytes_max: usize) -> io::Result<Collected> {
+        if place.first > from {
+            return Ok(Collected::Hole(corrupt(from, place.first)));
+        }
+        let file = self.file(place.held.segment)?;
+        let mut walk = Walk::new(
+            self.log_id,
+            self.geometry,
+            place.position,
+            place.first,
+            Some(place.limit),
+        );
+        let mut window = Span {
+            position: place.position,
+            bytes: Vec::new(),
+        };
+        let mut kept = Kept::default();
+        let hole = loop {
+            match walk.step(window.as_window()) {
+                Step::Read { .. } if kept.bytes > 0 => break None,
+                Step::Read { position, len } => {
+                    let wanted = bytes_max.saturating_add(FRAME_BYTES_WANTED);
+                    let end = place.bytes.min(self.geometry.segment_bytes());
+                    let most = end.saturating_sub(position).max(len) as usize;
+                    window.fill(&file, position, wanted.clamp(len as usize, most))?;
+                }
+                Step::End(end) => break Some((end.expected, place.limit)),
+                Step::Frame(found) => {
+                    let (header, end) = (&found.frame.header, found.frame.end());
+                    if found.expected < header.first && header.first > from {
+                        break Some((found.expected, header.first));
+                    }
+                    if end <= from || header.kind == Kind::Control {
+                        continue;
+                    }
+                    if kept.bytes > 0 && kept.bytes + found.bytes.len() > bytes_max {
+                        break None;
+                    }
+                    let at = (found.position - window.position) as usize;
+                    kept.add(at, at + found.bytes.len(), header.first, end);
+                }
+            }
+        };
+        match (kept.span, hole) {
+            (Some((first, next)), _) => {
+                let position = window.position
+                    + u32::try_from(kept.end).expect("a window is no larger than a segment");
+                self.index.remember(Hint {
+                    seq: place.held.seq,
+                    first: next,
+                    position,
+                });
+                Ok(Collected::Frames(Chunk {
+                    gap: None,
+                    first,
+                    next,
+                    frames: kept.cut_from(window.bytes),
+                }))
+            }
+            (None, hole) => {
+                let (begin, end) = hole.unwrap_or((from, place.limit));
+                Ok(Collected::Hole(corrupt(begin.max(from), end)))
+            }
+        }
+    }
+
+    /// Walks from `place` to the end of its segment or until `each` says no.
+    pub(crate) fn walk(
+        &self,
+        place: &Place,
+        mut each: impl FnMut(&Found<'_>) -> bool,
+    ) -> io::Result<()> {
+        let file = self.file(place.held.segment)?;
+        let mut walk = Walk::new(
+            self.log_id,
+            self.geometry,
+            place.position,
+            place.first,
+            Some(place.limit),
+        );
+        let mut window = Span {
+            position: place.position,
+            bytes: Vec::new(),
+        };
+        loop {
+            match walk.step(window.as_window()) {
+                Step::End(_) => return Ok(()),
+                Step::Read { position, len } => {
+                    let end = place.bytes.min(self.geometry.segment_bytes());
+                    let most = end.saturating_sub(position).max(len) as usize;
+                    window.fill(&file, position, WALK_BYTES.clamp(len as usize, most))?;
+                }
+                Step::Frame(found) if each(&found) => {}
+                Step::Frame(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// When the first data frame of the segment that begins at `base` was made.
+    fn first_time(&self, base: Offset) -> io::Result<Option<Micros>> {
+        let Some(place) = self.index.place_of_segment(base) else {
+            return Ok(None);
+        };
+        let mut time = None;
+        self.walk(&place, |at| {
+            time = (at.frame.header.kind == Kind::Data).then_some(at.frame.header.time);
+            time.is_none()
+        })?;
+        Ok(time)
+    }
+
+    fn file(&self, segment: u32) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().expect("no holder panics");
+        if let Some(at) = open.iter().position(|(s, _)| *s == segment) {
+            open[at..].rotate_left(1);
+        } else {
+            let file = File::open(self.dir.join(file_name(segment)))?;
+            if open.len() >= DESCRIPTORS_MAX {
+                open.remove(0);
+            }
+            open.push((segment, Arc::new(file)));
+        }
+        Ok(open.last().expect("it was just put there").1.clone())
+    }
+}
+
+/// Bytes of a segment that begin at `position`.
+#[derive(Debug, Default)]
+pub(crate) struct Span {
+    position: u32,
+    bytes: Vec<u8>,
+}
+
+impl Span {
+    pub(crate) fn as_window(&self) -> Window<'_> {
+        Window {
+            position: self.position,
+            bytes: &self.bytes,
+        }
+    }
+
+    /// Reads `len` bytes from `position` on; fewer where the file ends.
+    pub(crate) fn fill(&mut self, file: &File, position: u32, len: usize) -> io::Result<()> {
+        self.position = position;
+        self.bytes.clear();
+        self.bytes.reserve_exact(len);
+        while self.bytes.len() < len {
+            let at = u64::from(position) + self.bytes.len() as u64;
+            let read = rustix::io::pread(file, rustix::buffer::spare_capacity(&mut self.bytes), at);
+            match read {
+                // A file that lost its end: the walk finds nothing in zeros.
+                Ok(0) => self.bytes.resize(len, 0),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which parts of a window are wanted.
+#[derive(Default)]
+struct Kept {
+    ranges: Vec<(usize, usize)>,
+    bytes: usize,
+    end: usize,
+    span: Option<(Offset, Offset)>,
+}
+
+impl Kept {
+    fn add(&mut self, from: usize, to: usize, first: Offset, next: Offset) {
+        match self.ranges.last_mut() {
+            Some(last) if last.1 == from => last.1 = to,
+            _ => self.ranges.push((from, to)),
+        }
+        self.bytes += to - from;
+        self.end = to;
+        self.span = Some((self.span.map_or(first, |(first, _)| first), next));
+    }
+
+    /// The wanted bytes, one behind the other; copied only if something between them is left out.
+    fn cut_from(self, mut window: Vec<u8>) -> Bytes {
+        let [(from, mut at), ref rest @ ..] = self.ranges[..] else {
+            return Bytes::new();
+        };
+        for (from, to) in rest {
+            window.copy_within(*from..*to, at);
+            at += to - from;
+        }
+        Bytes::from(window).slice(from..at)
+    }
+}
+
+/// What is missing has no valid frame: at most each of its offsets was a record.
+fn corrupt(from: Offset, to: Offset) -> Gap {
+    let unknown = Micros::UNKNOWN;
+    Gap {
+        from,
+        to,
+        lost: to.since(from),
+        cause: Cause::Corrupt,
+        when: unknown,
+        when_last: unknown,
+    }
+}
+
+/// `further` begins where `gap` ends.
+fn joined(gap: Option<Gap>, further: Gap) -> Gap {
+    gap.map_or(further, |gap| Gap {
+        to: further.to,
+        lost: gap.lost + further.lost,
+        when_last: further.when_last,
+        ..gap
+    })
+}
+
+/// Segments that readers look at at the same time.
+const DESCRIPTORS_MAX: usize = 4;
+const WALK_BYTES: usize = 256 << 10;

@@ -1,0 +1,635 @@
+//! Core's log machine on segment files, with the buffer it works in. Blocking; one owner at a time.
+//!
+//! Opening looks at what is there first: what is foreign or damaged beyond use is set aside, a directory of an earlier capacity
+//! keeps its segment size, and what does not fit on the disk is done without.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sedge_core::ledger::{Ledger, TooManyCursors};
+use sedge_core::log::{
+    self, CommitError, Committed, Fresh, MaintainError, Maintained, Options, Refusal, RingLog,
+    WhenFull,
+};
+use sedge_core::media::{Blocking, Desk, run};
+use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role};
+use sedge_core::{LogId, Micros, Offset};
+use serde::Serialize;
+
+use crate::data_dir::{IDENTITY, SET_ASIDE, set_aside_into};
+use crate::index::{Held, Index};
+use crate::media::{self, FileMedia, SYNC_FAILED, file_name};
+use crate::survey::{self, StampSeen, Surveyed};
+
+/// A log that can be written.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    log: RingLog,
+    media: FileMedia,
+    dir: PathBuf,
+    /// Empty between uses that are far apart.
+    scratch: Vec<u8>,
+    scratch_bytes: usize,
+    /// The segment that the last commit opened.
+    opened: Option<Held>,
+}
+
+/// How a ring is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RingOptions {
+    pub(crate) role: Role,
+    pub(crate) capacity_bytes: u64,
+    pub(crate) frame_bytes_max: u32,
+    pub(crate) when_full: WhenFull,
+    /// The id of the log, where it is known; drawn otherwise.
+    pub(crate) log_id: Option<LogId>,
+}
+
+/// What opening a log found and did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Opened {
+    /// Nothing was there: the log begins now.
+    pub created: bool,
+    /// The log was closed for good in an earlier life.
+    pub ended: bool,
+    /// The last life ended without a clean stop.
+    pub unclean: bool,
+    /// Bytes of each segment.
+    pub segment_bytes: u32,
+    /// Segments that are used.
+    pub segments: u32,
+    /// Segments that the capacity asks for; more than `segments` if the disk had no room.
+    pub segments_wanted: u32,
+    /// Bytes of the largest frame.
+    pub frame_bytes_max: u32,
+    /// The capacity asks for fewer segments than hold something; they stay.
+    pub keeps_more: bool,
+    /// Files that were set aside, and why.
+    pub set_aside: Vec<(PathBuf, String)>,
+    /// Segments that a failed sync had left in doubt; their tail was written anew.
+    pub suspects: Vec<u32>,
+}
+
+/// Why a log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It was written by a later version of this program.
+    #[error("{}: segment {segment} has format version {version}, which this program does not know", dir.display())]
+    Newer {
+        /// The directory.
+        dir: PathBuf,
+        /// The segment.
+        segment: u32,
+        /// Its version.
+        version: u8,
+    },
+    /// There is another log in the directory.
+    #[error("{}: holds log {found}, expected {expected}", dir.display())]
+    OtherLog {
+        /// The directory.
+        dir: PathBuf,
+        /// The log that is there.
+        found: LogId,
+        /// The one that should be.
+        expected: LogId,
+    },
+    /// Fewer than three segments can be used. Reading goes on with [`ReadOnly`](crate::ReadOnly).
+    #[error("{}: room for {usable} segments of {segment_bytes} bytes, a log needs {SEGMENTS_MIN}", dir.display())]
+    NoRoom {
+        /// The directory.
+        dir: PathBuf,
+        /// Segments that are there.
+        usable: u32,
+        /// Bytes of each.
+        segment_bytes: u32,
+    },
+    /// The capacity is too small for any log.
+    #[error("{}: a log of {capacity_bytes} bytes is too small", dir.display())]
+    TooSmall {
+        /// The directory.
+        dir: PathBuf,
+        /// What was asked for.
+        capacity_bytes: u64,
+    },
+    /// The file system refused.
+    #[error("{}: {source}", dir.display())]
+    Io {
+        /// The directory.
+        dir: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl Ring {
+    /// Opens the log in `dir`, or makes one. What the tail says is durable when this returns.
+    pub(crate) fn open(
+        dir: PathBuf,
+        options: &RingOptions,
+        now: Micros,
+    ) -> Result<(Self, Opened), OpenError> {
+        let io = |source| OpenError::Io {
+            dir: dir.clone(),
+            source,
+        };
+        crate::durable_file::create_dir_all(&dir).map_err(io)?;
+        let suspects = media::sync_failed(&dir).map_err(io)?;
+        let mut opened = Opened {
+            suspects,
+            ..Opened::default()
+        };
+        tidy(&dir, &mut opened).map_err(io)?;
+        let found = survey_usable(&dir, options.role, &mut opened)?;
+        let geometry = geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
+            dir: dir.clone(),
+            capacity_bytes: options.capacity_bytes,
+        })?;
+        let (media, geometry) = Self::reserve(&dir, geometry, &found, options, &mut opened)?;
+        Self::start(dir, media, geometry, options, now, opened)
+    }
+}
+
+impl Ring {
+    /// Reserves the files of an origin; a mirror's come one by one.
+    fn reserve(
+        dir: &Path,
+        wanted: Geometry,
+        found: &[Surveyed],
+        options: &RingOptions,
+        opened: &mut Opened,
+    ) -> Result<(FileMedia, Geometry), OpenError> {
+        let io = |source| OpenError::Io {
+            dir: dir.into(),
+            source,
+        };
+        let segment_bytes = wanted.segment_bytes();
+        let used = found
+            .iter()
+            .filter(|s| s.header.is_some())
+            .map(|s| s.segment + 1)
+            .max()
+            .unwrap_or(0);
+        let count_wanted = wanted.segment_count();
+        opened.keeps_more = used > count_wanted;
+        let mut media = FileMedia::new(dir, segment_bytes);
+        let mut usable = count_wanted.max(used);
+        if options.role == Role::Origin {
+            usable = media.reserve(usable).map_err(io)?.max(used);
+        }
+        (
+            opened.segment_bytes,
+            opened.segments,
+            opened.segments_wanted,
+        ) = (segment_bytes, usable, count_wanted);
+        opened.frame_bytes_max = wanted.frame_bytes_max();
+        if usable < SEGMENTS_MIN {
+            return Err(OpenError::NoRoom {
+                dir: dir.into(),
+                usable,
+                segment_bytes,
+            });
+        }
+        if usable < count_wanted {
+            tracing::warn!(dir = %dir.display(), usable, count_wanted, "the disk has no room for the whole capacity");
+        }
+        let dimensions = Dimensions {
+            segment_count: usable,
+            ..*wanted.dimensions()
+        };
+        Ok((
+            media,
+            Geometry::new(dimensions).expect("only the count changed, and it is enough"),
+        ))
+    }
+
+    fn start(
+        dir: PathBuf,
+        mut media: FileMedia,
+        geometry: Geometry,
+        options: &RingOptions,
+        now: Micros,
+        mut opened: Opened,
+    ) -> Result<(Self, Opened), OpenError> {
+        let io = |source| OpenError::Io {
+            dir: dir.clone(),
+            source,
+        };
+        let fresh = Fresh {
+            log_id: options.log_id.map_or_else(drawn, Ok).map_err(io)?,
+            now,
+            boot: boot(),
+        };
+        let suspect = opened.suspects.first().copied();
+        let how = Options {
+            suspect,
+            ..Options::new(geometry, options.when_full)
+        };
+        let scratch_bytes = scratch_bytes(&dir, &geometry).map_err(io)?;
+        let mut scratch = vec![0; scratch_bytes];
+        let mut desk = Desk {
+            media: &mut Blocking(&mut media),
+            scratch: &mut scratch,
+        };
+        let (log, recovered) =
+            run(RingLog::open(&mut desk, how, fresh)).map_err(|e| OpenError::of(&dir, e))?;
+        if options
+            .log_id
+            .is_some_and(|expected| expected != log.log_id())
+        {
+            return Err(OpenError::OtherLog {
+                dir,
+                found: log.log_id(),
+                expected: fresh.log_id,
+            });
+        }
+        if !opened.suspects.is_empty() {
+            media::clear_sync_failed(&dir).map_err(io)?;
+        }
+        (opened.created, opened.ended, opened.unclean) =
+            (recovered.formatted, log.is_ended(), !recovered.clean);
+        Ok((
+            Self {
+                log,
+                media,
+                dir,
+                scratch: Vec::new(),
+                scratch_bytes,
+                opened: None,
+            },
+            opened,
+        ))
+    }
+
+    /// Appends `frames`, which take `span` offsets from [`Ring::next`] on, and syncs. `false`: the log is full and may not evict.
+    pub(crate) fn commit(
+        &mut self,
+        frames: &[u8],
+        span: u64,
+        checkpoint: &[u8],
+        now: Micros,
+    ) -> io::Result<bool> {
+        let (head, _) = self.log.head();
+        match self.try_commit(frames, span, checkpoint, now) {
+            Err(CommitError::NeedsMaintain) if !self.maintain(now)? => return Ok(false),
+            Err(CommitError::NeedsMaintain) => self
+                .try_commit(frames, span, checkpoint, now)
+                .map_err(commit_io)?,
+            outcome => outcome.map_err(commit_io)?,
+        };
+        self.opened = None;
+        if self.log.head().0 != head {
+            self.opened = survey::look_at(&self.dir, self.log.head().0)?.held();
+            self.prepare_next();
+        }
+        Ok(true)
+    }
+
+    fn try_commit(
+        &mut self,
+        frames: &[u8],
+        span: u64,
+        checkpoint: &[u8],
+        now: Micros,
+    ) -> Result<Committed, CommitError<io::Error>> {
+        self.bring_scratch();
+        let mut desk = Desk {
+            media: &mut Blocking(&mut self.media),
+            scratch: &mut self.scratch,
+        };
+        run(self.log.commit(&mut desk, frames, span, checkpoint, now))
+    }
+
+    /// Recycles the oldest segment, if that is allowed: it is accounted for, and ready for the next roll. `false`: it is not.
+    pub(crate) fn maintain(&mut self, now: Micros) -> io::Result<bool> {
+        let mut outcome = Ok(false);
+        for _ in 0..self.geometry().segment_count() {
+            self.bring_scratch();
+            let mut desk = Desk {
+                media: &mut Blocking(&mut self.media),
+                scratch: &mut self.scratch,
+            };
+            outcome = match run(self.log.maintain(&mut desk, now)) {
+                Ok(Maintained::Ready) => Ok(true),
+                Ok(Maintained::Full) => Ok(false),
+                // No room for a segment that was never there: the one behind it may do.
+                Err(MaintainError::Media(e)) if media::is_full(&e) => continue,
+                Err(MaintainError::Media(e)) => Err(e),
+                Err(MaintainError::Ledger(e)) => Err(commit_io(e)),
+                Err(MaintainError::NoSegment) => Ok(false),
+            };
+            break;
+        }
+        // It is large, and wanted again when this segment is full.
+        self.scratch = Vec::new();
+        outcome
+    }
+
+    /// Whether a commit of `bytes` may open the next segment. Errs on the side of yes.
+    pub(crate) fn would_roll(&self, bytes: usize) -> bool {
+        let room = self
+            .geometry()
+            .segment_bytes()
+            .saturating_sub(self.log.head().1) as usize;
+        bytes + ROLL_MARGIN > room
+    }
+}
+
+impl Ring {
+    /// Writes that this life ends cleanly.
+    pub(crate) fn close(&mut self, now: Micros) -> io::Result<()> {
+        self.bring_scratch();
+        let mut desk = Desk {
+            media: &mut Blocking(&mut self.media),
+            scratch: &mut self.scratch,
+        };
+        run(self.log.close(&mut desk, now)).map_err(commit_io)
+    }
+
+    /// Writes that the log ends here.
+    pub(crate) fn end(&mut self, checkpoint: &[u8], now: Micros) -> io::Result<()> {
+        for attempt in 0..2 {
+            self.bring_scratch();
+            let mut desk = Desk {
+                media: &mut Blocking(&mut self.media),
+                scratch: &mut self.scratch,
+            };
+            match run(self.log.end(&mut desk, checkpoint, now)) {
+                Err(CommitError::NeedsMaintain) if attempt == 0 => drop(self.maintain(now)?),
+                outcome => return outcome.map_err(commit_io),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_cursor(&mut self, uplink: u32, next: Offset) -> Result<(), TooManyCursors> {
+        self.log.set_cursor(uplink, next)
+    }
+
+    pub(crate) fn drop_cursor(&mut self, uplink: u32) {
+        self.log.drop_cursor(uplink);
+    }
+
+    /// Leaves word for the next start that the tail is in doubt.
+    pub(crate) fn mark_sync_failed(&self) {
+        self.media.mark_sync_failed();
+    }
+
+    /// What readers need to know, from the disk.
+    pub(crate) fn index(&self) -> io::Result<Index> {
+        let mut held: Vec<Held> = survey::survey(&self.dir)?
+            .iter()
+            .filter(|s| s.header.as_ref().is_some_and(|h| h.log_id == self.log_id()))
+            .filter_map(Surveyed::held)
+            .collect();
+        held.sort_by_key(|h| h.seq);
+        // What a segment holds ends where the next begins: one that begins no earlier voids it, and so does recycling.
+        let bases: Vec<Offset> = held.iter().map(|h| h.base).collect();
+        let ends = bases.into_iter().skip(1).chain([Offset::new(u64::MAX)]);
+        let oldest = self.ledger().oldest;
+        let held = held
+            .into_iter()
+            .zip(ends)
+            .filter(|(h, end)| h.base < *end && oldest < *end);
+        let held = held.map(|(h, _)| h).collect();
+        Ok(Index::new(
+            held,
+            self.durable(),
+            self.head_bytes(),
+            self.ledger().clone(),
+        ))
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn log_id(&self) -> LogId {
+        self.log.log_id()
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        *self.log.geometry()
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        self.log.ledger()
+    }
+
+    /// Offsets of a torn commit are still to be burned: the next commit begins with that.
+    pub(crate) fn will_burn(&self) -> bool {
+        self.log.next() != self.durable()
+    }
+
+    /// Where frames are encoded from: burned offsets are passed over.
+    pub(crate) fn next(&self) -> Offset {
+        self.log.next()
+    }
+
+    pub(crate) fn durable(&self) -> Offset {
+        self.log.view().durable
+    }
+
+    pub(crate) fn head_bytes(&self) -> u32 {
+        self.log.head().1
+    }
+
+    /// The segment that the last commit opened, if it did.
+    pub(crate) fn opened(&self) -> Option<Held> {
+        self.opened
+    }
+
+    pub(crate) fn needs_maintain(&self) -> bool {
+        self.log.needs_maintain()
+    }
+
+    /// Recycling stops commits for a moment; it can wait until the segment is written through and some of the head is used.
+    pub(crate) fn is_time_to_maintain(&self) -> bool {
+        self.media.is_prepared()
+    }
+
+    /// The most that one commit takes: with a segment's stamp and headers it leaves room for company.
+    pub(crate) fn commit_bytes_max(&self) -> usize {
+        self.geometry().segment_bytes() as usize / 2
+    }
+
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let count = media::segments_in(&self.dir).map_or(0, |s| s.len() as u64);
+        count * u64::from(self.geometry().segment_bytes())
+    }
+
+    /// Gets the segment behind the head into shape while the head fills.
+    fn prepare_next(&mut self) {
+        let next = (self.log.head().0 + 1) % self.geometry().segment_count();
+        self.media.prepare(next);
+    }
+
+    fn bring_scratch(&mut self) {
+        if self.scratch.is_empty() {
+            self.scratch = vec![0; self.scratch_bytes];
+        }
+    }
+}
+
+impl OpenError {
+    fn of(dir: &Path, error: log::OpenError<io::Error>) -> Self {
+        let dir = dir.to_path_buf();
+        match error {
+            log::OpenError::Refused(Refusal::NewerVersion { segment, version }) => Self::Newer {
+                dir,
+                segment,
+                version,
+            },
+            log::OpenError::Media(source) => Self::Io { dir, source },
+            other => Self::Io {
+                dir,
+                source: io::Error::other(other.to_string()),
+            },
+        }
+    }
+}
+
+/// Sets aside what is foreign, removes what was never finished.
+fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
+    let (foreign, unfinished) = survey::foreign_in(dir, &[SET_ASIDE, SYNC_FAILED, IDENTITY])?;
+    for path in unfinished {
+        fs::remove_file(path)?;
+    }
+    for path in foreign {
+        opened.set_aside(dir, &path, "not a segment of a log")?;
+    }
+    Ok(())
+}
+
+/// The segments that belong together; the others are set aside.
+fn survey_usable(dir: &Path, role: Role, opened: &mut Opened) -> Result<Vec<Surveyed>, OpenError> {
+    let io = |source| OpenError::Io {
+        dir: dir.into(),
+        source,
+    };
+    let found = survey::survey(dir).map_err(io)?;
+    let newest = found
+        .iter()
+        .filter(|s| s.header.is_some())
+        .max_by_key(|s| s.header.as_ref().map(|h| h.seq));
+    let segment_bytes = newest
+        .or(found.first())
+        .and_then(|s| s.geometry())
+        .map(|g| g.segment_bytes());
+    let mut usable = Vec::new();
+    for surveyed in found {
+        let fits = |g: Geometry| {
+            Some(g.segment_bytes()) == segment_bytes
+                && g.role() == role
+                && g.medium() == Medium::File
+        };
+        let why = match surveyed.stamp {
+            StampSeen::Bad(BadStamp::Newer(version)) => {
+                return Err(OpenError::Newer {
+                    dir: dir.into(),
+                    segment: surveyed.segment,
+                    version,
+                });
+            }
+            StampSeen::Bad(BadStamp::Corrupt) => "its stamp is damaged",
+            StampSeen::Good(stamp) if !fits(stamp.geometry) => {
+                "it belongs to a log of other dimensions"
+            }
+            StampSeen::Good(_) | StampSeen::Blank => {
+                usable.push(surveyed);
+                continue;
+            }
+        };
+        opened
+            .set_aside(dir, &dir.join(file_name(surveyed.segment)), why)
+            .map_err(io)?;
+    }
+    Ok(usable)
+}
+
+impl Opened {
+    fn set_aside(&mut self, dir: &Path, path: &Path, why: &str) -> io::Result<()> {
+        let to = set_aside_into(&dir.join(SET_ASIDE), path, why)?;
+        self.set_aside.push((to, why.into()));
+        Ok(())
+    }
+}
+
+/// The dimensions of the log that is there, or of a new one; `None` if the capacity is too small for any.
+fn geometry_for(found: &[Surveyed], options: &RingOptions) -> Option<Geometry> {
+    let there = found
+        .iter()
+        .find_map(Surveyed::geometry)
+        .map(|g| g.segment_bytes());
+    let extra = 512;
+    let needed = 4 * (u64::from(options.frame_bytes_max) + extra);
+    let share = (options.capacity_bytes / SEGMENTS_WANTED)
+        .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+        .max(needed);
+    // A small capacity still makes a ring, of four small segments; the largest record gives way.
+    let share = share
+        .next_multiple_of(PAGE_BYTES)
+        .min(options.capacity_bytes / 4 / PAGE_BYTES * PAGE_BYTES);
+    let segment_bytes = there.map_or(u32::try_from(share).ok(), Some)?;
+    let frame_bytes_max = options
+        .frame_bytes_max
+        .min((segment_bytes / 4).checked_sub(512)?);
+    let segment_count =
+        u32::try_from(options.capacity_bytes / u64::from(segment_bytes.max(1))).ok()?;
+    Geometry::new(Dimensions {
+        medium: Medium::File,
+        role: options.role,
+        write_unit: 1,
+        segment_bytes,
+        segment_count: segment_count.max(SEGMENTS_MIN),
+        frame_bytes_max,
+        commit_offsets_max: COMMIT_OFFSETS_MAX,
+    })
+    .ok()
+}
+
+/// Enough for the frames of any segment that is there, whatever was configured when it was written.
+fn scratch_bytes(dir: &Path, geometry: &Geometry) -> io::Result<usize> {
+    let found = survey::survey(dir)?;
+    let largest = found
+        .iter()
+        .filter_map(Surveyed::geometry)
+        .map(|g| g.scratch_bytes())
+        .max();
+    Ok(largest.unwrap_or(0).max(geometry.scratch_bytes()))
+}
+
+fn commit_io(error: CommitError<io::Error>) -> io::Error {
+    match error {
+        CommitError::Media(error) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+fn drawn() -> io::Result<LogId> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(LogId::new(bytes))
+}
+
+/// The kernel's name for this boot, in short; 0 where it has none.
+fn boot() -> u64 {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u64::from_str_radix(
+        &text.replace('-', "").chars().take(16).collect::<String>(),
+        16,
+    )
+    .unwrap_or(0)
+}
+
+/// A log has at least this many.
+const SEGMENTS_MIN: u32 = 3;
+/// Segments in a log of usual size: recycling one takes away a 64th of what is held.
+const SEGMENTS_WANTED: u64 = 64;
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+const PAGE_BYTES: u64 = 4096;
+/// What an unclean stop burns; more than a commit of the usual size ever holds.
+const COMMIT_OFFSETS_MAX: u32 = 1 << 16;
+/// A RESUME frame and a ledger may come before the frames of a commit.
+const ROLL_MARGIN: usize = 1024;

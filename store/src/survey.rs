@@ -1,0 +1,138 @@
+//! What the segment files of a directory say of themselves: stamps and open headers, nothing of the frames.
+//! Opening, `inspect` and `salvage` begin here.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sedge_core::ledger::Ledger;
+use sedge_core::segment::{
+    BadStamp, Geometry, OPEN_FIELDS_LEN, OpenClaim, OpenHeader, STAMP_LEN, Stamp,
+};
+use sedge_core::{LogId, Micros, Offset};
+
+use crate::durable_file::TEMPORARY;
+use crate::index::Held;
+use crate::media::{self, file_name, read_or_zeros};
+
+/// A segment file.
+#[derive(Clone, Debug)]
+pub(crate) struct Surveyed {
+    pub(crate) segment: u32,
+    pub(crate) bytes: u64,
+    pub(crate) stamp: StampSeen,
+    /// The open header, if it is valid and belongs to the stamp.
+    pub(crate) header: Option<HeaderSeen>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StampSeen {
+    Good(Stamp),
+    /// Never used.
+    Blank,
+    Bad(BadStamp),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderSeen {
+    pub(crate) log_id: LogId,
+    pub(crate) seq: u64,
+    pub(crate) base: Offset,
+    pub(crate) base_time: Micros,
+    pub(crate) ledger: Ledger,
+    pub(crate) checkpoint: Vec<u8>,
+    pub(crate) data_start: u32,
+}
+
+impl Surveyed {
+    pub(crate) fn geometry(&self) -> Option<Geometry> {
+        match self.stamp {
+            StampSeen::Good(stamp) => Some(stamp.geometry),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn held(&self) -> Option<Held> {
+        let header = self.header.as_ref()?;
+        let HeaderSeen {
+            seq,
+            base,
+            base_time,
+            data_start,
+            ..
+        } = *header;
+        Some(Held {
+            segment: self.segment,
+            seq,
+            base,
+            base_time,
+            data_start,
+        })
+    }
+}
+
+/// Looks at every segment file in `dir`.
+pub(crate) fn survey(dir: &Path) -> io::Result<Vec<Surveyed>> {
+    media::segments_in(dir)?
+        .into_iter()
+        .map(|segment| look_at(dir, segment))
+        .collect()
+}
+
+/// Looks at one. A place that cannot be read is as good as damaged.
+pub(crate) fn look_at(dir: &Path, segment: u32) -> io::Result<Surveyed> {
+    let file = File::open(dir.join(file_name(segment)))?;
+    let mut begin = [0; STAMP_LEN + OPEN_FIELDS_LEN];
+    let readable = read_or_zeros(&file, &mut begin, 0).is_ok();
+    let (stamp, fields) = begin.split_at(STAMP_LEN);
+    let stamp = match Stamp::parse(stamp.try_into().expect("split there")) {
+        Ok(stamp) => StampSeen::Good(stamp),
+        Err(_) if readable && begin.iter().all(|b| *b == 0) => StampSeen::Blank,
+        Err(bad) => StampSeen::Bad(bad),
+    };
+    let header = match stamp {
+        StampSeen::Good(stamp) => header_of(&file, &stamp, fields),
+        _ => None,
+    };
+    Ok(Surveyed {
+        segment,
+        bytes: file.metadata()?.len(),
+        stamp,
+        header,
+    })
+}
+
+fn header_of(file: &File, stamp: &Stamp, fields: &[u8]) -> Option<HeaderSeen> {
+    let claim = OpenClaim::parse(fields).filter(|c| c.erase_count == stamp.erase_count)?;
+    let len = usize::try_from(claim.encoded_len()).ok()?;
+    if len > stamp.geometry.scratch_bytes() {
+        return None;
+    }
+    let mut bytes = vec![0; len];
+    read_or_zeros(file, &mut bytes, STAMP_LEN as u64).ok()?;
+    let (header, len) = OpenHeader::parse(&bytes)?;
+    Some(HeaderSeen {
+        log_id: header.log_id,
+        seq: header.seq,
+        base: header.base,
+        base_time: header.base_time,
+        ledger: Ledger::parse(header.ledger)?,
+        checkpoint: header.checkpoint.to_vec(),
+        data_start: stamp.geometry.data_start(u32::try_from(len).ok()?),
+    })
+}
+
+/// Files in `dir` that are not of a log, and leftovers of a creation that was cut short.
+pub(crate) fn foreign_in(dir: &Path, known: &[&str]) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut foreign, mut unfinished) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(TEMPORARY) {
+            unfinished.push(entry.path());
+        } else if !known.contains(&name.as_str()) && media::segment_of(&name).is_none() {
+            foreign.push(entry.path());
+        }
+    }
+    Ok((foreign, unfinished))
+}

@@ -1,0 +1,236 @@
+//! The thread that writes a partition: takes a group, commits it with one write and one sync, tells who waits.
+//!
+//! It is the only one that touches the log machine. Nothing is told before the sync returned; a failed sync ends
+//! everything, it is never tried again (docs/spec/log.md, section 7).
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sedge_core::Offset;
+use sedge_core::frame::Control;
+use sedge_core::ledger;
+use tokio::sync::watch;
+
+use crate::group::{Group, Limits};
+use crate::index::Index;
+use crate::owner::Owner;
+use crate::queue::{Errand, Queue, Ticket, Work};
+use crate::ring::Ring;
+use crate::stats::Counters;
+
+pub(crate) struct Writer {
+    pub(crate) ring: Ring,
+    pub(crate) owner: Box<dyn Owner>,
+    pub(crate) limits: Limits,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) settled: watch::Sender<Ticket>,
+    pub(crate) durable: watch::Sender<Offset>,
+    pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    pub(crate) group: Group,
+    /// A group that the full log did not take.
+    pub(crate) held_back: Option<Ticket>,
+    pub(crate) checkpoint: Vec<u8>,
+    pub(crate) ledger: LedgerFrames,
+}
+
+/// When the ledger with its cursors was last written, and whether it has changed since.
+#[derive(Debug)]
+pub(crate) struct LedgerFrames {
+    pub(crate) written: Instant,
+    pub(crate) changed: bool,
+}
+
+/// How a round of the writer ended.
+enum Round {
+    Again,
+    Over,
+}
+
+impl Writer {
+    /// Works until it is told to stop or the disk fails.
+    pub(crate) fn run(mut self) {
+        loop {
+            match self.round() {
+                Ok(Round::Again) => {}
+                Ok(Round::Over) => return self.queue.poison(),
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    fn round(&mut self) -> io::Result<Round> {
+        let mut errands = Vec::new();
+        let until = self.wake_at();
+        let work = match self.held_back {
+            Some(_) => self.queue.wait_for_errand(until, &mut errands),
+            None => self.queue.next_work(&mut self.group, until, &mut errands),
+        };
+        let last = self.run_errands(&errands);
+        match (work, self.held_back) {
+            (Work::Commit(ticket), _) | (Work::Idle, Some(ticket)) => self.commit(ticket)?,
+            (Work::Idle, None) => self.idle()?,
+        }
+        match last {
+            Some(last) => self.finish(last).map(|()| Round::Over),
+            None => self.maintain().map(|()| Round::Again),
+        }
+    }
+
+    fn run_errands(&mut self, errands: &[Errand]) -> Option<Errand> {
+        let mut last = None;
+        for &errand in errands {
+            match errand {
+                Errand::SetCursor { uplink, next } => {
+                    self.ledger.changed = true;
+                    if self.ring.set_cursor(uplink, next).is_err() {
+                        tracing::warn!(uplink, "no place for a cursor of this uplink");
+                    }
+                }
+                Errand::DropCursor { uplink } => {
+                    self.ledger.changed = true;
+                    self.ring.drop_cursor(uplink);
+                }
+                Errand::End | Errand::Close | Errand::Abandon => last = Some(errand),
+            }
+        }
+        last
+    }
+
+    fn commit(&mut self, ticket: Ticket) -> io::Result<()> {
+        let entries = self.group.next().since(self.group.first());
+        if self.ledger.is_due(LEDGER_INTERVAL) && !self.ring.will_burn() {
+            self.put_ledger();
+        }
+        let started = Instant::now();
+        if !self.commit_frames(entries)? {
+            self.held_back = Some(ticket);
+            return Ok(());
+        }
+        let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters
+            .committed(entries, self.group.frames().len(), took);
+        self.group.tell(&mut *self.owner);
+        self.durable.send_replace(self.group.next());
+        self.settled.send_replace(ticket);
+        self.held_back = None;
+        Ok(())
+    }
+
+    /// Writes and syncs the frames of the group. `false`: the log is full and may not evict.
+    fn commit_frames(&mut self, span: u64) -> io::Result<bool> {
+        self.checkpoint.clear();
+        if self.ring.would_roll(self.group.frames().len()) {
+            self.owner.checkpoint(&mut self.checkpoint);
+        }
+        let now = self.queue.now();
+        if !self
+            .ring
+            .commit(self.group.frames(), span, &self.checkpoint, now)?
+        {
+            self.counters.set_full(true);
+            return Ok(false);
+        }
+        self.counters.set_full(false);
+        self.index.committed(
+            self.ring.next(),
+            self.ring.head_bytes(),
+            self.ring.opened(),
+            self.ring.ledger(),
+        );
+        Ok(true)
+    }
+
+    /// Nothing was staged for a while: what rides along with commits otherwise gets one of its own.
+    fn idle(&mut self) -> io::Result<()> {
+        if self.ledger.is_due(LEDGER_INTERVAL_IDLE) {
+            self.group.clear(self.ring.next());
+            self.put_ledger();
+            self.commit_frames(0)?;
+        }
+        Ok(())
+    }
+
+    fn put_ledger(&mut self) {
+        let mut bytes = [0; ledger::ENCODED_LEN_MAX];
+        let len = self
+            .ring
+            .ledger()
+            .emit(&mut bytes)
+            .expect("the largest ledger fits");
+        self.group
+            .put_control(&self.limits, Control::Ledger(&bytes[..len]), len);
+        self.ledger = LedgerFrames {
+            written: Instant::now(),
+            changed: false,
+        };
+    }
+}
+
+impl Writer {
+    /// Gets a segment ready for the next roll, when the one just opened has settled.
+    fn maintain(&mut self) -> io::Result<()> {
+        if self.ring.needs_maintain() && self.ring.is_time_to_maintain() {
+            self.recycle()?;
+        }
+        Ok(())
+    }
+
+    fn recycle(&mut self) -> io::Result<()> {
+        if self.ring.maintain(self.queue.now())? {
+            self.counters.recycled();
+            self.index.recycled(self.ring.ledger());
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, last: Errand) -> io::Result<()> {
+        let now = self.queue.now();
+        match last {
+            Errand::Close => self.ring.close(now),
+            Errand::End => {
+                self.checkpoint.clear();
+                self.owner.checkpoint(&mut self.checkpoint);
+                self.ring.end(&self.checkpoint, now)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing is acknowledged any more; who waits learns that it is over when the agent ends.
+    fn fail(&mut self, error: &io::Error) {
+        self.queue.poison();
+        self.counters.set_failed();
+        self.ring.mark_sync_failed();
+        let what = format!("{}: {error}", self.ring.dir().display());
+        tracing::error!(error = %what, "the disk did not keep what was written to it");
+        (self.on_fatal)(&what);
+    }
+
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        if self.ring.needs_maintain() {
+            return now + MAINTAIN_POLL;
+        }
+        if self.ledger.changed {
+            (self.ledger.written + LEDGER_INTERVAL_IDLE).max(now)
+        } else {
+            now + LONG
+        }
+    }
+}
+
+impl LedgerFrames {
+    fn is_due(&self, interval: Duration) -> bool {
+        self.changed && self.written.elapsed() >= interval
+    }
+}
+
+/// A cursor is at most that much older on the disk than in memory while events come in …
+const LEDGER_INTERVAL: Duration = Duration::from_secs(1);
+/// … and that much while none do.
+const LEDGER_INTERVAL_IDLE: Duration = Duration::from_secs(10);
+const MAINTAIN_POLL: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(10);
