@@ -1,0 +1,14 @@
+//! The consumers' side of the hub: a [`Client`] asks questions over one connection, a [`Reader`] gives the records of a
+//! stream from all its gateways, in order within each partition, across reconnects.
+
+mod connection;
+mod decode;
+mod item;
+mod reader;
+
+pub use connection::{Client, ClientError, Joined, Membership};
+pub use item::{Gap, Item, Origin, Record};
+pub use reader::{PullError, PullOptions, Reader, Start};
+
+pub use crate::address::BadAddress;
+pub use crate::wire::Partition;

@@ -1,0 +1,259 @@
+//! Frames as they came from the hub, turned into items. The only place where a consumer looks into frames.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sedge_core::entry::{self, Entry};
+use sedge_core::frame::Frame;
+use sedge_core::{Cause, LogId, Micros};
+
+use super::item::{Gap, Item, Origin, Record};
+use crate::wire::PartHead;
+
+/// Appends the items of one part at and above the shifted offset `from`. What the part covers and does not show is a Gap.
+pub(crate) fn part(
+    head: &PartHead,
+    frames: &Bytes,
+    origin: &Arc<Origin>,
+    from: u64,
+    items: &mut Vec<Item>,
+) {
+    let mut walk = Walk {
+        head,
+        origin,
+        expected: from,
+        items,
+    };
+    for gap in &head.gaps {
+        let cause = Cause::from_code(gap.cause).unwrap_or(Cause::Corrupt);
+        walk.gap(gap.from, gap.to, gap.lost, cause, Micros::new(gap.when));
+    }
+    let log = LogId::new(head.log_id);
+    let mut at = 0;
+    while let Ok((frame, len)) = Frame::parse(frames.get(at..).unwrap_or_default(), &log, None) {
+        walk.frame(&frame, frames);
+        at += len;
+    }
+    walk.missing_until(head.next);
+}
+
+/// Position in a part: everything below `expected` has been told.
+struct Walk<'a> {
+    head: &'a PartHead,
+    origin: &'a Arc<Origin>,
+    expected: u64,
+    items: &'a mut Vec<Item>,
+}
+
+impl Walk<'_> {
+    fn frame(&mut self, frame: &Frame<'_>, frames: &Bytes) {
+        let shift = self.head.shift;
+        self.missing_until(shift.saturating_add(frame.header.first.get()));
+        if let Some(gap) = frame.gap() {
+            let (from, to) = (shift + gap.from.get(), shift + gap.to.get());
+            return self.gap(from, to, gap.lost, gap.cause, gap.when);
+        }
+        for (offset, entry) in frame.entries() {
+            let offset = shift.saturating_add(offset.get());
+            if offset < self.expected {
+                continue;
+            }
+            match entry {
+                Entry::Record(record) => self.record(offset, frame.header.time, &record, frames),
+                Entry::Notice(notice) => {
+                    self.gap(offset, offset + 1, notice.lost, Cause::Device, notice.when)
+                }
+            }
+            self.expected = offset + 1;
+        }
+        // Only a faulty writer seals entries that do not parse; their offsets are told all the same.
+        self.missing_until(shift.saturating_add(frame.end().get()));
+    }
+
+    fn record(&mut self, offset: u64, made: Micros, record: &entry::Record<'_>, frames: &Bytes) {
+        let ingested = made.is_known().then_some(made.get());
+        let header = |(name, value): (&str, &[u8])| {
+            let name = if name == "topic" {
+                Cow::Borrowed("topic")
+            } else {
+                Cow::Owned(name.into())
+            };
+            (name, frames.slice_ref(value))
+        };
+        self.items.push(Item::Record(Record {
+            origin: Arc::clone(self.origin),
+            offset,
+            epoch: self.head.epoch,
+            time: ingested
+                .zip(record.time)
+                .map(|(made, after)| made.saturating_add(after)),
+            ingested,
+            key: record.key.map(|key| frames.slice_ref(key)),
+            value: frames.slice_ref(record.value),
+            headers: record.headers.iter().map(header).collect(),
+        }));
+    }
+
+    /// A gap that begins below `expected` was told in part: the rest of its range is told, and no more than that may be lost in it.
+    fn gap(&mut self, from: u64, to: u64, lost: u64, cause: Cause, when: Micros) {
+        let told = from < self.expected;
+        let from = from.max(self.expected);
+        if to < from || (told && to == from) {
+            return;
+        }
+        self.items.push(Item::Gap(Gap {
+            origin: Arc::clone(self.origin),
+            epoch: self.head.epoch,
+            from,
+            to,
+            lost: if told { lost.min(to - from) } else { lost },
+            cause: cause.name(),
+            when: when.is_known().then_some(when.get()),
+        }));
+        self.expected = to;
+    }
+
+    fn missing_until(&mut self, next: u64) {
+        if self.expected < next {
+            let lost = next - self.expected;
+            self.gap(self.expected, next, lost, Cause::Corrupt, Micros::UNKNOWN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sedge_core::frame::{Form, Label, emit_data, emit_gap};
+    use sedge_core::{Gap as CoreGap, Offset};
+
+    use super::*;
+    use crate::wire;
+
+    const LOG: LogId = LogId::new([9; 16]);
+
+    fn label(first: u64) -> Label {
+        Label {
+            form: Form::Explicit,
+            first: Offset::new(first),
+            time: Micros::new(1_000),
+            first_of_commit: false,
+        }
+    }
+
+    fn data(into: &mut Vec<u8>, first: u64, values: &[&str]) {
+        let mut entries = [0; 256];
+        let mut len = 0;
+        for value in values {
+            let record = entry::Record {
+                time: Some(5),
+                value: value.as_bytes(),
+                ..Default::default()
+            };
+            len += Entry::Record(record).encode(&mut entries[len..]).unwrap();
+        }
+        let mut frame = [0; 512];
+        let n = emit_data(
+            &mut frame,
+            &LOG,
+            label(first),
+            values.len() as u16,
+            &[],
+            &entries[..len],
+        )
+        .unwrap();
+        into.extend_from_slice(&frame[..n]);
+    }
+
+    fn head(from: u64, next: u64) -> PartHead {
+        PartHead {
+            number: 0,
+            log_id: *LOG.as_bytes(),
+            epoch: 1,
+            shift: 100,
+            from,
+            next,
+            earliest: 0,
+            end: next,
+            gaps: vec![],
+            frames_len: 0,
+        }
+    }
+
+    fn told(head: &PartHead, frames: Vec<u8>, from: u64) -> Vec<String> {
+        let origin = Origin {
+            stream: "s".into(),
+            gateway: "g".into(),
+            partition: 0,
+            number: 0,
+        };
+        let mut items = Vec::new();
+        part(head, &frames.into(), &Arc::new(origin), from, &mut items);
+        let line = |item: &Item| match item {
+            Item::Record(r) => format!("{} {}", r.offset, String::from_utf8_lossy(&r.value)),
+            Item::Gap(g) => format!("{}..{} {} {}", g.from, g.to, g.lost, g.cause),
+        };
+        items.iter().map(line).collect()
+    }
+
+    #[test]
+    fn offsets_are_shifted_and_what_was_asked_for_begins_inside_a_frame() {
+        let mut frames = Vec::new();
+        data(&mut frames, 5, &["a", "b", "c"]);
+        assert_eq!(told(&head(106, 108), frames, 106), ["106 b", "107 c"]);
+    }
+
+    #[test]
+    fn seam_loss_and_burned_offsets_stand_in_their_places() {
+        let mut frames = Vec::new();
+        data(&mut frames, 3, &["a"]);
+        let gap = CoreGap {
+            from: Offset::new(4),
+            to: Offset::new(9),
+            lost: 0,
+            cause: Cause::Burned,
+            when: Micros::UNKNOWN,
+            when_last: Micros::UNKNOWN,
+        };
+        let mut frame = [0; 64];
+        let n = emit_gap(&mut frame, &LOG, label(4), &gap).unwrap();
+        frames.extend_from_slice(&frame[..n]);
+        data(&mut frames, 9, &["b"]);
+        let shifted = |from, to, lost, cause: Cause| wire::Gap {
+            from,
+            to,
+            lost,
+            cause: cause.code(),
+            when: 0,
+            when_last: 0,
+        };
+        let mut head = head(100, 110);
+        head.gaps = vec![
+            shifted(100, 100, 0, Cause::NewLog),
+            shifted(100, 103, 2, Cause::Evicted),
+        ];
+        assert_eq!(
+            told(&head, frames, 100),
+            [
+                "100..100 0 new-log",
+                "100..103 2 evicted",
+                "103 a",
+                "104..109 0 burned",
+                "109 b"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_part_covers_and_does_not_show_is_a_gap() {
+        let mut frames = Vec::new();
+        data(&mut frames, 0, &["a"]);
+        data(&mut frames, 2, &["c", "d"]);
+        let cut = frames.len() - 1;
+        frames[cut] ^= 1;
+        assert_eq!(
+            told(&head(100, 104), frames, 100),
+            ["100 a", "101..104 3 corrupt"]
+        );
+    }
+}

@@ -1,0 +1,433 @@
+//! Reads a stream: the partitions of all its gateways, each in its own order, over reconnects, for a group or alone.
+//!
+//! The reader goes on where the items that came last end. A group's offsets move only when the caller says that what it
+//! was given is safe: [`Reader::flushed`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connection::{Client, ClientError, Membership};
+use super::decode;
+use super::item::{Item, Origin};
+use crate::backoff::Backoff;
+use crate::wire::{Partition, Place, Want};
+
+/// What to read, from where, until when.
+#[derive(Clone, Debug)]
+pub struct PullOptions {
+    /// The hub: `sedge://host:port`.
+    pub url: String,
+    /// The stream.
+    pub stream: String,
+    /// Where to begin; for a group, only where it has no offsets yet.
+    pub start: Start,
+    /// Go on for ever, instead of ending at the durable ends seen at the start.
+    pub follow: bool,
+    /// The group to read for, and the name of this member.
+    pub group: Option<(String, String)>,
+    /// How long to wait for another member of the group to go.
+    pub group_wait: Duration,
+}
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest that is held.
+    Earliest,
+    /// Behind everything that is there.
+    Latest,
+    /// At this offset in each partition.
+    Offset(u64),
+    /// At the first record that a gateway took at or after this time (µs since 1970).
+    Time(i64),
+}
+
+/// Reads one stream.
+#[derive(Debug)]
+pub struct Reader {
+    options: PullOptions,
+    membership: Option<Membership>,
+    connected: Option<Client>,
+    backoff: Backoff,
+    lease: Option<Lease>,
+    partitions: BTreeMap<u32, Position>,
+    /// The partitions at the start are known.
+    begun: bool,
+    queue: VecDeque<Item>,
+    /// Which partition's wants come first: those that were left out last time.
+    turn: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    generation: u64,
+    lasts: Duration,
+    renewed: Instant,
+}
+
+#[derive(Debug)]
+struct Position {
+    origin: Arc<Origin>,
+    /// Next offset to fetch.
+    fetch: u64,
+    /// Next offset behind what the caller was given.
+    given: u64,
+    /// Of what was fetched last.
+    epoch: Option<u32>,
+    /// What the group has committed.
+    committed: Option<u64>,
+    /// Where to stop, unless following.
+    end: u64,
+}
+
+impl Reader {
+    /// Prepares to read; the first [`Reader::next`] connects.
+    pub fn new(options: PullOptions) -> Self {
+        let membership = options.group.clone().map(|(group, member)| Membership {
+            group,
+            member,
+            stream: options.stream.clone(),
+        });
+        Self {
+            options,
+            membership,
+            connected: None,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            lease: None,
+            partitions: BTreeMap::new(),
+            begun: false,
+            queue: VecDeque::new(),
+            turn: 0,
+        }
+    }
+
+    /// The next item; `None` at the ends seen at the start, unless following. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// When the hub cannot be reached (unless following), or will not serve.
+    pub async fn next(&mut self) -> Result<Option<Item>, PullError> {
+        while self.queue.is_empty() {
+            if !self.fill().await? {
+                return Ok(None);
+            }
+        }
+        Ok(self.take_queued())
+    }
+
+    /// An item that is here already. When there is none, a caller that buffers its output should flush it before it waits in [`Reader::next`].
+    pub fn take_queued(&mut self) -> Option<Item> {
+        let item = self.queue.pop_front()?;
+        if let Some(position) = self.partitions.get_mut(&item.origin().number) {
+            position.given = item.next();
+        }
+        Some(item)
+    }
+
+    /// Everything given so far is safe with the caller: a group commits it, durably.
+    ///
+    /// # Errors
+    /// [`ClientError::Fenced`] when another member has taken over: what was given since the last commit was given to it too.
+    pub async fn flushed(&mut self) -> Result<(), PullError> {
+        let Some(membership) = self.membership.clone() else {
+            return Ok(());
+        };
+        loop {
+            let places = self.uncommitted();
+            if places.is_empty() {
+                return Ok(());
+            }
+            match self.commit(&membership, places).await {
+                Err(e) if e.is_passing() && self.options.follow => self.lost_connection(&e).await,
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// Gives the group's lease back, if one is held.
+    ///
+    /// # Errors
+    /// When the hub cannot be told; the lease then ends by itself.
+    pub async fn leave(mut self) -> Result<(), PullError> {
+        match (&self.membership, self.lease, &mut self.connected) {
+            (Some(membership), Some(lease), Some(client)) => {
+                Ok(client.leave(membership, lease.generation).await?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tries to have something in the queue. False at the end of all.
+    async fn fill(&mut self) -> Result<bool, PullError> {
+        if self.begun && !self.options.follow && self.partitions.values().all(|p| p.fetch >= p.end)
+        {
+            return Ok(false);
+        }
+        match self.fetch().await {
+            Ok(()) => {
+                self.backoff.reset();
+                Ok(true)
+            }
+            Err(e) if e.is_passing() && self.options.follow => {
+                self.lost_connection(&e).await;
+                Ok(true)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn fetch(&mut self) -> Result<(), ClientError> {
+        self.connect().await?;
+        self.renew_lease().await?;
+        let wants = self.wants();
+        let known = self.partitions.len() as u32;
+        let wait = if self.options.follow {
+            FOLLOW_WAIT
+        } else {
+            Duration::from_secs(1)
+        };
+        let Some(client) = self.connected.as_mut() else {
+            return Ok(());
+        };
+        let fetched = client
+            .fetch(&self.options.stream, known, wants, wait)
+            .await?;
+        for (head, frames) in fetched.parts {
+            let Some(position) = self.partitions.get_mut(&head.number) else {
+                continue;
+            };
+            if head.from < position.fetch {
+                tracing::warn!(
+                    partition = head.number,
+                    at = position.fetch,
+                    back_to = head.from,
+                    "the hub's chain was cut and goes on otherwise"
+                );
+            }
+            let from = position.fetch.min(head.from);
+            let mut items = Vec::new();
+            decode::part(&head, &frames, &position.origin, from, &mut items);
+            let within = |item: &Item| self.options.follow || item.first() < position.end;
+            self.queue.extend(items.into_iter().filter(within));
+            (position.fetch, position.epoch) = (head.next, Some(head.epoch));
+            self.turn = head.number.wrapping_add(1);
+        }
+        if fetched.count != known {
+            self.meet_partitions().await?;
+        }
+        Ok(())
+    }
+
+    /// Those that still have something to give, beginning behind the one that was served last.
+    fn wants(&self) -> Vec<Want> {
+        let open = |(&number, p): (&u32, &Position)| {
+            (self.options.follow || p.fetch < p.end).then_some(Want {
+                number,
+                from: p.fetch,
+                epoch: p.epoch,
+            })
+        };
+        let (before, after) = (
+            self.partitions.range(..self.turn),
+            self.partitions.range(self.turn..),
+        );
+        after
+            .chain(before)
+            .filter_map(open)
+            .take(WANTS_MAX)
+            .collect()
+    }
+
+    async fn connect(&mut self) -> Result<(), ClientError> {
+        if self.connected.is_some() {
+            return Ok(());
+        }
+        let name = self
+            .options
+            .group
+            .as_ref()
+            .map_or("reader", |(_, member)| member);
+        self.connected = Some(Client::connect(&self.options.url, name).await?);
+        let ready = self.get_ready().await;
+        if ready.is_err() {
+            self.connected = None;
+        }
+        ready
+    }
+
+    async fn get_ready(&mut self) -> Result<(), ClientError> {
+        self.join().await?;
+        self.meet_partitions().await
+    }
+
+    /// Becomes the group's member. Offsets are taken from the hub at the start, and when another member was active meanwhile.
+    async fn join(&mut self) -> Result<(), ClientError> {
+        let (Some(membership), Some(client)) = (&self.membership, &mut self.connected) else {
+            return Ok(());
+        };
+        let before = self.lease.map(|l| l.generation);
+        let joined = client
+            .join(membership, before, self.options.group_wait)
+            .await?;
+        let (generation, lasts) = (joined.generation, joined.lease);
+        self.lease = Some(Lease {
+            generation,
+            lasts,
+            renewed: Instant::now(),
+        });
+        if before.is_some_and(|before| before + 1 == generation) {
+            return Ok(());
+        }
+        self.queue.clear();
+        self.partitions.clear();
+        self.begun = false;
+        self.begin(&joined.places).await
+    }
+
+    /// First sight of the partitions for a group: where it has been, else where it is to begin.
+    async fn begin(&mut self, places: &[Place]) -> Result<(), ClientError> {
+        // A group that has been somewhere meets what is new to it from its beginning.
+        let fallback = if places.is_empty() {
+            self.options.start
+        } else {
+            Start::Earliest
+        };
+        self.meet(fallback, places).await
+    }
+
+    async fn meet_partitions(&mut self) -> Result<(), ClientError> {
+        // What appears later is read from its beginning: nobody has seen any of it.
+        let start = if self.begun {
+            Start::Earliest
+        } else {
+            self.options.start
+        };
+        self.meet(start, &[]).await
+    }
+
+    async fn meet(&mut self, start: Start, places: &[Place]) -> Result<(), ClientError> {
+        let Some(client) = self.connected.as_mut() else {
+            return Ok(());
+        };
+        let stream = &self.options.stream;
+        let by_time = match start {
+            Start::Time(time) if !self.begun => client.offset_for_time(stream, time).await?,
+            _ => Vec::new(),
+        };
+        for partition in client.list(Some(stream)).await? {
+            if self.partitions.contains_key(&partition.number)
+                || (self.begun && !self.options.follow)
+            {
+                continue;
+            }
+            let of = |places: &[Place]| {
+                places
+                    .iter()
+                    .find(|(n, _)| *n == partition.number)
+                    .map(|(_, next)| *next)
+            };
+            let committed = of(places);
+            let from = committed.unwrap_or(match start {
+                // All that ever was: what is gone is shown as a gap.
+                Start::Earliest => 0,
+                Start::Latest => partition.end,
+                Start::Offset(offset) => offset.min(partition.end),
+                Start::Time(_) => of(&by_time).unwrap_or(partition.end),
+            });
+            self.partitions
+                .insert(partition.number, Position::new(partition, from, committed));
+        }
+        self.begun = true;
+        Ok(())
+    }
+
+    /// Long silences must not cost the lease.
+    async fn renew_lease(&mut self) -> Result<(), ClientError> {
+        let Some(membership) = self.membership.clone() else {
+            return Ok(());
+        };
+        match self.lease {
+            Some(lease) if lease.renewed.elapsed() > lease.lasts / 3 => {
+                self.commit(&membership, Vec::new()).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn commit(
+        &mut self,
+        membership: &Membership,
+        places: Vec<Place>,
+    ) -> Result<(), ClientError> {
+        self.connect().await?;
+        let (Some(lease), Some(client)) = (&mut self.lease, &mut self.connected) else {
+            return Ok(());
+        };
+        client
+            .commit(membership, lease.generation, places.clone())
+            .await?;
+        lease.renewed = Instant::now();
+        for (number, next) in places {
+            if let Some(position) = self.partitions.get_mut(&number) {
+                position.committed = Some(next);
+            }
+        }
+        Ok(())
+    }
+
+    fn uncommitted(&self) -> Vec<Place> {
+        let moved = |(&number, p): (&u32, &Position)| {
+            (p.committed != Some(p.given)).then_some((number, p.given))
+        };
+        self.partitions.iter().filter_map(moved).collect()
+    }
+
+    async fn lost_connection(&mut self, why: &ClientError) {
+        let wait = self.backoff.next_wait();
+        tracing::info!(error = %why, wait_ms = wait.as_millis() as u64, "no hub, trying again");
+        self.connected = None;
+        tokio::time::sleep(wait).await;
+    }
+}
+
+impl Position {
+    fn new(partition: Partition, from: u64, committed: Option<u64>) -> Self {
+        let Partition {
+            number,
+            stream,
+            gateway,
+            partition,
+            end,
+            ..
+        } = partition;
+        let origin = Arc::new(Origin {
+            stream,
+            gateway,
+            partition,
+            number,
+        });
+        Self {
+            origin,
+            fetch: from,
+            given: from,
+            epoch: None,
+            committed,
+            end,
+        }
+    }
+}
+
+/// Why reading ends.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The hub does not serve.
+    #[error(transparent)]
+    Hub(#[from] ClientError),
+}
+
+/// Shorter than any lease, so that a waiting member keeps its own.
+const FOLLOW_WAIT: Duration = Duration::from_secs(4);
+/// What fits into one request, with room to spare.
+const WANTS_MAX: usize = 2_000;

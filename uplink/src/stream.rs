@@ -1,0 +1,230 @@
+//! A TCP connection as messages: `length u32 LE · type u8 · body` in both directions.
+//!
+//! One task owns both directions. What is to be sent waits in `outgoing` and leaves while the task listens, so two peers that
+//! both have much to say never wait for each other. Nothing is allocated for a length that is not allowed.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
+
+use crate::wire::{self, Message};
+
+/// One message as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub(crate) kind: u8,
+    pub(crate) body: Bytes,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    buffered: BytesMut,
+    /// Framed messages that have not left.
+    pub(crate) outgoing: BytesMut,
+    limit: usize,
+    heard: Instant,
+    /// Since when a message is under way.
+    begun: Option<Instant>,
+    received_bytes: u64,
+    sent_bytes: u64,
+}
+
+/// What a turn of the connection brought.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// A message.
+    Received(Incoming),
+    /// Bytes have moved, and no message is whole.
+    Sent,
+}
+
+impl Stream {
+    /// Takes `tcp`, with messages of at most `limit` bytes until [`Stream::allow`] says otherwise.
+    pub(crate) fn new(tcp: TcpStream, limit: usize) -> io::Result<Self> {
+        tcp.set_nodelay(true)?;
+        let (reader, writer) = tcp.into_split();
+        let (buffered, outgoing) = (BytesMut::new(), BytesMut::new());
+        Ok(Self {
+            reader,
+            writer,
+            buffered,
+            outgoing,
+            limit,
+            heard: Instant::now(),
+            begun: None,
+            received_bytes: 0,
+            sent_bytes: 0,
+        })
+    }
+
+    /// Messages may have `limit` bytes from now on.
+    pub(crate) fn allow(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Queues `message`.
+    pub(crate) fn push<M: Message>(&mut self, message: &M) {
+        wire::emit(&mut self.outgoing, message);
+    }
+
+    /// Queues Bye and sends what is queued, for as long as a second.
+    pub(crate) async fn end(&mut self, code: u16, reason: &str) {
+        self.push(&wire::Bye {
+            code,
+            reason: reason.into(),
+        });
+        // The peer may be gone already; then there is nobody to tell.
+        let Ok(_) = tokio::time::timeout(FAREWELL, self.flush()).await else {
+            return;
+        };
+    }
+
+    /// Sends everything that is queued.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            let n = self.writer.write_buf(&mut self.outgoing).await?;
+            self.sent_bytes += n as u64;
+        }
+        Ok(())
+    }
+
+    /// The next message, while what is queued leaves. Cancelling loses nothing.
+    pub(crate) async fn turn(&mut self) -> Result<Turn, StreamError> {
+        if let Some(message) = self.take()? {
+            return Ok(Turn::Received(message));
+        }
+        let room = self.missing().clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+        self.buffered.reserve(room);
+        tokio::select! {
+            n = self.reader.read_buf(&mut self.buffered) => {
+                let n = n?;
+                if n == 0 {
+                    return Err(StreamError::Closed);
+                }
+                self.heard = Instant::now();
+                self.received_bytes += n as u64;
+                self.begun.get_or_insert(self.heard);
+                Ok(self.take()?.map_or(Turn::Sent, Turn::Received))
+            }
+            n = self.writer.write_buf(&mut self.outgoing), if !self.outgoing.is_empty() => {
+                self.sent_bytes += n? as u64;
+                self.give_back();
+                Ok(Turn::Sent)
+            }
+        }
+    }
+
+    /// The next message, however many turns it takes. Cancelling loses nothing.
+    pub(crate) async fn receive(&mut self) -> Result<Incoming, StreamError> {
+        loop {
+            if let Turn::Received(message) = self.turn().await? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// When the peer was heard last.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// A message was begun more than `patience` ago, and the rest is missing.
+    pub(crate) fn is_overdue(&self, patience: Duration) -> bool {
+        self.begun.is_some_and(|begun| begun.elapsed() > patience)
+    }
+
+    /// Bytes received and sent so far.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        (self.received_bytes, self.sent_bytes)
+    }
+
+    fn take(&mut self) -> Result<Option<Incoming>, StreamError> {
+        let Some(length) = self.length()? else {
+            return Ok(None);
+        };
+        if self.buffered.len() < HEAD_BYTES + length {
+            return Ok(None);
+        }
+        self.buffered.advance(HEAD_BYTES);
+        let mut body = self.buffered.split_to(length).freeze();
+        let kind = body.get_u8();
+        self.begun = (!self.buffered.is_empty()).then(Instant::now);
+        Ok(Some(Incoming { kind, body }))
+    }
+
+    fn length(&self) -> Result<Option<usize>, StreamError> {
+        let Some(head) = self.buffered.first_chunk::<HEAD_BYTES>() else {
+            return Ok(None);
+        };
+        match u32::from_le_bytes(*head) as usize {
+            0 => Err(StreamError::Malformed),
+            length if length > self.limit => Err(StreamError::TooLarge {
+                length,
+                limit: self.limit,
+            }),
+            length => Ok(Some(length)),
+        }
+    }
+
+    fn missing(&self) -> usize {
+        match self.length() {
+            Ok(Some(length)) => (HEAD_BYTES + length).saturating_sub(self.buffered.len()),
+            _ => READ_BYTES_MIN,
+        }
+    }
+
+    /// A long transfer is over: its buffer need not stay.
+    fn give_back(&mut self) {
+        if self.outgoing.is_empty() && self.outgoing.capacity() > KEPT_BYTES_MAX {
+            self.outgoing = BytesMut::new();
+        }
+    }
+}
+
+/// Why no more messages come.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The network did.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A length of zero.
+    #[error("a message without a type")]
+    Malformed,
+    /// A message above the limit.
+    #[error("a message of {length} bytes; {limit} are allowed")]
+    TooLarge {
+        /// What it announced.
+        length: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+}
+
+impl StreamError {
+    /// What the peer is told, if it broke a rule.
+    pub(crate) fn bye(&self) -> Option<u16> {
+        match self {
+            Self::Closed | Self::Io(_) => None,
+            Self::Malformed => Some(wire::bye::MALFORMED),
+            Self::TooLarge { .. } => Some(wire::bye::TOO_LARGE),
+        }
+    }
+}
+
+const HEAD_BYTES: usize = 4;
+const READ_BYTES_MIN: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// An idle connection keeps no more than this.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+const FAREWELL: Duration = Duration::from_secs(1);
