@@ -1,0 +1,489 @@
+//! From a source's messages to the partitions of its stream.
+//!
+//! ```text
+//! message ─Subject→ key ─murmur2→ lane ─Unit→ Batch ─stage→ Ticket ─commit→ settled: acknowledge
+//! ```
+//! [`Ingest`] is what all sources share: the streams, the dead letters, the memory budget. [`Intake`] is one connection's way in.
+//! Knows nothing of protocols.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sedge_config::Template;
+use sedge_config::checked::DEAD_LETTER;
+use sedge_core::Micros;
+use sedge_core::entry::Notice;
+use sedge_store::{Batch, Partition, Producer, StageError, Ticket, Unit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::dead_letter::DeadLetter;
+use crate::owner::Claims;
+use crate::route::{self, KeyError, KeyTemplate, Subject};
+
+/// What all sources share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ingest(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    streams: BTreeMap<String, StreamHandle>,
+    budget: Budget,
+    record_bytes_max: usize,
+    batches: Mutex<Vec<Batch>>,
+}
+
+/// A stream's partitions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct StreamHandle(Arc<[Lane]>);
+
+/// One partition, and what its log remembers for sources.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    partition: Partition,
+    claims: Claims,
+}
+
+impl Ingest {
+    /// `streams` are all that are declared, by name; `dead-letter` is among them.
+    ///
+    /// # Panics
+    /// If it is not.
+    #[must_use]
+    pub fn new(
+        streams: BTreeMap<String, StreamHandle>,
+        record_bytes_max: u32,
+        memory_bytes: u64,
+    ) -> Self {
+        assert!(
+            streams.contains_key(DEAD_LETTER),
+            "the stream of dead letters is always declared"
+        );
+        Self(Arc::new(Shared {
+            streams,
+            budget: Budget::new(memory_bytes),
+            record_bytes_max: record_bytes_max as usize,
+            batches: Mutex::default(),
+        }))
+    }
+
+    /// A stream by its name.
+    #[must_use]
+    pub fn stream(&self, name: &str) -> Option<&StreamHandle> {
+        self.0.streams.get(name)
+    }
+
+    /// Memory for events that are not yet on disk.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    /// The largest event: key, headers and value together.
+    #[must_use]
+    pub fn record_bytes_max(&self) -> usize {
+        self.0.record_bytes_max
+    }
+
+    /// A connection's way into `stream`, with keys made by `key`.
+    ///
+    /// # Panics
+    /// If the stream is not declared.
+    #[must_use]
+    pub fn intake(&self, stream: &str, key: &Template) -> Intake {
+        let stream = self.stream(stream).expect("a source's stream is declared");
+        let dead = self
+            .stream(DEAD_LETTER)
+            .expect("the stream of dead letters is always declared");
+        let lanes: Vec<_> = stream
+            .lanes()
+            .iter()
+            .chain(&dead.lanes()[..1])
+            .cloned()
+            .collect();
+        Intake {
+            shared: Arc::clone(&self.0),
+            template: key.into(),
+            key: Vec::new(),
+            partitions: stream.lanes().len(),
+            ways: lanes.into_iter().map(Way::new).collect(),
+            window_bound: false,
+        }
+    }
+}
+
+impl StreamHandle {
+    /// A stream of these partitions, in their order.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn new(lanes: Vec<Lane>) -> Self {
+        assert!(
+            !lanes.is_empty() && lanes.len() < usize::from(u16::MAX),
+            "a stream has 1 to 65,534 partitions"
+        );
+        Self(lanes.into())
+    }
+
+    /// Its partitions, in their order.
+    #[must_use]
+    pub fn lanes(&self) -> &[Lane] {
+        &self.0
+    }
+
+    /// The place of the partition in which `key` always lands.
+    #[must_use]
+    pub fn lane_of(&self, key: &[u8]) -> usize {
+        route::partition_of(key, self.0.len())
+    }
+}
+
+impl Lane {
+    /// A partition that has just been opened with the owner of `claims`.
+    #[must_use]
+    pub fn new(partition: Partition, claims: Claims) -> Self {
+        claims.opened();
+        Self { partition, claims }
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// What it remembers for sources.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+}
+
+/// One connection's way into a stream. Records gather in one batch for each lane until they are staged.
+#[derive(Debug)]
+pub struct Intake {
+    shared: Arc<Shared>,
+    template: KeyTemplate,
+    key: Vec<u8>,
+    partitions: usize,
+    /// The stream's lanes, then that of the dead letters.
+    ways: Vec<Way>,
+    window_bound: bool,
+}
+
+#[derive(Debug)]
+struct Way {
+    lane: Lane,
+    settled: watch::Receiver<Ticket>,
+    /// Made with the first batch: most connections use one lane only.
+    producer: Option<Producer>,
+    batch: Option<Batch>,
+}
+
+/// What was staged in a lane of an [`Intake`]: durable when the lane has settled the ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The lane.
+    pub lane: u16,
+    /// What it has to settle.
+    pub ticket: Ticket,
+}
+
+impl Intake {
+    /// Makes the key of a message, which [`Intake::record`] uses next, and says in which lane it lands.
+    ///
+    /// # Errors
+    /// If the message has no key: it belongs to the dead letters.
+    pub fn lane_of(&mut self, subject: &Subject<'_>) -> Result<u16, KeyError> {
+        self.template.render(subject, &mut self.key)?;
+        Ok(if self.partitions == 1 {
+            0
+        } else {
+            route::partition_of(&self.key, self.partitions) as u16
+        })
+    }
+
+    /// The key that was made last.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Whether a message is larger than a record may be, given the lengths of value and headers.
+    #[must_use]
+    pub fn is_oversize(&self, bytes: usize) -> bool {
+        bytes + self.key.len() > self.shared.record_bytes_max
+    }
+
+    /// Puts a record with the key that was made last into the batch of `lane`, with the annotation `item`.
+    /// Returns the bytes that it takes.
+    pub fn record(
+        &mut self,
+        lane: u16,
+        time: Option<Micros>,
+        headers: &[(&str, &[u8])],
+        value: &[u8],
+        item: &[u8],
+    ) -> usize {
+        let key = std::mem::take(&mut self.key);
+        let bytes = self.unit(
+            lane,
+            |unit| unit.record(time, Some(&key), headers, value),
+            item,
+        );
+        self.key = key;
+        bytes
+    }
+
+    /// Puts a notice of loss before this log into the batch of `lane`.
+    pub fn notice(
+        &mut self,
+        lane: u16,
+        time: Option<Micros>,
+        notice: &Notice<'_>,
+        item: &[u8],
+    ) -> usize {
+        self.unit(lane, |unit| unit.notice(time, notice), item)
+    }
+
+    /// Puts the entries that `fill` makes into the batch of `lane`, as one unit. Returns the bytes that they take.
+    pub fn unit(&mut self, lane: u16, fill: impl FnOnce(&mut Unit<'_>), item: &[u8]) -> usize {
+        let batch = self.batch(lane);
+        let before = batch.bytes();
+        batch.push(fill, item);
+        batch.bytes() - before
+    }
+
+    /// Puts a message that could not be taken into the batch of the dead letters. Returns their lane and the bytes.
+    pub fn dead_letter(&mut self, letter: &DeadLetter<'_>) -> (u16, usize) {
+        let lane = self.partitions as u16;
+        (lane, self.unit(lane, |unit| letter.record(unit), &[]))
+    }
+
+    /// Puts a note for the owner into the batch of `lane`.
+    pub fn note(&mut self, lane: u16, item: &[u8]) {
+        self.batch(lane).push_note(item);
+    }
+
+    /// Stages the batch of `lane`, if anything is in it.
+    ///
+    /// # Errors
+    /// [`StageError::Full`]: the batch is kept; wait for [`Intake::room`] and stage again.
+    pub fn stage(&mut self, lane: u16) -> Result<Option<Ticket>, StageError> {
+        let way = &mut self.ways[usize::from(lane)];
+        let Some(batch) = way.batch.as_mut().filter(|batch| !batch.is_empty()) else {
+            return Ok(None);
+        };
+        let producer = way
+            .producer
+            .get_or_insert_with(|| way.lane.partition.producer());
+        producer.set_window_bound(self.window_bound);
+        let ticket = producer.stage(batch)?;
+        batch.clear();
+        if let Some(batch) = way.batch.take() {
+            self.shared.put_back(batch);
+        }
+        Ok(Some(ticket))
+    }
+
+    /// Stages all batches, waiting for room where a lane has none. `receipts` gets what is to be waited for.
+    ///
+    /// # Errors
+    /// If a log takes nothing more.
+    pub async fn stage_all(&mut self, receipts: &mut Vec<Receipt>) -> Result<(), StageError> {
+        for lane in self.lanes() {
+            loop {
+                match self.stage(lane) {
+                    Ok(Some(ticket)) => receipts.push(Receipt { lane, ticket }),
+                    Ok(None) => {}
+                    Err(StageError::Full) => {
+                        self.room(lane).await;
+                        continue;
+                    }
+                    Err(e) => return Err(e),
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves when a lane that was full may have room.
+    pub fn room(&self, lane: u16) -> impl Future<Output = ()> + Send + 'static {
+        let room = self.ways[usize::from(lane)]
+            .producer
+            .as_ref()
+            .map(Producer::staged_room);
+        async move {
+            if let Some(room) = room {
+                room.await;
+            }
+        }
+    }
+
+    /// Lanes into which records may go, the dead letters' last.
+    pub fn lanes(&self) -> std::ops::Range<u16> {
+        0..self.ways.len() as u16
+    }
+
+    /// What the log of `lane` remembers.
+    #[must_use]
+    pub fn claims(&self, lane: u16) -> &Claims {
+        &self.ways[usize::from(lane)].lane.claims
+    }
+
+    /// How far `lane` has settled.
+    #[must_use]
+    pub fn settled(&self, lane: u16) -> Ticket {
+        *self.ways[usize::from(lane)].settled.borrow()
+    }
+
+    /// Resolves when `receipt` is settled; never, if its log has failed. Safe to drop and call again.
+    pub fn wait(&self, receipt: Receipt) -> impl Future<Output = ()> + Send + 'static {
+        let mut settled = self.ways[usize::from(receipt.lane)].settled.clone();
+        async move {
+            if settled
+                .wait_for(|ticket| *ticket >= receipt.ticket)
+                .await
+                .is_err()
+            {
+                // The partition is gone without having settled this: nothing may ever be said about it.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Tells whether the peer sends nothing more before its messages are acknowledged.
+    pub fn set_window_bound(&mut self, window_bound: bool) {
+        self.window_bound = window_bound;
+    }
+
+    fn batch(&mut self, lane: u16) -> &mut Batch {
+        self.ways[usize::from(lane)]
+            .batch
+            .get_or_insert_with(|| self.shared.batch())
+    }
+}
+
+impl Way {
+    fn new(lane: Lane) -> Self {
+        let settled = lane.partition.settled();
+        Self {
+            lane,
+            settled,
+            producer: None,
+            batch: None,
+        }
+    }
+}
+
+impl Shared {
+    fn batch(&self) -> Batch {
+        self.batches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default()
+    }
+
+    fn put_back(&self, batch: Batch) {
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        if batches.len() < SPARE_BATCHES_MAX {
+            batches.push(batch);
+        }
+    }
+}
+
+/// Memory for what was read and is not yet on disk, shared by all connections. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    bytes: Arc<Semaphore>,
+    limit: usize,
+}
+
+/// A part of the budget; given back when dropped.
+#[derive(Debug)]
+pub struct Reserved(Option<OwnedSemaphorePermit>);
+
+impl Budget {
+    /// A budget of this many bytes.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let limit = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .min(Semaphore::MAX_PERMITS)
+            .min(u32::MAX as usize);
+        Self {
+            bytes: Arc::new(Semaphore::new(limit)),
+            limit,
+        }
+    }
+
+    /// Takes `bytes`, or what there is of them, but at least `bytes_min`, for which it waits. Who asked first is served first.
+    pub async fn reserve(&self, bytes_min: usize, bytes: usize) -> Reserved {
+        let there_are = self
+            .bytes
+            .available_permits()
+            .clamp(bytes_min, bytes.max(bytes_min));
+        let held = |bytes: usize| Arc::clone(&self.bytes).try_acquire_many_owned(bytes as u32);
+        if let Ok(held) = held(there_are.min(self.limit)) {
+            return Reserved(Some(held));
+        }
+        let bytes_min = bytes_min.min(self.limit) as u32;
+        Reserved(
+            Arc::clone(&self.bytes)
+                .acquire_many_owned(bytes_min)
+                .await
+                .ok(),
+        )
+    }
+
+    /// Bytes that are taken.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.limit - self.bytes.available_permits().min(self.limit)
+    }
+}
+
+impl Reserved {
+    /// Nothing.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// Bytes that are held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Adds another part of the same budget.
+    pub fn add(&mut self, other: Self) {
+        match (&mut self.0, other.0) {
+            (Some(held), Some(other)) => held.merge(other),
+            (held @ None, other) => *held = other,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// Gives back what is more than `bytes`.
+    pub fn keep(&mut self, bytes: usize) {
+        let surplus = self.bytes().saturating_sub(bytes);
+        if let Some(held) = &mut self.0 {
+            drop(held.split(surplus));
+        }
+    }
+}
+
+/// How large units of a partition must be allowed to be, for records of `record_bytes_max` to fit with what stands around them.
+#[must_use]
+pub fn unit_bytes_max(record_bytes_max: u32) -> usize {
+    record_bytes_max as usize + UNIT_OVERHEAD_BYTES
+}
+
+/// Tags, lengths and an annotation item around key, headers and value.
+const UNIT_OVERHEAD_BYTES: usize = 256;
+
+/// Batches that are kept for the next connection that needs one.
+const SPARE_BATCHES_MAX: usize = 4;

@@ -1,0 +1,764 @@
+//! What a partition's log remembers for its sources beside the records: device cursors, MQTT sessions and their tables of
+//! unsettled publishes. The bytes are described in docs/spec/owner.md, the rule behind the tables in docs/decisions.
+//!
+//! `LogOwner` lives in the partition's writer and is told of everything that goes into the log, in log order; `Claims` is the
+//! sources' view of the same state. Knows nothing of connections, packets or files.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sedge_core::Offset;
+use sedge_core::entry::Entry;
+use sedge_store::{Owner, Ticket};
+use serde::{Deserialize, Serialize};
+
+/// What a source writes beside its records, in the same atomic unit, or as a note between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item<'a> {
+    /// The unit's records came from a device's log; the device goes on at `next`.
+    DeviceCursor {
+        /// The device's log id.
+        log: [u8; 16],
+        /// The device's next offset.
+        next: u64,
+    },
+    /// The unit's records were published in a session; the first had this packet id, each further one the id that follows.
+    Publish {
+        /// Number of the session.
+        session: u32,
+        /// Packet id of the first record.
+        packet: u16,
+    },
+    /// As `Publish`, for a publish that came with DUP = 1 and was stored.
+    Republish {
+        /// Number of the session.
+        session: u32,
+        /// Packet id of the first record.
+        packet: u16,
+    },
+    /// A session begins, or has ended.
+    Session {
+        /// Its number: never used for another session of this log.
+        number: u32,
+        /// `source/client identifier`.
+        client: &'a str,
+        /// Counts this client's sessions.
+        generation: u32,
+        /// Whether it has ended.
+        ended: bool,
+    },
+}
+
+impl Item<'_> {
+    /// The item's bytes, at the front of `into`. Items beside records need no more than [`ITEM_BYTES_MAX`].
+    ///
+    /// # Panics
+    /// If `into` is too short.
+    pub fn encode<'b>(&self, into: &'b mut [u8]) -> &'b [u8] {
+        postcard::to_slice(self, into).expect("room for the item")
+    }
+}
+
+/// A session that outlives its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionId {
+    /// Its number in this log.
+    pub number: u32,
+    /// Counts the client's sessions.
+    pub generation: u32,
+}
+
+/// The sources' view of what a partition's log remembers.
+#[derive(Clone, Debug, Default)]
+pub struct Claims(Arc<Mutex<State>>);
+
+/// The writer's end of [`Claims`].
+#[derive(Debug)]
+pub struct LogOwner(Claims);
+
+impl Claims {
+    /// An empty state, and the owner to open its partition with.
+    #[must_use]
+    pub fn new() -> (Self, LogOwner) {
+        let claims = Self::default();
+        (claims.clone(), LogOwner(claims))
+    }
+
+    /// To be called when the partition has been opened: whether the publishes found in the log were acknowledged is not known.
+    pub fn opened(&self) {
+        for session in self.state().sessions.values_mut() {
+            session.acked = session.applied;
+        }
+    }
+
+    /// The next offset wanted from the device log `log`.
+    #[must_use]
+    pub fn device_next(&self, log: &[u8; 16]) -> Option<u64> {
+        self.state().devices.get(log).map(|device| device.next)
+    }
+
+    /// The durable session of `client`, if there is one.
+    #[must_use]
+    pub fn session(&self, client: &str) -> Option<SessionId> {
+        let state = self.state();
+        let found = state
+            .sessions
+            .iter()
+            .find(|(_, session)| session.client == client);
+        found.map(|(number, session)| SessionId {
+            number: *number,
+            generation: session.generation,
+        })
+    }
+
+    /// The clients of all durable sessions.
+    #[must_use]
+    pub fn session_names(&self) -> Vec<String> {
+        self.state()
+            .sessions
+            .values()
+            .map(|session| session.client.clone())
+            .collect()
+    }
+
+    /// A session for `client` that no log knows yet. It begins when its note is durable.
+    #[must_use]
+    pub fn draw_session(&self, client: &str) -> SessionId {
+        let generation = self
+            .session(client)
+            .map_or(1, |old| old.generation.wrapping_add(1));
+        let mut state = self.state();
+        let number = state.number_next;
+        state.number_next = number.wrapping_add(1);
+        SessionId { number, generation }
+    }
+
+    /// How many publishes of `session` this log has taken since it was opened: the index of its next one.
+    #[must_use]
+    pub fn publishes(&self, session: u32) -> u64 {
+        self.state()
+            .sessions
+            .get(&session)
+            .map_or(0, |session| session.applied)
+    }
+
+    /// The index of the stored publish of which a DUP = 1 publish in a resumed session is provably another delivery.
+    /// `window` is the most publishes that the client may have unacknowledged. `None` means: store it.
+    #[must_use]
+    pub fn redelivered(&self, session: u32, packet: u16, hash: u64, window: u16) -> Option<u64> {
+        self.state()
+            .sessions
+            .get(&session)?
+            .redelivered(packet, hash, window)
+    }
+
+    /// To be called *before* PUBACKs leave: of the publishes of `session` below index `next` it is no longer known whether
+    /// the client holds them as acknowledged.
+    pub fn acknowledging(&self, session: u32, next: u64) {
+        if let Some(session) = self.state().sessions.get_mut(&session) {
+            session.acked = session.acked.max(next.min(session.applied));
+        }
+    }
+
+    /// Device logs and sessions that are remembered.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.devices.len(), state.sessions.len())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No invariant spans a panic: each change under this lock is complete by itself.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owner for LogOwner {
+    fn restore(&mut self, checkpoint: &[u8]) {
+        *self.0.state() = State::restore(checkpoint);
+    }
+
+    fn apply(&mut self, item: &[u8], entries: &[u8], _first: Offset, _ticket: Ticket) {
+        match postcard::from_bytes(item) {
+            Ok(Item::DeviceCursor { log, next }) => self.0.state().device_moved(log, next),
+            Ok(Item::Publish { session, packet }) => {
+                self.published(session, packet, entries, false)
+            }
+            Ok(Item::Republish { session, packet }) => {
+                self.published(session, packet, entries, true)
+            }
+            Ok(note @ Item::Session { .. }) => self.0.state().noted(&note),
+            Err(_) => {
+                tracing::warn!("an item beside records is not one that this version knows; skipped")
+            }
+        }
+    }
+
+    fn note(&mut self, item: &[u8]) {
+        match postcard::from_bytes(item) {
+            Ok(item) => self.0.state().noted(&item),
+            Err(_) => {
+                tracing::warn!("a note in the log is not one that this version knows; skipped")
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, into: &mut Vec<u8>) {
+        self.0.state().checkpoint(into);
+    }
+}
+
+impl LogOwner {
+    fn published(&self, session: u32, mut packet: u16, mut entries: &[u8], again: bool) {
+        let mut state = self.0.state();
+        while let Some((entry, rest)) = next_entry(entries) {
+            if let Entry::Record(record) = entry {
+                let topic = record.headers.find("topic").unwrap_or_default();
+                state.published(session, packet, content_hash(topic, record.value), again);
+                packet = packet_after(packet);
+            }
+            entries = rest;
+        }
+    }
+}
+
+fn next_entry(entries: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+    let (entry, length) = Entry::decode(entries)?;
+    Some((entry, entries.get(length..)?))
+}
+
+#[derive(Debug, Default)]
+struct State {
+    devices: HashMap<[u8; 16], Device>,
+    sessions: BTreeMap<u32, Session>,
+    number_next: u32,
+    /// Grows with each use of anything; the smallest is what has not been used for longest.
+    clock: u64,
+    /// Rows in all tables together.
+    rows: usize,
+}
+
+#[derive(Debug)]
+struct Device {
+    next: u64,
+    used: u64,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    client: String,
+    generation: u32,
+    /// The last publishes, oldest first; the newest has index `applied - 1`.
+    table: VecDeque<Row>,
+    applied: u64,
+    /// Publishes below this index may have been acknowledged to the client.
+    acked: u64,
+    /// Packet id of the newest publish, and how many in a row, up to it, each had the id after the one before.
+    last: u16,
+    run: u32,
+    used: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Row {
+    packet: u16,
+    hash: u64,
+}
+
+impl Session {
+    fn published(&mut self, row: Row, again: bool) {
+        let follows = row.packet == packet_after(self.last);
+        if follows || !again {
+            self.run = if follows {
+                self.run.saturating_add(1)
+            } else {
+                1
+            };
+            self.last = row.packet;
+        }
+        self.applied += 1;
+        self.table.push_back(row);
+    }
+
+    fn redelivered(&self, packet: u16, hash: u64, window: u16) -> Option<u64> {
+        let place = self.table.iter().rposition(|row| row.packet == packet)?;
+        let index = self.applied - (self.table.len() - place) as u64;
+        let proven = index >= self.acked || self.cannot_be_reused(packet, window);
+        (self.table.get(place)?.hash == hash && proven).then_some(index)
+    }
+
+    /// The client could use `packet` for another publish only after a whole lap of its counter, which is at least `run` long.
+    /// All of that lap we do not hold would be in flight: more than the window lets it.
+    fn cannot_be_reused(&self, packet: u16, window: u16) -> bool {
+        let since = (u32::from(self.last) + PACKET_IDS - u32::from(packet)) % PACKET_IDS;
+        self.run > since + u32::from(window)
+    }
+}
+
+impl State {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn device_moved(&mut self, log: [u8; 16], next: u64) {
+        let used = self.tick();
+        self.devices.insert(log, Device { next, used });
+        if self.devices.len() > DEVICES_MAX {
+            let oldest = self
+                .devices
+                .iter()
+                .min_by_key(|(_, device)| device.used)
+                .map(|(log, _)| *log);
+            oldest.map(|log| self.devices.remove(&log));
+        }
+    }
+
+    fn published(&mut self, number: u32, packet: u16, hash: u64, again: bool) {
+        let used = self.tick();
+        self.number_next = self.number_next.max(number.wrapping_add(1));
+        let session = self.sessions.entry(number).or_default();
+        session.used = used;
+        session.published(Row { packet, hash }, again);
+        if session.table.len() > ROWS_PER_SESSION_MAX {
+            session.table.pop_front();
+        } else {
+            self.rows += 1;
+        }
+        self.bound();
+    }
+
+    fn noted(&mut self, note: &Item<'_>) {
+        let Item::Session {
+            number,
+            client,
+            generation,
+            ended,
+        } = *note
+        else {
+            return;
+        };
+        let replaced = |(known, session): (&u32, &Session)| {
+            (session.client == client && *known != number).then_some(*known)
+        };
+        for other in self
+            .sessions
+            .iter()
+            .filter_map(replaced)
+            .collect::<Vec<_>>()
+        {
+            self.forget(other);
+        }
+        self.number_next = self.number_next.max(number.wrapping_add(1));
+        if ended {
+            self.forget(number);
+            return;
+        }
+        let used = self.tick();
+        let session = self.sessions.entry(number).or_default();
+        client.clone_into(&mut session.client);
+        session.generation = generation;
+        session.used = used;
+        self.bound();
+    }
+
+    /// Forgets what was not used for longest: first whole tables, and sessions when there are too many of them.
+    fn bound(&mut self) {
+        while self.rows > ROWS_MAX {
+            let longest_unused = self
+                .sessions
+                .values_mut()
+                .filter(|session| !session.table.is_empty());
+            let Some(session) = longest_unused.min_by_key(|session| session.used) else {
+                break;
+            };
+            self.rows -= session.table.len();
+            session.table.clear();
+        }
+        while self.sessions.len() > SESSIONS_MAX {
+            let Some(number) = self
+                .sessions
+                .iter()
+                .min_by_key(|(_, session)| session.used)
+                .map(|(n, _)| *n)
+            else {
+                break;
+            };
+            self.forget(number);
+        }
+    }
+
+    fn forget(&mut self, number: u32) {
+        if let Some(session) = self.sessions.remove(&number) {
+            self.rows -= session.table.len();
+        }
+    }
+
+    fn checkpoint(&self, into: &mut Vec<u8>) {
+        let mut devices: Vec<_> = self.devices.iter().collect();
+        devices.sort_by_key(|(_, device)| device.used);
+        let mut sessions: Vec<_> = self.sessions.iter().collect();
+        sessions.sort_by_key(|(_, session)| session.used);
+        let kept = Checkpoint {
+            version: CHECKPOINT_VERSION,
+            number_next: self.number_next,
+            devices: devices
+                .into_iter()
+                .map(|(log, device)| (*log, device.next))
+                .collect(),
+            sessions: sessions
+                .into_iter()
+                .map(|(number, session)| KeptSession::of(*number, session))
+                .collect(),
+        };
+        let taken = std::mem::take(into);
+        *into = postcard::to_extend(&kept, taken)
+            .expect("a checkpoint has no part that postcard refuses");
+    }
+
+    fn restore(bytes: &[u8]) -> Self {
+        if bytes.is_empty() {
+            return Self::default();
+        }
+        let Ok(kept) = postcard::from_bytes::<Checkpoint>(bytes) else {
+            tracing::warn!(
+                "device cursors and MQTT sessions are unreadable; redeliveries will be stored again"
+            );
+            return Self::default();
+        };
+        let mut state = Self {
+            number_next: kept.number_next,
+            ..Self::default()
+        };
+        for (log, next) in kept.devices {
+            state.device_moved(log, next);
+        }
+        for kept in kept.sessions {
+            let used = state.tick();
+            state.rows += kept.table.len();
+            state.sessions.insert(kept.number, kept.into_session(used));
+        }
+        state.bound();
+        state
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Checkpoint {
+    version: u8,
+    number_next: u32,
+    devices: Vec<([u8; 16], u64)>,
+    sessions: Vec<KeptSession>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptSession {
+    number: u32,
+    client: String,
+    generation: u32,
+    last: u16,
+    run: u32,
+    table: Vec<Row>,
+}
+
+impl KeptSession {
+    fn of(number: u32, session: &Session) -> Self {
+        Self {
+            number,
+            client: session.client.clone(),
+            generation: session.generation,
+            last: session.last,
+            run: session.run,
+            table: session.table.iter().copied().collect(),
+        }
+    }
+
+    fn into_session(self, used: u64) -> Session {
+        let applied = self.table.len() as u64;
+        Session {
+            client: self.client,
+            generation: self.generation,
+            table: self.table.into(),
+            applied,
+            acked: applied,
+            last: self.last,
+            run: self.run,
+            used,
+        }
+    }
+}
+
+/// The packet id after `packet`; 0 is not one.
+#[must_use]
+pub fn packet_after(packet: u16) -> u16 {
+    packet.checked_add(1).unwrap_or(1)
+}
+
+/// What tells one publish from another with the same packet id: 64 bits over topic and payload. A client can fool only itself.
+#[must_use]
+pub fn content_hash(topic: &[u8], payload: &[u8]) -> u64 {
+    let hash = absorb(topic.len() as u64 ^ 0x2D35_8DCC_AA6C_78A5, topic);
+    absorb(hash ^ payload.len() as u64, payload)
+}
+
+fn absorb(mut hash: u64, bytes: &[u8]) -> u64 {
+    let fold = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * 0x9E37_79B9_7F4A_7C15_u128;
+        (product as u64 ^ (product >> 64) as u64).rotate_left(29) ^ 0x8BB8_4B93_962E_ACC9
+    };
+    let mut words = bytes.chunks_exact(8);
+    for word in &mut words {
+        let word: [u8; 8] = word.try_into().expect("eight bytes");
+        hash = fold(hash, u64::from_le_bytes(word));
+    }
+    let mut last = [0; 8];
+    last[..words.remainder().len()].copy_from_slice(words.remainder());
+    fold(hash, u64::from_le_bytes(last))
+}
+
+/// The longest item that stands beside records: a device cursor.
+pub const ITEM_BYTES_MAX: usize = 32;
+
+/// The longest client name in a session note takes this many bytes more.
+pub const SESSION_NOTE_BYTES_MAX: usize = 512;
+
+const CHECKPOINT_VERSION: u8 = 1;
+
+/// Packet ids are 1 to 65,535.
+const PACKET_IDS: u32 = 65_535;
+
+/// Publishes of one session that are remembered: no more than a client is allowed to have in flight can come again.
+pub const ROWS_PER_SESSION_MAX: usize = 1024;
+
+/// Publishes remembered in all sessions of a partition together. A row takes up to 13 bytes of each segment's open header.
+const ROWS_MAX: usize = 8 * ROWS_PER_SESSION_MAX;
+
+/// Sessions remembered in a partition; beyond, the one that was not used for longest is forgotten and its client starts anew.
+const SESSIONS_MAX: usize = 2048;
+
+/// Device logs remembered in a partition.
+const DEVICES_MAX: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sedge_core::entry::{Headers, Record};
+
+    const WINDOW: u16 = 20;
+
+    /// A log's owner, told of things as a log would.
+    struct Told {
+        claims: Claims,
+        owner: LogOwner,
+    }
+
+    impl Told {
+        fn new() -> Self {
+            let (claims, owner) = Claims::new();
+            Self { claims, owner }
+        }
+
+        /// What a restart leaves: the checkpoint, or nothing.
+        fn restarted(mut self) -> Self {
+            let mut checkpoint = Vec::new();
+            self.owner.checkpoint(&mut checkpoint);
+            let mut after = Self::new();
+            after.owner.restore(&checkpoint);
+            after.claims.opened();
+            after
+        }
+
+        fn session(&mut self, client: &str) -> u32 {
+            let id = self.claims.draw_session(client);
+            let (number, generation) = (id.number, id.generation);
+            self.note(Item::Session {
+                number,
+                client,
+                generation,
+                ended: false,
+            });
+            number
+        }
+
+        fn note(&mut self, item: Item<'_>) {
+            let mut bytes = [0; SESSION_NOTE_BYTES_MAX];
+            self.owner.note(item.encode(&mut bytes));
+        }
+
+        fn published(&mut self, session: u32, packet: u16, value: &str) {
+            let mut item = [0; ITEM_BYTES_MAX];
+            let item = Item::Publish { session, packet }.encode(&mut item);
+            self.owner
+                .apply(item, &entry(value), Offset::new(0), Ticket(1));
+        }
+
+        /// Whether this publish, now with DUP = 1 in the resumed session, is known.
+        fn knows(&self, session: u32, packet: u16, value: &str) -> bool {
+            let hash = content_hash(b"t", value.as_bytes());
+            self.claims
+                .redelivered(session, packet, hash, WINDOW)
+                .is_some()
+        }
+    }
+
+    fn entry(value: &str) -> Vec<u8> {
+        let headers = [("topic", &b"t"[..])];
+        let record = Record {
+            headers: Headers::new(&headers),
+            value: value.as_bytes(),
+            ..Record::default()
+        };
+        let mut bytes = vec![0; 256];
+        let length = Entry::Record(record).encode(&mut bytes).expect("room");
+        bytes.truncate(length);
+        bytes
+    }
+
+    #[test]
+    fn publish_without_a_puback_is_recognised_whatever_its_packet_id() {
+        let mut log = Told::new();
+        let session = log.session("dev");
+        log.published(session, 9, "a");
+        log.published(session, 4, "a");
+        assert!(log.knows(session, 9, "a") && log.knows(session, 4, "a"));
+        assert!(!log.knows(session, 9, "b"), "other content");
+        assert!(!log.knows(session, 5, "a"), "other packet id");
+        assert!(!log.knows(session + 1, 9, "a"), "other session");
+    }
+
+    /// The client has the PUBACK, uses the packet id again with the same content, and that publish never arrives.
+    /// What comes with DUP = 1 then is news.
+    #[test]
+    fn constant_payload_under_a_reused_packet_id_is_stored_after_its_puback() {
+        let mut log = Told::new();
+        let session = log.session("dev");
+        log.published(session, 1, "open");
+        log.claims.acknowledging(session, 1);
+        assert!(!log.knows(session, 1, "open"));
+    }
+
+    /// A kill may have come after the PUBACK had left, so it counts as sent.
+    #[test]
+    fn after_a_restart_a_lone_packet_id_proves_nothing() {
+        let mut log = Told::new();
+        let session = log.session("dev");
+        log.published(session, 1, "open");
+        let log = log.restarted();
+        assert_eq!(log.claims.session("dev").map(|id| id.number), Some(session));
+        assert!(!log.knows(session, 1, "open"));
+    }
+
+    /// A client that counts its packet ids up would need a whole lap to use one again, more than fits its window.
+    #[test]
+    fn client_that_counts_up_is_recognised_after_a_restart() {
+        let mut log = Told::new();
+        let session = log.session("dev");
+        for packet in 1..=40 {
+            log.published(session, packet, "open");
+        }
+        let mut log = log.restarted();
+        assert!(log.knows(session, 40, "open"), "the newest");
+        assert!(log.knows(session, 21, "open"), "a window before it");
+        assert!(
+            !log.knows(session, 20, "open"),
+            "its lap may have fitted the window"
+        );
+        log.published(session, 7, "open");
+        log.claims.acknowledging(session, u64::MAX);
+        assert!(!log.knows(session, 7, "open"), "it counts up no longer");
+    }
+
+    #[test]
+    fn lap_of_packet_ids_goes_from_65535_to_1() {
+        let mut log = Told::new();
+        let session = log.session("dev");
+        for step in 0..45_u32 {
+            log.published(session, ((65_500 + step) % 65_535 + 1) as u16, "open");
+        }
+        let log = log.restarted();
+        assert!(log.knows(session, 65_535, "open") && log.knows(session, 2, "open"));
+    }
+
+    #[test]
+    fn run_of_records_in_one_unit_counts_its_packet_ids_up() {
+        let mut log = Told::new();
+        let session = log.session("dev");
+        let mut item = [0; ITEM_BYTES_MAX];
+        let item = Item::Publish {
+            session,
+            packet: 65_535,
+        }
+        .encode(&mut item);
+        log.owner.apply(
+            item,
+            &[entry("a"), entry("b")].concat(),
+            Offset::new(0),
+            Ticket(1),
+        );
+        assert!(log.knows(session, 65_535, "a") && log.knows(session, 1, "b"));
+    }
+
+    #[test]
+    fn clean_session_ends_the_table_and_numbers_are_not_used_again() {
+        let mut log = Told::new();
+        let session = log.session("dev");
+        log.published(session, 1, "a");
+        let note = Item::Session {
+            number: session,
+            client: "dev",
+            generation: 1,
+            ended: true,
+        };
+        log.note(note);
+        assert!(!log.knows(session, 1, "a"));
+        assert_eq!(log.claims.session("dev"), None);
+        let mut log = log.restarted();
+        assert_ne!(log.session("dev"), session);
+    }
+
+    #[test]
+    fn cursor_of_a_device_survives_a_restart() {
+        let mut log = Told::new();
+        let mut item = [0; ITEM_BYTES_MAX];
+        let device = [0xA5; 16];
+        for next in [7, u64::MAX] {
+            let item = Item::DeviceCursor { log: device, next }.encode(&mut item);
+            log.owner
+                .apply(item, &entry("a"), Offset::new(0), Ticket(1));
+        }
+        let log = log.restarted();
+        assert_eq!(log.claims.device_next(&device), Some(u64::MAX));
+        assert_eq!(log.claims.device_next(&[0; 16]), None);
+    }
+
+    #[test]
+    fn memory_for_tables_is_bounded_and_the_longest_unused_goes_first() {
+        let mut log = Told::new();
+        let sessions: Vec<_> = (0..20)
+            .map(|client| log.session(&format!("dev-{client}")))
+            .collect();
+        for session in &sessions {
+            for packet in 1..=2000 {
+                log.published(*session, packet, "a");
+            }
+        }
+        assert!(!log.knows(sessions[0], 2000, "a"));
+        assert!(log.knows(sessions[19], 2000, "a") && !log.knows(sessions[19], 900, "a"));
+        let mut checkpoint = Vec::new();
+        log.owner.checkpoint(&mut checkpoint);
+        assert!(checkpoint.len() < 14 * ROWS_MAX, "{}", checkpoint.len());
+    }
+
+    #[test]
+    fn unreadable_checkpoint_is_an_empty_one() {
+        let mut log = Told::new();
+        log.owner.restore(b"\xFF\xFF\xFF");
+        log.note(Item::Session {
+            number: 3,
+            client: "dev",
+            generation: 1,
+            ended: false,
+        });
+        assert_eq!(log.claims.counts(), (0, 1));
+    }
+}

@@ -1,0 +1,246 @@
+//! `mqtt-listen`: devices connect straight to the agent, and a PUBACK means "on disk".
+//!
+//! `wire` knows where packets begin and end, `session` the conversation, `answer` our half of it, `rhythm` when lingering is
+//! vain, `seats` who is here. `connection` moves the bytes. What is supported and refused: docs/guide/mqtt.md.
+
+pub mod answer;
+mod connection;
+mod rhythm;
+mod seats;
+pub mod session;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sedge_config::Template;
+use sedge_config::checked::MqttListen;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::ingest::{Ingest, Intake};
+use crate::owner::{Item, SESSION_NOTE_BYTES_MAX, SessionId};
+use crate::shutdown::Shutdown;
+use crate::telemetry::Source;
+
+use connection::{CHUNK_BYTES, Connection};
+use seats::Seats;
+use session::Limits;
+
+/// Lets devices in until the shutdown. An address that cannot be had is tried again.
+pub async fn run(
+    config: MqttListen,
+    ingest: Ingest,
+    telemetry: Arc<Source>,
+    mut shutdown: Shutdown,
+) {
+    loop {
+        match TcpListener::bind(config.listen).await {
+            Ok(socket) => return serve(socket, config, ingest, telemetry, shutdown).await,
+            Err(e) => telemetry.down(format!("cannot listen on {}: {e}", config.listen)),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(BIND_AGAIN) => {}
+            () = shutdown.requested() => return,
+        }
+    }
+}
+
+/// As [`run`], on a socket that listens already.
+pub async fn serve(
+    socket: TcpListener,
+    config: MqttListen,
+    ingest: Ingest,
+    telemetry: Arc<Source>,
+    mut shutdown: Shutdown,
+) {
+    let address = socket
+        .local_addr()
+        .map_or_else(|_| config.listen.to_string(), |address| address.to_string());
+    telemetry.up(format!("listening on {address}"));
+    let listener = Arc::new(Listener::new(config, ingest, telemetry));
+    listener.expect_sessions(Instant::now());
+    let mut connections = JoinSet::new();
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            accepted = socket.accept(), if connections.len() < listener.sockets_max() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(Arc::clone(&listener).attend(stream, shutdown.clone()))),
+                // Out of descriptors, most likely: others have to leave first.
+                Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+            },
+            Some(_) = connections.join_next() => {}
+            _ = sweep.tick() => Arc::clone(&listener).sweep(Instant::now()).await,
+            () = shutdown.requested() => break,
+        }
+        listener.telemetry.clients(listener.seats.taken() as u64);
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// What the connections of one listener share.
+struct Listener {
+    name: String,
+    stream: String,
+    key: Template,
+    limits: Limits,
+    clients_max: u32,
+    sessions_max: usize,
+    session_expiry: Duration,
+    ingest: Ingest,
+    telemetry: Arc<Source>,
+    seats: Seats,
+    buffers: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Listener {
+    fn new(config: MqttListen, ingest: Ingest, telemetry: Arc<Source>) -> Self {
+        let limits = Limits {
+            inflight_max: config.inflight_max,
+            packet_bytes_max: u32::try_from(ingest.record_bytes_max())
+                .unwrap_or(u32::MAX)
+                .saturating_add(HEADROOM_BYTES),
+            expiry_s_max: u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX),
+            keep_alive_max: config.keep_alive_max,
+            connect_timeout: CONNECT_TIMEOUT,
+        };
+        Self {
+            name: config.name.to_string(),
+            stream: config.stream.to_string(),
+            key: config.key,
+            limits,
+            clients_max: config.clients_max,
+            sessions_max: config.sessions_max as usize,
+            session_expiry: config.session_expiry,
+            ingest,
+            telemetry,
+            seats: Seats::new(config.clients_max),
+            buffers: Mutex::default(),
+        }
+    }
+
+    /// One connection, from accept to end.
+    async fn attend(self: Arc<Self>, stream: TcpStream, shutdown: Shutdown) {
+        // PUBACKs are written in bulk; waiting to merge them would only delay them.
+        drop(stream.set_nodelay(true));
+        let ending = Connection::new(stream, Arc::clone(&self), Instant::now())
+            .run(shutdown)
+            .await;
+        if let Some(label) = ending.label() {
+            self.telemetry.incident(label);
+        }
+        tracing::debug!(source = self.name, "connection ended: {ending}");
+    }
+
+    fn intake(&self) -> Intake {
+        self.ingest.intake(&self.stream, &self.key)
+    }
+
+    /// The stream's own lanes.
+    fn lanes(&self) -> std::ops::Range<u16> {
+        0..self
+            .ingest
+            .stream(&self.stream)
+            .map_or(0, |stream| stream.lanes().len() as u16)
+    }
+
+    /// Some more than the clients: who comes too much is to be told so.
+    fn sockets_max(&self) -> usize {
+        self.clients_max as usize + SOCKETS_SPARE
+    }
+
+    /// Two listeners may write to one stream, so a session's name begins with the source's.
+    fn session_name(&self, client: &str) -> String {
+        format!("{}/{client}", self.name)
+    }
+
+    /// Puts a note about a session into the batches of all lanes.
+    fn note(&self, intake: &mut Intake, name: &str, id: SessionId, ended: bool) {
+        let note = Item::Session {
+            number: id.number,
+            client: name,
+            generation: id.generation,
+            ended,
+        };
+        let mut bytes = [0; SESSION_NOTE_BYTES_MAX];
+        for lane in self.lanes() {
+            intake.note(lane, note.encode(&mut bytes));
+        }
+    }
+
+    /// Ends the session of `client`, who has the seat. If the log takes nothing, the session lasts: that does no harm.
+    async fn end(&self, intake: &mut Intake, client: &str, id: SessionId) {
+        self.note(intake, &self.session_name(client), id, true);
+        if intake.stage_all(&mut Vec::new()).await.is_err() {
+            tracing::debug!(source = self.name, client, "the session could not be ended");
+        }
+    }
+
+    /// The sessions of an earlier life wait for their clients from now on.
+    fn expect_sessions(&self, now: Instant) {
+        let prefix = self.session_name("");
+        let intake = self.intake();
+        for name in intake.claims(0).session_names() {
+            if let Some(client) = name.strip_prefix(&prefix) {
+                self.seats.expect_back(client, now, self.session_expiry);
+            }
+        }
+    }
+
+    /// Ends the sessions for whose clients nobody waits any more.
+    async fn sweep(self: Arc<Self>, now: Instant) {
+        for client in self.seats.given_up(now, self.sessions_max) {
+            let Some(_seat) = self.seats.take_free(&client) else {
+                continue;
+            };
+            let mut intake = self.intake();
+            if let Some(id) = intake.claims(0).session(&self.session_name(&client)) {
+                self.end(&mut intake, &client, id).await;
+            }
+        }
+    }
+
+    /// A buffer to read into. Buffers are used between two waits only, so a few serve all connections.
+    fn buffer(&self, bytes: usize) -> Vec<u8> {
+        let spare = self
+            .buffers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let mut buffer = spare.unwrap_or_default();
+        if buffer.len() < bytes {
+            buffer.resize(bytes, 0);
+        }
+        buffer
+    }
+
+    fn put_back(&self, buffer: Vec<u8>) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.len() == CHUNK_BYTES && buffers.len() < SPARE_BUFFERS_MAX {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// A name for a client that has none.
+fn name_client() -> String {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+    format!("anonymous-{:016x}", u64::from_le_bytes(bytes))
+}
+
+/// A packet may be this much larger than the largest record: topic, properties, header. What is between becomes a dead letter.
+const HEADROOM_BYTES: u32 = 4096;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const BIND_AGAIN: Duration = Duration::from_secs(2);
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Connections beyond `clients_max` that may be open at one time, to be refused in words.
+const SOCKETS_SPARE: usize = 32;
+
+/// Buffers that are kept for the next read; as many as threads read at one time.
+const SPARE_BUFFERS_MAX: usize = 2;
