@@ -22,6 +22,12 @@ pub(crate) struct Limits {
     pub(crate) commit_offsets_max: u64,
 }
 
+impl Limits {
+    fn frame_bytes_wanted(&self) -> usize {
+        FRAME_BYTES_WANTED.min(self.frame_bytes_max)
+    }
+}
+
 /// Frames that are made, the frame that fills, and how many bytes each unit has.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
@@ -238,7 +244,7 @@ impl Group {
 
     /// Closes the frame that fills if a unit of that many `bytes` and entries does not go into it.
     fn room_for(&mut self, limits: &Limits, bytes: usize, count: u32, now: Micros) {
-        let full = self.filling.bytes() + bytes + FRAME_OVERHEAD_MAX > FRAME_BYTES_WANTED
+        let full = self.filling.bytes() + bytes + FRAME_OVERHEAD_MAX > limits.frame_bytes_wanted()
             || self.filling.count + count > u32::from(u16::MAX);
         if full {
             self.seal(limits);

@@ -83,11 +83,7 @@ impl Index {
 
     /// Segments below the oldest offset of `ledger` are about to be used again.
     pub(crate) fn recycled(&self, ledger: &Ledger) {
-        let mut inner = self.lock();
-        while inner.held.len() > 1 && inner.held.front().is_some_and(|h| h.base < ledger.oldest) {
-            inner.held.pop_front();
-        }
-        inner.take_ledger(ledger);
+        self.lock().take_ledger(ledger);
     }
 
     pub(crate) fn change_ledger<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
@@ -186,7 +182,7 @@ impl Index {
 }
 
 impl Inner {
-    /// The writer's ledger; which uplinks there are and where they stand, callers know first.
+    /// What lies below its oldest offset is gone for readers. Which uplinks there are and where they stand, callers know first.
     fn take_ledger(&mut self, ledger: &Ledger) {
         let mut cursors = std::mem::take(&mut self.ledger.cursors);
         for cursor in &mut cursors {
@@ -199,6 +195,9 @@ impl Inner {
             cursors,
             ..ledger.clone()
         };
+        while self.held.len() > 1 && self.held.front().is_some_and(|h| h.base < ledger.oldest) {
+            self.held.pop_front();
+        }
     }
 }
 

@@ -67,9 +67,9 @@ impl FileMedia {
         self.sync_dir().map(|()| count)
     }
 
-    /// Starts to write `segment` through with zeros, if nobody has and nothing else is being prepared.
+    /// Starts to write `segment` through with zeros, unless that was done (it may hold records) or another is being prepared.
     pub fn prepare(&mut self, segment: u32) {
-        if self.preparing.is_some() {
+        if self.preparing.is_some() || self.is_written_through(segment).unwrap_or(true) {
             return;
         }
         let (dir, bytes) = (self.dir.clone(), self.segment_bytes);
@@ -169,6 +169,16 @@ impl FileMedia {
             Err(e) => return Err(e),
         }
         Ok(stamp != [0; 4])
+    }
+}
+
+impl Drop for FileMedia {
+    /// No zeros may be written once somebody else has opened the log.
+    fn drop(&mut self) {
+        if let Some(preparing) = self.preparing.take() {
+            // It was for later; whoever comes then finds the segment as it is.
+            drop(preparing.thread.join());
+        }
     }
 }
 
@@ -361,6 +371,7 @@ mod tests {
         media.program(1, 0, b"sdg1").unwrap();
         media.program(1, 100, b"kept").unwrap();
         media.sync().unwrap();
+        media.prepare(1);
         media.erase(1).unwrap();
         let mut kept = [0; 4];
         media.read(1, 100, &mut kept).unwrap();

@@ -3,8 +3,10 @@
 mod fixture;
 
 use fixture::{Given, payloads, read_all};
-use sedge_core::Offset;
-use sedge_store::Batch;
+use sedge_core::frame::Frame;
+use sedge_core::log::WhenFull;
+use sedge_core::{Cause, Micros, Offset};
+use sedge_store::{Batch, ReadError, StageError};
 
 #[test]
 fn what_was_settled_is_read_back_in_order() {
@@ -70,4 +72,199 @@ fn an_empty_batch_takes_no_offset() {
     batch.push(|_| {}, b"nothing");
     assert!(batch.is_empty());
     assert_eq!(partition.next(), Offset::ZERO);
+}
+
+#[test]
+fn a_full_log_evicts_the_oldest_and_says_how_many() {
+    let given = Given::default();
+    let partition = given.open();
+    let mut producer = partition.producer();
+    let value = "x".repeat(1000);
+    let staged = 3000;
+    for _ in 0..staged {
+        fixture::stage(&partition, &mut producer, value.as_bytes());
+    }
+    fixture::settle(&partition, &mut producer);
+    partition.close();
+    let shown = read_all(&partition, Offset::ZERO);
+    let gaps = fixture::gaps(&shown);
+    let lost: u64 = gaps.iter().map(|gap| gap.lost).sum();
+    assert_eq!(gaps.len(), 1, "one gap, at the beginning");
+    assert_eq!(gaps[0].cause, Cause::Evicted);
+    assert_eq!(lost + payloads(&shown).len() as u64, staged);
+    let ledger = partition.ledger();
+    assert_eq!(ledger.evicted, lost);
+    assert_eq!(partition.oldest(), gaps[0].to);
+}
+
+#[test]
+fn a_full_log_that_may_not_evict_waits_for_the_uplink() {
+    let mut given = Given::default();
+    given.options.when_full = WhenFull::Refuse;
+    given.options.staged_bytes_max = 64 << 10;
+    let partition = given.open();
+    partition.set_cursor(1, Offset::ZERO);
+    let mut producer = partition.producer();
+    let value = "x".repeat(1000);
+    while fixture::try_stage(&mut producer, value.as_bytes()).is_ok() || !partition.stats().full {
+        std::thread::yield_now();
+    }
+    let held = partition.next();
+    assert_eq!(partition.ledger().evicted, 0);
+    partition.set_cursor(1, held);
+    fixture::wait_until(&partition, |_, durable| durable > held);
+    assert_eq!(partition.ledger().evicted, 0);
+    assert!(partition.ledger().handed_over > 0);
+}
+
+#[test]
+fn a_cursor_survives_a_clean_stop() {
+    let given = Given::default();
+    let partition = given.open();
+    fixture::put(&partition, &["one", "two"]);
+    partition.set_cursor(7, Offset::new(1));
+    partition.close();
+    drop(partition);
+    let partition = given.open();
+    assert_eq!(partition.cursor(7).unwrap().next, Offset::new(1));
+}
+
+#[test]
+fn the_crc_below_an_offset_is_that_of_the_frame_that_ends_there() {
+    let given = Given::default();
+    let partition = given.open();
+    fixture::put(&partition, &["one"]);
+    fixture::put(&partition, &["two"]);
+    let chunk = partition.read(Offset::ZERO, 1 << 20).unwrap();
+    let (first, len) = Frame::parse(&chunk.frames, &partition.log_id(), None).unwrap();
+    let (second, _) = Frame::parse(&chunk.frames[len..], &partition.log_id(), None).unwrap();
+    assert_eq!(
+        partition.crc_below(first.end()).unwrap(),
+        Some(first.header.crc)
+    );
+    assert_eq!(
+        partition.crc_below(second.end()).unwrap(),
+        Some(second.header.crc)
+    );
+    assert_eq!(partition.crc_below(Offset::ZERO).unwrap(), None);
+}
+
+#[test]
+fn a_time_leads_to_the_first_frame_made_then() {
+    let given = Given::default();
+    let partition = given.open();
+    for value in ["one", "two", "three"] {
+        fixture::put(&partition, &[value]);
+    }
+    let chunk = partition.read(Offset::new(1), 1).unwrap();
+    let (second, _) = Frame::parse(&chunk.frames, &partition.log_id(), None).unwrap();
+    assert_eq!(
+        partition.offset_for_time(second.header.time).unwrap(),
+        Offset::new(1)
+    );
+    assert_eq!(
+        partition.offset_for_time(Micros::new(0)).unwrap(),
+        Offset::ZERO
+    );
+    assert_eq!(
+        partition.offset_for_time(Micros::new(i64::MAX)).unwrap(),
+        partition.next()
+    );
+}
+
+#[test]
+fn a_rotten_frame_is_a_gap_and_its_neighbours_stay() {
+    let given = Given::default();
+    let partition = given.open();
+    for value in ["one", "two", "three"] {
+        fixture::put(&partition, &[value]);
+    }
+    given.flip("seg-00000.log", b"two");
+    let shown = read_all(&partition, Offset::ZERO);
+    assert_eq!(payloads(&shown), ["one", "three"]);
+    let [gap] = fixture::gaps(&shown)[..] else {
+        panic!("one gap")
+    };
+    assert_eq!(
+        (gap.from, gap.to, gap.cause),
+        (Offset::new(1), Offset::new(2), Cause::Corrupt)
+    );
+}
+
+#[test]
+fn a_large_record_makes_a_frame_of_its_own_and_a_larger_one_is_refused() {
+    let given = Given::default();
+    let partition = given.open();
+    let large = "x".repeat(15 << 10);
+    fixture::put(&partition, &["small", &large, "small"]);
+    assert_eq!(
+        payloads(&read_all(&partition, Offset::ZERO)),
+        ["small", &large, "small"]
+    );
+    let refused = fixture::try_stage(&mut partition.producer(), &[b'x'; 80 << 10]);
+    assert!(
+        matches!(refused, Err(StageError::TooLarge { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn event_times_survive_the_change_of_frame() {
+    let given = Given::default();
+    let partition = given.open();
+    let mut producer = partition.producer();
+    let mut batch = Batch::new();
+    let times = [5, 1_000_000, -7, 2_000_000_000];
+    for time in times {
+        batch.push(
+            |unit| {
+                unit.record(
+                    Some(Micros::new(time)),
+                    Some(b"k"),
+                    &[("topic", b"t")],
+                    b"v",
+                )
+            },
+            b"",
+        );
+    }
+    producer.stage(&batch).unwrap();
+    fixture::settle(&partition, &mut producer);
+    let chunk = partition.read(Offset::ZERO, 1 << 20).unwrap();
+    let (frame, _) = Frame::parse(&chunk.frames, &partition.log_id(), None).unwrap();
+    let seen: Vec<_> = frame
+        .entries()
+        .map(|(_, e)| e.time().unwrap() + frame.header.time.get())
+        .collect();
+    assert_eq!(seen, times);
+}
+
+#[test]
+fn a_reader_beyond_the_durable_end_is_told_where_it_is() {
+    let given = Given::default();
+    let partition = given.open();
+    fixture::put(&partition, &["one"]);
+    let refused = partition.read(Offset::new(2), 1024);
+    assert!(matches!(refused, Err(ReadError::Beyond { durable, .. }) if durable == Offset::new(1)));
+    let end = partition.read(Offset::new(1), 1024).unwrap();
+    assert!(end.frames.is_empty() && end.gap.is_none() && end.next == Offset::new(1));
+}
+
+#[test]
+fn an_ended_log_takes_nothing_more_and_is_still_read() {
+    let given = Given::default();
+    let partition = given.open();
+    fixture::put(&partition, &["one"]);
+    partition.end();
+    assert_eq!(
+        fixture::try_stage(&mut partition.producer(), b"two").unwrap_err(),
+        StageError::Closed
+    );
+    drop(partition);
+    let partition = given.open();
+    assert_eq!(
+        fixture::try_stage(&mut partition.producer(), b"two").unwrap_err(),
+        StageError::Closed
+    );
+    assert_eq!(payloads(&read_all(&partition, Offset::ZERO)), ["one"]);
 }
