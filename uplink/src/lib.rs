@@ -1,14 +1,13 @@
 //! Forwarder, hub and consumer client of sedge: everything that moves events from a gateway's disk to a consumer.
 //!
-//! [`client`] reads streams from a hub, [`json`] writes what it reads; docs/spec/hub.md has what they say on the wire.
-#![expect(
-    dead_code,
-    reason = "the hub's side of the messages comes with the hub"
-)]
+//! [`forward`] sends what a gateway's partitions hold, [`hub`] takes custody of it and serves it, [`client`] reads it. They meet only on the
+//! wire: docs/spec/custody.md between the first two, docs/spec/hub.md between the last two.
 
 mod address;
 mod backoff;
 pub mod client;
+pub mod forward;
+pub mod hub;
 pub mod json;
 mod stream;
 mod wire;

@@ -1,0 +1,184 @@
+//! Sends what a gateway's partitions hold to one hub, and learns what may be released.
+//!
+//! One connection carries all logs. The protocol is core's [`Sender`](sedge_core::custody::Sender); `session.rs` is its driver over TCP,
+//! this file keeps a session going: connect, wait, connect again.
+
+mod loss;
+mod session;
+mod status;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sedge_core::LogId;
+use sedge_store::Partition;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::address::{self, BadAddress};
+use crate::backoff::Backoff;
+pub(crate) use session::unix_us;
+use session::{Ended, Session};
+use status::Board;
+pub use status::{ForwardStatus, LogStatus};
+
+/// Where to send, and as whom.
+#[derive(Clone, Debug)]
+pub struct ForwardOptions {
+    /// The hub: `sedge://host:port`.
+    pub url: String,
+    /// The gateway's name.
+    pub identity: String,
+    /// Which cursor of each log is this uplink's.
+    pub uplink: u32,
+}
+
+/// A log to be sent.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The stream it belongs to.
+    pub stream: String,
+    /// The partition's number in the stream.
+    pub partition: u16,
+    /// The log's place in the partition's chain, counted from 0.
+    pub chain: u16,
+    /// Nothing is appended to it any more.
+    pub closed: bool,
+    /// The log itself.
+    pub handle: Partition,
+}
+
+/// What the owner of the partitions must hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardEvent {
+    /// The hub holds another history of this log: close it, open a new one in its chain, and take this one out of the list.
+    Diverged {
+        /// Which log.
+        log: LogId,
+    },
+    /// The hub has all of this closed log.
+    Drained {
+        /// Which log.
+        log: LogId,
+    },
+}
+
+/// Ways to look at a forwarder from outside.
+#[derive(Clone, Debug)]
+pub struct ForwardHandle {
+    board: Arc<Mutex<Board>>,
+}
+
+/// Keeps sending until told to stop.
+#[derive(Debug)]
+pub struct Forwarder {
+    options: ForwardOptions,
+    logs: watch::Receiver<Vec<Log>>,
+    events: mpsc::UnboundedSender<ForwardEvent>,
+    board: Arc<Mutex<Board>>,
+    /// Of the next session.
+    generation: u64,
+}
+
+impl Forwarder {
+    /// A forwarder of `logs`, a list that may change at any time. `events` tells its owner when it has to.
+    ///
+    /// # Errors
+    /// When the hub's address is none.
+    pub fn new(
+        options: ForwardOptions,
+        logs: watch::Receiver<Vec<Log>>,
+        events: mpsc::UnboundedSender<ForwardEvent>,
+    ) -> Result<Self, BadAddress> {
+        address::of(&options.url)?;
+        let board = Arc::new(Mutex::new(Board::new(&options)));
+        Ok(Self {
+            options,
+            logs,
+            events,
+            board,
+            generation: unix_us().unsigned_abs(),
+        })
+    }
+
+    /// A way to ask how it goes.
+    pub fn handle(&self) -> ForwardHandle {
+        ForwardHandle {
+            board: Arc::clone(&self.board),
+        }
+    }
+
+    /// Connects, sends, and connects again, until `shutdown`.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        let mut shutdown = pin!(shutdown);
+        let mut backoff = Backoff::new(BACK_OFF_MIN, BACK_OFF_MAX);
+        loop {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                () = &mut shutdown => return,
+                connected = self.connect() => match connected {
+                    Ok(tcp) => self.session(tcp, shutdown.as_mut()).await,
+                    Err(e) => Ended::Failed(format!("cannot connect: {e}")),
+                },
+            };
+            if let Ended::ShutDown = ended {
+                return;
+            }
+            if began.elapsed() > STEADY {
+                backoff.reset();
+            }
+            let wait = ended.patience().max(backoff.next_wait());
+            self.disconnected(&ended, wait);
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let address = address::of(&self.options.url).map_err(std::io::Error::other)?;
+        timeout(CONNECT_PATIENCE, TcpStream::connect(address))
+            .await
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    }
+
+    async fn session(&mut self, tcp: TcpStream, shutdown: impl Future<Output = ()>) -> Ended {
+        // Each session counts on from the one before, and a new process begins with the time.
+        self.generation += 1;
+        let (logs, events, board) = (
+            self.logs.clone(),
+            self.events.clone(),
+            Arc::clone(&self.board),
+        );
+        match Session::new(&self.options, tcp, self.generation, logs, events, board) {
+            Ok(session) => session.run(shutdown).await,
+            Err(e) => Ended::Failed(e.to_string()),
+        }
+    }
+
+    fn disconnected(&self, ended: &Ended, wait: Duration) {
+        let changed = status::lock(&self.board).disconnected(ended.to_string());
+        if changed {
+            tracing::warn!(hub = %self.options.url, reason = %ended, retry_ms = wait.as_millis() as u64, "uplink down");
+        } else {
+            tracing::debug!(hub = %self.options.url, reason = %ended, retry_ms = wait.as_millis() as u64, "uplink still down");
+        }
+    }
+}
+
+impl ForwardHandle {
+    /// How it goes. Reads the time of the oldest unacknowledged frame from disk: not for a thread that must not block.
+    pub fn status(&self) -> ForwardStatus {
+        status::lock(&self.board).status()
+    }
+}
+
+const BACK_OFF_MIN: Duration = Duration::from_millis(250);
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// A session of this length was a good one: the next attempt comes soon.
+const STEADY: Duration = Duration::from_secs(5);

@@ -1,0 +1,115 @@
+//! What a Gap says when a log no longer holds what the hub wants next. Pure.
+
+use sedge_core::ledger::Ledger;
+use sedge_core::{Cause, Gap, Offset};
+
+/// Losses of one log that this session has told and the cursor does not cover yet.
+///
+/// The cursor counts what was recycled at or above its `next`. A gap that was told while more is being recycled must not be told again by the
+/// next one, so the cursor stays where it is until the hub has reached what is held, and what was told is taken off.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Loss {
+    told: u64,
+}
+
+impl Loss {
+    /// The gap from `from` to the oldest offset that is held; `None` if `from` is held.
+    pub(super) fn gap(&mut self, ledger: &Ledger, uplink: u32, from: Offset) -> Option<Gap> {
+        let to = ledger.oldest;
+        if from >= to {
+            return None;
+        }
+        let mut gap = ledger.gap_before_oldest(from, Some(uplink))?;
+        let cursor = ledger.cursor(uplink);
+        // Below the cursor the hub had custody once. It was restored from an older copy, and these are gone there and here.
+        let forgotten = cursor.map_or(0, |c| c.next.min(to).since(from));
+        if forgotten > 0 {
+            gap.cause = Cause::Corrupt;
+        }
+        if let Some(cursor) = cursor {
+            let lost = cursor
+                .lost
+                .saturating_sub(self.told)
+                .saturating_add(forgotten);
+            gap.lost = lost.min(gap.span());
+        }
+        self.told = self.told.saturating_add(gap.lost.saturating_sub(forgotten));
+        Some(gap)
+    }
+
+    /// The hub has custody below `next`: whether the cursor may follow.
+    pub(super) fn acknowledged(&mut self, ledger: &Ledger, next: Offset) -> bool {
+        let held = next >= ledger.oldest;
+        if held {
+            self.told = 0;
+        }
+        held
+    }
+
+    /// A new session asks again.
+    pub(super) fn restart(&mut self) {
+        self.told = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(oldest: u64, cursor: u64, lost: u64) -> Ledger {
+        let mut ledger = Ledger {
+            oldest: Offset::new(cursor),
+            evicted: oldest,
+            ..Ledger::default()
+        };
+        ledger.set_cursor(1, Offset::new(cursor)).unwrap();
+        ledger.oldest = Offset::new(oldest);
+        ledger.cursors.iter_mut().for_each(|c| c.lost = lost);
+        ledger
+    }
+
+    #[test]
+    fn a_gap_tells_exactly_what_was_recycled_unsent() {
+        let gap = Loss::default()
+            .gap(&ledger(200, 100, 95), 1, Offset::new(100))
+            .unwrap();
+        assert_eq!(
+            (gap.from.get(), gap.to.get(), gap.lost, gap.cause),
+            (100, 200, 95, Cause::Evicted)
+        );
+    }
+
+    #[test]
+    fn loss_that_goes_on_while_it_is_told_is_told_once() {
+        let mut loss = Loss::default();
+        let first = loss
+            .gap(&ledger(200, 100, 95), 1, Offset::new(100))
+            .unwrap();
+        assert!(
+            !loss.acknowledged(&ledger(250, 100, 140), Offset::new(200)),
+            "the cursor waits"
+        );
+        let second = loss
+            .gap(&ledger(250, 100, 140), 1, Offset::new(200))
+            .unwrap();
+        assert_eq!((second.from.get(), second.to.get()), (200, 250));
+        assert_eq!(first.lost + second.lost, 140);
+        assert!(loss.acknowledged(&ledger(250, 100, 140), Offset::new(260)));
+    }
+
+    #[test]
+    fn what_a_restored_hub_forgot_and_nobody_holds_is_corrupt() {
+        let gap = Loss::default()
+            .gap(&ledger(200, 180, 20), 1, Offset::new(150))
+            .unwrap();
+        assert_eq!((gap.lost, gap.cause), (50, Cause::Corrupt));
+    }
+
+    #[test]
+    fn what_is_held_is_no_gap() {
+        assert_eq!(
+            Loss::default().gap(&ledger(200, 200, 0), 1, Offset::new(200)),
+            None
+        );
+    }
+}

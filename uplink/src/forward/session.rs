@@ -1,0 +1,602 @@
+//! One connection of the forwarder: core's sender on one side, a socket and the logs on the other.
+//!
+//! The loop is: tell the machine what is new, do what it asks, say what it has to say, read ahead what it wants to send, wait.
+//! Frames are read by a thread that may block, one piece at a time, while the piece before it leaves.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use sedge_core::custody::message::{Code, Offer};
+use sedge_core::custody::{
+    Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
+};
+use sedge_core::frame::{Bad, Header};
+use sedge_core::{Gap, LogId, Micros, Offset};
+use sedge_store::ReadError;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::loss::Loss;
+use super::status::{self, Board};
+use super::{ForwardEvent, ForwardOptions, Log};
+use crate::stream::{Stream, StreamError, Turn};
+use crate::wire::{self, kind};
+
+/// A running connection.
+pub(super) struct Session<'a> {
+    options: &'a ForwardOptions,
+    stream: Stream,
+    sender: Sender<Vec<SenderSlot>, String>,
+    /// By slot number; a slot is never used for a second log.
+    slots: Vec<Slot>,
+    logs: watch::Receiver<Vec<Log>>,
+    events: mpsc::UnboundedSender<ForwardEvent>,
+    board: Arc<Mutex<Board>>,
+    /// Some log has grown.
+    growth: Arc<Notify>,
+    watchers: JoinSet<()>,
+    reading: Option<(Want, JoinHandle<Result<Found, ReadError>>)>,
+    /// The last read brought nothing: wait for growth before the next.
+    dry: bool,
+    began: Instant,
+    body: Vec<u8>,
+    sent_bytes: u64,
+}
+
+/// A log in this session.
+struct Slot {
+    log: Log,
+    listed: bool,
+    closed: bool,
+    loss: Loss,
+    acked: Option<Offset>,
+    offer: Description,
+    /// When a refused log is offered again.
+    again: Option<Instant>,
+}
+
+/// What an Offer says about a log, read from disk before it is needed.
+#[derive(Clone, Copy, Debug)]
+struct Description {
+    oldest: Offset,
+    next: Offset,
+    tail_crc: Option<u32>,
+}
+
+/// What a read brought.
+enum Found {
+    Frames {
+        first: Offset,
+        next: Offset,
+        frames: Bytes,
+    },
+    Gap(Gap),
+    Nothing,
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// We were told to stop.
+    ShutDown,
+    /// One of the two ended it, with a code of the protocol.
+    Bye(Code),
+    /// The connection or the disk failed.
+    Failed(String),
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        options: &'a ForwardOptions,
+        tcp: TcpStream,
+        generation: u64,
+        logs: watch::Receiver<Vec<Log>>,
+        events: mpsc::UnboundedSender<ForwardEvent>,
+        board: Arc<Mutex<Board>>,
+    ) -> std::io::Result<Self> {
+        let began = Instant::now();
+        let settings = SenderSettings {
+            identity: options.identity.clone(),
+            boot: std::process::id().into(),
+            generation,
+            framing: Framing::Stream,
+            body_bytes_max: wire::MESSAGE_BYTES_MAX - 1,
+            idle_timeout_us: IDLE_TIMEOUT.as_micros() as u64,
+        };
+        Ok(Self {
+            options,
+            stream: Stream::new(tcp, wire::MESSAGE_BYTES_MAX)?,
+            sender: Sender::new(settings, Vec::new(), now(began)),
+            slots: Vec::new(),
+            logs,
+            events,
+            board,
+            growth: Arc::new(Notify::new()),
+            watchers: JoinSet::new(),
+            reading: None,
+            dry: false,
+            began,
+            body: vec![0; GREETING_BYTES],
+            sent_bytes: 0,
+        })
+    }
+
+    /// Sends until something ends it.
+    pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Ended {
+        let mut shutdown = pin!(shutdown);
+        self.logs.mark_changed();
+        loop {
+            if let Err(ended) = self.work().await {
+                return self.end(ended).await;
+            }
+            tokio::select! {
+                () = &mut shutdown => {
+                    self.sender.leave(Code::SHUTTING_DOWN, "the gateway is being stopped");
+                    return self.end(Ended::ShutDown).await;
+                }
+                waited = self.wait() => if let Err(ended) = waited {
+                    return self.end(ended).await;
+                },
+            }
+        }
+    }
+
+    /// Everything that can be done without waiting for the peer.
+    async fn work(&mut self) -> Result<(), Ended> {
+        if self.logs.has_changed().unwrap_or(false) {
+            self.meet_logs().await?;
+        }
+        self.tell_growth();
+        self.offer_again().await?;
+        self.hear().await?;
+        self.say();
+        self.read_ahead();
+        status::lock(&self.board).sent(self.stream.traffic().1 - self.sent_bytes);
+        self.sent_bytes = self.stream.traffic().1;
+        Ok(())
+    }
+
+    /// Until there is something to do.
+    async fn wait(&mut self) -> Result<(), Ended> {
+        let now_us = self.now().uptime_us;
+        let due = self.sender.next_timeout().map_or(IDLE_TIMEOUT, |at| {
+            Duration::from_micros(at.saturating_sub(now_us))
+        });
+        let again = self.slots.iter().filter_map(|s| s.again).min();
+        let timer =
+            (Instant::now() + due).min(again.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT));
+        tokio::select! {
+            turn = self.stream.turn() => self.turned(turn),
+            read = finished(&mut self.reading) => self.send(read),
+            () = self.growth.notified() => { self.dry = false; Ok(()) }
+            changed = self.logs.changed() => {
+                // Seen again in `work`; without its owner the list stays as it is.
+                match changed { Ok(()) => self.logs.mark_changed(), Err(_) => tokio::time::sleep_until(timer).await }
+                Ok(())
+            }
+            () = tokio::time::sleep_until(timer) => { self.sender.handle_timeout(self.now()); self.dry = false; Ok(()) }
+        }
+    }
+
+    fn turned(&mut self, turn: Result<Turn, StreamError>) -> Result<(), Ended> {
+        match turn {
+            Ok(Turn::Received(message)) => {
+                let now = self.now();
+                self.sender.handle_message(now, message.kind, &message.body);
+                Ok(())
+            }
+            Ok(Turn::Sent) => Ok(()),
+            Err(e) => Err(Ended::Failed(e.to_string())),
+        }
+    }
+
+    /// Compares the list of logs with what this session has.
+    async fn meet_logs(&mut self) -> Result<(), Ended> {
+        let logs = self.logs.borrow_and_update().clone();
+        let listed: HashMap<LogId, &Log> = logs.iter().map(|l| (l.handle.log_id(), l)).collect();
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            match listed.get(&slot.log.handle.log_id()) {
+                Some(log) if log.closed && !slot.closed => {
+                    slot.closed = true;
+                    self.sender
+                        .closed(number(at), *log.handle.durable().borrow());
+                }
+                None if slot.listed => {
+                    slot.listed = false;
+                    self.sender.withdraw(number(at));
+                }
+                _ => {}
+            }
+        }
+        for log in &logs {
+            let known = self
+                .slots
+                .iter()
+                .any(|s| s.listed && s.log.handle.log_id() == log.handle.log_id());
+            if !known {
+                self.add(log.clone()).await?;
+            }
+        }
+        status::lock(&self.board).logs(&logs);
+        Ok(())
+    }
+
+    async fn add(&mut self, log: Log) -> Result<(), Ended> {
+        let offer = describe(&log).await?;
+        let (growth, mut durable) = (Arc::clone(&self.growth), log.handle.durable());
+        self.watchers.spawn(async move {
+            while durable.changed().await.is_ok() {
+                growth.notify_one();
+            }
+        });
+        let closed = log.closed;
+        self.slots.push(Slot {
+            log,
+            listed: true,
+            closed,
+            loss: Loss::default(),
+            acked: None,
+            offer,
+            again: None,
+        });
+        self.sender.slots_mut().push(SenderSlot::default());
+        self.sender.offer(number(self.slots.len() - 1));
+        Ok(())
+    }
+
+    fn tell_growth(&mut self) {
+        for (at, slot) in self.slots.iter().enumerate().filter(|(_, s)| s.listed) {
+            self.sender
+                .grew(number(at), *slot.log.handle.durable().borrow());
+        }
+    }
+
+    /// A log that the hub could not take may find room later.
+    async fn offer_again(&mut self) -> Result<(), Ended> {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            if slot.listed && slot.again.is_some_and(|due| Instant::now() >= due) {
+                slot.again = None;
+                slot.offer = describe(&slot.log).await?;
+                slot.loss.restart();
+                self.sender.offer(number(at));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the machine has to tell.
+    async fn hear(&mut self) -> Result<(), Ended> {
+        while let Some(event) = self.sender.poll_event() {
+            match event {
+                SenderEvent::Welcomed { .. } => self.welcomed(),
+                SenderEvent::Check { slot, next } => self.check(slot, next).await?,
+                SenderEvent::Released { slot, next } => self.released(slot, next),
+                SenderEvent::Diverged { slot } => self.diverged(slot),
+                SenderEvent::Refused { slot, code } => self.refused(slot, code),
+                SenderEvent::Closed { slot } => self.drained(slot),
+                SenderEvent::Ended { code } => return Err(Ended::Bye(code)),
+            }
+        }
+        Ok(())
+    }
+
+    fn welcomed(&mut self) {
+        tracing::info!(hub = %self.options.url, logs = self.slots.len(), "uplink up");
+        status::lock(&self.board).connected();
+    }
+
+    async fn check(&mut self, slot: u16, next: Offset) -> Result<(), Ended> {
+        let Some(log) = self
+            .slots
+            .get(usize::from(slot))
+            .map(|s| s.log.handle.clone())
+        else {
+            return Ok(());
+        };
+        let ours = blocking(move || log.crc_below(next)).await?;
+        self.sender.checked(slot, ours);
+        Ok(())
+    }
+
+    /// The cursor follows the hub's word, in either direction.
+    fn released(&mut self, at: u16, next: Offset) {
+        let Some(slot) = self.slots.get_mut(usize::from(at)) else {
+            return;
+        };
+        let before = slot.acked.replace(next).unwrap_or(next);
+        let ledger = slot.log.handle.ledger();
+        if slot.loss.acknowledged(&ledger, next) {
+            slot.log.handle.set_cursor(self.options.uplink, next);
+        }
+        let mut board = status::lock(&self.board);
+        board.acked(next.since(before));
+        board.refused(slot.log.handle.log_id(), None);
+    }
+
+    fn diverged(&mut self, slot: u16) {
+        let Some(log) = self.log_id(slot) else { return };
+        tracing::error!(%log, "the hub holds another history of this log: a new log is needed");
+        status::lock(&self.board).diverged(log);
+        self.tell(ForwardEvent::Diverged { log });
+    }
+
+    fn refused(&mut self, at: u16, code: Code) {
+        let Some(slot) = self.slots.get_mut(usize::from(at)) else {
+            return;
+        };
+        let log = slot.log.handle.log_id();
+        slot.again = Some(Instant::now() + REFUSED_PATIENCE);
+        tracing::warn!(%log, stream = %slot.log.stream, %code, "the hub does not take this log now");
+        status::lock(&self.board).refused(log, Some(code.to_string()));
+    }
+
+    fn drained(&mut self, slot: u16) {
+        let Some(log) = self.log_id(slot) else { return };
+        tracing::info!(%log, "the hub has all of a closed log");
+        self.tell(ForwardEvent::Drained { log });
+    }
+
+    fn tell(&self, event: ForwardEvent) {
+        // An owner that does not listen cannot be told; the state stays visible in the status.
+        if self.events.send(event).is_err() {
+            tracing::debug!(?event, "nobody listens");
+        }
+    }
+
+    fn say(&mut self) {
+        let (now, slots) = (self.now(), &self.slots);
+        while let Some(sent) =
+            self.sender
+                .poll_transmit(now, |slot| offer(slots, slot), &mut self.body)
+        {
+            wire::emit_raw(
+                &mut self.stream.outgoing,
+                sent.kind,
+                &[&self.body[..sent.len]],
+            );
+        }
+    }
+
+    /// Starts to read what is sent next, unless enough waits to leave already.
+    fn read_ahead(&mut self) {
+        if self.reading.is_some() || self.dry || self.stream.outgoing.len() >= OUTGOING_BYTES_MAX {
+            return;
+        }
+        let Some(want) = self.sender.want() else {
+            return;
+        };
+        let Some(slot) = self.slots.get(usize::from(want.slot)) else {
+            return;
+        };
+        let (log, uplink, loss) = (slot.log.handle.clone(), self.options.uplink, slot.loss);
+        let bytes_max = want.bytes_max.min(DATA_BYTES_MAX);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut loss = loss;
+            if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from) {
+                return Ok(Found::Gap(gap));
+            }
+            let chunk = log.read(want.from, bytes_max)?;
+            Ok(match chunk.gap {
+                // Evicted since the ledger was asked: the next read finds it there.
+                Some(gap) if gap.to <= log.ledger().oldest => Found::Nothing,
+                Some(gap) => Found::Gap(gap),
+                None if chunk.frames.is_empty() => Found::Nothing,
+                None => trim(chunk.first, chunk.next, chunk.frames, bytes_max),
+            })
+        });
+        self.reading = Some((want, read));
+    }
+
+    /// What was read goes out, if it is still wanted.
+    fn send(&mut self, (want, found): (Want, Result<Found, ReadError>)) -> Result<(), Ended> {
+        match found {
+            Ok(Found::Frames {
+                first,
+                next,
+                frames,
+            }) => {
+                let run = Run {
+                    first,
+                    next,
+                    base_time: Micros::UNKNOWN,
+                    len: frames.len(),
+                };
+                let now = self.now();
+                if let Sent::Data { head, head_len } = self.sender.data(now, &want, run) {
+                    wire::emit_raw(
+                        &mut self.stream.outgoing,
+                        kind::DATA,
+                        &[&head[..head_len], &frames],
+                    );
+                }
+            }
+            Ok(Found::Gap(gap)) => self.send_gap(&want, gap),
+            Ok(Found::Nothing) | Err(ReadError::Beyond { .. }) => self.dry = true,
+            Err(e) => return Err(Ended::Failed(e.to_string())),
+        }
+        Ok(())
+    }
+
+    fn send_gap(&mut self, want: &Want, read: Gap) {
+        let Some(slot) = self.slots.get_mut(usize::from(want.slot)) else {
+            return;
+        };
+        // Asked again, because more may have been recycled since: what is counted as told must be what is told.
+        let gap = slot
+            .loss
+            .gap(&slot.log.handle.ledger(), self.options.uplink, want.from)
+            .unwrap_or(read);
+        tracing::warn!(log = %slot.log.handle.log_id(), from = gap.from.get(), to = gap.to.get(), lost = gap.lost,
+            cause = gap.cause.name(), "the hub gets a gap");
+        self.sender.gap(want, gap);
+    }
+
+    async fn end(mut self, ended: Ended) -> Ended {
+        self.say();
+        // The peer may be gone already; then there is nobody to say goodbye to.
+        let Ok(_) = tokio::time::timeout(FAREWELL, self.stream.flush()).await else {
+            return ended;
+        };
+        if ended == Ended::Bye(Code::REPLACED) {
+            status::lock(&self.board).replaced();
+        }
+        ended
+    }
+
+    fn log_id(&self, slot: u16) -> Option<LogId> {
+        self.slots
+            .get(usize::from(slot))
+            .map(|s| s.log.handle.log_id())
+    }
+
+    fn now(&self) -> Now {
+        now(self.began)
+    }
+}
+
+impl Ended {
+    /// The least time to wait before the next attempt.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            // Two gateways of one name would otherwise throw each other out many times a second.
+            Self::Bye(Code::REPLACED) => Duration::from_secs(5),
+            Self::Bye(Code::VERSION | Code::IDENTITY | Code::NOT_ALLOWED) => {
+                Duration::from_secs(30)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShutDown => f.write_str("stopped"),
+            Self::Bye(code) => write!(f, "{code}"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// The read that is under way, when it has ended. Without one, never. Cancelling loses nothing.
+async fn finished(
+    reading: &mut Option<(Want, JoinHandle<Result<Found, ReadError>>)>,
+) -> (Want, Result<Found, ReadError>) {
+    let Some((want, read)) = reading else {
+        return std::future::pending().await;
+    };
+    let (want, found) = (*want, read.await);
+    *reading = None;
+    (want, found.unwrap_or(Ok(Found::Nothing)))
+}
+
+/// Whole frames of at most `bytes_max`, but always one.
+fn trim(first: Offset, next: Offset, frames: Bytes, bytes_max: usize) -> Found {
+    if frames.len() <= bytes_max {
+        return Found::Frames {
+            first,
+            next,
+            frames,
+        };
+    }
+    let mut at = 0;
+    loop {
+        let here: Result<Header, Bad> = Header::parse(&frames[at..], None);
+        let Ok(header) = here else {
+            return Found::Nothing;
+        };
+        let end = at + header.frame_len();
+        if at > 0 && end > bytes_max {
+            return Found::Frames {
+                first,
+                next: header.first,
+                frames: frames.slice(..at),
+            };
+        }
+        if end >= frames.len() {
+            return Found::Frames {
+                first,
+                next,
+                frames,
+            };
+        }
+        at = end;
+    }
+}
+
+fn offer<'a>(slots: &'a [Slot], at: u16) -> Option<Offer<'a>> {
+    let slot = slots.get(usize::from(at)).filter(|s| s.listed)?;
+    Some(Offer {
+        slot: at,
+        log: slot.log.handle.log_id(),
+        stream: &slot.log.stream,
+        partition: slot.log.partition,
+        oldest: slot.offer.oldest,
+        next: slot.offer.next,
+        tail_crc: slot.offer.tail_crc,
+        closed: slot.closed,
+        chain: slot.log.chain,
+    })
+}
+
+async fn describe(log: &Log) -> Result<Description, Ended> {
+    let handle = log.handle.clone();
+    blocking(move || {
+        let next = *handle.durable().borrow();
+        let tail_crc = handle.crc_below(next)?;
+        Ok(Description {
+            oldest: handle.ledger().oldest.min(next),
+            next,
+            tail_crc,
+        })
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, Ended> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => Err(Ended::Failed(e.to_string())),
+        Err(_) => Err(Ended::ShutDown),
+    }
+}
+
+fn number(slot: usize) -> u16 {
+    u16::try_from(slot).expect("a gateway has fewer logs than slots have numbers")
+}
+
+fn now(began: Instant) -> Now {
+    Now {
+        uptime_us: began.elapsed().as_micros() as u64,
+        unix_us: Some(unix_us()),
+        trusted: false,
+    }
+}
+
+/// The time by the wall clock; 0 if it stands before 1970.
+pub(crate) fn unix_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_micros() as i64)
+}
+
+/// Silence that ends a session.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Frames in one Data message, when there is much to send.
+const DATA_BYTES_MAX: usize = 256 * 1024;
+/// No more is read while so much waits to leave.
+const OUTGOING_BYTES_MAX: usize = 256 * 1024;
+/// What a Hello may take; logs that do not fit are offered one by one.
+const GREETING_BYTES: usize = 16 * 1024;
+const REFUSED_PATIENCE: Duration = Duration::from_secs(15);
+const FAREWELL: Duration = Duration::from_secs(1);

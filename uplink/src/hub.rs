@@ -1,0 +1,341 @@
+//! The hub: takes custody of what gateways send, and gives it to consumers.
+//!
+//! `gateway.rs` is the conversation with one gateway, `consume.rs` the one with one consumer. Both work on the `registry.rs`: the partitions, the
+//! chains of logs that they are (`chain.rs`), their mirrors on disk. `catalog.rs` and `groups.rs` keep what consumers have read.
+
+mod catalog;
+mod chain;
+mod consume;
+mod gateway;
+mod groups;
+mod options;
+mod partition;
+mod registry;
+mod seats;
+mod status;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sedge_store::DataDirError;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::stream::{Stream, StreamError};
+use crate::wire::{self, bye, kind};
+use catalog::Catalog;
+pub use catalog::CatalogError;
+use groups::Groups;
+pub use options::{HubOptions, StreamOptions};
+use registry::Registry;
+use seats::Seats;
+use status::Counters;
+pub use status::{GroupStatus, HubStatus, PartitionStatus};
+
+/// A hub whose directory is open.
+#[derive(Debug)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+/// A way to look at a hub from outside.
+#[derive(Clone, Debug)]
+pub struct HubHandle {
+    shared: Arc<Shared>,
+}
+
+/// What all connections work on.
+#[derive(Debug)]
+struct Shared {
+    options: HubOptions,
+    registry: Registry,
+    catalog: Arc<Catalog>,
+    groups: Groups,
+    seats: Seats,
+    counters: Counters,
+    /// The disk did not keep what it was given: the reason. Nothing is acknowledged after it.
+    failed: watch::Sender<Option<String>>,
+    /// Turns true once, when the hub is told to stop.
+    stopping: watch::Sender<bool>,
+    connections: AtomicU64,
+}
+
+/// Opens a hub and runs it: [`Hub::open`], then [`Hub::run`].
+///
+/// # Errors
+/// As those two.
+pub async fn run(
+    listener: TcpListener,
+    options: HubOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), HubError> {
+    Hub::open(options).await?.run(listener, shutdown).await
+}
+
+impl Hub {
+    /// Takes the directory, opens every mirror and the catalog. What cannot be used is set aside.
+    ///
+    /// # Errors
+    /// When another process has the directory, or nothing can be written there.
+    pub async fn open(options: HubOptions) -> Result<Self, HubError> {
+        let opened = tokio::task::spawn_blocking(move || {
+            let registry = Registry::open(&options)?;
+            let catalog = Arc::new(Catalog::open(&options.data_dir)?);
+            registry.reconcile(&catalog)?;
+            Ok::<_, HubError>((options, registry, catalog))
+        });
+        let (options, registry, catalog) = opened.await.map_err(|_| HubError::Interrupted)??;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                groups: Groups::new(Arc::clone(&catalog)),
+                seats: Seats::default(),
+                counters: Counters::default(),
+                failed: watch::Sender::new(None),
+                stopping: watch::Sender::new(false),
+                connections: AtomicU64::new(0),
+                options,
+                registry,
+                catalog,
+            }),
+        })
+    }
+
+    /// A way to ask how it goes.
+    pub fn handle(&self) -> HubHandle {
+        HubHandle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Serves everyone who connects to `listener`, until `shutdown`.
+    ///
+    /// # Errors
+    /// [`HubError::NotLoopback`] when the listener could be reached from elsewhere; [`HubError::Disk`] when the disk failed:
+    /// nothing was acknowledged after that, and the next start finds out what is there.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), HubError> {
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() {
+            return Err(HubError::NotLoopback { address });
+        }
+        tracing::info!(%address, data_dir = %self.shared.options.data_dir.display(), "hub listens");
+        let mut shutdown = pin!(shutdown);
+        let mut connections = JoinSet::new();
+        // In a set, so that it ends with this future however that ends.
+        let mut upkeep_tasks = JoinSet::new();
+        upkeep_tasks.spawn(upkeep(Arc::clone(&self.shared)));
+        let outcome = loop {
+            tokio::select! {
+                () = &mut shutdown => break Ok(()),
+                reason = self.shared.disk_failed() => break Err(HubError::Disk { reason }),
+                accepted = listener.accept() => self.accepted(accepted, &mut connections).await,
+                Some(_) = connections.join_next() => {}
+            }
+        };
+        upkeep_tasks.shutdown().await;
+        self.stop(connections).await;
+        outcome
+    }
+
+    async fn accepted(
+        &self,
+        accepted: std::io::Result<(TcpStream, SocketAddr)>,
+        connections: &mut JoinSet<()>,
+    ) {
+        match accepted {
+            Ok((tcp, peer)) => {
+                let room = connections.len() < self.shared.options.connections_max;
+                connections.spawn(connection(Arc::clone(&self.shared), tcp, peer, room));
+            }
+            Err(e) => {
+                // Out of descriptors, most likely: connections that end make room.
+                tracing::warn!(error = %e, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    /// Tells every connection to end, and waits for what is being committed.
+    async fn stop(self, mut connections: JoinSet<()>) {
+        self.shared.stopping.send_replace(true);
+        let all = async { while connections.join_next().await.is_some() {} };
+        if timeout(STOP_PATIENCE, all).await.is_err() {
+            connections.shutdown().await;
+        }
+    }
+}
+
+impl HubHandle {
+    /// How it goes. Reads the catalog: not for a thread that must not block.
+    pub fn status(&self) -> HubStatus {
+        self.shared.status()
+    }
+}
+
+impl Shared {
+    /// The disk failed: everything ends.
+    fn fail(&self, reason: String) {
+        tracing::error!(reason, "the disk failed");
+        self.failed
+            .send_modify(|failed| *failed = failed.take().or(Some(reason)));
+    }
+
+    fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// When the hub is told to stop, or its disk has failed.
+    async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            _ = self.disk_failed() => {}
+            // The sender lives as long as this does.
+            _ = async { stopping.wait_for(|s| *s).await.is_ok() } => {}
+        }
+    }
+
+    /// When the disk has failed: what it said.
+    async fn disk_failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        loop {
+            if let Some(reason) = failed.borrow_and_update().clone() {
+                return reason;
+            }
+            if failed.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// One connection, from its first message to its end.
+async fn connection(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, room: bool) {
+    let Ok(mut stream) = Stream::new(tcp, wire::REQUEST_BYTES_MAX) else {
+        return;
+    };
+    if !room {
+        shared.counters.refused();
+        return stream.end(bye::BUSY, "too many connections").await;
+    }
+    let first = tokio::select! {
+        first = timeout(HANDSHAKE_PATIENCE, stream.receive()) => first,
+        () = shared.stopped() => return,
+    };
+    let ended = match first {
+        Ok(Ok(first)) if first.kind == kind::HELLO => {
+            gateway::serve(&shared, stream, first, peer).await
+        }
+        Ok(Ok(first)) if first.kind == kind::OPEN => consume::serve(&shared, stream, first).await,
+        Ok(Ok(_)) => Err(Farewell::new(
+            stream,
+            bye::MALFORMED,
+            "neither a gateway nor a consumer",
+        )),
+        Ok(Err(e)) => broken(stream, &e),
+        Err(_) => Err(Farewell::new(stream, bye::BUSY, "no first message in time")),
+    };
+    if let Err(farewell) = ended {
+        let Farewell {
+            mut stream,
+            code,
+            reason,
+        } = *farewell;
+        shared.counters.broken();
+        tracing::info!(%peer, code, reason, "connection ended");
+        stream.end(code, &reason).await;
+    }
+}
+
+/// How a conversation ends: well, or with something to say first.
+type Ended = Result<(), Box<Farewell>>;
+
+/// Why a conversation ends, and the stream on which to say it.
+struct Farewell {
+    stream: Stream,
+    code: u16,
+    reason: String,
+}
+
+impl Farewell {
+    fn new(stream: Stream, code: u16, reason: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            code,
+            reason: reason.into(),
+        })
+    }
+}
+
+/// The end of a connection that brought `e`.
+fn broken(stream: Stream, e: &StreamError) -> Ended {
+    match e.bye() {
+        Some(code) => Err(Farewell::new(stream, code, e.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// What is done at intervals: the catalog's copy.
+async fn upkeep(shared: Arc<Shared>) {
+    let mut copy = interval(shared.options.catalog_copy_every);
+    copy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        copy.tick().await;
+        let shared = Arc::clone(&shared);
+        let copying = tokio::task::spawn_blocking(move || shared.copy_catalog());
+        if copying.await.is_err() {
+            tracing::error!("the catalog's copy was interrupted");
+        }
+    }
+}
+
+impl Shared {
+    fn copy_catalog(&self) {
+        if let Err(e) = self.catalog.copy() {
+            tracing::error!(error = %e, "the catalog could not be copied");
+        }
+    }
+}
+
+/// Why a hub does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The directory is not to be had.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The file system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// No catalog can be made.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The address can be reached from elsewhere.
+    #[error(
+        "{address} is not a loopback address: this version has neither TLS nor credentials, so it serves this machine only"
+    )]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The disk did not keep what it was given.
+    #[error("the disk failed: {reason}")]
+    Disk {
+        /// What it said.
+        reason: String,
+    },
+    /// The runtime is going down.
+    #[error("interrupted while opening")]
+    Interrupted,
+}
+
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a commit under way may take when the hub stops.
+const STOP_PATIENCE: Duration = Duration::from_millis(1_500);

@@ -1,0 +1,441 @@
+//! The hub's index in SQLite: gateways, streams, partitions and their numbers; groups and their offsets.
+//!
+//! It is beside the data, never in front of it: no Ack waits for it, and all but the groups' offsets can be read again from the identity files.
+//! A catalog that fails its check is set aside; the last copy takes its place, or an empty one.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+
+use crate::wire::Place;
+
+/// The open catalog.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    place: CatalogPlace,
+    connection: Mutex<Connection>,
+}
+
+/// Where a catalog and its copy are, and where a bad one goes.
+#[derive(Clone, Debug)]
+struct CatalogPlace {
+    main: PathBuf,
+    copy: PathBuf,
+    aside: PathBuf,
+}
+
+/// A partition that the catalog knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownPartition {
+    pub(crate) stream: String,
+    pub(crate) number: u32,
+    pub(crate) gateway: String,
+    pub(crate) partition: u16,
+}
+
+/// How far a group has come in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupPlace {
+    pub(crate) group: String,
+    pub(crate) stream: String,
+    pub(crate) number: u32,
+    pub(crate) next: u64,
+}
+
+impl Catalog {
+    /// Opens the catalog in `dir`, or what can be had in its place.
+    ///
+    /// # Errors
+    /// When not even an empty one can be made.
+    pub(crate) fn open(dir: &Path) -> Result<Self, CatalogError> {
+        let place = CatalogPlace {
+            main: dir.join("catalog.sqlite"),
+            copy: dir.join("catalog.copy"),
+            aside: dir.join("set-aside"),
+        };
+        let connection = Mutex::new(place.open()?);
+        Ok(Self { place, connection })
+    }
+
+    /// Makes sure that `known` stands in the catalog, its gateway and stream with it.
+    ///
+    /// # Errors
+    /// When the catalog cannot be written.
+    pub(crate) fn note(&self, known: &[KnownPartition]) -> Result<(), CatalogError> {
+        self.write(|tx| {
+            for k in known {
+                tx.execute("INSERT OR IGNORE INTO gateway(name) VALUES (?1)", [&k.gateway])?;
+                tx.execute("INSERT OR IGNORE INTO stream(name) VALUES (?1)", [&k.stream])?;
+                tx.execute(
+                    "INSERT OR REPLACE INTO partition(stream, number, gateway, partition) VALUES (?1, ?2, ?3, ?4)",
+                    params![k.stream, k.number, k.gateway, k.partition],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Every partition that was ever noted.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub(crate) fn partitions(&self) -> Result<Vec<KnownPartition>, CatalogError> {
+        let connection = self.lock();
+        let mut query =
+            connection.prepare("SELECT stream, number, gateway, partition FROM partition")?;
+        let rows = query.query_map([], |row| {
+            let (stream, gateway) = (row.get(0)?, row.get(2)?);
+            Ok(KnownPartition {
+                stream,
+                number: row.get(1)?,
+                gateway,
+                partition: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// A member joins: the group's next generation and its offsets.
+    ///
+    /// # Errors
+    /// When the catalog cannot be written.
+    pub(crate) fn join(
+        &self,
+        group: &str,
+        stream: &str,
+    ) -> Result<(u64, Vec<Place>), CatalogError> {
+        self.write(|tx| {
+            let generation = tx.query_row(
+                "INSERT INTO consumer_group(name, stream, generation) VALUES (?1, ?2, 1)
+                 ON CONFLICT DO UPDATE SET generation = generation + 1 RETURNING generation",
+                [group, stream],
+                |row| row.get::<_, i64>(0),
+            )?;
+            let mut query =
+                tx.prepare("SELECT number, next FROM group_place WHERE name = ?1 AND stream = ?2")?;
+            let places = query.query_map([group, stream], |row| {
+                Ok((row.get(0)?, offset(row.get(1)?)))
+            })?;
+            Ok((offset(generation), places.collect::<Result<_, _>>()?))
+        })
+    }
+
+    /// A member of `generation` has come to `places`. False, and nothing is changed, when that is not the newest generation.
+    ///
+    /// # Errors
+    /// When the catalog cannot be written.
+    pub(crate) fn commit(
+        &self,
+        group: &str,
+        stream: &str,
+        generation: u64,
+        places: &[Place],
+    ) -> Result<bool, CatalogError> {
+        self.write(|tx| {
+            let newest: Option<i64> = tx
+                .query_row(
+                    "SELECT generation FROM consumer_group WHERE name = ?1 AND stream = ?2",
+                    [group, stream],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if newest.map(offset) != Some(generation) {
+                return Ok(false);
+            }
+            for (number, next) in places {
+                tx.execute(
+                    "INSERT OR REPLACE INTO group_place(name, stream, number, next) VALUES (?1, ?2, ?3, ?4)",
+                    params![group, stream, number, column(*next)],
+                )?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// Every offset of every group.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub(crate) fn group_places(&self) -> Result<Vec<GroupPlace>, CatalogError> {
+        let connection = self.lock();
+        let mut query = connection.prepare("SELECT name, stream, number, next FROM group_place")?;
+        let rows = query.query_map([], |row| {
+            let (group, stream) = (row.get(0)?, row.get(1)?);
+            Ok(GroupPlace {
+                group,
+                stream,
+                number: row.get(2)?,
+                next: offset(row.get(3)?),
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Writes the copy anew: whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written; the copy before it stays.
+    pub(crate) fn copy(&self) -> Result<(), CatalogError> {
+        let unfinished = self.place.copy.with_extension("copy-unfinished");
+        remove_if_there(&unfinished)?;
+        let name = unfinished.to_string_lossy().into_owned();
+        self.lock().execute("VACUUM INTO ?1", [name])?;
+        fs::File::open(&unfinished)?.sync_all()?;
+        fs::rename(&unfinished, &self.place.copy)?;
+        Ok(sync_parent(&self.place.copy)?)
+    }
+
+    /// One transaction. When the file turns out to be damaged, it is set aside and the next call finds its replacement.
+    fn write<T>(
+        &self,
+        steps: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogError> {
+        let mut connection = self.lock();
+        let done = connection.transaction().and_then(|tx| {
+            let value = steps(&tx)?;
+            tx.commit()?;
+            Ok(value)
+        });
+        match done {
+            Err(e) if is_damage(&e) => {
+                tracing::error!(error = %e, "the catalog is damaged");
+                // The damaged file is closed before it is moved; the place in memory is only a moment's filler.
+                *connection = Connection::open_in_memory()?;
+                self.place.set_aside("damaged while in use")?;
+                *connection = self.place.open()?;
+                Err(e.into())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a transaction rolled it back; the connection itself is sound.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CatalogPlace {
+    fn open(&self) -> Result<Connection, CatalogError> {
+        if !self.main.exists() {
+            // A write-ahead log without its database would be played into whatever takes the database's place.
+            self.set_aside("its database is gone")?;
+            self.take_copy()?;
+        }
+        match open_checked(&self.main) {
+            Ok(connection) => return Ok(connection),
+            Err(e) if is_damage(&e) => self.set_aside(&e.to_string())?,
+            Err(e) => return Err(e.into()),
+        }
+        self.take_copy()?;
+        match open_checked(&self.main) {
+            Ok(connection) => return Ok(connection),
+            Err(e) if is_damage(&e) => self.set_aside(&format!("the copy: {e}"))?,
+            Err(e) => return Err(e.into()),
+        }
+        Ok(open_checked(&self.main)?)
+    }
+
+    fn take_copy(&self) -> io::Result<()> {
+        if !self.copy.exists() {
+            return Ok(());
+        }
+        let unfinished = self.main.with_extension("unfinished");
+        fs::copy(&self.copy, &unfinished)?;
+        fs::File::open(&unfinished)?.sync_all()?;
+        fs::rename(&unfinished, &self.main)?;
+        tracing::warn!(copy = %self.copy.display(), "the catalog is its last copy: groups go back to the offsets in it");
+        sync_parent(&self.main)
+    }
+
+    fn set_aside(&self, why: &str) -> io::Result<()> {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut file = self.main.clone().into_os_string();
+            file.push(suffix);
+            let file = PathBuf::from(file);
+            if !file.exists() {
+                continue;
+            }
+            fs::create_dir_all(&self.aside)?;
+            let free = (0..)
+                .map(|n| self.aside.join(format!("{n:04}-catalog.sqlite{suffix}")))
+                .find(|to| !to.exists())
+                .expect("a free number exists");
+            fs::rename(&file, &free)?;
+            tracing::warn!(file = %file.display(), to = %free.display(), why, "set aside");
+        }
+        sync_parent(&self.main)
+    }
+}
+
+/// Opens `path` with the settings that make a commit survive a power cut, and checks every page.
+fn open_checked(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    for (name, value) in [
+        ("synchronous", "FULL"),
+        ("mmap_size", "0"),
+        ("journal_size_limit", "1048576"),
+        ("foreign_keys", "ON"),
+        ("trusted_schema", "OFF"),
+        ("cell_size_check", "ON"),
+        ("cache_size", "-512"),
+    ] {
+        connection
+            .pragma_update_and_check(None, name, value, |_| Ok(()))
+            .optional()?;
+    }
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        return Err(rusqlite::Error::SqliteFailure(code, Some(verdict)));
+    }
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection)
+}
+
+fn is_damage(e: &rusqlite::Error) -> bool {
+    matches!(
+        e.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent()
+        .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+}
+
+/// SQLite's integers are signed; the bits are what matters.
+fn column(offset: u64) -> i64 {
+    offset.cast_signed()
+}
+
+fn offset(column: i64) -> u64 {
+    column.cast_unsigned()
+}
+
+/// Why the catalog did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// SQLite says so.
+    #[error("catalog: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file system says so.
+    #[error("catalog: {0}")]
+    Io(#[from] io::Error),
+}
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS gateway(name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stream(name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS partition(
+    stream TEXT NOT NULL REFERENCES stream, number INTEGER NOT NULL,
+    gateway TEXT NOT NULL REFERENCES gateway, partition INTEGER NOT NULL,
+    PRIMARY KEY (stream, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS consumer_group(
+    name TEXT NOT NULL, stream TEXT NOT NULL, generation INTEGER NOT NULL,
+    PRIMARY KEY (name, stream)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS group_place(
+    name TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, next INTEGER NOT NULL,
+    PRIMARY KEY (name, stream, number)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(number: u32) -> KnownPartition {
+        KnownPartition {
+            stream: "telemetry".into(),
+            number,
+            gateway: format!("gw-{number}"),
+            partition: 0,
+        }
+    }
+
+    #[test]
+    fn a_commit_of_an_older_generation_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let (first, places) = catalog.join("billing", "telemetry").unwrap();
+        assert_eq!((first, places), (1, vec![]));
+        assert!(
+            catalog
+                .commit("billing", "telemetry", first, &[(0, 40), (1, u64::MAX)])
+                .unwrap()
+        );
+        let (second, places) = catalog.join("billing", "telemetry").unwrap();
+        assert_eq!((second, places), (2, vec![(0, 40), (1, u64::MAX)]));
+        assert!(
+            !catalog
+                .commit("billing", "telemetry", first, &[(0, 99)])
+                .unwrap()
+        );
+        assert_eq!(catalog.group_places().unwrap()[0].next, 40);
+    }
+
+    #[test]
+    fn a_deleted_catalog_comes_back_from_its_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        catalog.note(&[known(0)]).unwrap();
+        let (generation, _) = catalog.join("billing", "telemetry").unwrap();
+        catalog
+            .commit("billing", "telemetry", generation, &[(0, 40)])
+            .unwrap();
+        catalog.copy().unwrap();
+        catalog
+            .commit("billing", "telemetry", generation, &[(0, 50)])
+            .unwrap();
+        drop(catalog);
+        // The write-ahead log stays behind on purpose: it must not be played into the copy.
+        fs::write(dir.path().join("catalog.sqlite-wal"), b"of another life").unwrap();
+        fs::remove_file(dir.path().join("catalog.sqlite")).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        assert_eq!(catalog.partitions().unwrap(), [known(0)]);
+        assert_eq!(catalog.group_places().unwrap()[0].next, 40);
+    }
+
+    #[test]
+    fn a_damaged_catalog_is_set_aside_wherever_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.sqlite");
+        for page in 0..3 {
+            let catalog = Catalog::open(dir.path()).unwrap();
+            catalog
+                .note(&(0..200).map(known).collect::<Vec<_>>())
+                .unwrap();
+            drop(catalog);
+            let mut bytes = fs::read(&path).unwrap();
+            let at = page * 4096;
+            bytes[at..at + 100].fill(0x5A);
+            fs::write(&path, bytes).unwrap();
+            let catalog = Catalog::open(dir.path()).unwrap();
+            assert_eq!(
+                catalog.partitions().unwrap(),
+                [],
+                "page {page}: nothing to take its place"
+            );
+        }
+        assert_eq!(
+            fs::read_dir(dir.path().join("set-aside")).unwrap().count(),
+            3
+        );
+    }
+}

@@ -1,0 +1,442 @@
+//! The conversation with one consumer: requests come in, each is worked on beside the others, answers go out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use sedge_core::Micros;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::groups::{Applicant, GroupError, GroupName, LEASE};
+use super::partition::{Part, Partition};
+use super::{Ended, Farewell, Shared, broken};
+use crate::stream::{Incoming, Stream, StreamError, Turn};
+use crate::wire::{self, FetchedHead, Want, bye, code, kind};
+
+/// A running conversation.
+struct Session {
+    shared: Arc<Shared>,
+    stream: Stream,
+    requests: JoinSet<BytesMut>,
+    member: Member,
+}
+
+/// Who asks.
+#[derive(Clone)]
+struct Member {
+    connection: u64,
+}
+
+/// A request that is not met.
+struct Failure {
+    code: u16,
+    reason: String,
+}
+
+/// Serves the consumer that said `first`, an Open.
+pub(super) async fn serve(shared: &Arc<Shared>, mut stream: Stream, first: Incoming) -> Ended {
+    let Ok(open) = wire::parse::<wire::Open>(&first.body) else {
+        return Err(Farewell::new(stream, bye::MALFORMED, "malformed Open"));
+    };
+    if open.protocol_min > wire::PROTOCOL || open.protocol_max < wire::PROTOCOL {
+        return Err(Farewell::new(
+            stream,
+            bye::VERSION,
+            format!("this hub speaks version {}", wire::PROTOCOL),
+        ));
+    }
+    let message_bytes_max = wire::MESSAGE_BYTES_MAX as u32;
+    stream.push(&wire::Opened {
+        chosen: wire::PROTOCOL,
+        features: 0,
+        message_bytes_max,
+    });
+    let member = Member {
+        connection: shared.next_connection(),
+    };
+    let mut session = Session {
+        shared: Arc::clone(shared),
+        stream,
+        requests: JoinSet::new(),
+        member,
+    };
+    shared.counters.consumer_came();
+    let ended = session.run().await;
+    shared.counters.consumer_went();
+    session.requests.shutdown().await;
+    shared
+        .groups
+        .connection_ended(session.member.connection)
+        .await;
+    match ended {
+        Ok(()) => {
+            session
+                .stream
+                .end(bye::SHUTTING_DOWN, "the hub is being stopped")
+                .await;
+            Ok(())
+        }
+        Err(Over::Stream(e)) => broken(session.stream, &e),
+        Err(Over::Rule(code, reason)) => Err(Farewell::new(session.stream, code, reason)),
+    }
+}
+
+/// Why a conversation is over before the hub is.
+enum Over {
+    Stream(StreamError),
+    Rule(u16, &'static str),
+}
+
+impl Session {
+    async fn run(&mut self) -> Result<(), Over> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let silent = self.stream.heard() + IDLE_TIMEOUT;
+            tokio::select! {
+                turn = self.stream.turn() => match turn {
+                    Ok(Turn::Received(message)) => self.message(message)?,
+                    Ok(Turn::Sent) => {}
+                    Err(e) => return Err(Over::Stream(e)),
+                },
+                Some(answer) = self.requests.join_next() => match answer {
+                    Ok(answer) => self.stream.outgoing.extend_from_slice(&answer),
+                    Err(_) => return Err(Over::Rule(bye::INTERNAL, "a request failed")),
+                },
+                () = shared.stopped() => return Ok(()),
+                () = tokio::time::sleep_until(silent) => {
+                    // An open request is a sign of life: its consumer waits for us.
+                    if self.requests.is_empty() {
+                        return Err(Over::Rule(bye::BUSY, "nothing was heard for too long"));
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+            if self.stream.is_overdue(MESSAGE_PATIENCE) {
+                return Err(Over::Rule(bye::BUSY, "a message was begun and not ended"));
+            }
+        }
+    }
+
+    fn message(&mut self, Incoming { kind, body }: Incoming) -> Result<(), Over> {
+        let malformed = |_| Over::Rule(bye::MALFORMED, "malformed message");
+        match kind {
+            kind::PING => {
+                let ping: wire::Ping = wire::parse(&body).map_err(malformed)?;
+                if !ping.reply {
+                    self.stream.push(&wire::Ping {
+                        reply: true,
+                        ..ping
+                    });
+                }
+            }
+            kind::BYE => return Err(Over::Stream(StreamError::Closed)),
+            kind::LIST | kind::FETCH | kind::FIND | kind::JOIN | kind::COMMIT | kind::LEAVE => {
+                self.request(kind, body).map_err(malformed)?;
+            }
+            // Types that this version does not know are skipped.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, kind: u8, body: Bytes) -> Result<(), wire::Malformed> {
+        let request = postcard::take_from_bytes::<u32>(&body)
+            .map_err(|_| wire::Malformed)?
+            .0;
+        if self.requests.len() >= REQUESTS_MAX {
+            self.stream.push(&wire::Failed {
+                request,
+                code: code::BUSY,
+                reason: "too many requests".into(),
+            });
+            return Ok(());
+        }
+        let (shared, member) = (Arc::clone(&self.shared), self.member.clone());
+        macro_rules! work {
+            ($work:ident) => {{
+                let message = wire::parse(&body)?;
+                self.requests
+                    .spawn(async move { answer(request, $work(&shared, &member, message).await) });
+            }};
+        }
+        match kind {
+            kind::LIST => work!(list),
+            kind::FETCH => work!(fetch),
+            kind::FIND => work!(find),
+            kind::JOIN => work!(join),
+            kind::COMMIT => work!(commit),
+            _ => work!(leave),
+        }
+        Ok(())
+    }
+}
+
+/// The framed answer to a request.
+fn answer(request: u32, answered: Result<BytesMut, Failure>) -> BytesMut {
+    answered.unwrap_or_else(|Failure { code, mut reason }| {
+        while reason.len() > REASON_BYTES_MAX {
+            reason.pop();
+        }
+        framed(&wire::Failed {
+            request,
+            code,
+            reason,
+        })
+    })
+}
+
+fn framed<M: wire::Message>(message: &M) -> BytesMut {
+    let mut into = BytesMut::new();
+    wire::emit(&mut into, message);
+    into
+}
+
+async fn list(shared: &Arc<Shared>, _: &Member, list: wire::List) -> Result<BytesMut, Failure> {
+    let after = list
+        .after
+        .as_ref()
+        .map(|(stream, number)| (stream.as_str(), *number));
+    let all = shared.registry.partitions(list.stream.as_deref());
+    let mut rest = all
+        .iter()
+        .filter(|p| after.is_none_or(|after| (p.stream.as_str(), p.number) > after));
+    let partitions: Vec<_> = rest
+        .by_ref()
+        .take(LISTED_MAX)
+        .map(|p| p.describe())
+        .collect();
+    let more = rest.next().is_some();
+    Ok(framed(&wire::Listed {
+        request: list.request,
+        partitions,
+        more,
+    }))
+}
+
+async fn fetch(shared: &Arc<Shared>, _: &Member, fetch: wire::Fetch) -> Result<BytesMut, Failure> {
+    let deadline = Instant::now() + Duration::from_millis(fetch.wait_ms.into()).min(FETCH_WAIT_MAX);
+    let mut progress = shared.registry.progress();
+    loop {
+        // Marked as seen before looking, so that nothing that comes meanwhile is missed.
+        progress.mark_unchanged();
+        let partitions = wanted(shared, &fetch)?;
+        let count = shared.registry.partitions(Some(&fetch.stream)).len() as u32;
+        let parts = if partitions.iter().any(|(p, want)| p.has_news(want)) {
+            let bytes_max = (fetch.bytes_max as usize)
+                .min(wire::MESSAGE_BYTES_MAX - wire::FETCHED_HEAD_BYTES_MAX);
+            blocking(move || read(&partitions, bytes_max)).await?
+        } else {
+            Vec::new()
+        };
+        if !parts.is_empty() || count != fetch.known || Instant::now() >= deadline {
+            return Ok(fetched(shared, fetch.request, count, parts));
+        }
+        tokio::select! {
+            _ = progress.changed() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+    }
+}
+
+fn wanted(shared: &Shared, fetch: &wire::Fetch) -> Result<Vec<(Arc<Partition>, Want)>, Failure> {
+    let find = |want: &Want| {
+        let partition = shared.registry.partition(&fetch.stream, want.number);
+        partition
+            .map(|p| (p, *want))
+            .ok_or_else(|| Failure::unknown(&fetch.stream, want.number))
+    };
+    fetch.wants.iter().map(find).collect()
+}
+
+/// Parts in the order of the wants, until `bytes_max` is used up; the first may be larger than that by a frame.
+fn read(wanted: &[(Arc<Partition>, Want)], bytes_max: usize) -> Result<Vec<Part>, Failure> {
+    let (mut parts, mut left): (Vec<Part>, usize) = (Vec::new(), bytes_max);
+    for (partition, want) in wanted.iter().filter(|(p, want)| p.has_news(want)) {
+        if parts.len() >= PARTS_MAX || (!parts.is_empty() && left < PART_BYTES_MIN) {
+            break;
+        }
+        let Some(part) = partition
+            .read(want, left.min(PART_BYTES_MAX))
+            .map_err(Failure::internal)?
+        else {
+            continue;
+        };
+        if !parts.is_empty() && part.frames.len() > left {
+            break;
+        }
+        left = left.saturating_sub(part.frames.len());
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+fn fetched(shared: &Shared, request: u32, count: u32, parts: Vec<Part>) -> BytesMut {
+    let (heads, frames): (Vec<_>, Vec<_>) = parts.into_iter().map(|p| (p.head, p.frames)).unzip();
+    let bytes = frames.iter().map(Bytes::len).sum::<usize>();
+    shared.counters.served(bytes);
+    let mut into = BytesMut::with_capacity(bytes + 4_096);
+    wire::emit_fetched(
+        &mut into,
+        &FetchedHead {
+            request,
+            count,
+            parts: heads,
+        },
+        &frames,
+    );
+    into
+}
+
+async fn find(shared: &Arc<Shared>, _: &Member, find: wire::Find) -> Result<BytesMut, Failure> {
+    let mut partitions = shared.registry.partitions(Some(&find.stream));
+    if let Some(unknown) = find
+        .numbers
+        .iter()
+        .find(|n| !partitions.iter().any(|p| p.number == **n))
+    {
+        return Err(Failure::unknown(&find.stream, *unknown));
+    }
+    partitions.retain(|p| find.numbers.is_empty() || find.numbers.contains(&p.number));
+    let time = Micros::new(find.time);
+    let place = move |p: &Arc<Partition>| {
+        Ok((
+            p.number,
+            p.offset_for_time(time).map_err(Failure::internal)?,
+        ))
+    };
+    let places = blocking(move || partitions.iter().map(place).collect()).await?;
+    Ok(framed(&wire::Found {
+        request: find.request,
+        places,
+    }))
+}
+
+async fn join(
+    shared: &Arc<Shared>,
+    member: &Member,
+    join: wire::Join,
+) -> Result<BytesMut, Failure> {
+    let name = group(join.group, join.stream)?;
+    let applicant = Applicant {
+        member: short(join.member),
+        connection: member.connection,
+        generation: join.generation,
+    };
+    let deadline = Instant::now() + Duration::from_millis(join.wait_ms.into());
+    let (generation, places) = shared.groups.join(&name, &applicant, deadline).await?;
+    let lease_ms = LEASE.as_millis() as u32;
+    Ok(framed(&wire::Joined {
+        request: join.request,
+        generation,
+        lease_ms,
+        places,
+    }))
+}
+
+async fn commit(
+    shared: &Arc<Shared>,
+    member: &Member,
+    commit: wire::Commit,
+) -> Result<BytesMut, Failure> {
+    let known = |number: u32| shared.registry.partition(&commit.stream, number).is_some();
+    if let Some((unknown, _)) = commit.places.iter().find(|(number, _)| !known(*number)) {
+        return Err(Failure::unknown(&commit.stream, *unknown));
+    }
+    let name = group(commit.group, commit.stream)?;
+    let applicant = Applicant {
+        member: String::new(),
+        connection: member.connection,
+        generation: None,
+    };
+    shared
+        .groups
+        .commit(&name, &applicant, commit.generation, commit.places)
+        .await?;
+    Ok(framed(&wire::Done {
+        request: commit.request,
+    }))
+}
+
+async fn leave(shared: &Arc<Shared>, _: &Member, leave: wire::Leave) -> Result<BytesMut, Failure> {
+    let name = group(leave.group, leave.stream)?;
+    shared.groups.leave(&name, leave.generation).await?;
+    Ok(framed(&wire::Done {
+        request: leave.request,
+    }))
+}
+
+fn group(group: String, stream: String) -> Result<GroupName, Failure> {
+    let fits = |name: &str| (1..=wire::NAME_BYTES_MAX).contains(&name.len());
+    if !fits(&group) || !fits(&stream) {
+        let reason = format!("names have 1 to {} bytes", wire::NAME_BYTES_MAX);
+        return Err(Failure {
+            code: code::MALFORMED,
+            reason,
+        });
+    }
+    Ok(GroupName { group, stream })
+}
+
+fn short(mut name: String) -> String {
+    while name.len() > wire::NAME_BYTES_MAX {
+        name.pop();
+    }
+    name
+}
+
+async fn blocking<T: Send + 'static>(
+    step: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(step)
+        .await
+        .unwrap_or_else(|_| Err(Failure::internal("interrupted")))
+}
+
+impl Failure {
+    fn unknown(stream: &str, number: u32) -> Self {
+        Self {
+            code: code::UNKNOWN,
+            reason: format!("{stream} has no partition {number}"),
+        }
+    }
+
+    fn internal(e: impl std::fmt::Display) -> Self {
+        Self {
+            code: code::INTERNAL,
+            reason: e.to_string(),
+        }
+    }
+}
+
+impl From<GroupError> for Failure {
+    fn from(e: GroupError) -> Self {
+        let code = match e {
+            GroupError::Held { .. } => code::HELD,
+            GroupError::Fenced => code::FENCED,
+            GroupError::ShuttingDown | GroupError::Catalog(_) => code::INTERNAL,
+        };
+        Self {
+            code,
+            reason: e.to_string(),
+        }
+    }
+}
+
+/// Open requests of one connection.
+const REQUESTS_MAX: usize = 16;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+const MESSAGE_PATIENCE: Duration = Duration::from_secs(30);
+const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Partitions in one Listed: with the longest names they take less than half of a message.
+const LISTED_MAX: usize = 2_000;
+/// Parts in one Fetched: with two gaps each their heads take less than is kept for them.
+const PARTS_MAX: usize = 256;
+/// No further part is begun when less room than this is left.
+const PART_BYTES_MIN: usize = 16 * 1024;
+/// One partition does not take all the room while others have something too.
+const PART_BYTES_MAX: usize = 512 * 1024;
+const REASON_BYTES_MAX: usize = 256;
+
+const _: () = assert!(LISTED_MAX * 180 < wire::MESSAGE_BYTES_MAX / 2);
+const _: () = assert!(PARTS_MAX * 250 < wire::FETCHED_HEAD_BYTES_MAX);

@@ -1,0 +1,507 @@
+//! The conversation with one gateway: core's receiver on one side, a socket and mirrors on the other.
+//!
+//! Frames that arrive wait beside their mirror. While one commit is under way the next one collects, so the slower the disk, the larger
+//! the commits: one sync and one Ack for all that came since the last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use sedge_core::custody::message::{Code, Hello, Verdict};
+use sedge_core::custody::{
+    Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot,
+};
+use sedge_core::frame::{Form, Label, emit_gap};
+use sedge_core::{Gap, Offset};
+use sedge_store::{AppendError, Name};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::registry::{Admitted, Offer, Refusal};
+use super::seats::Seat;
+use super::{Ended, Farewell, Shared, broken};
+use crate::forward::unix_us;
+use crate::stream::{Incoming, Stream, Turn};
+use crate::wire::{self, bye};
+
+/// A running conversation.
+struct Session {
+    shared: Arc<Shared>,
+    stream: Stream,
+    receiver: Receiver<Vec<ReceiverSlot>>,
+    gateway: Option<Name>,
+    seat: Option<Seat>,
+    slots: Vec<Option<Slot>>,
+    commits: JoinSet<Committed>,
+    began: Instant,
+    peer: SocketAddr,
+    body: Vec<u8>,
+}
+
+/// A log of this session.
+struct Slot {
+    admitted: Admitted,
+    /// Frames that wait for the next commit.
+    waiting: BytesMut,
+    committing: bool,
+    /// Its mirror is full: when to try again.
+    again: Option<Instant>,
+}
+
+/// What became of a commit.
+struct Committed {
+    slot: u16,
+    /// What was to be committed; given back when there was no room.
+    frames: BytesMut,
+    from: Offset,
+    outcome: Result<Offset, AppendError>,
+}
+
+/// Why the conversation is over.
+enum Over {
+    /// The machine ended it; what it had to say is queued.
+    Said,
+    /// The connection is gone.
+    Gone,
+    /// The peer broke a rule.
+    Broke(u16, String),
+}
+
+/// Serves the gateway that said `first`, a Hello.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    mut stream: Stream,
+    first: Incoming,
+    peer: SocketAddr,
+) -> Ended {
+    stream.allow(wire::MESSAGE_BYTES_MAX);
+    let began = Instant::now();
+    let settings = ReceiverSettings {
+        boot: std::process::id().into(),
+        framing: Framing::Stream,
+        body_bytes_max: wire::MESSAGE_BYTES_MAX - 1,
+        credit: shared.options.credit_bytes,
+        idle_timeout_us: IDLE_TIMEOUT.as_micros() as u64,
+    };
+    let mut session = Session {
+        shared: Arc::clone(shared),
+        stream,
+        receiver: Receiver::new(settings, Vec::new(), now(began)),
+        gateway: None,
+        seat: None,
+        slots: Vec::new(),
+        commits: JoinSet::new(),
+        began,
+        peer,
+        body: vec![0; BODY_BYTES],
+    };
+    let over = match session.message(first).await {
+        Ok(()) => session.run().await,
+        Err(over) => over,
+    };
+    session.end(over).await
+}
+
+impl Session {
+    async fn run(&mut self) -> Over {
+        loop {
+            if let Err(over) = self.work().await {
+                return over;
+            }
+            if let Err(over) = self.wait().await {
+                return over;
+            }
+        }
+    }
+
+    /// Everything that can be done without waiting for the peer.
+    async fn work(&mut self) -> Result<(), Over> {
+        for at in 0..self.slots.len() {
+            self.commit(at);
+        }
+        while let Some(event) = self.receiver.poll_event() {
+            match event {
+                ReceiverEvent::Closed { slot, end } => self.complete(slot, end).await?,
+                ReceiverEvent::Ended { .. } => return Err(Over::Said),
+            }
+        }
+        self.say();
+        Ok(())
+    }
+
+    /// Until there is something to do.
+    async fn wait(&mut self) -> Result<(), Over> {
+        let now_us = self.now().uptime_us;
+        let due = self.receiver.next_timeout().map_or(IDLE_TIMEOUT, |at| {
+            Duration::from_micros(at.saturating_sub(now_us))
+        });
+        let again = self.slots.iter().flatten().filter_map(|s| s.again).min();
+        let timer =
+            (Instant::now() + due).min(again.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT));
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            turn = self.stream.turn() => match turn {
+                Ok(Turn::Received(message)) => self.message(message).await,
+                Ok(Turn::Sent) => Ok(()),
+                Err(e) => Err(e.bye().map_or(Over::Gone, |code| Over::Broke(code, e.to_string()))),
+            },
+            Some(committed) = self.commits.join_next() => match committed {
+                Ok(committed) => self.committed(committed),
+                Err(_) => Err(Over::Gone),
+            },
+            () = lost(&mut self.seat) => {
+                self.shared.counters.replaced();
+                self.receiver.leave(Code::REPLACED, "a newer connection of this gateway");
+                Ok(())
+            }
+            () = shared.stopped() => {
+                self.receiver.leave(Code::SHUTTING_DOWN, "the hub is being stopped");
+                Ok(())
+            }
+            () = tokio::time::sleep_until(timer) => {
+                let now = self.now();
+                self.receiver.handle_timeout(now);
+                if self.stream.is_overdue(MESSAGE_PATIENCE) {
+                    return Err(Over::Broke(bye::BUSY, "a message was begun and not ended".into()));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn message(&mut self, Incoming { kind, body }: Incoming) -> Result<(), Over> {
+        let now = self.now();
+        match self.receiver.handle_message(now, kind, &body) {
+            Received::Nothing => Ok(()),
+            Received::Hello(hello) => self.hello(&hello).await,
+            Received::Offer(offer) => self.offer(&offer).await,
+            Received::Store(store) => {
+                self.collect(store.slot, |waiting, _| {
+                    waiting.extend_from_slice(store.frames)
+                });
+                Ok(())
+            }
+            Received::Gap(gap) => {
+                self.collect(gap.slot, |waiting, admitted| {
+                    gap_frame(waiting, admitted, &gap.gap)
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// A session begins: every log gets its place, and the gateway is told where to go on.
+    async fn hello(&mut self, hello: &Hello<'_>) -> Result<(), Over> {
+        self.settle().await?;
+        let Ok(gateway) = Name::new(hello.intro.identity) else {
+            self.receiver.leave(
+                Code::IDENTITY,
+                "a gateway's name has 1 to 64 of a-z, 0-9, '.', '_' and '-'",
+            );
+            return Ok(());
+        };
+        if hello.logs.len() > LOGS_MAX {
+            self.receiver.leave(Code::TOO_LARGE, "too many logs");
+            return Ok(());
+        }
+        self.sit_down(&gateway).await?;
+        let logs: Vec<_> = hello.logs.iter().collect();
+        let offers = logs.iter().map(offer_of).collect();
+        let answers = self.admit(gateway.clone(), offers, true).await?;
+        tracing::info!(%gateway, peer = %self.peer, logs = logs.len(), "gateway connected");
+        self.slots.clear();
+        for (offer, answer) in logs.iter().zip(answers) {
+            self.answer(offer, answer);
+        }
+        self.receiver.welcome();
+        self.gateway = Some(gateway);
+        Ok(())
+    }
+
+    async fn offer(&mut self, offer: &sedge_core::custody::message::Offer<'_>) -> Result<(), Over> {
+        let Some(gateway) = self.gateway.clone() else {
+            return Ok(());
+        };
+        if usize::from(offer.slot) >= LOGS_MAX {
+            self.receiver.leave(Code::TOO_LARGE, "too many logs");
+            return Ok(());
+        }
+        self.settle().await?;
+        let answers = self.admit(gateway, vec![offer_of(offer)], false).await?;
+        for answer in answers {
+            self.answer(offer, answer);
+        }
+        Ok(())
+    }
+
+    /// Takes the gateway's seat; the connection that has it ends first.
+    async fn sit_down(&mut self, gateway: &Name) -> Result<(), Over> {
+        if self.gateway.as_ref() == Some(gateway) {
+            return Ok(());
+        }
+        self.seat = None;
+        match self.shared.seats.take(gateway.as_str()).await {
+            Some((seat, replaced)) => {
+                if replaced {
+                    tracing::warn!(%gateway, peer = %self.peer, "a newer connection takes over");
+                }
+                self.seat = Some(seat);
+                Ok(())
+            }
+            None => Err(Over::Broke(
+                bye::REPLACED,
+                "a newer connection of this gateway".into(),
+            )),
+        }
+    }
+
+    async fn admit(
+        &self,
+        gateway: Name,
+        offers: Vec<Offer>,
+        all: bool,
+    ) -> Result<Vec<Result<Admitted, Refusal>>, Over> {
+        let shared = Arc::clone(&self.shared);
+        let admitting = tokio::task::spawn_blocking(move || {
+            let admit = |o: &Offer| shared.registry.admit(&shared.catalog, &gateway, o);
+            let answers: Vec<_> = offers.iter().map(admit).collect();
+            let admitted: Vec<_> = answers
+                .iter()
+                .filter_map(|a| a.as_ref().ok().cloned())
+                .collect();
+            if all && let Err(e) = shared.registry.seal_forsaken(&gateway, &admitted) {
+                tracing::error!(%gateway, error = %e, "a log that is gone cannot be sealed");
+            }
+            answers
+        });
+        admitting.await.map_err(|_| Over::Gone)
+    }
+
+    fn answer(
+        &mut self,
+        offer: &sedge_core::custody::message::Offer<'_>,
+        answer: Result<Admitted, Refusal>,
+    ) {
+        let at = usize::from(offer.slot);
+        let slots = self.receiver.slots_mut();
+        if slots.len() <= at {
+            slots.resize_with(at + 1, ReceiverSlot::default);
+            self.slots.resize_with(at + 1, || None);
+        }
+        match answer {
+            Ok(admitted) => {
+                self.receiver.answer(offer, admitted.verdict);
+                self.slots[at] = Some(Slot {
+                    admitted,
+                    waiting: BytesMut::new(),
+                    committing: false,
+                    again: None,
+                });
+            }
+            Err(Refusal { code, reason }) => {
+                self.receiver
+                    .answer(offer, Verdict::Refused { code, reason });
+                self.slots[at] = None;
+            }
+        }
+    }
+
+    /// New frames of a log wait for its next commit.
+    fn collect(&mut self, slot: u16, put: impl FnOnce(&mut BytesMut, &Admitted)) {
+        if let Some(Some(slot)) = self.slots.get_mut(usize::from(slot)) {
+            put(&mut slot.waiting, &slot.admitted);
+        }
+    }
+
+    /// Starts a commit of what waits, unless one is under way.
+    fn commit(&mut self, at: usize) {
+        let Some(slot) = &mut self.slots[at] else {
+            return;
+        };
+        if slot.waiting.is_empty()
+            || slot.committing
+            || slot.again.is_some_and(|at| Instant::now() < at)
+        {
+            return;
+        }
+        (slot.committing, slot.again) = (true, None);
+        let (frames, mirror) = (
+            std::mem::take(&mut slot.waiting),
+            slot.admitted.member.mirror.clone(),
+        );
+        // The directory stays ours until the last write to it has ended, whatever becomes of this task.
+        let shared = Arc::clone(&self.shared);
+        self.commits.spawn_blocking(move || {
+            let from = mirror.next();
+            let outcome = mirror.append(&frames);
+            drop(shared);
+            Committed {
+                slot: at as u16,
+                frames,
+                from,
+                outcome,
+            }
+        });
+    }
+
+    fn committed(&mut self, committed: Committed) -> Result<(), Over> {
+        let Committed {
+            slot: number,
+            mut frames,
+            from,
+            outcome,
+        } = committed;
+        let Some(Some(slot)) = self.slots.get_mut(usize::from(number)) else {
+            return Ok(());
+        };
+        slot.committing = false;
+        match outcome {
+            Ok(next) => {
+                self.shared.counters.stored(frames.len(), next.since(from));
+                self.receiver.stored(number, next);
+                self.shared.registry.progressed();
+                if slot.waiting.is_empty() && frames.capacity() <= KEPT_BYTES_MAX {
+                    frames.clear();
+                    slot.waiting = frames;
+                }
+                Ok(())
+            }
+            Err(AppendError::Full) => {
+                if slot.again.is_none() {
+                    tracing::warn!(log = %slot.admitted.member.log_id(), "the mirror is full: no acknowledgements");
+                }
+                self.shared.counters.full();
+                slot.again = Some(Instant::now() + FULL_PATIENCE);
+                // Part of it may have been taken before there was no room: what is there already is sent again and skipped.
+                slot.waiting.clear();
+                self.receiver
+                    .stored(number, slot.admitted.member.mirror.next());
+                self.receiver.unstored(number);
+                Ok(())
+            }
+            Err(AppendError::Io(e)) => {
+                self.shared.fail(e.to_string());
+                Err(Over::Gone)
+            }
+            Err(e) => {
+                tracing::error!(log = %slot.admitted.member.log_id(), error = %e, "frames were not taken");
+                Err(Over::Broke(bye::INTERNAL, e.to_string()))
+            }
+        }
+    }
+
+    /// A closed log is here to its end.
+    async fn complete(&mut self, slot: u16, end: Offset) -> Result<(), Over> {
+        let Some(Some(at)) = self.slots.get(usize::from(slot)) else {
+            return Ok(());
+        };
+        let (shared, member) = (Arc::clone(&self.shared), Arc::clone(&at.admitted.member));
+        match tokio::task::spawn_blocking(move || shared.registry.complete(&member, end)).await {
+            Ok(Ok(())) => {
+                self.receiver.stored(slot, end);
+                Ok(())
+            }
+            Ok(Err(e)) => {
+                self.shared.fail(e.to_string());
+                Err(Over::Gone)
+            }
+            Err(_) => Err(Over::Gone),
+        }
+    }
+
+    /// Waits until no commit is under way, so that what is said to be durable is all there is.
+    async fn settle(&mut self) -> Result<(), Over> {
+        while let Some(committed) = self.commits.join_next().await {
+            self.committed(committed.map_err(|_| Over::Gone)?)?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self) {
+        let now = self.now();
+        while let Some(sent) = self.receiver.poll_transmit(now, &mut self.body) {
+            wire::emit_raw(
+                &mut self.stream.outgoing,
+                sent.kind,
+                &[&self.body[..sent.len]],
+            );
+        }
+    }
+
+    /// What is being committed is committed before the seat is given up.
+    async fn end(mut self, over: Over) -> Ended {
+        let settled = self.settle().await;
+        if let Some(gateway) = &self.gateway {
+            tracing::info!(%gateway, peer = %self.peer, settled = settled.is_ok(), "gateway disconnected");
+        }
+        match over {
+            Over::Gone => Ok(()),
+            Over::Broke(code, reason) => Err(Farewell::new(self.stream, code, reason)),
+            Over::Said => {
+                self.say();
+                match tokio::time::timeout(FAREWELL, self.stream.flush()).await {
+                    Ok(Err(e)) => broken(self.stream, &e.into()),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        now(self.began)
+    }
+}
+
+/// When the seat is lost; without one, never.
+async fn lost(seat: &mut Option<Seat>) {
+    match seat {
+        Some(seat) => seat.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn offer_of(offer: &sedge_core::custody::message::Offer<'_>) -> Offer {
+    Offer {
+        log: offer.log,
+        stream: offer.stream.into(),
+        partition: offer.partition,
+        next: offer.next,
+        closed: offer.closed,
+    }
+}
+
+/// A gap that was told becomes a frame among the frames.
+fn gap_frame(into: &mut BytesMut, admitted: &Admitted, gap: &Gap) {
+    let mut frame = [0; 128];
+    let label = Label {
+        form: Form::Explicit,
+        first: gap.from,
+        time: gap.when,
+        first_of_commit: false,
+    };
+    let len = emit_gap(&mut frame, &admitted.member.log_id(), label, gap)
+        .expect("a gap frame has less than 128 bytes");
+    into.extend_from_slice(&frame[..len]);
+}
+
+fn now(began: Instant) -> Now {
+    Now {
+        uptime_us: began.elapsed().as_micros() as u64,
+        unix_us: Some(unix_us()),
+        trusted: false,
+    }
+}
+
+/// Silence that ends a conversation.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const MESSAGE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a full mirror is left alone.
+const FULL_PATIENCE: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Logs of one gateway.
+const LOGS_MAX: usize = 4_096;
+/// Answers that do not fit into the Welcome follow one by one.
+const BODY_BYTES: usize = 16 * 1024;
+/// A log at rest keeps no more than this.
+const KEPT_BYTES_MAX: usize = 64 * 1024;

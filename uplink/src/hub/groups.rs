@@ -1,0 +1,317 @@
+//! Groups of consumers: who holds the lease of each, until when.
+//!
+//! Leases live in memory, generations and offsets in the catalog: a hub that comes back knows no leases, but still fences members that were replaced.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
+
+use super::catalog::{Catalog, CatalogError};
+use crate::wire::Place;
+
+/// All groups of a hub.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    catalog: Arc<Catalog>,
+    leases: Mutex<HashMap<GroupName, Lease>>,
+    /// Some lease has ended early.
+    freed: Notify,
+}
+
+/// A group: its name and its stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct GroupName {
+    pub(crate) group: String,
+    pub(crate) stream: String,
+}
+
+/// Who asks to become the active member.
+#[derive(Clone, Debug)]
+pub(crate) struct Applicant {
+    pub(crate) member: String,
+    /// The connection it comes by; its end is the end of the lease.
+    pub(crate) connection: u64,
+    /// The lease it had before, on another connection.
+    pub(crate) generation: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    member: String,
+    connection: u64,
+    generation: u64,
+    until: Instant,
+}
+
+impl Groups {
+    pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
+        Self {
+            catalog,
+            leases: Mutex::default(),
+            freed: Notify::new(),
+        }
+    }
+
+    /// Gives the lease of `name` to the applicant, as soon as nobody else has it and at the latest at `deadline`.
+    pub(crate) async fn join(
+        &self,
+        name: &GroupName,
+        applicant: &Applicant,
+        deadline: Instant,
+    ) -> Result<(u64, Vec<Place>), GroupError> {
+        loop {
+            // Registered before looking, so that a lease freed in between is not missed.
+            let freed = self.freed.notified();
+            let mut leases = self.leases.lock().await;
+            let now = Instant::now();
+            let Some(held) = leases.get(name).filter(|l| l.excludes(applicant, now)) else {
+                return self.take(&mut leases, name, applicant, now).await;
+            };
+            let (until, holder) = (held.until, held.member.clone());
+            drop(leases);
+            if now >= deadline {
+                return Err(GroupError::Held { holder });
+            }
+            tokio::select! {
+                () = freed => {}
+                () = tokio::time::sleep_until(until.min(deadline)) => {}
+            }
+        }
+    }
+
+    /// Makes `places` durable and renews the lease.
+    pub(crate) async fn commit(
+        &self,
+        name: &GroupName,
+        applicant: &Applicant,
+        generation: u64,
+        places: Vec<Place>,
+    ) -> Result<(), GroupError> {
+        let mut leases = self.leases.lock().await;
+        let (catalog, group) = (Arc::clone(&self.catalog), name.clone());
+        let commit = move || catalog.commit(&group.group, &group.stream, generation, &places);
+        if !blocking(commit).await? {
+            return Err(GroupError::Fenced);
+        }
+        let lease = Lease::new(applicant, generation, Instant::now());
+        // A renewal names nobody: the member is who joined.
+        let member = leases
+            .get(name)
+            .filter(|l| l.generation == generation)
+            .map(|l| l.member.clone());
+        leases.insert(
+            name.clone(),
+            Lease {
+                member: member.unwrap_or_else(|| applicant.member.clone()),
+                ..lease
+            },
+        );
+        Ok(())
+    }
+
+    /// The member of `generation` goes.
+    pub(crate) async fn leave(&self, name: &GroupName, generation: u64) -> Result<(), GroupError> {
+        let mut leases = self.leases.lock().await;
+        match leases.get(name) {
+            Some(lease) if lease.generation == generation => {
+                leases.remove(name);
+                self.freed.notify_waiters();
+                Ok(())
+            }
+            _ => Err(GroupError::Fenced),
+        }
+    }
+
+    /// The leases of `connection` end with it.
+    pub(crate) async fn connection_ended(&self, connection: u64) {
+        self.leases
+            .lock()
+            .await
+            .retain(|_, lease| lease.connection != connection);
+        self.freed.notify_waiters();
+    }
+
+    /// How many leases are held.
+    #[cfg(test)]
+    pub(crate) async fn active(&self) -> usize {
+        let now = Instant::now();
+        self.leases
+            .lock()
+            .await
+            .values()
+            .filter(|l| l.until > now)
+            .count()
+    }
+
+    async fn take(
+        &self,
+        leases: &mut HashMap<GroupName, Lease>,
+        name: &GroupName,
+        applicant: &Applicant,
+        now: Instant,
+    ) -> Result<(u64, Vec<Place>), GroupError> {
+        let (catalog, group) = (Arc::clone(&self.catalog), name.clone());
+        let (generation, places) =
+            blocking(move || catalog.join(&group.group, &group.stream)).await?;
+        leases.insert(name.clone(), Lease::new(applicant, generation, now));
+        Ok((generation, places))
+    }
+}
+
+impl Lease {
+    fn new(applicant: &Applicant, generation: u64, now: Instant) -> Self {
+        let (member, connection) = (applicant.member.clone(), applicant.connection);
+        Self {
+            member,
+            connection,
+            generation,
+            until: now + LEASE,
+        }
+    }
+
+    fn excludes(&self, applicant: &Applicant, now: Instant) -> bool {
+        now < self.until && applicant.generation != Some(self.generation)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    step: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
+) -> Result<T, GroupError> {
+    match tokio::task::spawn_blocking(step).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(GroupError::ShuttingDown),
+    }
+}
+
+/// Why a group's request is not met.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GroupError {
+    /// Somebody else is active.
+    #[error("{holder}")]
+    Held {
+        /// Its name.
+        holder: String,
+    },
+    /// A newer member has taken over.
+    #[error("a newer member has joined")]
+    Fenced,
+    /// The hub is going.
+    #[error("the hub is shutting down")]
+    ShuttingDown,
+    /// The catalog is not well.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// How long a member may be silent.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> GroupName {
+        GroupName {
+            group: "billing".into(),
+            stream: "telemetry".into(),
+        }
+    }
+
+    fn applicant(connection: u64) -> Applicant {
+        Applicant {
+            member: format!("m{connection}"),
+            connection,
+            generation: None,
+        }
+    }
+
+    fn groups(dir: &tempfile::TempDir) -> Groups {
+        Groups::new(Arc::new(Catalog::open(dir.path()).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn the_second_member_is_told_who_holds_the_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = groups(&dir);
+        groups
+            .join(&name(), &applicant(1), Instant::now())
+            .await
+            .unwrap();
+        let refused = groups.join(&name(), &applicant(2), Instant::now()).await;
+        assert!(matches!(refused, Err(GroupError::Held { holder }) if holder == "m1"));
+    }
+
+    #[tokio::test]
+    async fn the_second_member_waits_until_the_first_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = Arc::new(groups(&dir));
+        let (generation, _) = groups
+            .join(&name(), &applicant(1), Instant::now())
+            .await
+            .unwrap();
+        let waiting = tokio::spawn({
+            let groups = Arc::clone(&groups);
+            async move {
+                groups
+                    .join(
+                        &name(),
+                        &applicant(2),
+                        Instant::now() + Duration::from_secs(10),
+                    )
+                    .await
+            }
+        });
+        tokio::task::yield_now().await;
+        groups
+            .commit(&name(), &applicant(1), generation, vec![(0, 7)])
+            .await
+            .unwrap();
+        groups.leave(&name(), generation).await.unwrap();
+        let (second, places) = waiting.await.unwrap().unwrap();
+        assert_eq!((second, places), (generation + 1, vec![(0, 7)]));
+        let late = groups
+            .commit(&name(), &applicant(1), generation, vec![(0, 3)])
+            .await;
+        assert!(matches!(late, Err(GroupError::Fenced)));
+    }
+
+    #[tokio::test]
+    async fn a_member_on_a_new_connection_takes_its_own_lease_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = groups(&dir);
+        let (generation, _) = groups
+            .join(&name(), &applicant(1), Instant::now())
+            .await
+            .unwrap();
+        let again = Applicant {
+            generation: Some(generation),
+            ..applicant(2)
+        };
+        let (newer, _) = groups.join(&name(), &again, Instant::now()).await.unwrap();
+        assert_eq!(newer, generation + 1);
+        groups.connection_ended(1).await;
+        assert_eq!(
+            groups.active().await,
+            1,
+            "the old connection's end does not end the new lease"
+        );
+    }
+
+    #[tokio::test]
+    async fn after_a_restart_the_newest_generation_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (generation, _) = groups(&dir)
+            .join(&name(), &applicant(1), Instant::now())
+            .await
+            .unwrap();
+        let restarted = groups(&dir);
+        restarted
+            .commit(&name(), &applicant(1), generation, vec![(0, 9)])
+            .await
+            .unwrap();
+        assert_eq!(restarted.active().await, 1);
+    }
+}

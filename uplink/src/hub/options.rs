@@ -1,0 +1,105 @@
+//! How a hub is to be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sedge_core::log::WhenFull;
+
+/// How a hub is to be.
+#[derive(Clone, Debug)]
+pub struct HubOptions {
+    /// Where everything durable stands.
+    pub data_dir: PathBuf,
+    /// The most that all mirrors together take on the disk, in bytes.
+    pub disk_max: u64,
+    /// How streams are kept; the first whose name fits counts.
+    pub streams: Vec<StreamOptions>,
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// Bytes that a gateway may have on their way.
+    pub credit_bytes: u32,
+    /// How often the catalog is copied.
+    pub catalog_copy_every: Duration,
+}
+
+/// How the mirrors of a stream are kept.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// Which streams: a name in which `*` stands for any run of characters.
+    pub name: String,
+    /// The most that one mirror takes on the disk, in bytes.
+    pub capacity: u64,
+    /// Records older than this go.
+    pub retention: Option<Duration>,
+    /// What gives way when a mirror is full: the oldest records (`EvictOldest`), or the acknowledgements (`Refuse`).
+    pub when_full: WhenFull,
+}
+
+impl HubOptions {
+    /// A hub in `data_dir` with everything else as it comes.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            disk_max: 100 << 30,
+            streams: vec![StreamOptions::default()],
+            connections_max: 1_024,
+            credit_bytes: 4 << 20,
+            catalog_copy_every: Duration::from_secs(600),
+        }
+    }
+
+    /// How `stream` is kept.
+    pub(crate) fn stream(&self, stream: &str) -> StreamOptions {
+        let fitting = self.streams.iter().find(|s| fits(&s.name, stream));
+        fitting.cloned().unwrap_or_default()
+    }
+}
+
+/// Whether `name` is one that `pattern` means.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, behind)) => name.strip_prefix(before).is_some_and(|rest| {
+            let mut ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+            ends.any(|at| fits(behind, &rest[at..]))
+        }),
+    }
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            name: "*".into(),
+            capacity: 1 << 30,
+            retention: None,
+            when_full: WhenFull::EvictOldest,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, name) in [
+            ("*", ""),
+            ("alarm*", "alarms"),
+            ("*.raw", "a.b.raw"),
+            ("a*c*e", "abcde"),
+            ("x", "x"),
+        ] {
+            assert!(fits(pattern, name), "{pattern} does not mean {name}");
+        }
+        for (pattern, name) in [
+            ("alarm*", "an-alarm"),
+            ("*.raw", "raw"),
+            ("a*c*e", "abde"),
+            ("x", "xx"),
+            ("", "x"),
+        ] {
+            assert!(!fits(pattern, name), "{pattern} means {name}");
+        }
+    }
+}

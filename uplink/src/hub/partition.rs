@@ -1,0 +1,233 @@
+//! One partition of one gateway at the hub: the mirrors of its chain, read as one run of shifted offsets.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use sedge_core::frame::Header;
+use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+use sedge_store::{Mirror, Name, Numbered, ReadError};
+
+use super::chain::{self, Identity, Link};
+use crate::wire;
+
+/// A partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) gateway: Name,
+    pub(crate) stream: Name,
+    pub(crate) partition: u16,
+    /// In the stream, for ever.
+    pub(crate) number: u32,
+    /// In the order of their epochs.
+    members: RwLock<Vec<Arc<Member>>>,
+}
+
+/// A log of the chain.
+#[derive(Debug)]
+pub(crate) struct Member {
+    identity: Mutex<Numbered<Identity>>,
+    pub(crate) mirror: Mirror,
+}
+
+/// What a consumer gets of a partition.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) head: wire::PartHead,
+    pub(crate) frames: Bytes,
+}
+
+impl Partition {
+    pub(crate) fn new(identity: &Identity) -> Self {
+        Self {
+            gateway: identity.gateway.clone(),
+            stream: identity.stream.clone(),
+            partition: identity.partition,
+            number: identity.number,
+            members: RwLock::default(),
+        }
+    }
+
+    /// The logs in order.
+    pub(crate) fn members(&self) -> Vec<Arc<Member>> {
+        self.members
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A log joins at the end.
+    pub(crate) fn push(&self, member: Arc<Member>) {
+        self.members
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(member);
+    }
+
+    /// The chain as numbers.
+    pub(crate) fn links(&self) -> Vec<Link> {
+        self.members().iter().map(|m| m.link()).collect()
+    }
+
+    /// How a consumer sees it.
+    pub(crate) fn describe(&self) -> wire::Partition {
+        let (end, epoch) = chain::end(&self.links());
+        wire::Partition {
+            number: self.number,
+            stream: self.stream.to_string(),
+            gateway: self.gateway.to_string(),
+            partition: self.partition,
+            epoch,
+            earliest: self.earliest(),
+            end,
+        }
+    }
+
+    /// The first shifted offset that is held; the end if none is.
+    pub(crate) fn earliest(&self) -> u64 {
+        let members = self.members();
+        let held = members.iter().find_map(|m| {
+            let link = m.link();
+            let oldest = m.mirror.oldest().get().max(link.start);
+            (oldest < link.next).then_some(link.shift + oldest)
+        });
+        held.unwrap_or_else(|| chain::end(&self.links()).0)
+    }
+
+    /// Whether [`Partition::read`] would find something. Touches no disk.
+    pub(crate) fn has_news(&self, want: &wire::Want) -> bool {
+        let links = self.links();
+        from_in(&links, want) < chain::end(&links).0
+    }
+
+    /// Whole frames from what is wanted on, of one log, at most about `bytes_max`; `None` at the end. Blocks for the disk.
+    pub(crate) fn read(
+        &self,
+        want: &wire::Want,
+        bytes_max: usize,
+    ) -> Result<Option<Part>, ReadError> {
+        let members = self.members();
+        let links: Vec<Link> = members.iter().map(|m| m.link()).collect();
+        let (from, (end, _)) = (from_in(&links, want), chain::end(&links));
+        let Some(at) = chain::holding(&links, from).filter(|_| from < end) else {
+            return Ok(None);
+        };
+        let (link, mirror) = (&links[at], &members[at].mirror);
+        let own = Offset::new(from - link.shift);
+        if own.get() >= link.next {
+            return Ok(None);
+        }
+        let chunk = mirror.read(own, bytes_max)?;
+        if chunk.frames.is_empty() && chunk.gap.is_none() {
+            return Ok(None);
+        }
+        let seam = (link.epoch > 0 && own.get() == link.start).then(|| seam(own, &chunk.frames));
+        let gaps = seam
+            .into_iter()
+            .chain(chunk.gap)
+            .map(|gap| shifted(&gap, link.shift))
+            .collect();
+        let head = wire::PartHead {
+            number: self.number,
+            log_id: link.log,
+            epoch: link.epoch,
+            shift: link.shift,
+            from,
+            next: link.shift + chunk.next.get(),
+            earliest: self.earliest(),
+            end,
+            gaps,
+            frames_len: u32::try_from(chunk.frames.len()).expect("a read is far below 4 GiB"),
+        };
+        Ok(Some(Part {
+            head,
+            frames: chunk.frames,
+        }))
+    }
+
+    /// The first shifted offset whose frame was made at `time` or later, or the end. Blocks for the disk.
+    pub(crate) fn offset_for_time(&self, time: Micros) -> Result<u64, ReadError> {
+        for member in self.members() {
+            let link = member.link();
+            let own = member.mirror.offset_for_time(time)?.get().max(link.start);
+            if own < link.next {
+                return Ok(link.shift + own);
+            }
+        }
+        Ok(chain::end(&self.links()).0)
+    }
+}
+
+impl Member {
+    pub(crate) fn new(identity: Numbered<Identity>, mirror: Mirror) -> Self {
+        Self {
+            identity: Mutex::new(identity),
+            mirror,
+        }
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        let identity = &self.identity().identity;
+        Link {
+            log: identity.log.0,
+            epoch: identity.epoch,
+            shift: identity.shift,
+            start: identity.start,
+            end: identity.end,
+            next: self.mirror.next().get().max(identity.start),
+        }
+    }
+
+    pub(crate) fn log_id(&self) -> LogId {
+        self.mirror.log_id()
+    }
+
+    /// Makes it known for ever that this log ends at `end`.
+    pub(crate) fn fix_end(&self, end: u64) -> io::Result<()> {
+        let mut numbered = self.identity();
+        if numbered.identity.end == Some(end) {
+            return Ok(());
+        }
+        let identity = Identity {
+            end: Some(end),
+            ..numbered.identity.clone()
+        };
+        numbered.rewrite(identity)
+    }
+
+    fn identity(&self) -> MutexGuard<'_, Numbered<Identity>> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where to read: what is wanted, or the place where another log joined behind the epoch that the reader knows.
+fn from_in(links: &[Link], want: &wire::Want) -> u64 {
+    let cut = want
+        .epoch
+        .and_then(|known| links.iter().find(|l| l.epoch > known));
+    cut.map_or(want.from, |link| want.from.min(link.base()))
+}
+
+/// Where one log ends and the next begins: nothing is known to be lost there.
+fn seam(at: Offset, frames: &[u8]) -> Gap {
+    let when = Header::parse(frames, None).map_or(Micros::UNKNOWN, |h| h.time);
+    Gap {
+        from: at,
+        to: at,
+        lost: 0,
+        cause: Cause::NewLog,
+        when,
+        when_last: when,
+    }
+}
+
+fn shifted(gap: &Gap, shift: u64) -> wire::Gap {
+    wire::Gap {
+        from: shift + gap.from.get(),
+        to: shift + gap.to.get(),
+        lost: gap.lost,
+        cause: gap.cause.code(),
+        when: gap.when.get(),
+        when_last: gap.when_last.get(),
+    }
+}

@@ -1,0 +1,397 @@
+//! All partitions of the hub, and how a log that a gateway offers finds its place among them.
+//!
+//! Everything here may block for the disk. Joining takes turns; reading does not wait for it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use sedge_core::custody::message::{Code, Verdict};
+use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+use sedge_store::{Clock, DataDir, Mirror, MirrorOptions, Name, Numbered, system_clock};
+use tokio::sync::watch;
+
+use super::HubError;
+use super::catalog::{Catalog, KnownPartition};
+use super::chain::{self, Identity, Join, LogHex, Offered};
+use super::options::HubOptions;
+use super::partition::{Member, Partition};
+use crate::wire;
+
+/// The partitions of a hub.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    data: DataDir,
+    options: HubOptions,
+    clock: HubClock,
+    streams: RwLock<BTreeMap<String, Stream>>,
+    /// Held while a log joins.
+    joining: Mutex<()>,
+    /// Moves whenever something new can be read.
+    progress: watch::Sender<u64>,
+}
+
+/// The partitions of a stream, by number.
+#[derive(Debug, Default)]
+struct Stream {
+    partitions: BTreeMap<u32, Arc<Partition>>,
+    /// Numbers below this were given, even if their partitions are gone.
+    next_number: u32,
+    /// What the catalog remembers of partitions whose mirrors are gone.
+    remembered: Vec<KnownPartition>,
+}
+
+/// A log that a gateway offers.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) log: LogId,
+    pub(crate) stream: String,
+    pub(crate) partition: u16,
+    pub(crate) next: Offset,
+    pub(crate) closed: bool,
+}
+
+/// A log that has its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) member: Arc<Member>,
+    pub(crate) verdict: Verdict<'static>,
+}
+
+/// Why a log has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) reason: &'static str,
+}
+
+impl Registry {
+    /// Takes the directory and opens every mirror in it.
+    pub(crate) fn open(options: &HubOptions) -> Result<Self, HubError> {
+        let data = DataDir::open(&options.data_dir)?;
+        let mut identities = data.numbered::<Identity>(MIRRORS)?.found().to_vec();
+        identities.sort_by_key(|n| n.identity.epoch);
+        let registry = Self {
+            data,
+            options: options.clone(),
+            clock: HubClock(system_clock()),
+            streams: RwLock::default(),
+            joining: Mutex::default(),
+            progress: watch::Sender::new(0),
+        };
+        for numbered in identities {
+            registry.open_member(numbered)?;
+        }
+        Ok(registry)
+    }
+
+    /// Brings catalog and partitions together: the catalog learns what is there, and remembers numbers that were given.
+    pub(crate) fn reconcile(&self, catalog: &Catalog) -> Result<(), HubError> {
+        for known in catalog.partitions()? {
+            let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+            let stream = streams.entry(known.stream.clone()).or_default();
+            stream.next_number = stream.next_number.max(known.number + 1);
+            if !stream.partitions.contains_key(&known.number) {
+                stream.remembered.push(known);
+            }
+        }
+        let known: Vec<_> = self.partitions(None).iter().map(|p| known(p)).collect();
+        Ok(catalog.note(&known)?)
+    }
+
+    /// The partitions of `stream` by number, or those of all streams.
+    pub(crate) fn partitions(&self, stream: Option<&str>) -> Vec<Arc<Partition>> {
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        let wanted = streams
+            .iter()
+            .filter(|(name, _)| stream.is_none_or(|s| s == name.as_str()));
+        wanted
+            .flat_map(|(_, s)| s.partitions.values().cloned())
+            .collect()
+    }
+
+    /// One partition.
+    pub(crate) fn partition(&self, stream: &str, number: u32) -> Option<Arc<Partition>> {
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams.get(stream)?.partitions.get(&number).cloned()
+    }
+
+    /// Moves whenever something new can be read.
+    pub(crate) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    /// Something new can be read.
+    pub(crate) fn progressed(&self) {
+        self.progress.send_modify(|n| *n += 1);
+    }
+
+    /// Gives `offer` its place in a chain, durably, and says from where to go on.
+    pub(crate) fn admit(
+        &self,
+        catalog: &Catalog,
+        gateway: &Name,
+        offer: &Offer,
+    ) -> Result<Admitted, Refusal> {
+        let stream = Name::new(offer.stream.as_str()).map_err(|_| Refusal::NAME)?;
+        let _turn = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        self.admit_in_turn(catalog, gateway, stream, offer).map_err(|e| {
+            tracing::error!(%gateway, stream = %offer.stream, log = %offer.log, error = %e, "a log cannot be taken");
+            Refusal::INTERNAL
+        })
+    }
+
+    /// Logs with a known end that `gateway` no longer offers, although it offers others of the same partition, are sealed.
+    pub(crate) fn seal_forsaken(&self, gateway: &Name, offered: &[Admitted]) -> io::Result<()> {
+        for partition in self
+            .partitions(None)
+            .iter()
+            .filter(|p| p.gateway == *gateway)
+        {
+            let here: Vec<_> = offered
+                .iter()
+                .filter(|a| Arc::ptr_eq(&a.partition, partition))
+                .collect();
+            for member in partition.members() {
+                let named = here.iter().any(|a| a.member.log_id() == member.log_id());
+                if !here.is_empty() && !named {
+                    self.seal(&member)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A log is in the hub's custody to its announced end.
+    pub(crate) fn complete(&self, member: &Member, end: Offset) -> io::Result<()> {
+        member.fix_end(end.get())?;
+        member.mirror.end().map_err(io::Error::other)
+    }
+
+    /// Bytes that all mirrors take on the disk.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.partitions(None)
+            .iter()
+            .flat_map(|p| p.members())
+            .map(|m| m.mirror.disk_bytes())
+            .sum()
+    }
+
+    fn admit_in_turn(
+        &self,
+        catalog: &Catalog,
+        gateway: &Name,
+        stream: Name,
+        offer: &Offer,
+    ) -> io::Result<Admitted> {
+        let offered = Offered {
+            log: *offer.log.as_bytes(),
+            next: offer.next.get(),
+            closed: offer.closed,
+        };
+        let known = self.find(gateway, &stream, offer.partition);
+        let links = known.as_ref().map(|p| p.links()).unwrap_or_default();
+        let (partition, at) = match (chain::join(&links, &offered), known) {
+            (Join::Resume(at), Some(partition)) => {
+                let member = &partition.members()[at];
+                if let Some(end) = chain::announced_end(&links[at], &offered) {
+                    member.fix_end(end)?;
+                }
+                (partition, at)
+            }
+            (Join::Resume(_), None) => unreachable!("a chain without logs has none to resume"),
+            (
+                Join::New {
+                    epoch,
+                    shift,
+                    start,
+                    supersedes,
+                },
+                known,
+            ) => {
+                let last = known.as_ref().and_then(|p| p.members().pop());
+                if let (Some(end), Some(last)) = (supersedes, last) {
+                    last.fix_end(end)?;
+                }
+                let number = known.map_or_else(
+                    || self.number_for(gateway, &stream, offer.partition),
+                    |p| p.number,
+                );
+                let (log, partition) = (LogHex(offered.log), offer.partition);
+                let end = offer.closed.then_some(offered.next);
+                let gateway = gateway.clone();
+                let identity = Identity {
+                    format: 1,
+                    gateway,
+                    stream,
+                    partition,
+                    log,
+                    number,
+                    epoch,
+                    shift,
+                    start,
+                    end,
+                };
+                let partition = self.create(catalog, identity)?;
+                (partition, links.len())
+            }
+        };
+        let verdict = verdict(&partition, at)?;
+        let member = Arc::clone(&partition.members()[at]);
+        Ok(Admitted {
+            partition,
+            member,
+            verdict,
+        })
+    }
+
+    /// A new mirror: its identity is durable before anything is said about it.
+    fn create(&self, catalog: &Catalog, identity: Identity) -> io::Result<Arc<Partition>> {
+        let Identity {
+            gateway,
+            stream,
+            number,
+            epoch,
+            ..
+        } = &identity;
+        tracing::info!(%gateway, %stream, number, epoch, log = %String::from(identity.log), "a log joins");
+        let numbered = self.data.numbered::<Identity>(MIRRORS)?.create(identity)?;
+        let partition = self.open_member(numbered)?;
+        // An index that lags behind is repaired at the next start.
+        if let Err(e) = catalog.note(&[known(&partition)]) {
+            tracing::error!(error = %e, "the catalog did not take a partition");
+        }
+        self.progressed();
+        Ok(partition)
+    }
+
+    fn open_member(&self, numbered: Numbered<Identity>) -> io::Result<Arc<Partition>> {
+        let identity = numbered.identity.clone();
+        let stream = self.options.stream(identity.stream.as_str());
+        let options = MirrorOptions {
+            capacity_bytes: stream.capacity,
+            when_full: stream.when_full,
+            ..Default::default()
+        };
+        let dir = numbered.path.join("log");
+        fs::create_dir_all(&dir)?;
+        let log = LogId::new(identity.log.0);
+        let (mirror, _) =
+            Mirror::open(dir, log, options, self.clock.0.clone()).map_err(io::Error::other)?;
+        if mirror.next().get() < identity.start {
+            let (from, to) = (mirror.next(), Offset::new(identity.start));
+            mirror
+                .append_gap(&gap_of(from, to, 0, (self.clock.0)()))
+                .map_err(io::Error::other)?;
+        }
+        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = streams.entry(identity.stream.to_string()).or_default();
+        entry.next_number = entry.next_number.max(identity.number + 1);
+        let partition = entry
+            .partitions
+            .entry(identity.number)
+            .or_insert_with(|| Arc::new(Partition::new(&identity)));
+        partition.push(Arc::new(Member::new(numbered, mirror)));
+        Ok(Arc::clone(partition))
+    }
+
+    fn find(&self, gateway: &Name, stream: &Name, partition: u16) -> Option<Arc<Partition>> {
+        let all = self.partitions(Some(stream.as_str()));
+        all.into_iter()
+            .find(|p| p.gateway == *gateway && p.partition == partition)
+    }
+
+    /// The number of a partition that has no mirror: the one it once had, or a new one.
+    fn number_for(&self, gateway: &Name, stream: &Name, partition: u16) -> u32 {
+        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = streams.entry(stream.to_string()).or_default();
+        let is = |k: &&KnownPartition| k.gateway == gateway.as_str() && k.partition == partition;
+        let number = entry
+            .remembered
+            .iter()
+            .find(is)
+            .map_or(entry.next_number, |k| k.number);
+        entry.next_number = entry.next_number.max(number + 1);
+        number
+    }
+
+    fn seal(&self, member: &Member) -> io::Result<()> {
+        let link = member.link();
+        let Some(end) = link.end.filter(|end| link.next < *end) else {
+            return Ok(());
+        };
+        let (from, to) = (Offset::new(link.next), Offset::new(end));
+        tracing::warn!(log = %member.log_id(), from = link.next, to = end, "the gateway no longer has the rest of a log");
+        let gap = gap_of(from, to, to.since(from), (self.clock.0)());
+        member.mirror.append_gap(&gap).map_err(io::Error::other)?;
+        self.progressed();
+        Ok(())
+    }
+}
+
+/// Where a gateway goes on: behind what is durable, with the fingerprint of the frame before it.
+fn verdict(partition: &Partition, at: usize) -> io::Result<Verdict<'static>> {
+    let members = partition.members();
+    let (link, next) = (members[at].link(), members[at].mirror.next());
+    // What lies before the start of a log that came back stands in its mirror before.
+    let before = members[..at]
+        .iter()
+        .rev()
+        .find(|m| m.log_id() == members[at].log_id());
+    let holder = before
+        .filter(|_| next.get() == link.start)
+        .unwrap_or(&members[at]);
+    let crc_below = holder.mirror.crc_below(next).map_err(io::Error::other)?;
+    Ok(Verdict::Resume { next, crc_below })
+}
+
+fn gap_of(from: Offset, to: Offset, lost: u64, when: Micros) -> Gap {
+    Gap {
+        from,
+        to,
+        lost,
+        cause: Cause::NewLog,
+        when,
+        when_last: when,
+    }
+}
+
+fn known(partition: &Partition) -> KnownPartition {
+    let wire::Partition {
+        stream,
+        gateway,
+        number,
+        partition,
+        ..
+    } = partition.describe();
+    KnownPartition {
+        stream,
+        number,
+        gateway,
+        partition,
+    }
+}
+
+impl Refusal {
+    const NAME: Self = Self {
+        code: Code::NOT_ALLOWED,
+        reason: "the stream's name is not one",
+    };
+    const INTERNAL: Self = Self {
+        code: Code::INTERNAL,
+        reason: "the hub's disk did not do it",
+    };
+}
+
+/// A clock that can stand in a struct that is printed.
+struct HubClock(Clock);
+
+impl std::fmt::Debug for HubClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+const MIRRORS: &str = "mirrors";

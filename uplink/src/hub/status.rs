@@ -1,0 +1,195 @@
+//! How the hub is doing: what it tells its operator.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Shared;
+
+/// A snapshot of a hub.
+#[derive(Clone, Debug, Default)]
+pub struct HubStatus {
+    /// Gateways that are connected now.
+    pub gateways: Vec<String>,
+    /// Consumers that are connected now.
+    pub consumers: u64,
+    /// Connections that were refused for want of room.
+    pub refused: u64,
+    /// Connections that ended because the peer broke a rule.
+    pub broken: u64,
+    /// Connections that a newer one of the same gateway has replaced.
+    pub replaced: u64,
+    /// Bytes of frames that were made durable since the start.
+    pub stored_bytes: u64,
+    /// Offsets that were made durable since the start.
+    pub stored_offsets: u64,
+    /// Commits since the start.
+    pub commits: u64,
+    /// Bytes of frames that were given to consumers since the start.
+    pub served_bytes: u64,
+    /// Appends that found their mirror full.
+    pub full: u64,
+    /// Bytes that all mirrors take on the disk.
+    pub disk_bytes: u64,
+    /// The most that they may take.
+    pub disk_max: u64,
+    /// Every partition.
+    pub partitions: Vec<PartitionStatus>,
+    /// Every group.
+    pub groups: Vec<GroupStatus>,
+    /// What is wrong with the catalog, if anything.
+    pub catalog_error: Option<String>,
+}
+
+/// A snapshot of a partition.
+#[derive(Clone, Debug)]
+pub struct PartitionStatus {
+    /// The stream.
+    pub stream: String,
+    /// The gateway.
+    pub gateway: String,
+    /// The partition's number at the gateway.
+    pub partition: u16,
+    /// Its number in the stream.
+    pub number: u32,
+    /// How many logs its chain has.
+    pub logs: u32,
+    /// First shifted offset that is held.
+    pub earliest: u64,
+    /// One past the last that may be read.
+    pub end: u64,
+    /// Records that the hub let go of: evicted, expired or corrupt here.
+    pub lost: u64,
+}
+
+/// A snapshot of a group in a stream.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: String,
+    /// The stream.
+    pub stream: String,
+    /// Offsets that it has not committed.
+    pub lag: u64,
+    /// Partitions in which retention has overtaken it.
+    pub overtaken: u64,
+}
+
+/// What is counted as it happens.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    consumers: AtomicU64,
+    refused: AtomicU64,
+    broken: AtomicU64,
+    replaced: AtomicU64,
+    stored_bytes: AtomicU64,
+    stored_offsets: AtomicU64,
+    commits: AtomicU64,
+    served_bytes: AtomicU64,
+    full: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn consumer_came(&self) {
+        self.consumers.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn consumer_went(&self) {
+        self.consumers.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn broken(&self) {
+        self.broken.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn replaced(&self) {
+        self.replaced.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn stored(&self, bytes: usize, offsets: u64) {
+        self.commits.fetch_add(1, Relaxed);
+        self.stored_bytes.fetch_add(bytes as u64, Relaxed);
+        self.stored_offsets.fetch_add(offsets, Relaxed);
+    }
+
+    pub(super) fn served(&self, bytes: usize) {
+        self.served_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn full(&self) {
+        self.full.fetch_add(1, Relaxed);
+    }
+}
+
+impl Shared {
+    pub(super) fn status(&self) -> HubStatus {
+        let (groups, catalog_error) = match self.group_statuses() {
+            Ok(groups) => (groups, None),
+            Err(e) => (Vec::new(), Some(e.to_string())),
+        };
+        let c = &self.counters;
+        HubStatus {
+            gateways: self.seats.connected(),
+            consumers: c.consumers.load(Relaxed),
+            refused: c.refused.load(Relaxed),
+            broken: c.broken.load(Relaxed),
+            replaced: c.replaced.load(Relaxed),
+            stored_bytes: c.stored_bytes.load(Relaxed),
+            stored_offsets: c.stored_offsets.load(Relaxed),
+            commits: c.commits.load(Relaxed),
+            served_bytes: c.served_bytes.load(Relaxed),
+            full: c.full.load(Relaxed),
+            disk_bytes: self.registry.disk_bytes(),
+            disk_max: self.options.disk_max,
+            partitions: self.partition_statuses(),
+            groups,
+            catalog_error,
+        }
+    }
+
+    fn partition_statuses(&self) -> Vec<PartitionStatus> {
+        let status = |p: &std::sync::Arc<super::partition::Partition>| {
+            let (described, members) = (p.describe(), p.members());
+            let lost = members
+                .iter()
+                .map(|m| m.mirror.ledger())
+                .map(|l| l.evicted + l.expired + l.corrupt)
+                .sum();
+            PartitionStatus {
+                stream: described.stream,
+                gateway: described.gateway,
+                partition: described.partition,
+                number: described.number,
+                logs: members.len() as u32,
+                earliest: described.earliest,
+                end: described.end,
+                lost,
+            }
+        };
+        self.registry.partitions(None).iter().map(status).collect()
+    }
+
+    fn group_statuses(&self) -> Result<Vec<GroupStatus>, super::CatalogError> {
+        let mut groups: BTreeMap<(String, String), GroupStatus> = BTreeMap::new();
+        for place in self.catalog.group_places()? {
+            let Some(partition) = self.registry.partition(&place.stream, place.number) else {
+                continue;
+            };
+            let described = partition.describe();
+            let (group, stream) = (place.group, place.stream);
+            let key = (group.clone(), stream.clone());
+            let status = groups.entry(key).or_insert(GroupStatus {
+                group,
+                stream,
+                lag: 0,
+                overtaken: 0,
+            });
+            status.lag += described.end.saturating_sub(place.next);
+            status.overtaken += u64::from(place.next < described.earliest);
+        }
+        Ok(groups.into_values().collect())
+    }
+}

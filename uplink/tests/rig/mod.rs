@@ -1,0 +1,242 @@
+//! Hubs, gateways and readers on loopback with temporary directories, for the stories in `uplink/tests`.
+#![allow(dead_code, missing_docs, reason = "each story uses a part of it")]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, system_clock};
+use sedge_uplink::client::{Item, PullOptions, Reader, Start};
+use sedge_uplink::forward::{ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Log};
+use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// A hub that runs. It can be killed, stopped, and started again at the same address.
+pub(crate) struct RunningHub {
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: HubHandle,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), HubError>>,
+}
+
+impl RunningHub {
+    pub(crate) async fn start(dir: &Path) -> Self {
+        Self::start_with(HubOptions::new(dir), "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub(crate) async fn start_with(options: HubOptions, address: SocketAddr) -> Self {
+        let hub = until("the directory is free", || {
+            let options = options.clone();
+            async move { Hub::open(options).await.ok() }
+        })
+        .await;
+        let listener = until("the port is free", || async move {
+            TcpListener::bind(address).await.ok()
+        })
+        .await;
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let handle = hub.handle();
+        let task = tokio::spawn(hub.run(listener, async move { drop(stopped.await) }));
+        Self {
+            address,
+            handle,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("sedge://{}", self.address)
+    }
+
+    /// Ends it as a kill would: nothing more is said, what is in the air is lost.
+    pub(crate) async fn kill(self) -> SocketAddr {
+        self.task.abort();
+        drop(self.handle);
+        drop(self.task.await);
+        self.address
+    }
+
+    pub(crate) async fn stop(mut self) -> Result<(), HubError> {
+        drop(self.stop.take());
+        timeout(LIMIT, self.task)
+            .await
+            .expect("the hub stops in time")
+            .unwrap()
+    }
+}
+
+/// A forwarder that runs, and the list of logs that it sends.
+pub(crate) struct RunningForwarder {
+    pub(crate) handle: ForwardHandle,
+    pub(crate) logs: watch::Sender<Vec<Log>>,
+    pub(crate) events: mpsc::UnboundedReceiver<ForwardEvent>,
+    task: JoinHandle<()>,
+}
+
+impl RunningForwarder {
+    pub(crate) fn start(url: &str, gateway: &str, logs: Vec<Log>) -> Self {
+        let (logs, seen) = watch::channel(logs);
+        let (tell, events) = mpsc::unbounded_channel();
+        let options = ForwardOptions {
+            url: url.into(),
+            identity: gateway.into(),
+            uplink: UPLINK,
+        };
+        let forwarder = Forwarder::new(options, seen, tell).unwrap();
+        let handle = forwarder.handle();
+        let task = tokio::spawn(forwarder.run(std::future::pending()));
+        Self {
+            handle,
+            logs,
+            events,
+            task,
+        }
+    }
+
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+    }
+
+    /// Until the hub has everything.
+    pub(crate) async fn drained(&self) {
+        until("the hub has everything", || async {
+            let status = self.handle.status();
+            (status.connected && status.lag() == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+pub(crate) fn log(partition: &Partition) -> Log {
+    Log {
+        stream: "telemetry".into(),
+        partition: 0,
+        chain: 0,
+        closed: false,
+        handle: partition.clone(),
+    }
+}
+
+/// A partition in `dir`, small enough for a test.
+pub(crate) fn origin(dir: &Path) -> Partition {
+    origin_of(dir, 16 << 20)
+}
+
+pub(crate) fn origin_of(dir: &Path, capacity_bytes: u64) -> Partition {
+    let options = PartitionOptions {
+        capacity_bytes,
+        linger: Duration::from_millis(1),
+        ..PartitionOptions::default()
+    };
+    Partition::open(dir, options, Box::new(NoOwner), system_clock())
+        .unwrap()
+        .0
+}
+
+/// Stages numbered records, `each` in one go, and waits until they are durable.
+pub(crate) async fn stage(partition: &Partition, numbers: std::ops::Range<u64>, each: u64) {
+    stage_sized(partition, numbers, each, 0).await;
+}
+
+/// As [`stage`], with `padding` more bytes in each key.
+pub(crate) async fn stage_sized(
+    partition: &Partition,
+    numbers: std::ops::Range<u64>,
+    each: u64,
+    padding: usize,
+) {
+    let (mut producer, mut settled) = (partition.producer(), partition.settled());
+    let (mut batch, mut ticket) = (Batch::new(), None);
+    let key = vec![b'k'; padding];
+    for number in numbers.clone() {
+        batch.push(
+            |unit| unit.record(None, Some(&key), &[], number.to_string().as_bytes()),
+            &[],
+        );
+        if !(number + 1 - numbers.start).is_multiple_of(each) && number + 1 != numbers.end {
+            continue;
+        }
+        loop {
+            let room = producer.staged_room();
+            match producer.stage(&batch) {
+                Ok(staged) => {
+                    ticket = Some(staged);
+                    break;
+                }
+                Err(_) => room.await,
+            }
+        }
+        batch.clear();
+    }
+    if let Some(ticket) = ticket {
+        settled
+            .wait_for(|settled| *settled >= ticket)
+            .await
+            .unwrap();
+    }
+}
+
+pub(crate) fn options(url: &str) -> PullOptions {
+    PullOptions {
+        url: url.into(),
+        stream: "telemetry".into(),
+        start: Start::Earliest,
+        follow: false,
+        group: None,
+        group_wait: Duration::ZERO,
+    }
+}
+
+/// Everything that is there, each item as a word: `12` for a record with this value, `(from..to -lost cause)` for a gap.
+pub(crate) async fn pull(options: PullOptions) -> Vec<String> {
+    let mut reader = Reader::new(options);
+    let mut said = Vec::new();
+    while let Some(item) = timeout(LIMIT, reader.next())
+        .await
+        .expect("the reader ends")
+        .unwrap()
+    {
+        said.push(word(&item));
+    }
+    said
+}
+
+pub(crate) async fn pull_all(url: &str) -> Vec<String> {
+    pull(options(url)).await
+}
+
+pub(crate) fn word(item: &Item) -> String {
+    match item {
+        Item::Record(r) => String::from_utf8_lossy(&r.value).into_owned(),
+        Item::Gap(g) => format!("({}..{} -{} {})", g.from, g.to, g.lost, g.cause),
+    }
+}
+
+pub(crate) fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+/// Asks again until there is an answer.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const UPLINK: u32 = 1;
