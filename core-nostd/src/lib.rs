@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod log;
 pub mod media;
 pub mod octets;
+pub mod read;
 pub mod segment;
 pub mod varint;
 pub mod walk;

@@ -142,6 +142,15 @@ pub(crate) struct Held {
     len: usize,
 }
 
+impl Held {
+    pub(crate) fn window(self, scratch: &[u8]) -> Window<'_> {
+        Window {
+            position: self.position,
+            bytes: scratch.get(..self.len).unwrap_or_default(),
+        }
+    }
+}
+
 impl<O: Operations> Desk<'_, O> {
     /// Reads `len` bytes (no more than the scratch holds) to the front of the scratch. What cannot be read becomes zeros: neither blank nor a frame.
     pub(crate) async fn fill(&mut self, segment: u32, position: u32, len: usize) -> &[u8] {
@@ -174,10 +183,7 @@ impl<O: Operations> Desk<'_, O> {
 
     /// What a walk sees of the scratch.
     pub(crate) fn window(&self, held: Held) -> Window<'_> {
-        Window {
-            position: held.position,
-            bytes: self.scratch.get(..held.len).unwrap_or_default(),
-        }
+        held.window(self.scratch)
     }
 
     /// Whether `segment` reads as erased from `from` up to `to`.

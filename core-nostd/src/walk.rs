@@ -134,6 +134,11 @@ impl Walk {
         self.expected
     }
 
+    /// The same walk from another place on.
+    pub(crate) const fn restarted(&self, position: u32, expected: Offset) -> Self {
+        Self::new(self.log, self.geometry, position, expected, self.limit)
+    }
+
     /// Moves the limit, for a reader that follows the durable watermark.
     pub const fn set_limit(&mut self, limit: Option<Offset>) {
         self.limit = limit;
@@ -348,6 +353,13 @@ impl<'w> Window<'w> {
         position: 0,
         bytes: &[],
     };
+
+    /// The `len` bytes from `position` on, as far as the window holds them.
+    pub(crate) fn slice(&self, position: u32, len: usize) -> &'w [u8] {
+        self.at(position, len)
+            .and_then(|bytes| bytes.get(..len))
+            .unwrap_or_default()
+    }
 
     /// The bytes from `position` on, if the window holds at least `len` of them.
     fn at(&self, position: u32, len: usize) -> Option<&'w [u8]> {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::ids::Micros;
 use crate::media::{Blocking, Desk, Held, Media, run};
+use crate::read::{Read, Reader};
 use crate::segment::STAMP_LEN;
 use crate::walk::{Found, Step, Walk};
 
@@ -141,6 +142,14 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
                 }
             }
         });
+    }
+
+    /// Lets a reader read on, with the log's own buffer: what it reads ahead it reads again if the log is used in between.
+    pub fn read(&mut self, reader: &mut Reader) -> Read<'_> {
+        reader.forget_read_ahead();
+        let view = self.ring.view();
+        let mut blocking = Blocking(&mut self.media);
+        run(reader.read(&mut blocking, self.scratch.as_mut(), view))
     }
 
     /// The medium.

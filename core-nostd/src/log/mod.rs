@@ -27,7 +27,9 @@ pub use commit::{CommitError, Committed};
 pub use facade::Log;
 pub use recover::{OpenError, Recovered};
 pub use recycle::{MaintainError, Maintained};
-pub use slot::{Opened, Slot};
+pub use slot::{Opened, Slot, look};
+
+pub(crate) use recover::{entry_time, time_behind};
 
 /// The writer of a log: what it must remember between two operations.
 #[derive(Debug)]
@@ -190,6 +192,7 @@ impl RingLog {
         View {
             oldest: self.ledger.oldest,
             durable: self.end,
+            head: self.head.base,
         }
     }
 
@@ -254,6 +257,8 @@ pub struct View {
     pub oldest: Offset,
     /// One past the last offset that survives a power cut.
     pub durable: Offset,
+    /// The first offset of the segment that is written.
+    pub head: Offset,
 }
 
 /// Why a segment is not ours to touch.

@@ -496,7 +496,7 @@ fn begins_commit(frame: &Frame<'_>, geometry: &Geometry) -> bool {
 }
 
 /// Compact frames: the time of the last record that says one, in milliseconds after the one before.
-pub(super) fn time_behind(time: Micros, frame: &Frame<'_>) -> Micros {
+pub(crate) fn time_behind(time: Micros, frame: &Frame<'_>) -> Micros {
     if frame.header.form == crate::frame::Form::Explicit {
         return time;
     }

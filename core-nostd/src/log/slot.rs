@@ -60,7 +60,10 @@ impl Slot {
 }
 
 /// Looks at what stands before the frames of `segment`.
-pub(crate) async fn look<O: Operations>(
+///
+/// # Errors
+/// If the segment is not ours to touch.
+pub async fn look<O: Operations>(
     desk: &mut Desk<'_, O>,
     segment: u32,
     geometry: &Geometry,
