@@ -1,4 +1,58 @@
 //! The sedge log, its entries and the custody protocol, for microcontrollers and Linux alike.
+//!
+//! A log is a ring of segments; the bits are in `docs/spec/log.md`.
+//!
+//! ```text
+//! segment   | stamp 32 B | open header | frame | frame | frame | …        |
+//! compact     tag | count | payload_len 2 | crc 4 | entries                                       flash
+//! explicit    tag | flags | count 2 | payload_len 4 | first 8 | time 8 | crc 4 | entries          files and wire
+//! entry       tag | [time] | [key] | [headers] | value
+//! ```
+//!
+//! [`log::Log`] writes one, [`read::Reader`] reads it beside the writer, [`custody`] hands its frames to the next place over the wires of
+//! [`framing`]. Nothing here allocates, waits or knows what time it is.
+//!
+//! ```
+//! use sedge_core::driver::Ram;
+//! use sedge_core::entry::{Entry, Record};
+//! use sedge_core::frame::{self, Form, Label};
+//! use sedge_core::log::{Fresh, Log, Options, WhenFull};
+//! use sedge_core::read::{Read, Reader};
+//! use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
+//! use sedge_core::{LogId, Micros};
+//!
+//! let geometry = Geometry::new(Dimensions {
+//!     medium: Medium::Nor,
+//!     role: Role::Origin,
+//!     write_unit: 4,
+//!     segment_bytes: 4096,
+//!     segment_count: 4,
+//!     frame_bytes_max: 256,
+//!     commit_offsets_max: 255,
+//! })
+//! .unwrap();
+//! let flash = Ram::new([0xFF; 4 * 4096], 4096);
+//! let now = Micros::new(1_763_633_000_000_000);
+//! let fresh = Fresh { log_id: LogId::new(*b"16 random bytes!"), now, boot: 1 };
+//! let options = Options::new(geometry, WhenFull::EvictOldest);
+//! let (mut log, found) = Log::open(flash, options, fresh, [0; 768]).unwrap();
+//! assert!(found.formatted);
+//!
+//! // One record makes a frame, one frame a commit.
+//! let mut entries = [0; 64];
+//! let record = Record { key: Some(b"boiler-1"), value: b"21.5", ..Record::default() };
+//! let len = Entry::Record(record).encode(&mut entries).unwrap();
+//! let label = Label { form: Form::Compact, first: log.next(), time: now, first_of_commit: true };
+//! let mut buffer = [0; 256];
+//! let len = frame::emit_data(&mut buffer, &log.log_id(), label, 1, &[], &entries[..len]).unwrap();
+//! let committed = log.commit(&buffer[..len], 1, &[], now).unwrap();
+//! assert_eq!(committed.next, log.next());
+//! log.maintain(now).unwrap(); // in idle time: a segment is erased ahead
+//!
+//! let mut reader = Reader::new(log.log_id(), geometry, committed.first);
+//! let Read::Frame { frame, .. } = log.read(&mut reader) else { panic!("it was committed") };
+//! assert_eq!(frame.entries().next(), Some((committed.first, Entry::Record(record))));
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 

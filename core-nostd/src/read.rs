@@ -194,7 +194,7 @@ impl Reader {
         time: Micros,
     ) -> Offset {
         let Some((segment, opened, limit)) =
-            self.locate(desk, |opened| opened.base_time <= time).await
+            self.locate(desk, |opened| opened.base_time < time).await
         else {
             return view.oldest;
         };
@@ -322,8 +322,7 @@ impl Reader {
         place: &mut Place,
     ) -> Walked {
         loop {
-            let mut ahead = place.walk.clone();
-            match ahead.step(desk.window(self.held)) {
+            match place.walk.step(desk.window(self.held)) {
                 Step::Read { position, .. } => {
                     self.held = desk
                         .load(place.segment, position, self.geometry.segment_bytes())
@@ -337,10 +336,9 @@ impl Reader {
                     let first = found.frame.header.first;
                     if first > self.next {
                         // Shown as a gap first; the next call begins right before the frame.
-                        place.walk = ahead.restarted(found.position, first);
+                        place.walk = place.walk.restarted(found.position, first);
                         return Walked::Missing(first);
                     }
-                    place.walk = ahead;
                     if found.frame.span() > 0 && found.frame.end() > self.next {
                         return Walked::Frame {
                             position: found.position,

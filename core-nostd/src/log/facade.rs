@@ -5,7 +5,7 @@ use super::{
     CommitError, Committed, Fresh, MaintainError, Maintained, OpenError, Options, Recovered,
     RingLog,
 };
-use crate::ids::Micros;
+use crate::ids::{Micros, Offset};
 use crate::media::{Blocking, Desk, Held, Media, run};
 use crate::read::{Read, Reader};
 use crate::segment::STAMP_LEN;
@@ -150,6 +150,12 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
         let view = self.ring.view();
         let mut blocking = Blocking(&mut self.media);
         run(reader.read(&mut blocking, self.scratch.as_mut(), view))
+    }
+
+    /// See [`Reader::offset_for_time`].
+    pub fn offset_for_time(&mut self, reader: &Reader, time: Micros) -> Offset {
+        let view = self.ring.view();
+        self.with(|_, desk| run(reader.offset_for_time(desk, view, time)))
     }
 
     /// The medium.

@@ -1,0 +1,178 @@
+//! Stories of readers: what they are shown, beside a writer that goes on.
+
+mod fixture;
+
+use fixture::*;
+use sedge_core::entry::Entry;
+use sedge_core::media::Media;
+use sedge_core::read::{Read, Reader};
+use sedge_core::{Cause, Micros, Offset};
+
+/// What a reader was shown, in short.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    Records(u64, u64),
+    Gap(u64, u64, Cause),
+    Evicted(u64, u64),
+}
+
+/// Reads until nothing more is durable.
+fn read_all(log: &mut TestLog, reader: &mut Reader) -> Vec<Shown> {
+    let mut shown: Vec<Shown> = Vec::new();
+    loop {
+        match log.read(reader) {
+            Read::Frame { frame, .. } => {
+                let (first, end) = (frame.header.first.get(), frame.end().get());
+                match (frame.gap(), shown.last_mut()) {
+                    (Some(gap), _) => shown.push(Shown::Gap(first, end, gap.cause)),
+                    (None, Some(Shown::Records(_, to))) if *to == first => *to = end,
+                    (None, _) => shown.push(Shown::Records(first, end)),
+                }
+            }
+            Read::Gap(gap) => shown.push(Shown::Gap(gap.from.get(), gap.to.get(), gap.cause)),
+            Read::Evicted { from, to } => shown.push(Shown::Evicted(from.get(), to.get())),
+            Read::CaughtUp => return shown,
+            Read::Overtaken => panic!("nobody else writes"),
+        }
+    }
+}
+
+fn reader_of(log: &TestLog, from: u64) -> Reader {
+    Reader::new(log.log_id(), *log.geometry(), Offset::new(from))
+}
+
+#[test]
+fn reader_follows_a_writer_over_many_segments() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        let mut reader = reader_of(&log, 0);
+        let mut shown = Vec::new();
+        for _ in 0..40 {
+            fill(&mut log, 7);
+            shown.extend(read_all(&mut log, &mut reader));
+        }
+        assert!(log.oldest() > Offset::ZERO, "the ring has wrapped");
+        let ends: Vec<_> = (0..40)
+            .map(|turn| Shown::Records(7 * turn, 7 * turn + 7))
+            .collect();
+        assert_eq!(
+            shown
+                .iter()
+                .map(|shown| match shown {
+                    Shown::Records(_, to) => *to,
+                    _ => 0,
+                })
+                .max(),
+            Some(280)
+        );
+        assert_eq!(merged(shown), merged(ends));
+    }
+}
+
+fn merged(shown: Vec<Shown>) -> Vec<(u64, u64)> {
+    let mut all: Vec<(u64, u64)> = Vec::new();
+    for shown in shown {
+        let Shown::Records(from, to) = shown else {
+            panic!("only records are shown: {shown:?}")
+        };
+        match all.last_mut() {
+            Some((_, end)) if *end == from => *end = to,
+            _ => all.push((from, to)),
+        }
+    }
+    all
+}
+
+#[test]
+fn slow_reader_is_told_where_the_log_begins_now() {
+    let mut log = new_log(FLASH);
+    let mut reader = reader_of(&log, 0);
+    fill(&mut log, 200);
+    let oldest = log.oldest().get();
+    assert!(oldest > 0);
+    assert_eq!(
+        read_all(&mut log, &mut reader),
+        [Shown::Evicted(0, oldest), Shown::Records(oldest, 200)]
+    );
+}
+
+#[test]
+fn damaged_frame_is_a_gap_in_its_place() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        commit(&mut log, b"before");
+        let damaged = commit(&mut log, b"#amaged");
+        commit(&mut log, b"behind");
+        let (segment, end) = log.head();
+        let position = (damaged.position..end)
+            .rev()
+            .find(|&position| byte(&mut log, segment, position) == b'#')
+            .unwrap();
+        log.media_mut()
+            .ram
+            .program(segment, position, b"D")
+            .unwrap();
+        let mut reader = reader_of(&log, 0);
+        let gap = Shown::Gap(1, 2, Cause::Corrupt);
+        assert_eq!(
+            read_all(&mut log, &mut reader),
+            [Shown::Records(0, 1), gap, Shown::Records(2, 3)]
+        );
+    }
+}
+
+fn byte(log: &mut TestLog, segment: u32, position: u32) -> u8 {
+    let mut byte = [0];
+    log.media_mut().read(segment, position, &mut byte).unwrap();
+    byte[0]
+}
+
+#[test]
+fn burned_offsets_are_shown_and_nothing_is_lost() {
+    let mut log = new_log(FILE);
+    fill(&mut log, 3);
+    let (mut log, _) = open(FILE, log.into_media());
+    fill(&mut log, 2);
+    let mut reader = reader_of(&log, 0);
+    assert_eq!(
+        read_all(&mut log, &mut reader),
+        [
+            Shown::Records(0, 3),
+            Shown::Gap(3, 19, Cause::Burned),
+            Shown::Records(19, 21)
+        ]
+    );
+}
+
+#[test]
+fn reader_may_begin_inside_a_frame() {
+    let mut log = new_log(FLASH);
+    try_commit(&mut log, &[b"zero", b"one", b"two"]).unwrap();
+    try_commit(&mut log, &[b"three"]).unwrap();
+    let mut reader = reader_of(&log, 1);
+    let Read::Frame { frame, .. } = log.read(&mut reader) else {
+        panic!("there is a frame")
+    };
+    let wanted = frame
+        .entries()
+        .filter(|(offset, _)| offset.get() >= 1)
+        .map(|(_, entry)| match entry {
+            Entry::Record(record) => record.value.to_vec(),
+            Entry::Notice(_) => panic!("only records were written"),
+        });
+    let wanted: Vec<_> = wanted.collect();
+    assert_eq!(wanted, [b"one".to_vec(), b"two".to_vec()]);
+    assert_eq!(reader.next(), Offset::new(3));
+}
+
+#[test]
+fn point_in_time_leads_to_the_first_record_from_then_on() {
+    let mut log = new_log(FILE);
+    fill(&mut log, 120);
+    let view = log.view();
+    let reader = reader_of(&log, 0);
+    let at = |log: &mut TestLog, time: Micros| log.offset_for_time(&reader, time);
+    assert_eq!(at(&mut log, Micros::UNKNOWN), view.oldest);
+    assert_eq!(at(&mut log, NOW), view.oldest);
+    assert_eq!(at(&mut log, Micros::new(NOW.get() + 1)), view.durable);
+}
