@@ -2,5 +2,6 @@
 
 pub mod mqtt;
 pub mod mqtt_listen;
+pub mod serial;
 #[cfg(test)]
 pub(crate) mod yard;
