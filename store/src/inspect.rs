@@ -154,7 +154,8 @@ fn look_at_log(
         }
     }
     chain.sort_by_key(|(_, header, _)| header.seq);
-    let mut sum = Sum::new(newest);
+    let (head, _, geometry) = *chain.last().expect("the newest is one of them");
+    let mut sum = Sum::new(ledger_of(dir, surveyed[head].segment, newest, geometry)?);
     let ends = chain
         .iter()
         .skip(1)
@@ -170,11 +171,32 @@ fn look_at_log(
         sum.begin(header.base);
         let end = walk(dir, surveyed[at].segment, header, geometry, end, |found| {
             report.take(found);
-            sum.take(found, end.is_none());
+            sum.take(found);
         })?;
         sum.finish(end, report);
     }
     Ok(sum.into_report(newest, chain.last().map(|(_, _, geometry)| geometry.role())))
+}
+
+/// The ledger that counts: that of the head's beginning, changed by what stands behind it.
+fn ledger_of(
+    dir: &Path,
+    segment: u32,
+    head: &HeaderSeen,
+    geometry: Geometry,
+) -> io::Result<Ledger> {
+    let mut ledger = head.ledger.clone();
+    walk(dir, segment, head, geometry, None, |found| {
+        let frame = &found.frame;
+        match frame.control() {
+            Some(Control::Ledger(bytes)) => {
+                ledger = Ledger::parse(bytes).unwrap_or_else(|| ledger.clone())
+            }
+            _ if frame.header.kind == Kind::Gap => ledger.skipped += frame.span(),
+            _ => {}
+        }
+    })?;
+    Ok(ledger)
 }
 
 /// Adds up a log, segment by segment.
@@ -189,8 +211,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn new(newest: &HeaderSeen) -> Self {
-        let ledger = newest.ledger.clone();
+    fn new(ledger: Ledger) -> Self {
         let expected = ledger.oldest;
         let gaps = ledger
             .gap_before_oldest(Offset::ZERO, None)
@@ -211,25 +232,15 @@ impl Sum {
         self.miss(base);
     }
 
-    fn take(&mut self, found: &Found<'_>, in_head: bool) {
+    fn take(&mut self, found: &Found<'_>) {
         let frame = &found.frame;
         self.miss(frame.header.first);
         (self.closed, self.ended) = (false, false);
         match (frame.header.kind, frame.control()) {
             (Kind::Data, _) => {
-                self.held += frame
-                    .end()
-                    .since(frame.header.first.max(self.ledger.oldest))
+                self.held += frame.end().since(frame.header.first.max(self.expected))
             }
-            (Kind::Gap, _) => {
-                self.gaps.extend(frame.gap());
-                if in_head {
-                    self.ledger.skipped += frame.span();
-                }
-            }
-            (_, Some(Control::Ledger(bytes))) if in_head => {
-                self.ledger = Ledger::parse(bytes).unwrap_or_else(|| self.ledger.clone());
-            }
+            (Kind::Gap, _) => self.gaps.extend(frame.gap()),
             (_, Some(Control::Close)) => self.closed = true,
             (_, Some(Control::End)) => self.ended = true,
             _ => {}

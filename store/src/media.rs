@@ -219,6 +219,10 @@ impl Media for FileMedia {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.dir.join(FAIL_SYNC).exists() {
+            return Err(rustix::io::Errno::IO.into());
+        }
         for open in self.open.iter_mut().filter(|o| o.unsynced) {
             rustix::fs::fdatasync(&open.file)?;
             open.unsynced = false;
@@ -346,6 +350,10 @@ const ZEROS_BYTES: usize = 64 << 10;
 const PREPARE_STACK_BYTES: usize = 192 << 10;
 const _: () = assert!(PREPARE_STACK_BYTES > 2 * ZEROS_BYTES);
 pub(crate) const SYNC_FAILED: &str = "sync-failed";
+
+/// While this file stands in the directory of a log, its syncs fail.
+#[cfg(test)]
+pub(crate) const FAIL_SYNC: &str = "fail-sync";
 
 #[cfg(test)]
 mod tests {

@@ -117,12 +117,11 @@ impl Mirror {
     /// Nothing was taken, or (after [`AppendError::Io`]) nothing more will be.
     pub fn append(&self, frames: &[u8]) -> Result<Offset, AppendError> {
         let mut writing = self.writing(false)?;
-        let commits = split(
-            frames,
-            &self.0.log_id,
-            writing.ring.next(),
-            writing.ring.commit_bytes_max(),
-        )?;
+        let limits = SizeLimits {
+            frame: writing.ring.geometry().frame_bytes_max() as usize,
+            commit: writing.ring.commit_bytes_max(),
+        };
+        let commits = split(frames, &self.0.log_id, writing.ring.next(), &limits)?;
         for commit in commits {
             let bytes = &frames[commit.bytes];
             self.commit(&mut writing, bytes, commit.span)?;
@@ -308,6 +307,14 @@ pub enum AppendError {
         /// The offset that should have come.
         expected: Offset,
     },
+    /// A frame is larger than this mirror's segments were made for.
+    #[error("a frame of {bytes} bytes, this mirror takes {bytes_max}")]
+    TooLarge {
+        /// What the frame has.
+        bytes: usize,
+        /// What it may have.
+        bytes_max: usize,
+    },
     /// The mirror is full and may not evict.
     #[error("the mirror is full")]
     Full,
@@ -328,20 +335,32 @@ struct Part {
     span: u64,
 }
 
-/// Checks that `frames` continue the log at `next` and cuts them into commits of at most `bytes_max`.
+/// Bytes that a frame and a commit may have.
+struct SizeLimits {
+    frame: usize,
+    commit: usize,
+}
+
+/// Checks that `frames` continue the log at `next` and cuts them into commits.
 fn split(
     frames: &[u8],
     log_id: &LogId,
     next: Offset,
-    bytes_max: usize,
+    limits: &SizeLimits,
 ) -> Result<Vec<Part>, AppendError> {
     let mut parts: Vec<Part> = Vec::new();
     let (mut at, mut expected) = (0, next);
     while at < frames.len() {
         let (frame, len) = Frame::parse(&frames[at..], log_id, None)
             .map_err(|_| AppendError::Corrupt { expected })?;
-        if frame.header.kind == Kind::Control || len > bytes_max {
+        if frame.header.kind == Kind::Control {
             return Err(AppendError::Corrupt { expected });
+        }
+        if len > limits.frame {
+            return Err(AppendError::TooLarge {
+                bytes: len,
+                bytes_max: limits.frame,
+            });
         }
         if frame.header.first != expected {
             return Err(AppendError::OutOfPlace {
@@ -350,7 +369,7 @@ fn split(
             });
         }
         match parts.last_mut() {
-            Some(part) if part.bytes.len() + len <= bytes_max => {
+            Some(part) if part.bytes.len() + len <= limits.commit => {
                 part.bytes.end += len;
                 part.span += frame.span();
             }

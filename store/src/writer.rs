@@ -234,3 +234,88 @@ const LEDGER_INTERVAL: Duration = Duration::from_secs(1);
 const LEDGER_INTERVAL_IDLE: Duration = Duration::from_secs(10);
 const MAINTAIN_POLL: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use crate::media::{FAIL_SYNC, SYNC_FAILED};
+    use crate::{
+        Batch, NoOwner, Opened, Partition, PartitionOptions, StageError, Ticket, system_clock,
+    };
+
+    struct Given {
+        dir: tempfile::TempDir,
+        fatal: (mpsc::Sender<String>, mpsc::Receiver<String>),
+    }
+
+    impl Given {
+        fn new() -> Self {
+            Self {
+                dir: tempfile::tempdir().unwrap(),
+                fatal: mpsc::channel(),
+            }
+        }
+
+        fn open(&self) -> (Partition, Opened) {
+            let fatal = self.fatal.0.clone();
+            let options = PartitionOptions {
+                capacity_bytes: 1 << 20,
+                linger: Duration::ZERO,
+                on_fatal: Arc::new(move |what| fatal.send(what.into()).unwrap()),
+                ..PartitionOptions::default()
+            };
+            Partition::open(self.dir.path(), options, Box::new(NoOwner), system_clock()).unwrap()
+        }
+    }
+
+    fn stage(partition: &Partition) -> Result<Ticket, StageError> {
+        let mut batch = Batch::new();
+        batch.push(|unit| unit.record(None, None, &[], b"value"), b"");
+        partition.producer().stage(&batch)
+    }
+
+    fn settle(partition: &Partition) {
+        let ticket = stage(partition).unwrap();
+        // The spare is made ready behind the first commit, with a sync of its own.
+        while *partition.settled().borrow() < ticket || partition.stats().recycled == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The disk refuses one sync. Whoever waits is not told that all is well, whoever comes later is refused, and the agent
+    /// is told to end. The next life does not trust the tail where it is: it writes it anew.
+    #[test]
+    fn a_failed_sync_ends_the_writer_before_anything_is_acknowledged() {
+        let given = Given::new();
+        let (partition, _) = given.open();
+        settle(&partition);
+        let (settled, next) = (*partition.settled().borrow(), partition.next());
+        fs::write(given.dir.path().join(FAIL_SYNC), "").unwrap();
+        stage(&partition).unwrap();
+        given.fatal.1.recv().unwrap();
+        assert_eq!(
+            (*partition.settled().borrow(), partition.next()),
+            (settled, next)
+        );
+        assert_eq!(stage(&partition), Err(StageError::Closed));
+        assert!(partition.stats().failed);
+        drop(partition);
+
+        assert_eq!(
+            fs::read_to_string(given.dir.path().join(SYNC_FAILED)).unwrap(),
+            "seg-00000.log\n"
+        );
+        let (partition, opened) = given.open();
+        assert_eq!(opened.suspects, [0]);
+        assert!(!given.dir.path().join(SYNC_FAILED).exists());
+        assert!(partition.next() >= next);
+        let ticket = stage(&partition).unwrap();
+        while *partition.settled().borrow() < ticket {
+            std::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Stories about directories that were damaged, copied in the middle of things, or filled: it starts, and says what is missing.
+
+mod fixture;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fixture::{Given, payloads, read_all};
+use sedge_core::Offset;
+use sedge_store::{NoOwner, OpenError, Partition, SegmentReport, inspect, salvage};
+
+#[test]
+fn settled_records_survive_a_copy_of_the_files_at_any_time() {
+    let given = Given::default();
+    let partition = given.open();
+    let mut producer = partition.producer();
+    let mut copies = Vec::new();
+    for round in 0..20 {
+        for n in 0..50 {
+            fixture::stage(&partition, &mut producer, format!("{round}-{n}").as_bytes());
+        }
+        // What is settled now must be in the copy; what is staged may be, as a whole or torn.
+        let settled = partition.next();
+        let copy = Given {
+            options: given.options.clone(),
+            ..Given::default()
+        };
+        copy_dir(&given.dir.path().join("log"), &copy.dir.path().join("log"));
+        copies.push((settled, copy));
+    }
+    fixture::settle(&partition, &mut producer);
+    let all = read_all(&partition, Offset::ZERO);
+    let all = payloads(&all);
+    for (settled, copy) in copies {
+        let partition = copy.open();
+        let shown = read_all(&partition, Offset::ZERO);
+        let values = payloads(&shown);
+        assert!(
+            values.len() as u64 >= settled.get(),
+            "{} of {settled} settled",
+            values.len()
+        );
+        assert_eq!(values, all[..values.len()]);
+        fixture::put(&partition, &["and goes on"]);
+    }
+}
+
+#[test]
+fn a_missing_segment_is_a_gap_and_the_rest_is_read() {
+    let given = Given::default();
+    let held = fill(&given);
+    let log = given.dir.path().join("log");
+    let report = inspect(&log).unwrap();
+    let middle = report
+        .segments
+        .iter()
+        .filter(|s| s.state == "held")
+        .nth(1)
+        .unwrap();
+    let (lost, file) = (middle.entries, format!("seg-{:05}.log", middle.segment));
+    fs::remove_file(log.join(file)).unwrap();
+    let partition = given.open();
+    let shown = read_all(&partition, partition.oldest());
+    let [gap] = fixture::gaps(&shown)[..] else {
+        panic!("one gap")
+    };
+    assert_eq!(gap.lost, lost);
+    assert_eq!(payloads(&shown).len() as u64 + lost, held);
+}
+
+#[test]
+fn a_damaged_segment_is_set_aside_and_can_be_salvaged() {
+    let given = Given::default();
+    let held = fill(&given);
+    let log = given.dir.path().join("log");
+    let victim = &held_segments(&log)[1];
+    let file = file_of(&log, victim);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    fs::write(log.join("notes.txt"), "mine").unwrap();
+    let (partition, opened) = open(&given).unwrap();
+    assert_eq!(opened.set_aside.len(), 2, "{opened:?}");
+    let shown = read_all(&partition, partition.oldest());
+    assert_eq!(payloads(&shown).len() as u64, held - victim.entries);
+    let to = given.dir.path().join("salvaged");
+    let salvaged = salvage(&log, &to).unwrap();
+    // What was evicted and not overwritten yet comes on top.
+    assert!(salvaged[0].entries >= held, "{salvaged:?}");
+    assert_eq!(salvaged[0].to, partition.next().get());
+    assert_eq!(
+        inspect(&salvaged[0].dir).unwrap().log.unwrap().held,
+        salvaged[0].entries
+    );
+}
+
+#[test]
+fn a_report_balances_after_evictions_and_kills() {
+    let given = Given::default();
+    fill(&given);
+    fixture::put(&given.open(), &["after a kill"]);
+    let partition = given.open();
+    partition.set_cursor(3, partition.oldest());
+    fixture::put(&partition, &["and another"]);
+    partition.close();
+    let log = inspect(&given.dir.path().join("log")).unwrap().log.unwrap();
+    assert!(log.balances && log.closed && !log.ended, "{log:?}");
+    assert!(log.ledger.evicted > 0 && log.ledger.skipped > 0);
+    assert_eq!(log.next, partition.next().get());
+    assert_eq!(log.oldest, partition.oldest().get());
+    assert!(
+        serde_json::to_string(&log)
+            .unwrap()
+            .contains("\"balances\":true")
+    );
+}
+
+#[test]
+fn a_later_format_is_refused_and_not_touched() {
+    let given = Given::default();
+    drop(given.open());
+    let file = given.dir.path().join("log/seg-00000.log");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[4] = 9;
+    let crc = sedge_core::crc::crc32c(&bytes[..28]).to_le_bytes();
+    bytes[28..32].copy_from_slice(&crc);
+    fs::write(&file, &bytes).unwrap();
+    assert!(matches!(
+        open(&given),
+        Err(OpenError::Newer { version: 9, .. })
+    ));
+    assert_eq!(fs::read(&file).unwrap(), bytes);
+}
+
+/// Writes so much that the log evicts; returns how many records it holds at the end.
+fn fill(given: &Given) -> u64 {
+    let partition = given.open();
+    let mut producer = partition.producer();
+    for n in 0..2000 {
+        fixture::stage(&partition, &mut producer, format!("{n:01000}").as_bytes());
+    }
+    fixture::settle(&partition, &mut producer);
+    partition.close();
+    partition.next().since(partition.oldest())
+}
+
+/// From the oldest to the head.
+fn held_segments(log: &Path) -> Vec<SegmentReport> {
+    let mut held = inspect(log).unwrap().segments;
+    held.retain(|segment| segment.state == "held");
+    held.sort_by_key(|segment| segment.seq);
+    assert!(
+        held.len() >= 3,
+        "there is one between the oldest and the head"
+    );
+    held
+}
+
+fn file_of(log: &Path, segment: &SegmentReport) -> PathBuf {
+    log.join(format!("seg-{:05}.log", segment.segment))
+}
+
+fn open(given: &Given) -> Result<(Partition, sedge_store::Opened), OpenError> {
+    let dir = given.dir.path().join("log");
+    Partition::open(
+        dir,
+        given.options.clone(),
+        Box::new(NoOwner),
+        fixture::ticking(),
+    )
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}

@@ -1,0 +1,178 @@
+//! Stories about a mirror: the same bytes at the same offsets, nothing twice, nothing burned.
+
+mod fixture;
+
+use fixture::{Given, payloads, read_all};
+use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+use sedge_store::{AppendError, Mirror, MirrorOptions, OpenError, Partition};
+
+#[test]
+fn a_mirror_shows_what_the_origin_shows_byte_for_byte() {
+    let given = Given::default();
+    let origin = given.open();
+    for value in ["one", "two", "three"] {
+        fixture::put(&origin, &[value]);
+    }
+    let mirror = open(&given, origin.log_id());
+    copy(&origin, &mirror);
+    assert_eq!(mirror.next(), origin.next());
+    assert_eq!(
+        mirror.read(Offset::ZERO, 1 << 20).unwrap(),
+        origin.read(Offset::ZERO, 1 << 20).unwrap()
+    );
+    assert_eq!(
+        mirror.crc_below(mirror.next()).unwrap(),
+        origin.crc_below(origin.next()).unwrap()
+    );
+}
+
+#[test]
+fn a_mirror_goes_on_after_a_kill_without_burning() {
+    let given = Given::default();
+    let origin = given.open();
+    fixture::put(&origin, &["one"]);
+    copy(&origin, &open(&given, origin.log_id()));
+    fixture::put(&origin, &["two"]);
+    let mirror = open(&given, origin.log_id());
+    assert_eq!(mirror.next(), Offset::new(1));
+    copy(&origin, &mirror);
+    assert_eq!(mirror.next(), Offset::new(2));
+    assert_eq!(mirror.ledger().skipped, 0);
+}
+
+#[test]
+fn frames_out_of_place_are_refused_and_nothing_is_taken() {
+    let given = Given::default();
+    let origin = given.open();
+    fixture::put(&origin, &["one"]);
+    fixture::put(&origin, &["two"]);
+    let mirror = open(&given, origin.log_id());
+    let second = origin.read(Offset::new(1), 1).unwrap();
+    let refused = mirror.append(&second.frames);
+    assert!(
+        matches!(
+            refused,
+            Err(AppendError::OutOfPlace {
+                expected: Offset::ZERO,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    let mut damaged = origin.read(Offset::ZERO, 1).unwrap().frames.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert!(matches!(
+        mirror.append(&damaged),
+        Err(AppendError::Corrupt { .. })
+    ));
+    assert_eq!(mirror.next(), Offset::ZERO);
+}
+
+#[test]
+fn a_gap_that_was_told_stays_in_its_place() {
+    let given = Given::default();
+    let origin = given.open();
+    let mirror = open(&given, origin.log_id());
+    let gap = Gap {
+        from: Offset::ZERO,
+        to: Offset::new(40),
+        lost: 33,
+        cause: Cause::Evicted,
+        when: Micros::new(5),
+        when_last: Micros::new(6),
+    };
+    assert_eq!(mirror.append_gap(&gap).unwrap(), gap.to);
+    drop(mirror);
+    let mirror = open(&given, origin.log_id());
+    let shown = shown(&mirror);
+    assert_eq!(fixture::gaps(&shown), [gap]);
+    assert_eq!(mirror.next(), gap.to);
+}
+
+#[test]
+fn an_ended_mirror_takes_nothing_more() {
+    let given = Given::default();
+    let origin = given.open();
+    fixture::put(&origin, &["one"]);
+    let mirror = open(&given, origin.log_id());
+    copy(&origin, &mirror);
+    mirror.end().unwrap();
+    mirror.end().unwrap();
+    drop(mirror);
+    let mirror = open(&given, origin.log_id());
+    assert!(mirror.is_ended());
+    assert!(matches!(mirror.append(&[]), Err(AppendError::Ended)));
+    assert_eq!(payloads(&shown(&mirror)), ["one"]);
+}
+
+#[test]
+fn another_log_in_the_directory_is_not_overwritten() {
+    let given = Given::default();
+    let mirror = open(&given, LogId::new([1; 16]));
+    drop(mirror);
+    let other = Mirror::open(
+        given.dir.path().join("mirror"),
+        LogId::new([2; 16]),
+        options(),
+        fixture::ticking(),
+    );
+    assert!(
+        matches!(other, Err(OpenError::OtherLog { .. })),
+        "{other:?}"
+    );
+    open(&given, LogId::new([1; 16]));
+}
+
+#[test]
+fn a_full_mirror_evicts_and_the_sum_stays_right() {
+    let mut given = Given::default();
+    given.options.capacity_bytes = 8 << 20;
+    let origin = given.open();
+    let mirror = open(&given, origin.log_id());
+    let mut producer = origin.producer();
+    let value = "x".repeat(1000);
+    for _ in 0..3000 {
+        fixture::stage(&origin, &mut producer, value.as_bytes());
+    }
+    fixture::settle(&origin, &mut producer);
+    copy(&origin, &mirror);
+    let ledger = mirror.ledger();
+    assert!(ledger.evicted > 0 && ledger.corrupt == 0, "{ledger:?}");
+    let shown = shown(&mirror);
+    let lost: u64 = fixture::gaps(&shown).iter().map(|gap| gap.lost).sum();
+    assert_eq!(payloads(&shown).len() as u64 + lost, 3000);
+    assert_eq!(read_all(&origin, Offset::ZERO).len(), 3000);
+}
+
+fn options() -> MirrorOptions {
+    MirrorOptions {
+        capacity_bytes: 2 << 20,
+        ..MirrorOptions::default()
+    }
+}
+
+fn open(given: &Given, log_id: LogId) -> Mirror {
+    Mirror::open(
+        given.dir.path().join("mirror"),
+        log_id,
+        options(),
+        fixture::ticking(),
+    )
+    .unwrap()
+    .0
+}
+
+/// Sends what the mirror has not got, as an uplink would.
+fn copy(origin: &Partition, mirror: &Mirror) {
+    while mirror.next() < origin.next() {
+        let chunk = origin.read(mirror.next(), 64 << 10).unwrap();
+        assert_eq!(mirror.append(&chunk.frames).unwrap(), chunk.next);
+    }
+}
+
+fn shown(mirror: &Mirror) -> Vec<fixture::Shown> {
+    fixture::read_with(&mirror.log_id(), Offset::ZERO, |at| {
+        let chunk = mirror.read(at, 64 << 10).unwrap();
+        (chunk.gap, chunk.frames, chunk.next)
+    })
+}
