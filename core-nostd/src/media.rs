@@ -35,6 +35,11 @@ pub trait Media {
     /// # Errors
     /// If that is not certain.
     fn sync(&mut self) -> Result<(), Self::Error>;
+
+    /// How finely what can be read is told from what cannot: bytes become unreadable in pieces of this size, aligned to it. The write unit on NOR flash, a sector on files.
+    fn grain(&self) -> u32 {
+        SECTOR_BYTES
+    }
 }
 
 /// A borrowed medium is a medium.
@@ -55,6 +60,10 @@ impl<M: Media> Media for &mut M {
 
     fn sync(&mut self) -> Result<(), Self::Error> {
         (**self).sync()
+    }
+
+    fn grain(&self) -> u32 {
+        (**self).grain()
     }
 }
 
@@ -87,6 +96,11 @@ pub trait Operations {
 
     /// As [`Media::sync`].
     fn sync(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// As [`Media::grain`].
+    fn grain(&self) -> u32 {
+        SECTOR_BYTES
+    }
 }
 
 /// A medium whose operations are done when they return.
@@ -110,6 +124,10 @@ impl<M: Media> Operations for Blocking<'_, M> {
 
     async fn sync(&mut self) -> Result<(), M::Error> {
         self.0.sync()
+    }
+
+    fn grain(&self) -> u32 {
+        self.0.grain()
     }
 }
 
@@ -157,21 +175,28 @@ impl<O: Operations> Desk<'_, O> {
         let len = len.min(self.scratch.len());
         let into = self.scratch.get_mut(..len).unwrap_or_default();
         if self.media.read(segment, position, into).await.is_err() {
-            // One bad place must not hide its neighbours.
-            let piece_len = if len > PIECE_BYTES * PIECE_BYTES {
-                PIECE_BYTES * 16
-            } else {
-                PIECE_BYTES
-            };
-            let mut at = position;
-            for piece in into.chunks_mut(piece_len) {
-                if self.media.read(segment, at, piece).await.is_err() {
-                    piece.fill(0);
-                }
-                at = at.saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX));
-            }
+            self.fill_in_pieces(segment, position, len).await;
         }
         self.scratch.get(..len).unwrap_or_default()
+    }
+
+    /// One bad place must not hide its neighbours: reads piece by piece, as finely as the medium can tell them apart.
+    async fn fill_in_pieces(&mut self, segment: u32, position: u32, len: usize) {
+        let grain = self.media.grain().max(1);
+        let mut rest = self.scratch.get_mut(..len).unwrap_or_default();
+        let mut at = position;
+        while !rest.is_empty() {
+            let up_to_border = (grain - at % grain) as usize;
+            let Some((piece, behind)) = rest.split_at_mut_checked(up_to_border.min(rest.len()))
+            else {
+                return;
+            };
+            if self.media.read(segment, at, piece).await.is_err() {
+                piece.fill(0);
+            }
+            at = at.saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX));
+            rest = behind;
+        }
     }
 
     /// Reads as much as the scratch holds, or as the segment has, from `position` on.
@@ -200,5 +225,5 @@ impl<O: Operations> Desk<'_, O> {
     }
 }
 
-/// A read that failed is tried again in pieces of this size.
-const PIECE_BYTES: usize = 32;
+/// What a disk cannot read comes in sectors.
+const SECTOR_BYTES: u32 = 512;

@@ -119,6 +119,10 @@ impl<F: NorFlash> Media for Nor<F> {
     fn sync(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
+
+    fn grain(&self) -> u32 {
+        u32::try_from(F::WRITE_SIZE.max(F::READ_SIZE)).unwrap_or(u32::MAX)
+    }
 }
 
 const READ_UNIT_MAX: usize = 32;

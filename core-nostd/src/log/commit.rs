@@ -163,7 +163,8 @@ impl RingLog {
             .ledger_room()
             .saturating_mul(2)
             .saturating_add(self.control_room(0));
-        if self.state == State::Closed || self.burn.is_some() || !self.has_room(room) {
+        let said = self.state == State::Closed && !self.unsaved;
+        if said || self.burn.is_some() || !self.has_room(room) {
             return Ok(());
         }
         self.save_ledger(desk, now).await?;
