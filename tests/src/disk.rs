@@ -269,12 +269,12 @@ impl SimDisk {
 impl Sim for SimDisk {
     type Tear = DiskTear;
 
-    fn tears(&self) -> Vec<DiskTear> {
-        DiskTear::ALL.to_vec()
-    }
-
     fn arm(&mut self, ops: u64) {
         self.armed = Some(ops);
+    }
+
+    fn disarm(&mut self) {
+        self.armed = None;
     }
 
     fn is_down(&self) -> bool {
@@ -306,6 +306,10 @@ impl Sim for SimDisk {
             .iter()
             .flat_map(|file| file.as_deref().unwrap_or(&missing).clone())
             .collect()
+    }
+
+    fn grain(&self) -> u32 {
+        SECTOR_BYTES as u32
     }
 
     fn counts(&self) -> &Counts {

@@ -81,8 +81,8 @@ pub enum FlashTear {
 }
 
 impl FlashTear {
-    /// Every way to interrupt an operation.
-    pub const ALL: [Self; 10] = [
+    /// Every way to interrupt an operation after which cells read the same each time.
+    pub const STEADY: [Self; 9] = [
         Self::Nothing,
         Self::Everything,
         Self::Prefix,
@@ -91,7 +91,6 @@ impl FlashTear {
         Self::AllButFirst,
         Self::Bits,
         Self::Poison,
-        Self::Flicker,
         Self::Spent,
     ];
 }
@@ -397,12 +396,16 @@ impl SimFlash {
 impl Sim for SimFlash {
     type Tear = FlashTear;
 
-    fn tears(&self) -> Vec<FlashTear> {
-        FlashTear::ALL.to_vec()
+    fn flickers(tear: FlashTear) -> bool {
+        tear == FlashTear::Flicker
     }
 
     fn arm(&mut self, ops: u64) {
         self.armed = Some(ops);
+    }
+
+    fn disarm(&mut self) {
+        self.armed = None;
     }
 
     fn is_down(&self) -> bool {
@@ -437,6 +440,10 @@ impl Sim for SimFlash {
             .iter()
             .flat_map(|segment| segment.bytes.iter().copied())
             .collect()
+    }
+
+    fn grain(&self) -> u32 {
+        self.shape.write_unit
     }
 
     fn counts(&self) -> &Counts {

@@ -1,11 +1,15 @@
 //! Simulated media, the oracle, and whole-system tests of sedge.
 
+pub mod commit;
 pub mod disk;
 pub mod flash;
 pub mod oracle;
 pub mod payload;
 pub mod random;
+pub mod reader;
 pub mod reference;
 pub mod rig;
 pub mod script;
 pub mod sim;
+pub mod sweep;
+pub mod world;

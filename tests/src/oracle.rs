@@ -87,9 +87,30 @@ pub struct Oracle {
     release: u64,
 }
 
+/// What one frame of a commit holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Planned {
+    /// Records with these values.
+    Records(Vec<Vec<u8>>),
+    /// A gap of so many offsets, as it came from the origin.
+    Gap(u64),
+}
+
+impl Planned {
+    /// How many offsets it takes.
+    #[must_use]
+    pub const fn span(&self) -> u64 {
+        match self {
+            Self::Records(values) => values.len() as u64,
+            Self::Gap(span) => *span,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Slot {
-    value: Vec<u8>,
+    /// None inside of a gap.
+    value: Option<Vec<u8>>,
     state: State,
 }
 
@@ -101,6 +122,23 @@ enum State {
     Lost,
     /// Never acknowledged, shown once, in cells that may change their mind.
     Doubtful,
+}
+
+impl Slot {
+    fn is_acked_record(&self) -> bool {
+        self.value.is_some() && self.state == State::Acked
+    }
+
+    /// What a reader shows after an open has been made durable before; only cells that flicker may change their mind.
+    fn show(&mut self, damage: Damage) {
+        if self.state != State::Acked {
+            self.state = if damage == Damage::Flicker {
+                State::Doubtful
+            } else {
+                State::Acked
+            };
+        }
+    }
 }
 
 impl State {
@@ -138,8 +176,8 @@ impl Oracle {
             .count()
     }
 
-    /// A commit is handed to the log: `frames` of values from `first` on.
-    pub fn trying(&mut self, first: u64, frames: &[Vec<Vec<u8>>]) {
+    /// A commit is handed to the log: `frames` from `first` on.
+    pub fn trying(&mut self, first: u64, frames: &[Planned]) {
         assert!(
             first >= self.acked_next,
             "offset {first} was given twice, acked up to {}",
@@ -148,12 +186,18 @@ impl Oracle {
         let mut offset = first;
         let mut frame_ends = Vec::new();
         for frame in frames {
-            for value in frame {
-                let slot = Slot {
-                    value: value.clone(),
-                    state: State::Tried,
-                };
-                self.slots.insert(offset, slot);
+            let values: Vec<Option<Vec<u8>>> = match frame {
+                Planned::Records(values) => values.iter().cloned().map(Some).collect(),
+                Planned::Gap(span) => vec![None; *span as usize],
+            };
+            for value in values {
+                self.slots.insert(
+                    offset,
+                    Slot {
+                        value,
+                        state: State::Tried,
+                    },
+                );
                 offset += 1;
             }
             frame_ends.push(offset);
@@ -193,10 +237,12 @@ impl Oracle {
             self.oldest
         );
         for (&offset, slot) in self.slots.range(self.oldest..oldest) {
-            match slot.state {
-                State::Acked if offset < self.release => self.handed_over += 1,
-                State::Acked => self.evicted += 1,
-                State::Tried | State::Lost | State::Doubtful => {}
+            if slot.value.is_some() && slot.state == State::Acked {
+                *(if offset < self.release {
+                    &mut self.handed_over
+                } else {
+                    &mut self.evicted
+                }) += 1;
             }
         }
         self.oldest = oldest;
@@ -270,59 +316,58 @@ impl Oracle {
         let Some(slot) = self.slots.get_mut(&offset) else {
             return Err(format!("record at {offset}, which was never given to any"));
         };
-        if slot.value != value {
+        if slot.value.as_deref() != Some(value) {
             return Err(format!(
                 "record at {offset} has another value than was given ({:?})",
                 slot.state
             ));
         }
-        if slot.state == State::Lost && damage == Damage::None {
+        // As long as nobody was shown anything at or behind its offset, it may still turn up.
+        if slot.state == State::Lost && offset < self.acked_next && damage == Damage::None {
             return Err(format!(
-                "record at {offset} is back after an open that did not show it"
+                "record at {offset} is back, but the offsets up to {} were shown without it",
+                self.acked_next
             ));
         }
-        if slot.state != State::Acked {
-            slot.state = if damage == Damage::Flicker {
-                State::Doubtful
-            } else {
-                State::Acked
-            };
-        }
+        slot.show(damage);
         Ok(())
     }
 
     fn judge_gap(
-        &self,
+        &mut self,
         from: u64,
         to: u64,
         lost: u64,
         why: Why,
         damage: Damage,
     ) -> Result<(), String> {
-        let missing = self
-            .slots
-            .range(from..to)
-            .filter(|(_, slot)| slot.state == State::Acked)
-            .count();
+        let here = || format!("gap {from}..{to} ({why:?}, {lost} lost)");
+        let slots = || self.slots.range(from..to).map(|(_, slot)| slot);
+        let missing = slots().filter(|slot| slot.is_acked_record()).count() as u64;
+        let planned = slots().filter(|slot| slot.value.is_none()).count() as u64;
         if missing > 0 && damage != Damage::Rot {
             return Err(format!(
-                "{missing} acknowledged records are in the gap {from}..{to} ({why:?})"
+                "{missing} acknowledged records are in the {}",
+                here()
             ));
         }
-        if why != Why::Burned && damage == Damage::None {
-            return Err(format!(
-                "gap {from}..{to} is {why:?}, but nothing was damaged"
-            ));
+        if missing > 0 && why != Why::Corrupt {
+            return Err(format!("{missing} rotten records are in the {}", here()));
+        }
+        if why == Why::Corrupt && damage == Damage::None {
+            return Err(format!("nothing was damaged, but there is a {}", here()));
+        }
+        if why == Why::Other && planned != to - from {
+            return Err(format!("nobody gave the {}", here()));
         }
         if why == Why::Burned && lost > 0 {
-            return Err(format!(
-                "burned gap {from}..{to} says that {lost} were lost"
-            ));
+            return Err(format!("nothing can be lost in the {}", here()));
         }
-        if why == Why::Burned && missing > 0 && damage == Damage::Rot {
-            return Err(format!(
-                "{missing} rotten records are in the gap {from}..{to}, which says burned"
-            ));
+        if why != Why::Corrupt {
+            self.slots
+                .range_mut(from..to)
+                .filter(|(_, slot)| slot.value.is_none())
+                .for_each(|(_, slot)| slot.show(damage));
         }
         Ok(())
     }

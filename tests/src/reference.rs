@@ -10,6 +10,7 @@ use sedge_core::ledger::Ledger;
 use sedge_core::segment::{Geometry, Medium, OpenHeader, Role, STAMP_LEN, Stamp};
 
 use crate::oracle::{Seen, Why};
+use crate::reader::why;
 use crate::sim::Sim;
 
 /// What a medium holds.
@@ -99,7 +100,7 @@ fn push_corrupt(seen: &mut Vec<Seen>, from: u64, to: u64) {
 }
 
 fn segment<S: Sim>(sim: &mut S, geometry: &Geometry, number: u32) -> Option<Segment> {
-    let bytes = readable_bytes(sim, geometry, number);
+    let bytes = readable(sim, geometry, number);
     let stamp = Stamp::parse(bytes.first_chunk::<STAMP_LEN>()?).ok()?;
     let (open, len) = OpenHeader::parse(&bytes[STAMP_LEN..])?;
     if open.erase_count != stamp.erase_count {
@@ -116,15 +117,14 @@ fn segment<S: Sim>(sim: &mut S, geometry: &Geometry, number: u32) -> Option<Segm
 }
 
 /// The bytes of a segment, with something that passes no check where it cannot be read.
-fn readable_bytes<S: Sim>(sim: &mut S, geometry: &Geometry, number: u32) -> Vec<u8> {
+fn readable<S: Sim>(sim: &mut S, geometry: &Geometry, number: u32) -> Vec<u8> {
     let mut bytes = vec![0; geometry.segment_bytes() as usize];
-    if sim.read(number, 0, &mut bytes).is_ok() {
-        return bytes;
-    }
-    let unit = geometry.write_unit() as usize;
-    for (at, chunk) in bytes.chunks_mut(unit).enumerate() {
-        if sim.read(number, (at * unit) as u32, chunk).is_err() {
-            chunk.fill(0xA7);
+    if sim.read(number, 0, &mut bytes).is_err() {
+        let grain = sim.grain() as usize;
+        for (at, piece) in bytes.chunks_mut(grain).enumerate() {
+            if sim.read(number, (at * grain) as u32, piece).is_err() {
+                piece.fill(0xA7);
+            }
         }
     }
     bytes
@@ -183,16 +183,15 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            Kind::Gap => self.seen.extend(frame.gap().map(|gap| Seen::Gap {
-                from: gap.from.get(),
-                to: gap.to.get(),
-                lost: gap.lost,
-                why: if gap.cause == Cause::Burned {
-                    Why::Burned
-                } else {
-                    Why::Other
-                },
-            })),
+            Kind::Gap => {
+                self.ledger.skipped += frame.span();
+                self.seen.extend(frame.gap().map(|gap| Seen::Gap {
+                    from: gap.from.get(),
+                    to: gap.to.get(),
+                    lost: gap.lost,
+                    why: why(gap.cause),
+                }));
+            }
             Kind::Control => match frame.control() {
                 Some(Control::Ledger(bytes)) => {
                     if let Some(ledger) = Ledger::parse(bytes) {

@@ -22,7 +22,7 @@ pub enum Step {
     Restart,
 }
 
-/// `len` steps, mostly commits of one to three frames.
+/// `len` steps, mostly commits of one to three frames with up to `records_max` records each.
 #[must_use]
 pub fn mixed(seed: u64, len: usize, records_max: usize) -> Vec<Step> {
     let mut random = Random::new(seed);
@@ -57,6 +57,5 @@ pub fn filling(seed: u64, len: usize, records_max: usize) -> Vec<Step> {
 
 fn commit(random: &mut Random, records_max: usize) -> Step {
     let frames = random.pick(&[1, 1, 1, 2, 3]);
-    let most = (records_max / frames).max(1);
-    Step::Commit((0..frames).map(|_| 1 + random.index(most)).collect())
+    Step::Commit((0..frames).map(|_| 1 + random.index(records_max)).collect())
 }

@@ -12,10 +12,14 @@ pub trait Sim: Clone {
     /// What a cut may leave of the unfinished operations.
     type Tear: Copy + core::fmt::Debug;
 
-    /// Every kind of tear that is worth trying here.
-    fn tears(&self) -> Vec<Self::Tear>;
+    /// Whether what this tear leaves may read differently each time.
+    fn flickers(_tear: Self::Tear) -> bool {
+        false
+    }
     /// Lets `ops` more operations pass; the one after them does not return, nor does anything until [`Self::revive`].
     fn arm(&mut self, ops: u64);
+    /// Calls the armed cut off.
+    fn disarm(&mut self);
     /// Whether the armed cut has happened.
     fn is_down(&self) -> bool;
     /// Decides by `tear` and `seed` what is left of the unfinished operations, and starts again. Disarms.
@@ -24,6 +28,8 @@ pub trait Sim: Clone {
     fn flip(&mut self, segment: u32, position: u32, bit: u8);
     /// All bytes as they read now, segment after segment.
     fn image(&self) -> Vec<u8>;
+    /// How finely it tells readable bytes from others.
+    fn grain(&self) -> u32;
     /// What was asked of it so far.
     fn counts(&self) -> &Counts;
 
@@ -136,5 +142,9 @@ impl<S: Sim> Media for Shared<S> {
 
     fn sync(&mut self) -> Result<(), Fault> {
         self.sim_mut().sync()
+    }
+
+    fn grain(&self) -> u32 {
+        self.sim().grain()
     }
 }

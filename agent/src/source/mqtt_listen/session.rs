@@ -340,7 +340,6 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> (u64, usize) {
         let mut known = None;
-        let mut told = None;
         let (mut count, mut freed) = (0, 0);
         while let Some(pending) = self.pending.front().copied() {
             let ticket = match known {
@@ -359,15 +358,9 @@ impl Session {
                 continue;
             }
             if pending.index_next > 0 {
-                match told.replace((pending.lane, pending.index_next)) {
-                    Some((lane, next)) if lane != pending.lane => acknowledging(lane, next),
-                    _ => {}
-                }
+                acknowledging(pending.lane, pending.index_next);
             }
             answer::puback(pending.packet, pending.code, out);
-        }
-        if let Some((lane, next)) = told {
-            acknowledging(lane, next);
         }
         if count > 0 {
             self.rhythm.acknowledged(now);
@@ -407,10 +400,10 @@ impl Session {
         matches!(self.phase, Phase::Silent | Phase::Live)
     }
 
-    /// Publishes that were taken and are not yet answered.
+    /// Whether everything that was taken is answered.
     #[must_use]
-    pub fn unanswered(&self) -> usize {
-        self.pending.len()
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// The client's name; empty before its CONNECT.
