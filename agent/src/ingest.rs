@@ -402,7 +402,7 @@ pub struct Budget {
 }
 
 /// A part of the budget; given back when dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reserved(Option<OwnedSemaphorePermit>);
 
 impl Budget {
@@ -436,6 +436,14 @@ impl Budget {
                 .await
                 .ok(),
         )
+    }
+
+    /// Takes `bytes` if they are there.
+    #[must_use]
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reserved> {
+        let bytes = bytes.min(self.limit) as u32;
+        let held = Arc::clone(&self.bytes).try_acquire_many_owned(bytes);
+        held.ok().map(|held| Reserved(Some(held)))
     }
 
     /// Bytes that are taken.

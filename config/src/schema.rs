@@ -239,8 +239,8 @@ pub static MQTT_LISTEN: Table = Table {
         ),
         key(
             "sessions_max",
-            Kind::Integer(1, 1_000_000),
-            Is("10000"),
+            Kind::Integer(1, 2048),
+            Is("2000"),
             "Sessions that are remembered, connected or not.",
         ),
         key(

@@ -2,7 +2,14 @@
 
 mod rig;
 
-use rig::{RunningForwarder, RunningHub, log, numbers, origin, pull_all, stage};
+use std::time::Duration;
+
+use rig::{
+    RunningForwarder, RunningHub, log, lost, numbers, origin, origin_of, pull_all, records, stage,
+    stage_sized, until,
+};
+use sedge_core::log::WhenFull;
+use sedge_uplink::hub::{HubOptions, StreamOptions};
 
 /// A hub that is not there costs nothing but time: what was staged meanwhile arrives once, in order.
 #[tokio::test(flavor = "multi_thread")]
@@ -16,8 +23,121 @@ async fn what_was_staged_during_an_outage_arrives_once_and_in_order() {
     gateway.drained().await;
     hub.kill().await;
     stage(&partition, 100..2_000, 10).await;
-    let hub = RunningHub::start_with(sedge_uplink::hub::HubOptions::new(dir.path()), address).await;
+    let hub = RunningHub::start_with(HubOptions::new(dir.path()), address).await;
     gateway.drained().await;
     assert_eq!(pull_all(&url).await, numbers(0..2_000));
     hub.stop().await.unwrap();
+}
+
+/// Hub and forwarder die again and again while events come in; what the reader sees in the end has no holes and no doubles.
+#[tokio::test(flavor = "multi_thread")]
+async fn deaths_of_either_end_at_any_time_lose_and_double_nothing() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let partition = origin(log_dir.path());
+    let mut hub = RunningHub::start(dir.path()).await;
+    let (address, url) = (hub.address, hub.url());
+    let staging = tokio::spawn({
+        let partition = partition.clone();
+        async move { stage(&partition, 0..20_000, 20).await }
+    });
+    let mut gateway = RunningForwarder::start(&url, "gw-7", vec![log(&partition)]);
+    for round in 0..12_u64 {
+        tokio::time::sleep(Duration::from_millis(7 + round * 11 % 50)).await;
+        if round % 3 == 0 {
+            gateway.kill().await;
+            gateway = RunningForwarder::start(&url, "gw-7", vec![log(&partition)]);
+        } else {
+            hub.kill().await;
+            hub = RunningHub::start_with(HubOptions::new(dir.path()), address).await;
+        }
+    }
+    staging.await.unwrap();
+    gateway.drained().await;
+    assert!(
+        pull_all(&url).await == numbers(0..20_000),
+        "not all, or not in order"
+    );
+}
+
+/// The gateway's process dies too: its log burns offsets, which a reader sees as a gap in which nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_died_goes_on_with_burned_offsets_and_no_loss() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hub = RunningHub::start(dir.path()).await;
+    for life in 0..3 {
+        let partition = origin(log_dir.path());
+        let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+        stage(&partition, life * 50..(life + 1) * 50, 5).await;
+        gateway.drained().await;
+        gateway.kill().await;
+    }
+    let pulled = pull_all(&hub.url()).await;
+    assert_eq!(records(&pulled), numbers(0..150));
+    assert_eq!(
+        (pulled.len(), lost(&pulled)),
+        (152, 0),
+        "two burned ranges: {pulled:?}"
+    );
+}
+
+/// More comes than the gateway can hold while the hub is away: what is missing is told, to the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_beyond_capacity_accepted_is_pulled_plus_lost() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let partition = origin_of(log_dir.path(), 4 << 20);
+    let hub = RunningHub::start(dir.path()).await;
+    let (address, url) = (hub.address, hub.url());
+    let gateway = RunningForwarder::start(&url, "gw-7", vec![log(&partition)]);
+    stage(&partition, 0..100, 10).await;
+    gateway.drained().await;
+    hub.kill().await;
+    stage_sized(&partition, 100..40_100, 50, 250).await;
+    let hub = RunningHub::start_with(HubOptions::new(dir.path()), address).await;
+    // It goes on being lost while the gap is told.
+    stage_sized(&partition, 40_100..60_100, 50, 250).await;
+    gateway.drained().await;
+    let pulled = pull_all(&url).await;
+    let kept = records(&pulled);
+    assert!(lost(&pulled) > 0 && kept.last().unwrap() == "60099");
+    assert_eq!(kept.len() as u64 + lost(&pulled), 60_100);
+    hub.stop().await.unwrap();
+}
+
+/// A mirror that may not evict stops acknowledging; nothing is lost, and the gateway keeps the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_mirror_stops_acknowledging_and_keeps_what_it_has() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let partition = origin_of(log_dir.path(), 32 << 20);
+    let stream = StreamOptions {
+        capacity: 5 << 20,
+        when_full: WhenFull::Refuse,
+        ..StreamOptions::default()
+    };
+    let options = HubOptions {
+        streams: vec![stream],
+        ..HubOptions::new(dir.path())
+    };
+    let hub = RunningHub::start_with(options.clone(), "127.0.0.1:0".parse().unwrap()).await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    stage_sized(&partition, 0..40_000, 50, 250).await;
+    until("the mirror is full", || async {
+        (hub.handle.status().full > 0).then_some(())
+    })
+    .await;
+    let pulled = pull_all(&hub.url()).await;
+    assert_eq!(pulled, numbers(0..pulled.len() as u64));
+    assert!(gateway.handle.status().lag() >= 40_000 - pulled.len() as u64);
+    let (address, url) = (hub.address, hub.url());
+    hub.stop().await.unwrap();
+    let roomy = HubOptions {
+        streams: vec![StreamOptions::default()],
+        ..options
+    };
+    let hub = RunningHub::start_with(roomy, address).await;
+    gateway.drained().await;
+    assert!(
+        pull_all(&url).await == numbers(0..40_000),
+        "not all, or not in order"
+    );
+    drop(hub);
 }

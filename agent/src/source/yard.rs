@@ -92,9 +92,25 @@ impl Yard {
         self.all(DEAD_LETTER)
     }
 
+    /// Records lost before this log, as its notices say.
+    pub(crate) fn lost(&self) -> u64 {
+        let mut lost = 0;
+        self.each("telemetry", |entry| {
+            if let Entry::Notice(notice) = entry {
+                lost += notice.lost;
+            }
+        });
+        lost
+    }
+
     fn all(&self, stream: &str) -> Vec<Seen> {
-        let partition = self.ingest.stream(stream).expect("a stream").lanes()[0].partition();
         let mut seen = Vec::new();
+        self.each(stream, |entry| seen.extend(Seen::of(entry)));
+        seen
+    }
+
+    fn each(&self, stream: &str, mut see: impl FnMut(&Entry<'_>)) {
+        let partition = self.ingest.stream(stream).expect("a stream").lanes()[0].partition();
         let mut from = partition.oldest();
         while from < partition.next() {
             let chunk = partition.read(from, 1 << 20).expect("readable");
@@ -102,12 +118,11 @@ impl Yard {
             while !frames.is_empty() {
                 let (frame, length) =
                     Frame::parse(frames, &partition.log_id(), None).expect("a frame");
-                seen.extend(frame.entries().filter_map(|(_, entry)| Seen::of(&entry)));
+                frame.entries().for_each(|(_, entry)| see(&entry));
                 frames = &frames[length..];
             }
             from = chunk.next;
         }
-        seen
     }
 }
 

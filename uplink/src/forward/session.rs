@@ -197,35 +197,51 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Compares the list of logs with what this session has.
+    /// Compares the list of logs with what this session has. A change begins the session anew, so that the hub sees the whole chain
+    /// of each partition at once: which log ends where, and which one follows it.
     async fn meet_logs(&mut self) -> Result<(), Ended> {
-        let logs = self.logs.borrow_and_update().clone();
-        let listed: HashMap<LogId, &Log> = logs.iter().map(|l| (l.handle.log_id(), l)).collect();
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            match listed.get(&slot.log.handle.log_id()) {
-                Some(log) if log.closed && !slot.closed => {
-                    slot.closed = true;
-                    self.sender
-                        .closed(number(at), *log.handle.durable().borrow());
-                }
-                None if slot.listed => {
-                    slot.listed = false;
-                    self.sender.withdraw(number(at));
-                }
-                _ => {}
-            }
-        }
+        let mut logs = self.logs.borrow_and_update().clone();
+        logs.sort_by(|a, b| {
+            (&a.stream, a.partition, a.chain).cmp(&(&b.stream, b.partition, b.chain))
+        });
+        let begun = !self.slots.is_empty();
+        let mut changed = self.part_from(&logs);
         for log in &logs {
-            let known = self
-                .slots
-                .iter()
-                .any(|s| s.listed && s.log.handle.log_id() == log.handle.log_id());
-            if !known {
+            let known = |s: &Slot| s.listed && s.log.handle.log_id() == log.handle.log_id();
+            if !self.slots.iter().any(known) {
                 self.add(log.clone()).await?;
+                changed = true;
             }
         }
         status::lock(&self.board).logs(&logs);
+        if begun && changed {
+            for slot in self.slots.iter_mut().filter(|s| s.listed) {
+                slot.offer = describe(&slot.log).await?;
+                slot.loss.restart();
+            }
+            self.sender.start_over(self.now());
+        }
         Ok(())
+    }
+
+    /// Withdraws logs that are no longer listed, notes those that were closed. Whether there were any.
+    fn part_from(&mut self, logs: &[Log]) -> bool {
+        let listed: HashMap<LogId, &Log> = logs.iter().map(|l| (l.handle.log_id(), l)).collect();
+        let mut changed = false;
+        for (at, slot) in self.slots.iter_mut().enumerate().filter(|(_, s)| s.listed) {
+            match listed.get(&slot.log.handle.log_id()) {
+                Some(log) => {
+                    changed |= log.closed && !slot.closed;
+                    slot.closed |= log.closed;
+                }
+                None => {
+                    slot.listed = false;
+                    self.sender.withdraw(number(at));
+                    changed = true;
+                }
+            }
+        }
+        changed
     }
 
     async fn add(&mut self, log: Log) -> Result<(), Ended> {

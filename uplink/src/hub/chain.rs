@@ -92,10 +92,16 @@ pub(crate) fn join(links: &[Link], offered: &Offered) -> Join {
     let known = links.iter().rposition(|l| l.log == offered.log);
     match known {
         Some(at) if at + 1 == links.len() => Join::Resume(at),
-        Some(at) if offered.next <= links[at].own_end() => Join::Resume(at),
+        Some(at) if !goes_on(&links[at], offered) => Join::Resume(at),
         Some(at) => behind_last(links, links[at].own_end()),
         None => behind_last(links, 0),
     }
+}
+
+/// Whether `offered` will have more than its mirror may take, because another log has joined behind it.
+fn goes_on(superseded: &Link, offered: &Offered) -> bool {
+    let end = superseded.own_end();
+    offered.next > end || (offered.next == end && !offered.closed)
 }
 
 /// The `end` that `offered` fixes for the mirror it resumes.
@@ -243,9 +249,27 @@ mod tests {
     }
 
     #[test]
-    fn a_superseded_log_that_did_not_go_on_is_answered_with_its_end() {
+    fn a_superseded_log_that_may_go_on_gets_a_further_mirror_before_it_does() {
         let chain = [link(A, 0, 0, Some(120), 120), link(B, 1, 120, None, 30)];
-        assert_eq!(join(&chain, &offered(A, 120)), Join::Resume(0));
+        assert!(matches!(
+            join(&chain, &offered(A, 120)),
+            Join::New { start: 120, .. }
+        ));
+        assert_eq!(
+            join(
+                &chain,
+                &Offered {
+                    closed: true,
+                    ..offered(A, 120)
+                }
+            ),
+            Join::Resume(0)
+        );
+        assert_eq!(
+            join(&chain, &offered(A, 119)),
+            Join::Resume(0),
+            "the sender will find that it diverged"
+        );
         assert_eq!(join(&chain, &offered(B, 31)), Join::Resume(1));
     }
 

@@ -60,7 +60,7 @@ struct Committed {
 
 /// Why the conversation is over.
 enum Over {
-    /// The machine ended it; what it had to say is queued.
+    /// The machine ended it; what it has to say is to be sent.
     Said,
     /// The connection is gone.
     Gone,
@@ -153,11 +153,11 @@ impl Session {
             () = lost(&mut self.seat) => {
                 self.shared.counters.replaced();
                 self.receiver.leave(Code::REPLACED, "a newer connection of this gateway");
-                Ok(())
+                Err(Over::Said)
             }
             () = shared.stopped() => {
                 self.receiver.leave(Code::SHUTTING_DOWN, "the hub is being stopped");
-                Ok(())
+                Err(Over::Said)
             }
             () = tokio::time::sleep_until(timer) => {
                 let now = self.now();
@@ -176,6 +176,8 @@ impl Session {
             Received::Nothing => Ok(()),
             Received::Hello(hello) => self.hello(&hello).await,
             Received::Offer(offer) => self.offer(&offer).await,
+            Received::Store(store) if self.is_beyond(store.slot, store.next) => self.beyond(),
+            Received::Gap(gap) if self.is_beyond(gap.slot, gap.gap.to) => self.beyond(),
             Received::Store(store) => {
                 self.collect(store.slot, |waiting, _| {
                     waiting.extend_from_slice(store.frames)
@@ -201,7 +203,11 @@ impl Session {
             );
             return Ok(());
         };
-        if hello.logs.len() > LOGS_MAX {
+        if hello
+            .logs
+            .iter()
+            .any(|offer| usize::from(offer.slot) >= LOGS_MAX)
+        {
             self.receiver.leave(Code::TOO_LARGE, "too many logs");
             return Ok(());
         }
@@ -285,10 +291,9 @@ impl Session {
     ) {
         let at = usize::from(offer.slot);
         let slots = self.receiver.slots_mut();
-        if slots.len() <= at {
-            slots.resize_with(at + 1, ReceiverSlot::default);
-            self.slots.resize_with(at + 1, || None);
-        }
+        slots.resize_with(slots.len().max(at + 1), ReceiverSlot::default);
+        self.slots
+            .resize_with(self.slots.len().max(at + 1), || None);
         match answer {
             Ok(admitted) => {
                 self.receiver.answer(offer, admitted.verdict);
@@ -305,6 +310,20 @@ impl Session {
                 self.slots[at] = None;
             }
         }
+    }
+
+    /// A log has an end, and there is more: what stands behind it in the chain would be overwritten.
+    fn is_beyond(&self, slot: u16, next: Offset) -> bool {
+        let slot = self.slots.get(usize::from(slot)).and_then(Option::as_ref);
+        let end = slot.and_then(|s| s.admitted.member.link().end);
+        end.is_some_and(|end| next.get() > end)
+    }
+
+    fn beyond(&mut self) -> Result<(), Over> {
+        Err(Over::Broke(
+            bye::MALFORMED,
+            "frames beyond the end of a closed log".into(),
+        ))
     }
 
     /// New frames of a log wait for its next commit.

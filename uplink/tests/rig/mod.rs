@@ -219,6 +219,42 @@ pub(crate) fn word(item: &Item) -> String {
     }
 }
 
+/// The values of the records among `pulled`.
+pub(crate) fn records(pulled: &[String]) -> Vec<String> {
+    pulled
+        .iter()
+        .filter(|word| !word.starts_with('('))
+        .cloned()
+        .collect()
+}
+
+/// The sum of what the gaps among `pulled` say is lost.
+pub(crate) fn lost(pulled: &[String]) -> u64 {
+    let of = |word: &String| {
+        word.split_once(" -")?
+            .1
+            .split_once(' ')?
+            .0
+            .parse::<u64>()
+            .ok()
+    };
+    pulled.iter().filter_map(of).sum()
+}
+
+/// Copies a directory as a backup would.
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 pub(crate) fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }

@@ -25,7 +25,7 @@ use super::Listener;
 use super::answer::Refusal;
 use super::seats::Seat;
 use super::session::{Action, Ending, Opening, Session};
-use super::wire::{self, Publish, Step};
+use super::wire::{self, Publish, Step, Version};
 
 /// A connection from its acceptance to its end.
 pub(super) struct Connection {
@@ -47,9 +47,11 @@ pub(super) struct Connection {
     reserved: Reserved,
     unsettled: usize,
     /// A lane without room for the batch that is in it.
-    stuck: Option<u16>,
+    stuck: Option<(u16, Instant)>,
     /// When bytes came last.
     heard: Instant,
+    /// Bytes in batches that are not staged.
+    batched: usize,
     accepted: (u64, u64),
 }
 
@@ -93,6 +95,7 @@ impl Connection {
             unsettled: 0,
             stuck: None,
             heard: now,
+            batched: 0,
             accepted: (0, 0),
         }
     }
@@ -155,7 +158,7 @@ impl Connection {
             .session
             .waits_for()
             .map(|(lane, ticket)| self.intake.wait(Receipt { lane, ticket }));
-        let room = self.stuck.map(|lane| self.intake.room(lane));
+        let room = self.stuck.map(|(lane, _)| self.intake.room(lane));
         tokio::select! {
             () = optional(settled) => Event::Settled,
             reserved = optional(reading.as_mut()), if may_read => Event::Readable(reserved),
@@ -208,8 +211,7 @@ impl Connection {
             Ok(count) => {
                 self.heard = now;
                 self.held.clear();
-                let ending = self.understand(now, &buffer[..held + count]);
-                ending.or_else(|| self.stage())
+                self.understand(now, &buffer[..held + count])
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
             Err(_) => Some(Ending::Lost),
@@ -219,17 +221,18 @@ impl Connection {
         ending
     }
 
-    /// Goes through the packets in `bytes` and holds what remains.
+    /// Goes through the packets in `bytes`, stages what they brought and holds what remains.
     fn understand(&mut self, now: Instant, bytes: &[u8]) -> Option<Ending> {
+        let unanswered = self.session.unanswered();
         let mut at = 0;
-        let mut heard = false;
+        let mut ending = None;
         self.needed = 0;
-        while at < bytes.len() {
+        while at < bytes.len() && ending.is_none() {
             at += self.skim(&bytes[at..]);
-            if self.skim.is_some() || !self.session.listens() || !self.session.has_room() {
+            if self.skim.is_some() || !self.session.listens() || !self.may_read() {
                 break;
             }
-            let packet = match wire::step(
+            match wire::step(
                 &bytes[at..],
                 self.session.version(),
                 self.packet_bytes_max(),
@@ -240,32 +243,43 @@ impl Connection {
                 }
                 Ok(Step::Packet(packet, length)) => {
                     at += length;
-                    packet
+                    ending = self.handle_packet(now, packet, length);
                 }
                 Ok(Step::Oversize { publish, head, end }) => {
                     at += head;
                     self.skim = Some(Skim::new(&publish, end - head));
-                    wire::Packet::Publish(publish)
+                    ending = self.handle_packet(now, wire::Packet::Publish(publish), head);
                 }
-                Err(fault) => return Some(self.session.handle_fault(fault, &mut self.out)),
-            };
-            match self
-                .session
-                .handle_packet(now, packet, super::name_client, &mut self.out)
-            {
-                Action::None => {}
-                Action::Open(opening) => self.opening = Some(opening),
-                Action::Take { .. } if self.skim.is_some() => {}
-                Action::Take { publish, again } => {
-                    heard = true;
-                    self.take(&publish, again);
-                }
-                Action::End(ending) => return Some(ending),
+                Err(fault) => ending = Some(self.session.handle_fault(fault, &mut self.out)),
+            }
+            if self.batched >= BATCH_BYTES_WANTED {
+                ending = ending.or_else(|| self.stage());
             }
         }
-        self.held.extend_from_slice(&bytes[at.min(bytes.len())..]);
-        if heard {
+        self.held
+            .extend_from_slice(bytes.get(at..).unwrap_or_default());
+        if self.session.unanswered() > unanswered {
             self.session.heard(now);
+        }
+        ending.or_else(|| self.stage())
+    }
+
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        packet: wire::Packet<'_>,
+        length: usize,
+    ) -> Option<Ending> {
+        let action = self
+            .session
+            .handle_packet(now, packet, super::name_client, &mut self.out);
+        match action {
+            Action::Open(opening) => self.opening = Some(opening),
+            Action::Take { publish, again } if self.skim.is_none() => {
+                self.take(&publish, length, again);
+            }
+            Action::None | Action::Take { .. } => {}
+            Action::End(ending) => return Some(ending),
         }
         None
     }
@@ -284,7 +298,8 @@ impl Connection {
         piece.len()
     }
 
-    fn take(&mut self, publish: &Publish<'_>, again: bool) {
+    /// Takes a message that came in `length` bytes.
+    fn take(&mut self, publish: &Publish<'_>, length: usize, again: bool) {
         let subject = Subject {
             topic: publish.topic,
             device: self.session.client(),
@@ -308,16 +323,14 @@ impl Connection {
         let mut item = [0; owner::ITEM_BYTES_MAX];
         let (item, index_next) = self.item(lane, publish, &mut item);
         let headers = [("topic", publish.topic.as_bytes())];
-        let bytes = self
+        self.batched += self
             .intake
             .record(lane, None, &headers, publish.payload, item);
-        self.accepted = (
-            self.accepted.0 + 1,
-            self.accepted.1 + publish.payload.len() as u64,
-        );
-        self.unsettled += bytes;
+        self.accepted.0 += 1;
+        self.accepted.1 += publish.payload.len() as u64;
+        self.unsettled += length;
         self.session
-            .taken(publish.packet, lane, bytes as u32, index_next, 0);
+            .taken(publish.packet, lane, length as u32, index_next, 0);
     }
 
     fn redelivered(&self, lane: u16, publish: &Publish<'_>) -> Option<u64> {
@@ -371,23 +384,27 @@ impl Connection {
             payload,
         };
         let (lane, bytes) = self.intake.dead_letter(&letter);
+        self.batched += bytes;
         self.listener.telemetry.dropped(reason.label(), 1);
-        self.unsettled += bytes;
-        self.session
-            .taken(packet, lane, bytes as u32, 0, NOT_ACCEPTED);
+        // Its payload is gone already, but for what the batch holds.
+        self.session.taken(packet, lane, 0, 0, NOT_ACCEPTED);
     }
 
     fn stage(&mut self) -> Option<Ending> {
         self.intake.set_window_bound(self.session.is_window_bound());
-        self.stuck = None;
+        let stuck = self.stuck.take();
         for lane in self.intake.lanes() {
             match self.intake.stage(lane) {
                 Ok(None) => {}
                 Ok(Some(ticket)) => self.session.staged(lane, ticket),
-                Err(StageError::Full) => self.stuck = Some(lane),
+                Err(StageError::Full) => {
+                    let since = stuck.map_or_else(Instant::now, |(_, since)| since);
+                    self.stuck = Some((lane, since));
+                }
                 Err(_) => return Some(self.session.over(Ending::LogClosed, &mut self.out)),
             }
         }
+        self.batched = 0;
         let (events, bytes) = std::mem::take(&mut self.accepted);
         self.listener.telemetry.accepted(events, bytes);
         None
@@ -419,8 +436,7 @@ impl Connection {
     /// Turns to packets that had to wait.
     fn go_on(&mut self, now: Instant) -> Option<Ending> {
         let held = std::mem::take(&mut self.held);
-        let ending = self.understand(now, &held);
-        ending.or_else(|| self.stage())
+        self.understand(now, &held)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -444,13 +460,27 @@ impl Connection {
         {
             return Some(ending);
         }
+        // A log that is full refuses; version 5 has a word for it, 3.1.1 only waits.
+        if self.is_refused(now) {
+            return Some(self.session.over(Ending::Quota, &mut self.out));
+        }
         // Half a packet holds memory for others; who does not get on with it, or cannot, gives it back.
         let stalls = !self.held.is_empty() && self.may_read() && now >= self.heard + PACKET_TIMEOUT;
         stalls.then(|| self.session.over(Ending::Quota, &mut self.out))
     }
 
+    fn is_refused(&self, now: Instant) -> bool {
+        let stuck = self
+            .stuck
+            .is_some_and(|(_, since)| now >= since + REFUSE_AFTER);
+        stuck && self.session.version() == Some(Version::V5)
+    }
+
     fn timeout_at(&self) -> Instant {
         let session = self.session.next_timeout();
+        if let (Some((_, since)), Some(Version::V5)) = (self.stuck, self.session.version()) {
+            return session.min(since + REFUSE_AFTER);
+        }
         let stalls = !self.held.is_empty() && self.may_read();
         if stalls {
             session.min(self.heard + PACKET_TIMEOUT)
@@ -637,6 +667,12 @@ const OUT_BYTES_MAX: usize = 64 * 1024;
 const NOT_ACCEPTED: u8 = 0x83;
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// With this much in batches they are staged before more is read out of the buffer: less than a commit takes.
+const BATCH_BYTES_WANTED: usize = 128 * 1024;
+
+/// A version 5 client whose messages find no room for this long is told so with 0x97; it keeps them and comes back.
+const REFUSE_AFTER: Duration = Duration::from_secs(20);
+
 const PACKET_TIMEOUT: Duration = Duration::from_secs(30);
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 

@@ -340,6 +340,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> (u64, usize) {
         let mut known = None;
+        let mut told = None;
         let (mut count, mut freed) = (0, 0);
         while let Some(pending) = self.pending.front().copied() {
             let ticket = match known {
@@ -358,9 +359,15 @@ impl Session {
                 continue;
             }
             if pending.index_next > 0 {
-                acknowledging(pending.lane, pending.index_next);
+                match told.replace((pending.lane, pending.index_next)) {
+                    Some((lane, next)) if lane != pending.lane => acknowledging(lane, next),
+                    _ => {}
+                }
             }
             answer::puback(pending.packet, pending.code, out);
+        }
+        if let Some((lane, next)) = told {
+            acknowledging(lane, next);
         }
         if count > 0 {
             self.rhythm.acknowledged(now);
@@ -400,10 +407,10 @@ impl Session {
         matches!(self.phase, Phase::Silent | Phase::Live)
     }
 
-    /// Whether everything that was taken is answered.
+    /// Publishes that were taken and are not yet answered.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.pending.is_empty()
+    pub fn unanswered(&self) -> usize {
+        self.pending.len()
     }
 
     /// The client's name; empty before its CONNECT.

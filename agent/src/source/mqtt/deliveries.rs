@@ -1,0 +1,317 @@
+//! From a broker's PUBLISH to a record to a PUBACK, in the order of arrival.
+//!
+//! A PUBACK is a statement of custody: it leaves when the commit that holds the record, or the record that the delivery repeats, is on disk.
+//! Whether a delivery repeats a record is decided by the same tables as for `mqtt-listen` (`owner.rs`).
+//! This file knows nothing of the network.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sedge_config::checked;
+use sedge_store::StageError;
+
+use super::broker::{Acks, Delivery};
+use super::escape::Oversize;
+use crate::dead_letter::{DeadLetter, Reason, Remains};
+use crate::ingest::{Ingest, Intake, Receipt, Reserved};
+use crate::owner::{ITEM_BYTES_MAX, Item, SessionId, content_hash};
+use crate::route::Subject;
+use crate::telemetry;
+
+/// What came from the broker and is not yet acknowledged.
+pub(super) struct Deliveries {
+    source: String,
+    client: String,
+    broker: String,
+    intake: Intake,
+    /// Most publishes that the broker may have in flight to us.
+    window: u16,
+    telemetry: Arc<telemetry::Source>,
+    session: Option<Session>,
+    /// Taken, not yet staged.
+    taken: Group,
+    /// Staged, oldest first.
+    waiting: VecDeque<Group>,
+}
+
+/// Our session at the broker, as the log remembers it.
+struct Session {
+    id: SessionId,
+    resumed: bool,
+    /// For each lane: the index that the session's next publish will have in its table.
+    index_next: Vec<u64>,
+}
+
+/// Deliveries that are staged together and acknowledged together.
+#[derive(Default)]
+struct Group {
+    packet_ids: Vec<u16>,
+    receipts: Vec<Receipt>,
+    events: u64,
+    /// Lane, and one past the index of the newest publish of this group in it.
+    indices: Vec<(u16, u64)>,
+    reserved: Reserved,
+}
+
+impl Deliveries {
+    pub(super) fn new(
+        config: &checked::Mqtt,
+        ingest: &Ingest,
+        telemetry: Arc<telemetry::Source>,
+    ) -> Self {
+        Self {
+            source: config.name.as_str().to_owned(),
+            client: format!("{}/{}", config.name, config.client_id),
+            broker: format!("{}:{}", config.broker.host, config.broker.port),
+            intake: ingest.intake(config.stream.as_str(), &config.key),
+            window: config.inflight_max,
+            telemetry,
+            session: None,
+            taken: Group::default(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// A connection stands. What an earlier one brought is settled first: until then a redelivery could not be recognised.
+    pub(super) async fn connected(&mut self, session_present: bool) -> Result<(), StageError> {
+        self.forget().await;
+        let known = self.intake.claims(HOME_LANE).session(&self.client);
+        let (id, resumed) = match known {
+            Some(id) if session_present => (id, true),
+            _ => (self.begin_session().await?, false),
+        };
+        let index_next = self
+            .intake
+            .lanes()
+            .map(|lane| self.intake.claims(lane).publishes(id.number))
+            .collect();
+        self.session = Some(Session {
+            id,
+            resumed,
+            index_next,
+        });
+        Ok(())
+    }
+
+    /// Puts a delivery into the next commit, unless it repeats what is on disk.
+    pub(super) fn take(&mut self, delivery: Delivery) {
+        let Delivery {
+            topic,
+            payload,
+            dup,
+            packet_id,
+            reserved,
+            ..
+        } = delivery;
+        self.taken.reserved.add(reserved);
+        let topic = String::from_utf8_lossy(&topic);
+        let subject = Subject {
+            topic: &topic,
+            device: &self.source,
+            payload: &payload,
+        };
+        match self.intake.lane_of(&subject) {
+            Ok(_) if self.intake.is_oversize(payload.len() + topic.len()) => {
+                self.dead(&Reason::Oversize, &topic, &Remains::of(&payload))
+            }
+            Ok(lane) if self.repeats(lane, dup, packet_id, topic.as_bytes(), &payload) => {}
+            Ok(lane) => self.store(lane, packet_id, dup, &topic, &payload),
+            Err(error) => self.dead(&error.into(), &topic, &Remains::of(&payload)),
+        }
+        self.taken.packet_ids.extend(packet_id);
+    }
+
+    /// Keeps what is left of a message that was streamed away.
+    pub(super) fn bury(&mut self, oversize: &Oversize) {
+        self.dead(
+            &Reason::Oversize,
+            &String::from_utf8_lossy(&oversize.topic),
+            &oversize.remains,
+        );
+    }
+
+    /// Hands what was taken to the partitions. Waits for room where there is none.
+    pub(super) async fn stage(&mut self) -> Result<(), StageError> {
+        self.intake.stage_all(&mut self.taken.receipts).await?;
+        if !self.taken.receipts.is_empty() || !self.taken.packet_ids.is_empty() {
+            self.waiting.push_back(std::mem::take(&mut self.taken));
+        }
+        Ok(())
+    }
+
+    /// Resolves when the oldest group can be acknowledged; never, if nothing waits.
+    pub(super) async fn next_settled(&self) {
+        match self.waiting.front() {
+            Some(group) => self.group_settled(group).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Acknowledges the oldest group, which is settled, and those behind it that are.
+    pub(super) fn acknowledge(&mut self, acks: &Acks) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|group| self.is_settled(group))
+        {
+            let Some(group) = self.waiting.pop_front() else {
+                return;
+            };
+            self.acknowledging(&group);
+            for packet_id in &group.packet_ids {
+                acks.acknowledge(*packet_id);
+            }
+            self.telemetry.settled(group.events);
+        }
+    }
+
+    /// Acknowledges what settles within `timeout`.
+    pub(super) async fn drain(&mut self, acks: &Acks, timeout: Duration) {
+        let all = async {
+            while !self.waiting.is_empty() {
+                self.next_settled().await;
+                self.acknowledge(acks);
+            }
+        };
+        if tokio::time::timeout(timeout, all).await.is_err() {
+            tracing::info!(
+                source = self.source,
+                "stopped before all was on disk; the broker will send the rest again"
+            );
+        }
+    }
+
+    /// Waits until everything that was staged is on disk.
+    pub(super) async fn all_settled(&self) {
+        for group in &self.waiting {
+            self.group_settled(group).await;
+        }
+    }
+
+    async fn forget(&mut self) {
+        self.all_settled().await;
+        self.waiting.clear();
+    }
+
+    /// A session that the broker has just made, noted before the first of its publishes.
+    async fn begin_session(&mut self) -> Result<SessionId, StageError> {
+        let id = self.intake.claims(HOME_LANE).draw_session(&self.client);
+        let note = Item::Session {
+            number: id.number,
+            client: &self.client,
+            generation: id.generation,
+            ended: false,
+        };
+        let mut bytes = vec![0; self.client.len() + NOTE_BYTES_BESIDE];
+        let note = note.encode(&mut bytes);
+        let dead_letters = 1;
+        for lane in self.intake.lanes().rev().skip(dead_letters) {
+            self.intake.note(lane, note);
+        }
+        let mut receipts = Vec::new();
+        self.intake.stage_all(&mut receipts).await?;
+        for receipt in receipts {
+            self.intake.wait(receipt).await;
+        }
+        Ok(id)
+    }
+
+    /// Whether the delivery is provably another one of a record that is on disk.
+    fn repeats(
+        &mut self,
+        lane: u16,
+        dup: bool,
+        packet_id: Option<u16>,
+        topic: &[u8],
+        payload: &[u8],
+    ) -> bool {
+        let (Some(packet), Some(session), true) = (packet_id, &self.session, dup) else {
+            return false;
+        };
+        let stored = session.resumed.then(|| {
+            let claims = self.intake.claims(lane);
+            claims.redelivered(
+                session.id.number,
+                packet,
+                content_hash(topic, payload),
+                self.window,
+            )
+        });
+        let Some(Some(index)) = stored else {
+            return false;
+        };
+        self.taken.indices.push((lane, index + 1));
+        self.telemetry.duplicates(1);
+        true
+    }
+
+    fn store(&mut self, lane: u16, packet_id: Option<u16>, dup: bool, topic: &str, payload: &[u8]) {
+        let mut bytes = [0; ITEM_BYTES_MAX];
+        let mut item = &[][..];
+        if let (Some(packet), Some(session)) = (packet_id, &mut self.session) {
+            let number = session.id.number;
+            let item_of = if dup {
+                Item::Republish {
+                    session: number,
+                    packet,
+                }
+            } else {
+                Item::Publish {
+                    session: number,
+                    packet,
+                }
+            };
+            item = item_of.encode(&mut bytes);
+            if let Some(next) = session.index_next.get_mut(usize::from(lane)) {
+                *next += 1;
+                self.taken.indices.push((lane, *next));
+            }
+        }
+        self.intake
+            .record(lane, None, &[("topic", topic.as_bytes())], payload, item);
+        self.taken.events += 1;
+        self.telemetry.accepted(1, payload.len() as u64);
+    }
+
+    fn dead(&mut self, reason: &Reason, topic: &str, payload: &Remains) {
+        let letter = DeadLetter {
+            reason,
+            source: &self.source,
+            device: &self.broker,
+            topic,
+            payload,
+        };
+        self.intake.dead_letter(&letter);
+        self.telemetry.dropped(reason.label(), 1);
+    }
+
+    /// From here on it is not known whether the broker holds these as acknowledged.
+    fn acknowledging(&self, group: &Group) {
+        let Some(session) = &self.session else { return };
+        for (lane, index_next) in &group.indices {
+            self.intake
+                .claims(*lane)
+                .acknowledging(session.id.number, *index_next);
+        }
+    }
+
+    async fn group_settled(&self, group: &Group) {
+        for receipt in &group.receipts {
+            self.intake.wait(*receipt).await;
+        }
+    }
+
+    fn is_settled(&self, group: &Group) -> bool {
+        group
+            .receipts
+            .iter()
+            .all(|receipt| self.intake.settled(receipt.lane) >= receipt.ticket)
+    }
+}
+
+/// The lane whose log remembers the source's session.
+const HOME_LANE: u16 = 0;
+
+/// What a session note takes beside the client's name.
+const NOTE_BYTES_BESIDE: usize = 32;

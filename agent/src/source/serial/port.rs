@@ -1,0 +1,161 @@
+//! A serial port: opened once and for this process alone, read and written, and known to be gone when it is.
+//!
+//! tokio-serial's `flush` and `shutdown` wait for the line to drain and block the runtime, for ever with flow control or a dead
+//! USB adapter: they are never called. Knows nothing of what is spoken.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use sedge_config::checked::{Dtr, Flow, Parity, Serial};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio_serial::{SerialPortBuilderExt, SerialStream};
+
+/// An open port. Dropping it closes it at once, so that the name is free when the device comes back.
+pub(super) struct Port {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+}
+
+pub(super) struct Reader(ReadHalf<SerialStream>);
+
+pub(super) struct Writer(WriteHalf<SerialStream>);
+
+/// Why a conversation over a port ended.
+#[derive(Debug)]
+pub(super) enum Gone {
+    /// The device was unplugged, or its driver gave up.
+    Unplugged,
+    /// Another error.
+    Failed(io::Error),
+    /// The log takes nothing more.
+    LogClosed,
+    /// The agent stops.
+    Shutdown,
+}
+
+/// Opens the port as the configuration says.
+pub(super) fn open(config: &Serial) -> Result<Port, OpenError> {
+    let path = config.device.to_str().ok_or(OpenError::NotText)?;
+    let builder = tokio_serial::new(path, config.baud)
+        .data_bits(match config.data_bits {
+            7 => tokio_serial::DataBits::Seven,
+            _ => tokio_serial::DataBits::Eight,
+        })
+        .parity(match config.parity {
+            Parity::None => tokio_serial::Parity::None,
+            Parity::Even => tokio_serial::Parity::Even,
+            Parity::Odd => tokio_serial::Parity::Odd,
+        })
+        .stop_bits(match config.stop_bits {
+            2 => tokio_serial::StopBits::Two,
+            _ => tokio_serial::StopBits::One,
+        })
+        .flow_control(match config.flow {
+            Flow::None => tokio_serial::FlowControl::None,
+            Flow::Hardware => tokio_serial::FlowControl::Hardware,
+            Flow::Software => tokio_serial::FlowControl::Software,
+        });
+    let builder = match config.dtr {
+        Dtr::Keep => builder.preserve_dtr_on_open(),
+        Dtr::On => builder.dtr_on_open(true),
+        Dtr::Off => builder.dtr_on_open(false),
+    };
+    // Exclusive is what the builder does by default: TIOCEXCL and a lock on the file.
+    let stream = builder
+        .open_native_async()
+        .map_err(|e| OpenError::of(&config.device, e))?;
+    let (reader, writer) = tokio::io::split(stream);
+    Ok(Port {
+        reader: Reader(reader),
+        writer: Writer(writer),
+    })
+}
+
+/// Why a port could not be opened. The words are the same from try to try.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("no such device")]
+    NoDevice,
+    #[error("another program has it open")]
+    Busy,
+    #[error("permission denied; is the user in the group that owns the port, often `dialout`?")]
+    Denied,
+    #[error("a path that is not text")]
+    NotText,
+    #[error("{0}")]
+    Other(tokio_serial::Error),
+}
+
+impl OpenError {
+    fn of(device: &Path, e: tokio_serial::Error) -> Self {
+        match e.kind {
+            tokio_serial::ErrorKind::NoDevice if device.exists() => Self::Busy,
+            tokio_serial::ErrorKind::NoDevice
+            | tokio_serial::ErrorKind::Io(io::ErrorKind::NotFound) => Self::NoDevice,
+            tokio_serial::ErrorKind::Io(io::ErrorKind::PermissionDenied) => Self::Denied,
+            tokio_serial::ErrorKind::Io(
+                io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock,
+            ) => Self::Busy,
+            _ => Self::Other(e),
+        }
+    }
+}
+
+impl Reader {
+    /// Some bytes, at least one. Safe to drop and call again.
+    pub(super) async fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b [u8], Gone> {
+        match self.0.read(buffer).await {
+            Ok(0) => Err(Gone::Unplugged), // and would be again at once, for ever
+            Ok(len) => Ok(&buffer[..len]),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl Writer {
+    /// Writes some of `bytes`; how many. Safe to drop and call again.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<usize, Gone> {
+        match self.0.write(bytes).await {
+            Ok(0) => Err(Gone::Unplugged),
+            Ok(len) => Ok(len),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl Gone {
+    /// A word for metrics.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Unplugged => "unplugged",
+            Self::Failed(_) => "port-failed",
+            Self::LogClosed => "log-closed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl From<io::Error> for Gone {
+    fn from(e: io::Error) -> Self {
+        match e.raw_os_error() {
+            Some(EIO | ENXIO | ENODEV) => Self::Unplugged,
+            _ => Self::Failed(e),
+        }
+    }
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unplugged => f.write_str("unplugged"),
+            Self::Failed(e) => e.fmt(f),
+            Self::LogClosed => f.write_str("the log takes nothing more"),
+            Self::Shutdown => f.write_str("the agent stops"),
+        }
+    }
+}
+
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
+const ENXIO: i32 = rustix::io::Errno::NXIO.raw_os_error();
+const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();

@@ -1,0 +1,227 @@
+//! The log: appended to with and without a disk under it, opened again, and read as `pull` reads it.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use sedge_core::driver::Ram;
+use sedge_core::entry::{Entry, Headers, Record};
+use sedge_core::frame::{Form, Frame, Label, emit_data};
+use sedge_core::log::{CommitError, Fresh, Log, Options, WhenFull};
+use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
+use sedge_core::{LogId, Micros, Offset};
+use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, Producer, Ticket, system_clock};
+use tempfile::TempDir;
+
+/// What the log machine itself costs: a commit of 100 events into memory.
+fn append_without_sync(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("append without sync");
+    group.throughput(Throughput::Elements(u64::from(EVENTS)));
+    let mut log = log_in_memory();
+    let entries = encoded(&event(), EVENTS);
+    let mut frame = vec![0; entries.len() + 64];
+    group.bench_function("100 events a commit", |bencher| {
+        bencher.iter(|| commit(&mut log, black_box(&entries), &mut frame));
+    });
+    group.finish();
+}
+
+/// From staging to durable, on this machine's temporary directory, with nobody to wait for.
+fn append_with_sync(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("append with sync");
+    for events in [1, u32::from(EVENTS), 1_000] {
+        let folder = TempDir::new().expect("a temporary directory");
+        let partition = partition(folder.path());
+        let mut producer = partition.producer();
+        producer.set_window_bound(true);
+        let mut settled = partition.settled();
+        let batch = batch(events);
+        group.throughput(Throughput::Elements(u64::from(events)));
+        group.bench_function(format!("{events} events a commit"), |bencher| {
+            bencher.iter(|| {
+                let ticket = stage(&mut producer, &batch);
+                wait(&mut settled, ticket);
+            });
+        });
+        partition.close();
+    }
+    group.finish();
+}
+
+/// Opening what a killed process left: 64 MiB of segments, one of them to be walked.
+fn recovery(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("recovery");
+    group.sample_size(10);
+    let folder = TempDir::new().expect("a temporary directory");
+    fill(folder.path());
+    group.bench_function("64 MiB after a kill", |bencher| {
+        bencher.iter_batched(
+            || (),
+            |()| partition(folder.path()),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+/// Reading everything, with each entry decoded.
+fn pull(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pull");
+    group.sample_size(10);
+    let folder = TempDir::new().expect("a temporary directory");
+    fill(folder.path());
+    let partition = partition(folder.path());
+    group.throughput(Throughput::Elements(FILL_EVENTS));
+    group.bench_function("200,000 events from disk", |bencher| {
+        bencher.iter(|| read_all(&partition))
+    });
+    group.finish();
+    partition.close();
+}
+
+fn read_all(partition: &Partition) -> u64 {
+    let (mut from, mut events) = (partition.oldest(), 0);
+    while from < partition.next() {
+        let chunk = partition.read(from, CHUNK_BYTES).expect("the disk reads");
+        let mut rest = &chunk.frames[..];
+        while let Ok((frame, len)) = Frame::parse(rest, &partition.log_id(), None) {
+            frame.entries().for_each(|entry| {
+                black_box(entry);
+                events += 1;
+            });
+            rest = &rest[len..];
+        }
+        from = chunk.next;
+    }
+    assert_eq!(events, FILL_EVENTS);
+    events
+}
+
+fn fill(folder: &Path) {
+    let partition = partition(folder);
+    let mut producer = partition.producer();
+    producer.set_window_bound(true);
+    let mut settled = partition.settled();
+    let batch = batch(1_000);
+    for _ in 0..FILL_EVENTS / 1_000 {
+        let ticket = stage(&mut producer, &batch);
+        wait(&mut settled, ticket);
+    }
+    // Not closed: dropping it is what a kill would do.
+}
+
+fn partition(folder: &Path) -> Partition {
+    let options = PartitionOptions {
+        capacity_bytes: 64 << 20,
+        ..PartitionOptions::default()
+    };
+    Partition::open(
+        folder.join("log"),
+        options,
+        Box::new(NoOwner),
+        system_clock(),
+    )
+    .expect("it opens")
+    .0
+}
+
+fn stage(producer: &mut Producer, batch: &Batch) -> Ticket {
+    producer.stage(batch).expect("there is room")
+}
+
+/// The writer's thread raises the ticket; a bench has no runtime to be woken by.
+fn wait(settled: &mut tokio::sync::watch::Receiver<Ticket>, ticket: Ticket) {
+    let begun = Instant::now();
+    while *settled.borrow_and_update() < ticket {
+        assert!(begun.elapsed() < Duration::from_secs(10), "not settled");
+        std::thread::yield_now();
+    }
+}
+
+fn batch(events: u32) -> Batch {
+    let mut batch = Batch::new();
+    for _ in 0..events {
+        batch.push(
+            |unit| unit.record(None, Some(KEY), &[("topic", TOPIC)], &VALUE),
+            &[],
+        );
+    }
+    batch
+}
+
+fn log_in_memory() -> Log<Ram<Vec<u8>>, Vec<u8>> {
+    let geometry = Geometry::new(Dimensions {
+        medium: Medium::File,
+        role: Role::Origin,
+        write_unit: 1,
+        segment_bytes: 1 << 20,
+        segment_count: 16,
+        frame_bytes_max: 64 << 10,
+        commit_offsets_max: 65_535,
+    });
+    let geometry = geometry.expect("the dimensions are fine");
+    let fresh = Fresh {
+        log_id: LogId::new([7; 16]),
+        now: Micros::new(1),
+        boot: 1,
+    };
+    let scratch = vec![0; geometry.scratch_bytes()];
+    let media = Ram::new(vec![0xFF; 16 << 20], 1 << 20);
+    let options = Options::new(geometry, WhenFull::EvictOldest);
+    Log::open(media, options, fresh, scratch)
+        .expect("memory opens")
+        .0
+}
+
+fn commit(log: &mut Log<Ram<Vec<u8>>, Vec<u8>>, entries: &[u8], frame: &mut [u8]) -> Offset {
+    let (log_id, now) = (log.log_id(), Micros::new(2));
+    let label = Label {
+        form: Form::Explicit,
+        first: log.next(),
+        time: now,
+        first_of_commit: true,
+    };
+    let len = emit_data(frame, &log_id, label, EVENTS, &[], entries).expect("the frame fits");
+    loop {
+        match log.commit(&frame[..len], u64::from(EVENTS), &[], now) {
+            Ok(committed) => return committed.next,
+            Err(CommitError::NeedsMaintain) => {
+                log.maintain(now).expect("memory does not fail");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn encoded(entry: &Entry<'_>, count: u16) -> Vec<u8> {
+    let mut bytes = [0; 256];
+    let len = entry.encode(&mut bytes).expect("an event fits");
+    bytes[..len].repeat(count.into())
+}
+
+fn event() -> Entry<'static> {
+    let headers = Headers::new(&[("topic", TOPIC)]);
+    Entry::Record(Record {
+        time: None,
+        key: Some(KEY),
+        headers,
+        value: &VALUE,
+    })
+}
+
+const KEY: &[u8] = b"boiler-1";
+const TOPIC: &[u8] = b"sensors/boiler-1/temp";
+const VALUE: [u8; 128] = [b'7'; 128];
+const EVENTS: u16 = 100;
+const FILL_EVENTS: u64 = 200_000;
+const CHUNK_BYTES: usize = 256 << 10;
+
+criterion_group!(
+    benches,
+    append_without_sync,
+    append_with_sync,
+    recovery,
+    pull
+);
+criterion_main!(benches);

@@ -1,0 +1,152 @@
+//! Peers that break the rules, and two that say they are the same: nobody else is disturbed.
+
+mod rig;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rig::{LIMIT, RunningForwarder, RunningHub, log, numbers, origin, pull_all, stage, until};
+use sedge_uplink::hub::{Hub, HubError, HubOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// Sends `bytes` and gives back what the hub says until it closes.
+async fn answer_to(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    tcp.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is an end as good as any.
+    drop(
+        timeout(LIMIT, tcp.read_to_end(&mut answer))
+            .await
+            .expect("the hub closes the connection"),
+    );
+    answer
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = (body.len() as u32 + 1).to_le_bytes().to_vec();
+    bytes.push(kind);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// The type and code of the last message.
+fn bye(answer: &[u8]) -> Option<(u8, u8)> {
+    Some((*answer.get(4)?, *answer.get(5)?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_the_rules_ends_its_own_connection_with_a_reason() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let partition = origin(log_dir.path());
+    let hub = RunningHub::start(dir.path()).await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    let length = |n: u32| [&n.to_le_bytes()[..], &[1]].concat();
+    for (what, bytes, code) in [
+        ("a gigabyte", length(1 << 30), 2),
+        ("more than a greeting may have", length(65 * 1024 + 1), 2),
+        ("no type", vec![0; 4], 1),
+        ("neither Hello nor Open", message(0x24, &[1, 2, 3]), 1),
+        ("a Hello of noise", message(0x01, &[0xFF; 100]), 1),
+        ("an Open of noise", message(0x20, &[0xFF; 100]), 1),
+        (
+            "a version that does not exist",
+            message(0x20, &[9, 9, 0, 0, 0]),
+            3,
+        ),
+        ("web", b"GET / HTTP/1.1\r\n\r\n".to_vec(), 2),
+    ] {
+        assert_eq!(
+            bye(&answer_to(hub.address, &bytes).await),
+            Some((9, code)),
+            "{what}"
+        );
+    }
+    let open = message(0x20, &[1, 1, 0, 0, 0]);
+    let fetch_of_noise = [&open[..], &message(0x24, &[0xFF; 40])].concat();
+    let answer = answer_to(hub.address, &fetch_of_noise).await;
+    assert_eq!(answer[4], 0x21, "Opened");
+    assert_eq!(bye(&answer[4 + answer[0] as usize..]), Some((9, 1)));
+    stage(&partition, 0..50, 5).await;
+    gateway.drained().await;
+    assert_eq!(
+        gateway.handle.status().sessions,
+        1,
+        "the gateway was not disturbed"
+    );
+    assert_eq!(pull_all(&hub.url()).await, numbers(0..50));
+}
+
+/// A second gateway takes the first one's name: the newer connection wins each time, and what both have arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newer_of_two_connections_of_one_identity_wins() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hub = RunningHub::start(dir.path()).await;
+    let partition = origin(log_dir.path());
+    let first = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    stage(&partition, 0..10, 5).await;
+    first.drained().await;
+    let second = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    until("the first is told", || async {
+        (first.handle.status().replaced == 1).then_some(())
+    })
+    .await;
+    stage(&partition, 10..20, 5).await;
+    second.drained().await;
+    assert_eq!(hub.handle.status().replaced, 1);
+    first.kill().await;
+    assert_eq!(pull_all(&hub.url()).await, numbers(0..20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_is_refused_and_room_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = HubOptions {
+        connections_max: 2,
+        ..HubOptions::new(dir.path())
+    };
+    let hub = RunningHub::start_with(options, "127.0.0.1:0".parse().unwrap()).await;
+    let idle = [
+        TcpStream::connect(hub.address).await.unwrap(),
+        TcpStream::connect(hub.address).await.unwrap(),
+    ];
+    until("the third is refused", || async {
+        (bye(&answer_to(hub.address, &[]).await) == Some((9, 6))).then_some(())
+    })
+    .await;
+    drop(idle);
+    until("there is room", || async {
+        sedge_uplink::client::Client::connect(&hub.url(), "test")
+            .await
+            .ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hub_that_could_be_reached_from_elsewhere_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let refused = timeout(
+        Duration::from_secs(5),
+        hub.run(listener, std::future::pending()),
+    )
+    .await
+    .unwrap();
+    assert!(
+        matches!(refused, Err(HubError::NotLoopback { .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_second_hub_on_one_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Hub::open(HubOptions::new(dir.path())).await.unwrap();
+    let second = Hub::open(HubOptions::new(dir.path())).await;
+    assert!(matches!(second, Err(HubError::DataDir(_))));
+    drop(first);
+}
