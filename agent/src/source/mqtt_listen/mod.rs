@@ -75,7 +75,7 @@ pub async fn serve(
             _ = sweep.tick() => Arc::clone(&listener).sweep(Instant::now()).await,
             () = shutdown.requested() => break,
         }
-        listener.telemetry.clients(listener.seats.taken() as u64);
+        listener.count_clients();
     }
     while connections.join_next().await.is_some() {}
 }
@@ -132,6 +132,10 @@ impl Listener {
             self.telemetry.incident(label);
         }
         tracing::debug!(source = self.name, "connection ended: {ending}");
+    }
+
+    fn count_clients(&self) {
+        self.telemetry.clients(self.seats.taken() as u64);
     }
 
     fn intake(&self) -> Intake {
