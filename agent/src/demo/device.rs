@@ -23,12 +23,12 @@ use sedge_core::custody::{
 };
 use sedge_core::driver::{OutOfBounds, Ram};
 use sedge_core::entry::{Entry, Headers, Record};
-use sedge_core::frame::{self, Form, Frame, Kind, Label};
+use sedge_core::frame::{self, Form, Label};
 use sedge_core::framing::link::{self, Decoder};
-use sedge_core::log::{Fresh, Log, Options, Slot, WhenFull};
+use sedge_core::log::{Fresh, Log, Options, WhenFull};
 use sedge_core::media::Media;
+use sedge_core::read::{Read as Next, Reader};
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
-use sedge_core::walk::{Step, Walk, Window};
 use sedge_core::{Gap, LogId, Micros, Offset};
 
 /// Flash memory: keeps its bytes when the device has no power. Cheap to clone; a clone is the same chip.
@@ -210,6 +210,7 @@ impl Drop for Device {
 #[derive(Debug)]
 struct Firmware {
     log: Log<Flash, Vec<u8>>,
+    reader: Reader,
     sender: Sender<[SenderSlot; 1], String>,
     decoder: Decoder<[u8; HEAR_BYTES]>,
     wire: Option<Arc<File>>,
@@ -239,6 +240,7 @@ impl Firmware {
             .cursor(UPLINK)
             .map_or(Offset::ZERO, |cursor| cursor.next);
         Self {
+            reader: reader(&log),
             log,
             sender,
             decoder: Decoder::new([0; HEAR_BYTES]),
@@ -334,6 +336,7 @@ impl Firmware {
             SEGMENT_BYTES,
         );
         self.log = open_log(flash, 0);
+        self.reader = reader(&self.log);
         self.sender.offer(0);
         self.sender.start_over(self.now());
     }
@@ -371,12 +374,13 @@ impl Firmware {
             self.sender.gap(&want, gap);
             return true;
         }
-        match read(&mut self.log, &want) {
-            Stretch::Gap(gap) => {
+        match read(&mut self.log, &mut self.reader, &want) {
+            None => false,
+            Some(Stretch::Gap(gap)) => {
                 self.sender.gap(&want, gap);
                 true
             }
-            Stretch::Frames(run, frames) => match self.sender.data(self.now(), &want, run) {
+            Some(Stretch::Frames(run, frames)) => match self.sender.data(self.now(), &want, run) {
                 Sent::Data { head, head_len } => {
                     self.put(kind::DATA, &[&head[..head_len], &frames]);
                     true
@@ -428,121 +432,37 @@ enum Stretch {
     Gap(Gap),
 }
 
-/// Finds the segment that holds `want.from` and takes whole frames from there.
-fn read(log: &mut Log<Flash, Vec<u8>>, want: &Want) -> Stretch {
-    let id = log.log_id();
-    let mut segments: Vec<_> = (0..SEGMENTS)
-        .filter_map(|segment| match log.slot(segment) {
-            Some(Slot::Open(opened)) if opened.log_id == id => Some((segment, opened)),
-            _ => None,
-        })
-        .collect();
-    segments.sort_by_key(|(_, opened)| opened.seq);
-    let after = segments.iter().find(|(_, opened)| opened.base > want.from);
-    let limit = after.map_or(log.view().durable, |(_, opened)| opened.base);
-    let held = segments
-        .iter()
-        .rev()
-        .find(|(_, opened)| opened.base <= want.from);
-    let Some(&(segment, opened)) = held else {
-        return Stretch::Gap(missing(want.from, limit));
+/// Whole frames from `want.from` on.
+fn read(log: &mut Log<Flash, Vec<u8>>, reader: &mut Reader, want: &Want) -> Option<Stretch> {
+    reader.seek(want.from);
+    let mut run = Run {
+        first: want.from,
+        next: want.from,
+        base_time: Micros::UNKNOWN,
+        len: 0,
     };
-    let mut bytes = vec![0; SEGMENT_BYTES as usize];
-    log.media_mut()
-        .read(segment, 0, &mut bytes)
-        .expect("memory does not fail");
-    let mut walk = Walk::new(
-        id,
-        opened.geometry,
-        opened.data_start,
-        opened.base,
-        Some(limit),
-    );
-    let mut taken = Taken::new(want, opened.base_time);
+    let mut frames = Vec::new();
     loop {
-        let position = walk.position() as usize;
-        let window = Window {
-            position: walk.position(),
-            bytes: &bytes[position..],
-        };
-        match walk.step(window) {
-            Step::Frame(found) if taken.take(&found.frame, found.bytes, want) => {}
-            Step::Frame(_) | Step::End(_) | Step::Read { .. } => return taken.stretch(want, limit),
-        }
-    }
-}
-
-/// Frames as they are collected for a want.
-struct Taken {
-    time: Micros,
-    run: Run,
-    frames: Vec<u8>,
-    next_seen: Option<Offset>,
-}
-
-impl Taken {
-    fn new(want: &Want, time: Micros) -> Self {
-        let run = Run {
-            first: want.from,
-            next: want.from,
-            base_time: time,
-            len: 0,
-        };
-        Self {
-            time,
-            run,
-            frames: Vec::new(),
-            next_seen: None,
-        }
-    }
-
-    /// Whether to go on.
-    fn take(&mut self, frame: &Frame<'_>, bytes: &[u8], want: &Want) -> bool {
-        let base_time = self.time;
-        let deltas = frame.entries().filter_map(|(_, entry)| entry.time());
-        self.time = Micros::new(deltas.fold(base_time.get(), |at, ms| {
-            at.saturating_add(ms.saturating_mul(1000))
-        }));
-        if frame.header.kind == Kind::Control || frame.end() <= want.from {
-            return true;
-        }
-        let begins = self.frames.is_empty();
-        if begins && frame.header.first > want.from {
-            self.next_seen = Some(frame.header.first);
-            return false;
-        }
-        let follows = begins || frame.header.first == self.run.next;
-        let fits = begins || self.frames.len() + bytes.len() <= want.bytes_max;
-        if follows && fits {
-            if begins {
-                self.run.first = frame.header.first;
-                self.run.base_time = base_time;
+        match log.read(reader) {
+            Next::Frame {
+                frame,
+                bytes,
+                base_time,
+            } if frames.is_empty() || frames.len() + bytes.len() <= want.bytes_max => {
+                if frames.is_empty() {
+                    (run.first, run.base_time) = (frame.header.first, base_time);
+                }
+                frames.extend_from_slice(bytes);
+                (run.next, run.len) = (frame.end(), frames.len());
             }
-            self.frames.extend_from_slice(bytes);
-            self.run.next = frame.end();
-            self.run.len = self.frames.len();
-        }
-        follows && fits
-    }
-
-    fn stretch(self, want: &Want, limit: Offset) -> Stretch {
-        if self.frames.is_empty() {
-            Stretch::Gap(missing(want.from, self.next_seen.unwrap_or(limit)))
-        } else {
-            Stretch::Frames(self.run, self.frames)
+            Next::Gap(gap) if frames.is_empty() => return Some(Stretch::Gap(gap)),
+            _ => return (!frames.is_empty()).then_some(Stretch::Frames(run, frames)),
         }
     }
 }
 
-fn missing(from: Offset, to: Offset) -> Gap {
-    Gap {
-        from,
-        to,
-        lost: to.since(from),
-        cause: sedge_core::Cause::Corrupt,
-        when: Micros::UNKNOWN,
-        when_last: Micros::UNKNOWN,
-    }
+fn reader(log: &Log<Flash, Vec<u8>>) -> Reader {
+    Reader::new(log.log_id(), *log.geometry(), log.oldest())
 }
 
 fn open_log(flash: Flash, boot: u32) -> Log<Flash, Vec<u8>> {

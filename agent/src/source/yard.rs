@@ -109,7 +109,8 @@ impl Yard {
         seen
     }
 
-    fn each(&self, stream: &str, mut see: impl FnMut(&Entry<'_>)) {
+    /// Shows all durable entries of a stream.
+    pub(crate) fn each(&self, stream: &str, mut see: impl FnMut(&Entry<'_>)) {
         let partition = self.ingest.stream(stream).expect("a stream").lanes()[0].partition();
         let mut from = partition.oldest();
         while from < partition.next() {

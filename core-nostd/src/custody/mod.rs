@@ -10,6 +10,7 @@
 //! A driver is a loop of the same few steps: say all that `poll_transmit` has, do what the events ask, then wait for
 //! whichever comes first of a message, `next_timeout` or news from the log.
 
+mod list;
 mod liveness;
 pub mod message;
 mod receiver;

@@ -10,8 +10,8 @@ use super::message::{
     VERSION, Verdict, kind,
 };
 use super::{Framing, Now, Transmit};
-use crate::entry::Entry;
-use crate::frame::{Form, Frame};
+use crate::frame::Frame;
+use crate::log::time_behind;
 use crate::{LogId, Micros, Offset};
 
 /// What a receiver needs to know of itself.
@@ -484,10 +484,7 @@ impl ReceiverSlot {
                 break;
             };
             let first = frame.header.first;
-            let sound = first == next
-                && frame.span() > 0
-                && (begin.is_some() || first == self.expected || frame.end() <= self.expected);
-            if !sound {
+            if first != next || frame.span() == 0 {
                 break;
             }
             if begin.is_none() && first == self.expected {
@@ -495,7 +492,7 @@ impl ReceiverSlot {
             }
             at += len;
             next = frame.end();
-            base_time = time_after(&frame, base_time);
+            base_time = time_behind(base_time, &frame);
         }
         let frames = begin.and_then(|begin| data.frames.get(begin..at));
         match frames {
@@ -558,20 +555,6 @@ impl ReceiverSlot {
         self.end_told = true;
         Some(ReceiverEvent::Closed { slot, end })
     }
-}
-
-/// The time that the next compact frame's first entry counts from, behind `frame`.
-fn time_after(frame: &Frame<'_>, base_time: Micros) -> Micros {
-    if frame.header.form == Form::Explicit || !base_time.is_known() {
-        return base_time;
-    }
-    let deltas_ms = frame.entries().filter_map(|(_, entry)| match entry {
-        Entry::Record(record) => record.time,
-        Entry::Notice(notice) => notice.time,
-    });
-    Micros::new(deltas_ms.fold(base_time.get(), |at, delta| {
-        at.saturating_add(delta.saturating_mul(1000))
-    }))
 }
 
 fn transmit(message: &Message<'_>, body: &mut [u8]) -> Option<Transmit> {

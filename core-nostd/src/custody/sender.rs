@@ -3,14 +3,18 @@
 //! It keeps no frames and no names: the log is the retransmission buffer, and its driver is asked for both. It knows nothing of
 //! sockets, files and clocks.
 
+mod slot;
+
 use super::liveness::Liveness;
 use super::message::{
-    self, Ack, Answer, Bye, Clock, Close, Code, DATA_HEAD_LEN_MAX, Data, Intro, Message, Offer,
-    Rewind, SlotGap, VERSION, Verdict, Welcome, kind,
+    self, Ack, Answer, Bye, Clock, Code, DATA_HEAD_LEN_MAX, Data, Intro, Message, Offer, Rewind,
+    VERSION, Verdict, Welcome, kind,
 };
-use super::window::{Flight, Retransmit, TIMEOUT_US_MAX, TIMEOUT_US_MIN};
+use super::window::{Retransmit, TIMEOUT_US_MAX, TIMEOUT_US_MIN};
 use super::{Framing, Now, Transmit};
 use crate::{Gap, Micros, Offset};
+pub use slot::SenderSlot;
+use slot::{SlotState, Stop};
 
 /// What a sender needs to know of itself.
 #[derive(Clone, Copy, Debug)]
@@ -48,55 +52,6 @@ pub struct Sender<S, I> {
     ended: Option<Code>,
     /// Where the next [`Want`] looks first.
     turn: usize,
-}
-
-/// The sender's view of one of its logs. A vacant slot is `SenderSlot::default()`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SenderSlot {
-    state: SlotState,
-    /// One past the last offset of the log.
-    next: Offset,
-    /// Below this the receiver has custody.
-    acked: Offset,
-    /// What is sent next.
-    position: Offset,
-    /// The highest position of this session: no honest acknowledgement is above it.
-    sent: Offset,
-    flight: Flight,
-    gap: Option<Gap>,
-    closed: bool,
-    close_sent: bool,
-    offer_due: bool,
-    released: bool,
-    /// Bytes that the next Data needs and the window did not have.
-    needs: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum SlotState {
-    #[default]
-    Vacant,
-    /// Named to the receiver, or about to be.
-    Offered,
-    /// The receiver named its place; the driver is asked what stands below it.
-    Checking {
-        next: Offset,
-        theirs: u32,
-        asked: bool,
-    },
-    Live,
-    /// Nothing more in this session; the event is told once.
-    Stopped {
-        why: Stop,
-        told: bool,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    Diverged,
-    Refused(Code),
-    Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -710,162 +665,6 @@ struct Room {
 impl Room {
     const fn takes(&self, bytes: u64) -> bool {
         bytes <= self.bytes || self.all_is_quiet
-    }
-}
-
-impl SenderSlot {
-    fn described(&mut self, offer: &Offer<'_>) {
-        self.next = offer.next;
-        self.closed = offer.closed;
-    }
-
-    /// A new session: all that the old one knew is void.
-    fn restart(&mut self) {
-        if self.state != SlotState::Vacant {
-            *self = Self {
-                state: SlotState::Offered,
-                next: self.next,
-                closed: self.closed,
-                offer_due: true,
-                ..Self::default()
-            };
-        }
-    }
-
-    fn go_on_from(&mut self, next: Offset) {
-        self.state = SlotState::Live;
-        (self.acked, self.position, self.sent) = (next, next, next);
-        self.flight.clear();
-        self.released = true;
-    }
-
-    fn stop(&mut self, why: Stop) {
-        self.state = SlotState::Stopped { why, told: false };
-        self.flight.clear();
-        self.gap = None;
-    }
-
-    fn is_at(&self, position: Offset) -> bool {
-        self.has_data() && self.position == position
-    }
-
-    fn has_data(&self) -> bool {
-        self.state == SlotState::Live && self.gap.is_none() && self.position < self.next
-    }
-
-    fn is_waiting(&self) -> bool {
-        match self.state {
-            SlotState::Live => self.position != self.acked || self.close_sent,
-            SlotState::Offered => !self.offer_due,
-            _ => false,
-        }
-    }
-
-    fn sent_up_to(&mut self, next: Offset, bytes: u64) {
-        self.position = next;
-        self.sent = self.sent.max(next);
-        self.flight.sent(next, bytes);
-        self.needs = 0;
-    }
-
-    /// Nothing was acknowledged for too long: everything that waits for an answer is said again.
-    fn go_back(&mut self) {
-        self.position = self.acked;
-        self.flight.clear();
-        self.gap = None;
-        self.close_sent = false;
-        self.offer_due = self.state == SlotState::Offered;
-    }
-
-    /// Whether the position moved.
-    fn rewind(&mut self, next: Offset) -> bool {
-        let moves = self.acked <= next && next < self.position;
-        if moves {
-            self.position = next;
-            self.flight.back_to(next);
-            self.gap = None;
-        }
-        moves
-    }
-
-    /// Whether it said something new.
-    fn acknowledged(&mut self, next: Offset) -> bool {
-        self.flight.acknowledged(next);
-        if next > self.acked {
-            self.acked = next;
-            self.position = self.position.max(next);
-            self.gap = self.gap.filter(|gap| gap.from == self.position);
-            self.released = true;
-            return true;
-        }
-        if self.close_sent {
-            self.stop(Stop::Closed);
-        }
-        false
-    }
-
-    fn message<'o>(
-        &self,
-        slot: u16,
-        offers: &mut impl FnMut(u16) -> Option<Offer<'o>>,
-    ) -> Option<Message<'o>> {
-        match self.state {
-            SlotState::Offered if self.offer_due => {
-                let offer = offers(slot)?;
-                Some(Message::Offer(Offer { slot, ..offer }))
-            }
-            SlotState::Live if self.close_due() => Some(Message::Close(Close {
-                slot,
-                end: self.next,
-            })),
-            SlotState::Live => self.gap.map(|gap| Message::Gap(SlotGap { slot, gap })),
-            _ => None,
-        }
-    }
-
-    /// Close waits until everything is acknowledged, so that the next acknowledgement is the answer to it.
-    fn close_due(&self) -> bool {
-        self.closed && !self.close_sent && self.acked == self.next
-    }
-
-    fn said(&mut self, message: &Message<'_>) {
-        match message {
-            Message::Offer(offer) => {
-                self.described(offer);
-                self.offer_due = false;
-            }
-            Message::Close(_) => self.close_sent = true,
-            Message::Gap(SlotGap { gap, .. }) => {
-                self.position = gap.to;
-                self.sent = self.sent.max(gap.to);
-                self.gap = None;
-            }
-            _ => {}
-        }
-    }
-
-    fn event(&mut self, slot: u16) -> Option<SenderEvent> {
-        if core::mem::take(&mut self.released) {
-            return Some(SenderEvent::Released {
-                slot,
-                next: self.acked,
-            });
-        }
-        match &mut self.state {
-            SlotState::Checking { next, asked, .. } if !*asked => {
-                *asked = true;
-                Some(SenderEvent::Check { slot, next: *next })
-            }
-            SlotState::Stopped { why, told } if !*told => {
-                *told = true;
-                Some(match *why {
-                    Stop::Diverged => SenderEvent::Diverged { slot },
-                    Stop::Refused(code) => SenderEvent::Refused { slot, code },
-                    Stop::Closed => SenderEvent::Closed { slot },
-                })
-            }
-            _ => None,
-        }
     }
 }
 

@@ -130,6 +130,13 @@ async fn what_a_device_lets_go_is_in_the_log_under_its_name() {
             .iter()
             .all(|seen| seen.key == "boiler-1")
     );
+    story.yard.each("telemetry", |entry| {
+        let since_ingest_us = entry.time().expect("the device has a clock");
+        assert!(
+            (-60_000_000..=0).contains(&since_ingest_us),
+            "{since_ingest_us}"
+        );
+    });
     let counts = story.stopped().await.counts();
     assert_eq!((counts.accepted, counts.settled), (200, 200));
 }

@@ -1,0 +1,340 @@
+//! Single rules of the custody protocol that a peer may break: each machine alone, against a peer that says what it likes.
+
+use sedge_core::custody::message::{
+    Ack, Answer, Close, Data, Message, Offer, Rewind, SlotGap, Verdict, kind,
+};
+use sedge_core::custody::{
+    Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
+    SenderSettings, SenderSlot, Sent,
+};
+use sedge_core::entry::{Entry, Headers, Record};
+use sedge_core::frame::{self, Form, Label};
+use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+
+const LOG: LogId = LogId::new([7; 16]);
+const NOW: Now = Now {
+    uptime_us: 0,
+    unix_us: None,
+    trusted: false,
+};
+
+fn offer(next: u64) -> Offer<'static> {
+    Offer {
+        slot: 0,
+        log: LOG,
+        stream: "telemetry",
+        partition: 0,
+        oldest: Offset::ZERO,
+        next: Offset::new(next),
+        tail_crc: None,
+        closed: false,
+        chain: 0,
+    }
+}
+
+fn body_of(message: &Message<'_>) -> (u8, Vec<u8>) {
+    let mut body = vec![0; 1024];
+    let len = message.emit(&mut body).expect("room");
+    body.truncate(len);
+    (message.kind(), body)
+}
+
+/// A frame with one record.
+fn frame_at(first: u64) -> Vec<u8> {
+    frame_of(first, 1)
+}
+
+fn frame_of(first: u64, count: u16) -> Vec<u8> {
+    let record = Record {
+        time: None,
+        key: None,
+        headers: Headers::NONE,
+        value: b"21.5",
+    };
+    let mut entry = [0; 64];
+    let len = Entry::Record(record).encode(&mut entry).expect("room");
+    let entries = entry[..len].repeat(count.into());
+    let label = Label {
+        form: Form::Explicit,
+        first: Offset::new(first),
+        time: Micros::new(1),
+        first_of_commit: true,
+    };
+    let mut bytes = vec![0; 128];
+    let len = frame::emit_data(&mut bytes, &LOG, label, count, &[], &entries).expect("room");
+    bytes.truncate(len);
+    bytes
+}
+
+/// A sender whose receiver has just welcomed it, with this credit.
+fn welcomed_sender(next: u64, credit: u32) -> Sender<[SenderSlot; 1], &'static str> {
+    let mut sender = greeting_sender(next);
+    let (kind, body) = welcome(1, credit);
+    sender.handle_message(NOW, kind, &body);
+    assert!(sender.is_live());
+    sender
+}
+
+fn greeting_sender(next: u64) -> Sender<[SenderSlot; 1], &'static str> {
+    let settings = SenderSettings {
+        identity: "gw-7",
+        boot: 1,
+        generation: 1,
+        framing: Framing::Link,
+        body_bytes_max: 1024,
+        idle_timeout_us: 30_000_000,
+    };
+    let mut sender = Sender::new(settings, [SenderSlot::default()], NOW);
+    assert!(sender.offer(0));
+    let said = sender.poll_transmit(NOW, |_| Some(offer(next)), &mut [0; 1024]);
+    assert_eq!(said.map(|said| said.kind), Some(kind::HELLO));
+    sender
+}
+
+fn welcome(generation: u64, credit: u32) -> (u8, Vec<u8>) {
+    let mut receiver = welcoming_receiver(0, generation, credit);
+    let mut body = vec![0; 1024];
+    let said = receiver.poll_transmit(NOW, &mut body).expect("a Welcome");
+    body.truncate(said.len);
+    (said.kind, body)
+}
+
+/// A receiver that has `next` durable and was offered the log.
+fn welcoming_receiver(next: u64, generation: u64, credit: u32) -> Receiver<[ReceiverSlot; 1]> {
+    let settings = ReceiverSettings {
+        boot: 2,
+        framing: Framing::Stream,
+        body_bytes_max: 1024,
+        credit,
+        idle_timeout_us: 30_000_000,
+    };
+    let mut receiver = Receiver::new(settings, [ReceiverSlot::default()], NOW);
+    let hello = hello(generation);
+    let Received::Hello(hello) = receiver.handle_message(NOW, kind::HELLO, &hello) else {
+        panic!("a Hello was sent");
+    };
+    let resume = Verdict::Resume {
+        next: Offset::new(next),
+        crc_below: None,
+    };
+    hello
+        .logs
+        .iter()
+        .for_each(|offer| receiver.answer(&offer, resume));
+    receiver.welcome();
+    receiver
+}
+
+fn live_receiver(next: u64) -> Receiver<[ReceiverSlot; 1]> {
+    let mut receiver = welcoming_receiver(next, 1, 1000);
+    let said = receiver.poll_transmit(NOW, &mut [0; 1024]);
+    assert_eq!(said.map(|said| said.kind), Some(kind::WELCOME));
+    receiver
+}
+
+fn hello(generation: u64) -> Vec<u8> {
+    use sedge_core::custody::message::{Clock, Intro, emit_hello};
+    let intro = Intro {
+        protocol_min: 1,
+        protocol_max: 1,
+        features: 0,
+        identity: "gw-7",
+        generation,
+        clock: Clock::default(),
+        credential: &[],
+    };
+    let mut body = vec![0; 1024];
+    let (len, _) = emit_hello(&intro, [offer(100)].into_iter(), &mut body).expect("room");
+    body.truncate(len);
+    body
+}
+
+/// Sends frames of ten bytes and one offset each until the sender wants no more.
+fn send_all(sender: &mut Sender<[SenderSlot; 1], &'static str>) -> u64 {
+    let mut sent = 0;
+    while let Some(want) = sender.want() {
+        let run = Run {
+            first: want.from,
+            next: want.from + 1,
+            base_time: Micros::UNKNOWN,
+            len: 10,
+        };
+        if sender.data(NOW, &want, run) == Sent::NotNow {
+            break;
+        }
+        sent += 1;
+    }
+    sent
+}
+
+fn released(sender: &mut Sender<[SenderSlot; 1], &'static str>) -> Option<u64> {
+    let mut last = None;
+    while let Some(event) = sender.poll_event() {
+        if let SenderEvent::Released { next, .. } = event {
+            last = Some(next.get());
+        }
+    }
+    last
+}
+
+fn ack(sender: &mut Sender<[SenderSlot; 1], &'static str>, next: u64, credit: u32) {
+    let next = Offset::new(next);
+    let (kind, body) = body_of(&Message::Ack(Ack {
+        slot: 0,
+        next,
+        credit,
+    }));
+    sender.handle_message(NOW, kind, &body);
+}
+
+#[test]
+fn a_sender_stays_within_its_credit_and_sends_one_frame_without_any() {
+    assert_eq!(send_all(&mut welcomed_sender(100, 35)), 3);
+    assert_eq!(send_all(&mut welcomed_sender(100, 0)), 1);
+    let mut sender = welcomed_sender(100, 35);
+    send_all(&mut sender);
+    ack(&mut sender, 2, 35);
+    assert_eq!(
+        send_all(&mut sender),
+        2,
+        "one is on its way, so two more fit"
+    );
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_releases_nothing() {
+    let mut sender = welcomed_sender(100, 35);
+    send_all(&mut sender);
+    assert_eq!(released(&mut sender), Some(0));
+    ack(&mut sender, 4, 35);
+    assert_eq!(released(&mut sender), None);
+    ack(&mut sender, 3, 35);
+    assert_eq!(released(&mut sender), Some(3));
+    ack(&mut sender, 2, 35);
+    assert_eq!(released(&mut sender), None);
+}
+
+#[test]
+fn a_welcome_to_another_hello_opens_nothing() {
+    let mut sender = greeting_sender(100);
+    let (kind, body) = welcome(9, 1000);
+    sender.handle_message(NOW, kind, &body);
+    assert!(!sender.is_live());
+}
+
+#[test]
+fn a_rewind_beyond_what_was_sent_or_below_what_was_acknowledged_moves_nothing() {
+    let mut sender = welcomed_sender(100, 1000);
+    for _ in 0..3 {
+        let want = sender.want().expect("there is data");
+        let run = Run {
+            first: want.from,
+            next: want.from + 1,
+            base_time: Micros::UNKNOWN,
+            len: 10,
+        };
+        assert_ne!(sender.data(NOW, &want, run), Sent::NotNow);
+    }
+    ack(&mut sender, 2, 1000);
+    for foul in [1, 50] {
+        let next = Offset::new(foul);
+        let (kind, body) = body_of(&Message::Rewind(Rewind { slot: 0, next }));
+        sender.handle_message(NOW, kind, &body);
+        assert_eq!(sender.want().map(|want| want.from), Some(Offset::new(3)));
+    }
+}
+
+/// What is sound before the damage is taken, and the rest is asked for at once, not when a timer ends.
+#[test]
+fn frames_behind_a_damaged_one_are_asked_for_at_once() {
+    let mut receiver = live_receiver(0);
+    let mut frames = [frame_at(0), frame_at(1), frame_at(2)].concat();
+    frames[frame_at(0).len() + 10] ^= 1;
+    let data = Data {
+        slot: 0,
+        first: Offset::ZERO,
+        base_time: Micros::UNKNOWN,
+        frames: &frames,
+    };
+    let (kind, body) = body_of(&Message::Data(data));
+    let Received::Store(store) = receiver.handle_message(NOW, kind, &body) else {
+        panic!("the first frame is sound");
+    };
+    assert_eq!((store.first.get(), store.next.get()), (0, 1));
+    assert_eq!(said(&mut receiver), ["Rewind 1"]);
+    assert!(matches!(
+        receiver.handle_message(NOW, kind, &body),
+        Received::Nothing
+    ));
+    assert_eq!(
+        said(&mut receiver),
+        [""; 0],
+        "asked once for each round trip"
+    );
+}
+
+#[test]
+fn frames_that_straddle_the_expected_place_are_not_taken() {
+    let mut receiver = live_receiver(1);
+    let frames = frame_of(0, 2);
+    let data = Data {
+        slot: 0,
+        first: Offset::ZERO,
+        base_time: Micros::UNKNOWN,
+        frames: &frames,
+    };
+    let (kind, body) = body_of(&Message::Data(data));
+    assert!(matches!(
+        receiver.handle_message(NOW, kind, &body),
+        Received::Nothing
+    ));
+    assert_eq!(said(&mut receiver), ["Rewind 1"]);
+}
+
+/// Only the sender knows how many of the lost were told before: it is shown where this end stands, and says again what is missing.
+#[test]
+fn a_gap_over_a_passed_place_is_answered_with_ack_and_rewind() {
+    let mut receiver = live_receiver(50);
+    let gap = Gap {
+        from: Offset::new(0),
+        to: Offset::new(80),
+        lost: 80,
+        cause: Cause::Evicted,
+        when: Micros::UNKNOWN,
+        when_last: Micros::UNKNOWN,
+    };
+    let (kind, body) = body_of(&Message::Gap(SlotGap { slot: 0, gap }));
+    assert!(matches!(
+        receiver.handle_message(NOW, kind, &body),
+        Received::Nothing
+    ));
+    assert_eq!(said(&mut receiver), ["Ack 50", "Rewind 50"]);
+}
+
+/// The end of a log is acknowledged only after it was written: the answer to Close says that nothing more is owed.
+#[test]
+fn close_is_answered_when_the_end_is_durable() {
+    let mut receiver = live_receiver(50);
+    let end = Offset::new(50);
+    let (kind, body) = body_of(&Message::Close(Close { slot: 0, end }));
+    receiver.handle_message(NOW, kind, &body);
+    assert_eq!(said(&mut receiver), [""; 0]);
+    assert!(receiver.poll_event().is_some());
+    receiver.stored(0, end);
+    assert_eq!(said(&mut receiver), ["Ack 50"]);
+}
+
+fn said(receiver: &mut Receiver<[ReceiverSlot; 1]>) -> Vec<String> {
+    let (mut body, mut all) = ([0; 1024], Vec::new());
+    while let Some(said) = receiver.poll_transmit(NOW, &mut body) {
+        all.push(
+            match Message::parse(said.kind, &body[..said.len]).expect("well formed") {
+                Message::Ack(ack) => format!("Ack {}", ack.next),
+                Message::Rewind(rewind) => format!("Rewind {}", rewind.next),
+                Message::Answer(Answer { .. }) => "Answer".to_owned(),
+                other => format!("{other:?}"),
+            },
+        );
+    }
+    all
+}
