@@ -1,0 +1,294 @@
+//! Stories of appending: what a commit leaves behind, and what is refused.
+
+mod fixture;
+
+use core::task::{Context, Waker};
+use std::pin::pin;
+
+use fixture::*;
+use sedge_core::log::{CommitError, RingLog};
+use sedge_core::media::{Blocking, Desk, Media, Operations};
+use sedge_core::segment::Dimensions;
+use sedge_core::{Micros, Offset};
+
+#[test]
+fn records_are_there_after_a_restart() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        for value in [&b"one"[..], b"two", b"three"] {
+            commit(&mut log, value);
+        }
+        let (mut log, recovered) = open(dimensions, log.into_media());
+        assert!(!recovered.formatted);
+        assert_eq!(values(&mut log), ["one", "two", "three"]);
+    }
+}
+
+#[test]
+fn every_write_unit_is_programmed_once_through_many_laps() {
+    for write_unit in [1, 2, 4, 8, 16, 32] {
+        let dimensions = Dimensions {
+            write_unit,
+            ..FLASH
+        };
+        let mut log = new_log(dimensions);
+        for _ in 0..5 {
+            fill(&mut log, 80);
+            log = open(dimensions, log.into_media()).0;
+        }
+        assert_balance(&mut log);
+        assert_eq!(
+            log.next(),
+            Offset::new(400),
+            "on flash a stop between two programs burns nothing"
+        );
+    }
+}
+
+#[test]
+fn one_commit_on_files_is_one_write_and_one_sync() {
+    let mut log = new_log(FILE);
+    commit(&mut log, b"first");
+    let (programs, syncs) = (log.media().programs, log.media().syncs);
+    commit(&mut log, b"second");
+    assert_eq!(
+        (log.media().programs - programs, log.media().syncs - syncs),
+        (1, 1)
+    );
+}
+
+#[test]
+fn append_on_flash_is_one_program_and_nothing_else() {
+    let mut log = new_log(FLASH);
+    let (programs, erases) = (log.media().programs, log.media().erases);
+    commit(&mut log, b"one");
+    assert_eq!(
+        (log.media().programs - programs, log.media().erases - erases),
+        (1, 0)
+    );
+}
+
+#[test]
+fn full_head_without_a_spare_asks_for_maintenance() {
+    let mut log = new_log(FLASH);
+    while !log.needs_maintain() {
+        try_commit(&mut log, &[&[0; 200]]).unwrap();
+    }
+    let asked = loop {
+        match try_commit(&mut log, &[&[0; 200]]) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(asked, CommitError::NeedsMaintain);
+    log.maintain(NOW).unwrap();
+    try_commit(&mut log, &[&[0; 200]]).unwrap();
+}
+
+#[test]
+fn what_does_not_continue_the_log_is_refused_and_nothing_is_written() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        let early = frame_of(&log, &[b"early"]);
+        commit(&mut log, b"first");
+        let programs = log.media().programs;
+        let refusal = log.commit(&early, 1, b"", NOW).unwrap_err();
+        assert!(
+            matches!(
+                refusal,
+                CommitError::Misplaced { .. } | CommitError::Malformed
+            ),
+            "{refusal:?}"
+        );
+        let frame = frame_of(&log, &[b"again"]);
+        assert_eq!(
+            log.commit(&frame, 2, b"", NOW),
+            Err(CommitError::Malformed),
+            "it takes one offset"
+        );
+        assert_eq!(
+            log.commit(&frame[..9], 1, b"", NOW),
+            Err(CommitError::Malformed),
+            "half a frame"
+        );
+        assert_eq!(
+            log.commit(&[], 0, b"", NOW),
+            Err(CommitError::Malformed),
+            "nothing"
+        );
+        assert_eq!(
+            try_commit(&mut log, &[&[0; 300]]),
+            Err(CommitError::TooLarge)
+        );
+        let beyond_burning = try_commit(&mut log, &[&b""[..]; 17]);
+        if dimensions == MIRROR {
+            assert!(beyond_burning.is_ok(), "a mirror burns nothing");
+        } else {
+            assert_eq!(beyond_burning, Err(CommitError::TooManyOffsets));
+            assert_eq!(log.media().programs, programs);
+        }
+    }
+}
+
+#[test]
+fn ended_log_takes_nothing_in_this_life_or_another() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        commit(&mut log, b"last");
+        log.end(b"", NOW).unwrap();
+        assert_eq!(try_commit(&mut log, &[b"more"]), Err(CommitError::Ended));
+        let (mut log, recovered) = open(dimensions, log.into_media());
+        assert!(recovered.clean && log.is_ended());
+        assert_eq!(try_commit(&mut log, &[b"more"]), Err(CommitError::Ended));
+        assert_eq!(values(&mut log), ["last"]);
+    }
+}
+
+#[test]
+fn owner_finds_its_checkpoint_and_every_frame_since() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        fill(&mut log, 60);
+        let base = log.head_base();
+        let (mut log, _) = open(dimensions, log.into_media());
+        assert_eq!(log.checkpoint(), b"state");
+        let mut next = base;
+        log.replay(|found| next = found.frame.end());
+        assert_eq!(next, log.view().durable);
+    }
+}
+
+#[test]
+fn failed_program_on_flash_burns_and_goes_on() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"before");
+    log.media_mut().fail_programs = 1;
+    assert!(matches!(
+        try_commit(&mut log, &[b"lost"]),
+        Err(CommitError::Media(_))
+    ));
+    assert_eq!(
+        log.next(),
+        Offset::new(17),
+        "a commit takes 16 offsets at most"
+    );
+    commit(&mut log, b"behind");
+    let (mut log, _) = open(FLASH, log.into_media());
+    assert_eq!(
+        held(&mut log),
+        [(0, b"before".to_vec()), (17, b"behind".to_vec())]
+    );
+    assert_balance(&mut log);
+}
+
+#[test]
+fn failed_sync_on_files_ends_the_writer() {
+    let mut log = new_log(FILE);
+    log.media_mut().fail_syncs = 1;
+    assert!(matches!(
+        try_commit(&mut log, &[b"doubt"]),
+        Err(CommitError::Media(_))
+    ));
+    assert_eq!(try_commit(&mut log, &[b"more"]), Err(CommitError::Failed));
+    assert!(log.maintain(NOW).is_err() && log.close(NOW).is_err());
+}
+
+/// A medium that does half a program and then waits for ever.
+struct Stuck<'m>(&'m mut Disk);
+
+impl Operations for Stuck<'_> {
+    type Error = sedge_core::driver::OutOfBounds;
+
+    async fn read(
+        &mut self,
+        segment: u32,
+        position: u32,
+        into: &mut [u8],
+    ) -> Result<(), Self::Error> {
+        self.0.read(segment, position, into)
+    }
+
+    async fn program(
+        &mut self,
+        segment: u32,
+        position: u32,
+        bytes: &[u8],
+    ) -> Result<(), Self::Error> {
+        self.0.program(segment, position, &bytes[..8])?;
+        std::future::pending().await
+    }
+
+    async fn erase(&mut self, segment: u32) -> Result<(), Self::Error> {
+        self.0.erase(segment)
+    }
+
+    async fn sync(&mut self) -> Result<(), Self::Error> {
+        self.0.sync()
+    }
+}
+
+#[test]
+fn dropped_future_is_a_torn_write() {
+    let mut disk = Disk::blank(&FLASH);
+    let mut scratch = vec![0; 768];
+    let ring: Result<(RingLog, _), _> = {
+        let mut media = Blocking(&mut disk);
+        sedge_core::media::run(RingLog::open(
+            &mut Desk {
+                media: &mut media,
+                scratch: &mut scratch,
+            },
+            options(FLASH),
+            FRESH,
+        ))
+    };
+    let (mut ring, _) = ring.unwrap();
+    let frame = frame_at(&ring, &[b"dropped"]);
+    {
+        let mut media = Stuck(&mut disk);
+        let mut desk = Desk {
+            media: &mut media,
+            scratch: &mut scratch,
+        };
+        let mut commit = pin!(ring.commit(&mut desk, &frame, 1, b"", NOW));
+        assert!(
+            commit
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_pending()
+        );
+    }
+    let mut media = Blocking(&mut disk);
+    let mut desk = Desk {
+        media: &mut media,
+        scratch: &mut scratch,
+    };
+    let retried = sedge_core::media::run(ring.commit(&mut desk, &frame, 1, b"", NOW));
+    assert_eq!(
+        retried,
+        Err(CommitError::Malformed),
+        "its offset may have been taken"
+    );
+    let frame = frame_at(&ring, &[b"behind"]);
+    let committed = sedge_core::media::run(ring.commit(&mut desk, &frame, 1, b"", NOW)).unwrap();
+    assert_eq!(committed.first, Offset::new(16));
+    let (mut log, _) = open(FLASH, disk);
+    assert_eq!(values(&mut log), ["behind"]);
+}
+
+#[test]
+fn compact_records_keep_their_times_when_the_log_rolls() {
+    let mut log = new_log(FLASH);
+    assert_eq!(log.last_time(), NOW);
+    while log.head().0 == 0 {
+        let frame = timed_frame(&log, 7);
+        if log.needs_maintain() {
+            log.maintain(NOW).unwrap();
+        }
+        log.commit(&frame, 1, b"", Micros::UNKNOWN).unwrap();
+    }
+    let expected = NOW.get() + 7_000 * log.next().get() as i64;
+    assert_eq!(log.last_time(), Micros::new(expected));
+    let (log, _) = open(FLASH, log.into_media());
+    assert_eq!(log.last_time(), Micros::new(expected));
+}

@@ -1,0 +1,399 @@
+//! Stories of opening: torn or rotten, whose log it is, and what is said about it.
+
+mod fixture;
+
+use fixture::*;
+use proptest::prelude::*;
+use sedge_core::Offset;
+use sedge_core::log::{CommitError, Log, OpenError, Options, Refusal};
+use sedge_core::media::Media;
+use sedge_core::segment::Dimensions;
+
+/// Ruins the last `count` bytes that were written to the head.
+fn tear(log: &mut TestLog, count: u32) {
+    let (segment, end) = log.head();
+    log.media_mut()
+        .ram
+        .program(segment, end - count, &vec![0x13; count as usize])
+        .unwrap();
+}
+
+#[test]
+fn torn_commit_of_an_origin_burns_its_offsets_before_new_data() {
+    for dimensions in [FLASH, FILE] {
+        let mut log = new_log(dimensions);
+        commit(&mut log, b"kept");
+        commit(&mut log, b"torn");
+        tear(&mut log, 4);
+        let (mut log, recovered) = open(dimensions, log.into_media());
+        assert_eq!((recovered.clean, recovered.burned), (false, 16));
+        assert_eq!(
+            (log.view().durable, log.next()),
+            (Offset::new(1), Offset::new(17))
+        );
+        commit(&mut log, b"behind");
+        assert_eq!(
+            held(&mut log),
+            [(0, b"kept".to_vec()), (17, b"behind".to_vec())]
+        );
+        assert_eq!(log.ledger().skipped, 16);
+        assert_balance(&mut log);
+    }
+}
+
+#[test]
+fn torn_commit_of_a_mirror_burns_nothing() {
+    let mut log = new_log(MIRROR);
+    commit(&mut log, b"kept");
+    let again = frame_of(&log, &[b"torn"]);
+    log.commit(&again, 1, b"", NOW).unwrap();
+    tear(&mut log, 4);
+    let (mut log, recovered) = open(MIRROR, log.into_media());
+    assert_eq!((recovered.burned, log.next()), (0, Offset::new(1)));
+    log.commit(&again, 1, b"", NOW).unwrap();
+    assert_eq!(values(&mut log), ["kept", "torn"]);
+}
+
+#[test]
+fn kills_without_input_write_nothing_new() {
+    let mut log = new_log(FILE);
+    fill(&mut log, 5);
+    let (mut log, _) = open(FILE, log.into_media());
+    let (head, next) = (log.head(), log.next());
+    let bytes = log.media().ram.clone().into_inner();
+    for _ in 0..1000 {
+        log.maintain(NOW).unwrap();
+        log = open(FILE, log.into_media()).0;
+    }
+    assert_eq!((log.head(), log.next()), (head, next));
+    assert!(log.media().ram.clone().into_inner() == bytes);
+}
+
+#[test]
+fn clean_stop_burns_nothing() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        for _ in 0..20 {
+            commit(&mut log, b"one");
+            let next = log.next();
+            log.set_cursor(7, next).unwrap();
+            log.close(NOW).unwrap();
+            log = open(dimensions, log.into_media()).0;
+            assert_eq!(
+                log.ledger().cursor(7).unwrap().next,
+                log.next(),
+                "the cursor is kept too"
+            );
+        }
+        assert_eq!(log.next(), Offset::new(20));
+    }
+}
+
+#[test]
+fn rot_before_a_later_commit_is_a_gap_and_not_the_end() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        commit(&mut log, b"one");
+        commit(&mut log, b"two");
+        tear(&mut log, 6);
+        commit(&mut log, b"three");
+        let (mut log, _) = open(dimensions, log.into_media());
+        assert_eq!(log.view().durable, Offset::new(3));
+        assert_eq!(values(&mut log), ["one", "three"]);
+    }
+}
+
+#[test]
+fn later_frame_of_the_same_commit_proves_nothing() {
+    let mut log = new_log(FILE);
+    commit(&mut log, b"kept");
+    let mut frames = frame_of(&log, &[b"first"]);
+    frames.extend(second_frame(&log, b"second"));
+    let committed = log.commit(&frames, 2, b"", NOW).unwrap();
+    // The first frame of the commit is torn, the second is whole.
+    let (segment, _) = log.head();
+    log.media_mut()
+        .ram
+        .program(segment, committed.position, b"torn")
+        .unwrap();
+    let (mut log, _) = open(FILE, log.into_media());
+    assert_eq!(log.view().durable, Offset::new(1));
+    commit(&mut log, b"behind");
+    let (mut log, _) = open(FILE, log.into_media());
+    assert_eq!(values(&mut log), ["kept", "behind"]);
+}
+
+#[test]
+fn torn_resume_is_tried_again_further_on() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"kept");
+    commit(&mut log, b"torn");
+    tear(&mut log, 4);
+    let (mut log, _) = open(FLASH, log.into_media());
+    let (segment, first_try) = log.head();
+    log.media_mut()
+        .ram
+        .program(segment, first_try, b"torn")
+        .unwrap();
+    let (mut log, _) = open(FLASH, log.into_media());
+    assert_eq!(log.head(), (segment, first_try + 256));
+    assert_eq!(log.next(), Offset::new(17), "still the same offsets");
+    commit(&mut log, b"behind");
+    assert_eq!(values(&mut log), ["kept", "behind"]);
+}
+
+#[test]
+fn head_with_no_grid_point_left_rolls() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"kept");
+    let (segment, position) = log.head();
+    log.media_mut()
+        .ram
+        .program(segment, position, b"torn")
+        .unwrap();
+    for at in (0..4096).step_by(256).filter(|&at| at > position) {
+        log.media_mut().ram.program(segment, at, b"torn").unwrap();
+    }
+    let (mut log, _) = open(FLASH, log.into_media());
+    commit(&mut log, b"behind");
+    assert_eq!(log.head().0, 1);
+    let (mut log, _) = open(FLASH, log.into_media());
+    assert_eq!(values(&mut log), ["kept", "behind"]);
+}
+
+#[test]
+fn offsets_behind_a_rotten_header_are_not_used_again() {
+    let mut log = new_log(FLASH);
+    let rotten = commit(&mut log, b"rotten");
+    for _ in 0..8 {
+        try_commit(&mut log, &[&b"x"[..]; 16]).unwrap();
+    }
+    let durable = log.next();
+    assert_eq!(durable, Offset::new(129));
+    // Tag and length: nobody can say where the next frame begins.
+    log.media_mut()
+        .ram
+        .program(rotten.segment, rotten.position, &[0; 8])
+        .unwrap();
+    let (mut log, _) = open(FLASH, log.into_media());
+    assert!(
+        log.next() >= durable,
+        "{} may have been seen by an uplink",
+        log.next()
+    );
+    commit(&mut log, b"behind");
+    assert_eq!(values(&mut log), ["behind"]);
+}
+
+#[test]
+fn tail_that_cannot_be_made_durable_is_copied() {
+    for dimensions in [FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        fill(&mut log, 10);
+        let mut disk = log.into_media();
+        disk.fail_syncs = 1;
+        let (mut log, recovered) = open(dimensions, disk);
+        assert!(recovered.copied);
+        assert_eq!(log.head().0, 1);
+        assert_eq!(held(&mut log).len(), 10);
+        fill(&mut log, 100);
+        assert_balance(&mut log);
+        let (mut log, recovered) = open(dimensions, log.into_media());
+        assert!(!recovered.copied);
+        assert_balance(&mut log);
+    }
+}
+
+#[test]
+fn segment_in_doubt_is_copied_though_its_sync_works_now() {
+    let mut log = new_log(FILE);
+    fill(&mut log, 10);
+    let suspect = Options {
+        suspect: Some(0),
+        ..options(FILE)
+    };
+    let (mut log, recovered) = open_with(suspect, log.into_media());
+    assert!(recovered.copied);
+    assert_eq!(log.checkpoint(), b"");
+    assert_eq!(held(&mut log).len(), 10);
+}
+
+#[test]
+fn recovered_tail_is_written_and_synced_again() {
+    for dimensions in [FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        commit(&mut log, b"one");
+        let disk = log.into_media();
+        let (programs, syncs) = (disk.programs, disk.syncs);
+        let (log, _) = open(dimensions, disk);
+        assert_eq!(
+            (log.media().programs - programs, log.media().syncs - syncs),
+            (1, 1)
+        );
+    }
+}
+
+#[test]
+fn later_version_is_refused_and_not_touched() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"one");
+    let mut bytes = log.into_media().ram.into_inner();
+    bytes[4] = 2;
+    let crc = sedge_core::crc::crc32c(&bytes[..28]).to_le_bytes();
+    bytes[28..32].copy_from_slice(&crc);
+    let disk = Disk::holding(&FLASH, bytes);
+    let refused = Log::open(disk, options(FLASH), FRESH, vec![0; 768]).unwrap_err();
+    assert_eq!(
+        refused,
+        OpenError::Refused(Refusal::NewerVersion {
+            segment: 0,
+            version: 2
+        })
+    );
+}
+
+#[test]
+fn other_segment_size_is_refused() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"one");
+    let other = Dimensions {
+        segment_bytes: 8192,
+        segment_count: 3,
+        ..FLASH
+    };
+    let mut bytes = log.into_media().ram.into_inner();
+    bytes.resize(3 * 8192, 0xFF);
+    let refused = Log::open(
+        Disk::holding(&other, bytes),
+        options(other),
+        FRESH,
+        vec![0; 768],
+    )
+    .unwrap_err();
+    assert!(matches!(
+        refused,
+        OpenError::Refused(Refusal::OtherGeometry { segment: 0, .. })
+    ));
+}
+
+#[test]
+fn scratch_that_is_too_small_is_refused() {
+    let refused = Log::open(Disk::blank(&FLASH), options(FLASH), FRESH, vec![0; 767]).unwrap_err();
+    assert_eq!(refused, OpenError::Scratch { needed: 768 });
+}
+
+#[test]
+fn log_grows_and_takes_larger_frames() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        fill(&mut log, 150);
+        let larger = Dimensions {
+            segment_count: 6,
+            frame_bytes_max: 500,
+            commit_offsets_max: 40,
+            ..dimensions
+        };
+        let mut bytes = log.into_media().ram.into_inner();
+        bytes.resize(6 * 4096, 0xFF);
+        let (mut log, _) = open(larger, Disk::holding(&larger, bytes));
+        let before = held(&mut log).len();
+        assert!(before > 40);
+        commit(&mut log, &[b'#'; 450]);
+        assert_eq!(
+            held(&mut log).len(),
+            before + 1,
+            "nothing is evicted for it"
+        );
+        fill(&mut log, 300);
+        assert_balance(&mut log);
+        let (mut log, _) = open(larger, log.into_media());
+        assert_balance(&mut log);
+    }
+}
+
+fn log_bytes(dimensions: Dimensions) -> Vec<u8> {
+    let mut log = new_log(dimensions);
+    fill(&mut log, 130);
+    log.set_cursor(1, Offset::new(100)).unwrap();
+    log.close(NOW).unwrap();
+    log.into_media().ram.into_inner()
+}
+
+/// Opens whatever it is and uses it; the fixture's flash is lenient here, for blank bytes may not be blank.
+fn open_and_use(dimensions: Dimensions, bytes: Vec<u8>) {
+    let mut disk = Disk::holding(&dimensions, bytes);
+    disk.files = true;
+    let opened = Log::open(disk, options(dimensions), FRESH, vec![0; 768]);
+    let Ok((mut log, _)) = opened else {
+        assert!(matches!(
+            opened,
+            Err(OpenError::Refused(_) | OpenError::NoSpare)
+        ));
+        return;
+    };
+    let _ended = log.maintain(NOW);
+    match try_commit(&mut log, &[b"new"]) {
+        Ok(committed) => {
+            let record = (committed.first.get(), b"new".to_vec());
+            assert!(
+                held(&mut log).contains(&record),
+                "what was committed is there"
+            );
+        }
+        Err(error) => assert!(
+            matches!(error, CommitError::Ended | CommitError::Exhausted),
+            "{error:?}"
+        ),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn damaged_log_opens_and_goes_on(kind in 0_usize..3, damage: Vec<(u16, u8)>, swaps: Vec<(u16, u16, u8)>) {
+        let dimensions = [FLASH, FILE, MIRROR][kind];
+        let mut bytes = log_bytes(dimensions);
+        let len = bytes.len();
+        for (at, byte) in damage {
+            bytes[usize::from(at) % len] = byte;
+        }
+        for (from, to, count) in swaps {
+            let count = usize::from(count) + 1;
+            let (from, to) = (usize::from(from) % (len - count), usize::from(to) % (len - count));
+            bytes.copy_within(from..from + count, to);
+        }
+        open_and_use(dimensions, bytes);
+    }
+
+    #[test]
+    fn whole_segments_may_be_lost_or_exchanged(
+        kind in 0_usize..3,
+        order in Just([0, 1, 2, 3]).prop_shuffle(),
+        blanks: [bool; 4],
+    ) {
+        let dimensions = [FLASH, FILE, MIRROR][kind];
+        let bytes = log_bytes(dimensions);
+        let mut other = Vec::new();
+        for (from, blank) in order.into_iter().zip(blanks) {
+            let from = from * 4096;
+            if blank {
+                other.extend([0xFF; 4096]);
+            } else {
+                other.extend(&bytes[from..from + 4096]);
+            }
+        }
+        open_and_use(dimensions, other);
+    }
+
+    #[test]
+    fn noise_becomes_a_new_log(kind in 0_usize..3, seed: u64) {
+        let dimensions = [FLASH, FILE, MIRROR][kind];
+        let mut state = seed | 1;
+        let noise = (0..4 * 4096).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        });
+        open_and_use(dimensions, noise.collect());
+    }
+}

@@ -1,0 +1,206 @@
+//! Stories of recycling: what is counted, in which order, and who holds it back.
+
+mod fixture;
+
+use fixture::*;
+use sedge_core::log::{CommitError, MaintainError, Maintained, Options, WhenFull};
+use sedge_core::media::Media;
+use sedge_core::{Micros, Offset};
+
+#[test]
+fn full_ring_evicts_and_counts_what_it_evicts() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        fill(&mut log, 300);
+        assert!(log.ledger().evicted > 100);
+        assert_eq!(log.next(), Offset::new(300));
+        assert_balance(&mut log);
+        let ledger = log.ledger().clone();
+        let (mut log, _) = open(dimensions, log.into_media());
+        assert_eq!(*log.ledger(), ledger);
+        fill(&mut log, 300);
+        assert_balance(&mut log);
+    }
+}
+
+#[test]
+fn what_every_uplink_has_is_handed_over_and_not_lost() {
+    let mut log = new_log(FLASH);
+    log.set_cursor(1, Offset::ZERO).unwrap();
+    log.set_cursor(2, Offset::ZERO).unwrap();
+    for turn in 1..40 {
+        fill(&mut log, 5);
+        log.set_cursor(1, Offset::new(5 * turn)).unwrap();
+        log.set_cursor(2, Offset::new(5 * turn - 3)).unwrap();
+    }
+    let ledger = log.ledger();
+    assert_eq!(
+        (ledger.evicted, ledger.handed_over),
+        (0, log.oldest().get())
+    );
+    assert!(!ledger.loss_first.is_known());
+    assert_balance(&mut log);
+}
+
+#[test]
+fn overtaken_uplink_is_told_exactly_what_it_lost() {
+    let mut log = new_log(FLASH);
+    log.set_cursor(1, Offset::new(10)).unwrap();
+    fill(&mut log, 200);
+    let ledger = log.ledger().clone();
+    let cursor = ledger.cursor(1).unwrap();
+    assert_eq!(
+        (ledger.handed_over, ledger.evicted),
+        (10, ledger.oldest.get() - 10)
+    );
+    assert_eq!(cursor.lost, ledger.evicted);
+    let gap = ledger.gap_before_oldest(cursor.next, Some(1)).unwrap();
+    assert_eq!((gap.lost, gap.when), (ledger.evicted, NOW));
+    let (log, _) = open(FLASH, log.into_media());
+    assert_eq!(log.ledger().cursor(1), Some(cursor));
+}
+
+#[test]
+fn refusing_log_waits_for_its_uplink() {
+    for dimensions in [FLASH, FILE] {
+        let refusing = Options {
+            when_full: WhenFull::Refuse,
+            ..options(dimensions)
+        };
+        let (mut log, _) = open_with(refusing, Disk::blank(&dimensions));
+        log.set_cursor(1, Offset::ZERO).unwrap();
+        let refused = loop {
+            if log.needs_maintain() && log.maintain(NOW).unwrap() == Maintained::Full {
+                match try_commit(&mut log, &[&[0; 100]]) {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            } else {
+                try_commit(&mut log, &[&[0; 100]]).unwrap();
+            }
+        };
+        assert_eq!(refused, CommitError::NeedsMaintain);
+        log.count_refused(1);
+        assert_eq!(log.oldest(), Offset::ZERO);
+        let next = log.next();
+        log.set_cursor(1, next).unwrap();
+        assert_eq!(log.maintain(NOW), Ok(Maintained::Ready));
+        try_commit(&mut log, &[b"taken"]).unwrap();
+        assert_eq!((log.ledger().evicted, log.ledger().refused), (0, 1));
+        assert_balance(&mut log);
+    }
+}
+
+#[test]
+fn segment_that_leaves_is_in_the_ledger_before_it_is_erased() {
+    for dimensions in [FLASH, FILE] {
+        let mut log = new_log(dimensions);
+        while !log.needs_maintain() || log.ledger().evicted == 0 {
+            fill(&mut log, 1);
+        }
+        log.media_mut().fail_erases = 1;
+        assert!(matches!(log.maintain(NOW), Err(MaintainError::Media(_))));
+        // The power fails before the erase is tried again.
+        let ledger = log.ledger().clone();
+        let (mut log, _) = open(dimensions, log.into_media());
+        assert_eq!(log.ledger().evicted, ledger.evicted);
+        log.maintain(NOW).unwrap();
+        assert_eq!(
+            log.ledger().evicted,
+            ledger.evicted,
+            "nothing is counted twice"
+        );
+        fill(&mut log, 100);
+        assert_balance(&mut log);
+    }
+}
+
+#[test]
+fn segment_that_cannot_be_erased_is_passed_over() {
+    let mut log = new_log(FLASH);
+    fill(&mut log, 100);
+    while !log.needs_maintain() {
+        fill(&mut log, 1);
+    }
+    log.media_mut().fail_erases = 1;
+    assert!(log.maintain(NOW).is_err());
+    assert_eq!(log.maintain(NOW), Ok(Maintained::Ready));
+    fill(&mut log, 100);
+    assert_balance(&mut log);
+    let (mut log, _) = open(FLASH, log.into_media());
+    assert_balance(&mut log);
+}
+
+#[test]
+fn rotten_records_are_counted_as_corrupt_when_they_leave() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        let rotten = commit(&mut log, b"rotten");
+        let (segment, end) = log.head();
+        commit(&mut log, b"behind");
+        assert_eq!(segment, rotten.segment);
+        log.media_mut().ram.program(segment, end - 4, b"!").unwrap();
+        fill(&mut log, 200);
+        assert_eq!(log.ledger().corrupt, 1);
+        assert_balance(&mut log);
+    }
+}
+
+#[test]
+fn segment_with_a_rotten_header_is_counted_as_corrupt_when_it_leaves() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        while log.head().0 < 1 {
+            fill(&mut log, 1);
+        }
+        let lost = log.head_base().get();
+        log.media_mut().ram.program(0, 40, b"rot").unwrap();
+        fill(&mut log, 200);
+        assert_eq!(log.ledger().corrupt, lost);
+        assert_balance(&mut log);
+    }
+}
+
+#[test]
+fn burned_offsets_are_not_lost_records() {
+    let mut log = new_log(FILE);
+    for _ in 0..10 {
+        fill(&mut log, 20);
+        log = open(FILE, log.into_media()).0;
+    }
+    let ledger = log.ledger();
+    assert_eq!((ledger.corrupt, ledger.skipped), (0, 9 * 16));
+    assert_balance(&mut log);
+}
+
+#[test]
+fn old_records_expire_segment_by_segment() {
+    let mut log = new_log(FILE);
+    while log.head().0 < 2 {
+        fill(&mut log, 1);
+    }
+    assert_eq!(
+        log.expire(Micros::new(NOW.get() - 1), NOW),
+        Ok(false),
+        "they are younger"
+    );
+    assert_eq!(log.expire(NOW, NOW), Ok(true));
+    let ledger = log.ledger().clone();
+    assert_eq!((ledger.expired, ledger.evicted), (ledger.oldest.get(), 0));
+    assert_eq!(log.expire(NOW, NOW), Ok(true));
+    assert_eq!(log.expire(NOW, NOW), Ok(false), "the head stays");
+    assert_balance(&mut log);
+    fill(&mut log, 100);
+    assert_balance(&mut log);
+}
+
+#[test]
+fn erase_counts_grow_evenly() {
+    let mut log = new_log(FLASH);
+    fill(&mut log, 500);
+    let counts: Vec<_> = (0..4)
+        .map(|segment| log.slot(segment).unwrap().erase_count())
+        .collect();
+    let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+    assert!(most - least <= 1 && *least > 2, "{counts:?}");
+}
