@@ -1,10 +1,17 @@
 //! Edge telemetry with custody: the parts of the one binary `sedge`.
 
+pub mod cli;
+pub mod control;
 pub mod dead_letter;
 pub mod demo;
+pub mod gateway;
+mod http;
+pub mod hub;
 pub mod ingest;
+mod metrics;
 pub mod owner;
 pub mod route;
 pub mod shutdown;
 pub mod source;
+pub mod status;
 pub mod telemetry;

@@ -93,6 +93,11 @@ impl Telemetry {
         source
     }
 
+    /// The sources begin anew; what they counted is forgotten.
+    pub fn forget_sources(&self) {
+        locked(&self.sources).clear();
+    }
+
     /// The sources, in the order they were added.
     #[must_use]
     pub fn sources(&self) -> Vec<Arc<Source>> {

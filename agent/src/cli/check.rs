@@ -1,0 +1,173 @@
+//! `sedge check`: everything that is wrong with a file, or what it will cost if nothing is.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use sedge_config::checked;
+use sedge_config::quantity::show_size;
+
+use super::{Failure, load_agent};
+
+/// Which file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// File of an agent or of a hub
+    file: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let file = &arguments.file;
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let report = if sedge_config::hub::is_meant_by(&text) {
+        of_hub(&sedge_config::hub::load(file).map_err(Failure::config)?)
+    } else {
+        of_agent(&load_agent(file)?)
+    };
+    let shown = write!(
+        io::stdout(),
+        "{}: nothing is wrong\n{report}",
+        file.display()
+    );
+    shown.map_err(|error| Failure::io(format!("standard output: {error}")))
+}
+
+fn of_agent(agent: &checked::Agent) -> String {
+    let mut report = format!(
+        "  gateway {}, data in {}\n",
+        agent.gateway.id,
+        agent.gateway.data_dir.display()
+    );
+    for source in &agent.sources {
+        line(
+            &mut report,
+            format!(
+                "source {} ({}) to stream {}",
+                source.name(),
+                source.kind(),
+                source.stream()
+            ),
+        );
+    }
+    for stream in &agent.streams {
+        let (partitions, capacity) = (stream.partitions, show_size(stream.capacity_bytes));
+        let uplinks: Vec<&str> = agent
+            .uplinks
+            .iter()
+            .filter(|uplink| uplink.carries(&stream.name))
+            .map(|uplink| uplink.name.as_str())
+            .collect();
+        let to = if uplinks.is_empty() {
+            "no uplink".to_owned()
+        } else {
+            uplinks.join(", ")
+        };
+        line(
+            &mut report,
+            format!("stream {}: {partitions} × {capacity}, to {to}", stream.name),
+        );
+    }
+    let disk: u64 = agent
+        .streams
+        .iter()
+        .map(|stream| stream.capacity_bytes * u64::from(stream.partitions))
+        .sum();
+    let partitions: u64 = agent
+        .streams
+        .iter()
+        .map(|stream| u64::from(stream.partitions))
+        .sum();
+    line(
+        &mut report,
+        format!(
+            "disk, reserved at the start: {}{}",
+            show_size(disk),
+            room(&agent.gateway.data_dir, disk)
+        ),
+    );
+    line(
+        &mut report,
+        format!("{partitions} logs: each busy one costs a sync and up to 4KiB for a commit"),
+    );
+    notes(&mut report, agent);
+    report
+}
+
+/// What is allowed and may still surprise.
+fn notes(report: &mut String, agent: &checked::Agent) {
+    if agent.sources.is_empty() {
+        line(
+            report,
+            "note: no [[source]]; only `sedge push` brings events".to_owned(),
+        );
+    }
+    for stream in agent
+        .streams
+        .iter()
+        .filter(|stream| &*stream.name != checked::DEAD_LETTER)
+    {
+        if !agent
+            .uplinks
+            .iter()
+            .any(|uplink| uplink.carries(&stream.name))
+        {
+            let then = match stream.when_full {
+                checked::WhenFull::EvictOldest => "its oldest events go when it is full",
+                checked::WhenFull::Refuse => "it takes nothing more when it is full",
+            };
+            line(
+                report,
+                format!("note: no uplink carries {}; {then}", stream.name),
+            );
+        }
+    }
+}
+
+fn of_hub(hub: &checked::Hub) -> String {
+    let mut report = format!(
+        "  hub on {}, data in {}\n",
+        hub.listen,
+        hub.data_dir.display()
+    );
+    for stream in &hub.streams {
+        let retention = sedge_config::quantity::show_duration(stream.retention);
+        line(
+            &mut report,
+            format!(
+                "stream {}: up to {} a mirror, {retention}",
+                stream.name,
+                show_size(stream.capacity_bytes)
+            ),
+        );
+    }
+    let disk = hub.disk_bytes_max;
+    line(
+        &mut report,
+        format!(
+            "disk, at most: {}{}",
+            show_size(disk),
+            room(&hub.data_dir, disk)
+        ),
+    );
+    report
+}
+
+fn line(report: &mut String, text: String) {
+    report.push_str("  ");
+    report.push_str(&text);
+    report.push('\n');
+}
+
+/// How that compares to what the file system has; nothing if it cannot be told.
+fn room(data_dir: &Path, wanted: u64) -> String {
+    let there = data_dir
+        .ancestors()
+        .find_map(|path| rustix::fs::statvfs(path).ok());
+    let Some(free) = there.map(|there| there.f_bavail.saturating_mul(there.f_frsize)) else {
+        return String::new();
+    };
+    let free_mib = show_size(free >> 20 << 20);
+    match free < wanted {
+        true => format!(" (only {free_mib} are free: it will start with the segments that fit)"),
+        false => format!(" ({free_mib} are free)"),
+    }
+}

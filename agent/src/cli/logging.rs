@@ -1,0 +1,190 @@
+//! Log lines: logfmt on standard error, and repeated ones summed up.
+//!
+//! ```text
+//! ts=2026-11-21T02:00:00.123Z level=info area=sedge::gateway msg="ready" gateway=gw-7
+//! ts=2026-11-21T02:00:10.004Z level=warn area=sedge::source msg="connection refused" source=plant repeated=17 within=10s
+//! ```
+//! A line that says the same as one in the last ten seconds is only counted; what was counted is told when they are over.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write as _;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, registry};
+
+/// Starts logging; `SEDGE_LOG` sets the level, such as `debug` or `warn,sedge_uplink=trace`.
+pub(super) fn start(level: &str) {
+    let filter = EnvFilter::try_from_env("SEDGE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // A second start (a test in one process) keeps the first.
+    drop(registry().with(filter).with(Lines).try_init());
+    // Without this thread, repeats are told at the end.
+    drop(
+        std::thread::Builder::new()
+            .name("log-repeats".to_owned())
+            .spawn(tell_repeats),
+    );
+}
+
+/// Tells what was counted and not told.
+pub(super) fn flush() {
+    recent().tell(|_| true);
+}
+
+struct Lines;
+
+/// What was written in the last ten seconds, by everything but its time.
+#[derive(Default)]
+struct Recent {
+    lines: HashMap<String, Seen>,
+}
+
+struct Seen {
+    first: Instant,
+    repeated: u64,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = metadata.level().as_str().to_ascii_lowercase();
+        let line = format!(
+            "level={level} area={} msg={}{}",
+            metadata.target(),
+            fields.message,
+            fields.others
+        );
+        if recent().is_new(&line) {
+            write(&line);
+        }
+    }
+}
+
+impl Recent {
+    fn is_new(&mut self, line: &str) -> bool {
+        if let Some(seen) = self.lines.get_mut(line) {
+            seen.repeated += 1;
+            return false;
+        }
+        if self.lines.len() < LINES_MAX {
+            self.lines.insert(
+                line.to_owned(),
+                Seen {
+                    first: Instant::now(),
+                    repeated: 0,
+                },
+            );
+        }
+        true
+    }
+
+    /// Forgets the lines that are `over`, and tells of those that were repeated.
+    fn tell(&mut self, over: impl Fn(&Seen) -> bool) {
+        self.lines.retain(|line, seen| {
+            let over = over(seen);
+            if over && seen.repeated > 0 {
+                let within = seen.first.elapsed().as_secs().max(1);
+                write(&format!(
+                    "{line} repeated={} within={within}s",
+                    seen.repeated
+                ));
+            }
+            !over
+        });
+    }
+}
+
+fn recent() -> std::sync::MutexGuard<'static, Recent> {
+    static RECENT: OnceLock<Mutex<Recent>> = OnceLock::new();
+    RECENT
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+fn tell_repeats() {
+    loop {
+        std::thread::sleep(WINDOW / 10);
+        recent().tell(|seen| seen.first.elapsed() >= WINDOW);
+    }
+}
+
+fn write(line: &str) {
+    let time = jiff::Timestamp::now();
+    // If nobody reads the log, the work goes on.
+    drop(writeln!(std::io::stderr().lock(), "ts={time:.3} {line}"));
+}
+
+/// The fields of one event as logfmt.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: String,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = format!("{text:?}"),
+            name => self.others.push_str(&format!(" {name}={}", quoted(&text))),
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.others.push_str(&format!(" {name}={}", quoted(value))),
+        }
+    }
+}
+
+/// As it is when it is one word, else in quotes.
+fn quoted(text: &str) -> String {
+    let plain = !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\'));
+    if plain {
+        text.to_owned()
+    } else {
+        format!("{text:?}")
+    }
+}
+
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Different lines that are remembered; more than this in ten seconds are written without being remembered.
+const LINES_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_line_is_counted_and_not_written() {
+        let mut recent = Recent::default();
+        assert!(recent.is_new("a"));
+        assert!(!recent.is_new("a"));
+        assert!(!recent.is_new("a"));
+        assert!(recent.is_new("b"));
+        assert_eq!(recent.lines["a"].repeated, 2);
+        recent.tell(|_| true);
+        assert!(recent.is_new("a"));
+    }
+
+    #[test]
+    fn only_what_is_not_one_word_is_quoted() {
+        assert_eq!(quoted("gw-7"), "gw-7");
+        assert_eq!(quoted(""), "\"\"");
+        assert_eq!(quoted("two words"), "\"two words\"");
+        assert_eq!(quoted("a\nb"), "\"a\\nb\"");
+    }
+}

@@ -1,0 +1,227 @@
+//! The command line: one file a command, what they share, and how they end.
+
+mod agent;
+mod check;
+mod demo;
+mod hub;
+mod inspect;
+mod logging;
+mod pull;
+mod push;
+mod reach;
+mod status;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use sedge_config::quantity;
+
+use crate::shutdown::{self, Shutdown};
+pub(crate) use status::{count, span};
+
+/// Edge telemetry with custody: nothing acknowledged is lost, and every loss is a number.
+#[derive(Debug, Parser)]
+#[command(name = "sedge", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Collect events on this gateway, keep them on disk, hand them to the hub
+    Agent(agent::Arguments),
+    /// Take custody of the gateways' events and serve them to consumers
+    Hub(hub::Arguments),
+    /// Read a stream from the hub
+    Pull(pull::Arguments),
+    /// Put lines from standard input into a stream of the agent on this machine
+    Push(push::Arguments),
+    /// Tell everything that is wrong with a configuration file
+    Check(check::Arguments),
+    /// Show what the agent on this machine is doing
+    Status(status::Arguments),
+    /// Look into the directory of an agent, a hub, or one log, and verify it
+    Inspect(inspect::Arguments),
+    /// Show the whole way of an event, with outages, in one process and a temporary directory
+    Demo(demo::Arguments),
+}
+
+/// How a command ends when it does not end well.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: Code,
+    what: String,
+}
+
+/// The exit codes of sysexits.h that are used here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    /// The command line cannot be understood.
+    Usage = 64,
+    /// Somebody else is not there, or has what is wanted.
+    Unavailable = 69,
+    /// A mistake of this program.
+    Software = 70,
+    /// A disk or a pipe failed.
+    Io = 74,
+    /// The configuration is wrong.
+    Config = 78,
+}
+
+/// Runs the command in `arguments` (the first is the program's name) to its end.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments.command,
+        Err(refusal) => {
+            let code = if refusal.use_stderr() {
+                Code::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+            // Nobody is left to tell that the terminal is gone.
+            drop(refusal.print());
+            return code;
+        }
+    };
+    let outcome = match command {
+        Command::Agent(arguments) => agent::run(&arguments),
+        Command::Hub(arguments) => hub::run(&arguments),
+        Command::Pull(arguments) => pull::run(&arguments),
+        Command::Push(arguments) => push::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+    };
+    logging::flush();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            drop(writeln!(io::stderr(), "sedge: {failure}"));
+            failure.code.into()
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, what: impl fmt::Display) -> Self {
+        Self {
+            code,
+            what: what.to_string(),
+        }
+    }
+
+    /// A configuration that cannot be used.
+    pub(crate) fn config(what: impl fmt::Display) -> Self {
+        Self::new(Code::Config, what)
+    }
+
+    /// A peer or a place that cannot be had.
+    pub(crate) fn unavailable(what: impl fmt::Display) -> Self {
+        Self::new(Code::Unavailable, what)
+    }
+
+    /// A disk or a pipe that failed.
+    pub(crate) fn io(what: impl fmt::Display) -> Self {
+        Self::new(Code::Io, what)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// A runtime for one command.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    built.map_err(|error| Failure::io(format!("no runtime: {error}")))
+}
+
+/// Runs `service` until it ends, or until SIGTERM or SIGINT ask it to.
+fn serve<F>(service: impl FnOnce(Shutdown) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    end_on_panic();
+    let runtime = runtime()?;
+    let (trigger, shutdown) = shutdown::pair();
+    let outcome = runtime.block_on(async {
+        let signals =
+            signals().map_err(|error| Failure::io(format!("no signal handler: {error}")))?;
+        tokio::spawn(async move {
+            signals.await;
+            trigger.stop();
+            // Held for ever: a dropped trigger would be a second wish.
+            std::future::pending::<()>().await;
+        });
+        service(shutdown).await
+    });
+    // A task that hangs in a blocking read must not hold up the exit.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Completes at the first SIGTERM or SIGINT.
+fn signals() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    Ok(async move {
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping");
+    })
+}
+
+/// A panic in any task or thread ends the process: half an agent that looks alive is worse than none.
+fn end_on_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        logging::flush();
+        std::process::exit(i32::from(Code::Software as u8));
+    }));
+}
+
+/// The name of this gateway when the file gives none: made from /etc/machine-id, which itself should not be told around.
+fn gateway_id() -> Option<String> {
+    let machine = std::fs::read_to_string("/etc/machine-id").ok()?;
+    let machine = machine.trim();
+    let digest = |salt: &str| sedge_core::crc::crc32c(format!("sedge {salt} {machine}").as_bytes());
+    (!machine.is_empty())
+        .then(|| format!("gw-{:08x}{:04x}", digest("gateway"), digest("more") >> 16))
+}
+
+/// A duration on the command line.
+fn duration_of(text: &str) -> Result<Duration, String> {
+    quantity::parse_duration(text)
+        .ok_or_else(|| "accepted: a duration such as 30s or 5m".to_owned())
+}
+
+/// The file of an agent, checked.
+fn load_agent(path: &Path) -> Result<sedge_config::checked::Agent, Failure> {
+    sedge_config::agent::load(path, gateway_id().as_deref()).map_err(Failure::config)
+}

@@ -1,0 +1,43 @@
+//! How a command finds the agent on this machine: its control socket, named or taken from the agent's file.
+
+use std::path::{Path, PathBuf};
+
+use super::{Failure, load_agent};
+
+/// Which agent.
+#[derive(Debug, clap::Args)]
+pub(super) struct Reach {
+    /// File of the agent
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+    /// Control socket of the agent
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl Reach {
+    /// The control socket: the one named, that of the file named, that of the usual file, the usual one.
+    pub(super) fn socket(&self) -> Result<PathBuf, Failure> {
+        let usual = Path::new(USUAL_FILE);
+        let file = self
+            .config
+            .as_deref()
+            .or_else(|| usual.exists().then_some(usual));
+        match (&self.socket, file) {
+            (Some(socket), _) => Ok(socket.clone()),
+            (None, Some(file)) => Ok(load_agent(file)?.gateway.control),
+            (None, None) => Ok(PathBuf::from(USUAL_SOCKET)),
+        }
+    }
+}
+
+/// Nobody answers at `socket`.
+pub(super) fn nobody_at(socket: &Path, error: &std::io::Error) -> Failure {
+    Failure::unavailable(format!(
+        "no agent answers at {} ({error}); name its file with --config, or start it with `sedge agent --config FILE`",
+        socket.display()
+    ))
+}
+
+const USUAL_FILE: &str = "/etc/sedge/agent.toml";
+const USUAL_SOCKET: &str = "/var/lib/sedge/control.sock";

@@ -1,0 +1,264 @@
+//! `sedge status`: one screen, or the same as JSON. The agent gathers, this file only shows.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::Failure;
+use super::reach::{self, Reach};
+use crate::control;
+use crate::status::{Partition, Source, Status, Stream, Uplink};
+
+/// Which agent, and how to show it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    reach: Reach,
+    /// As JSON, with every field
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let socket = arguments.reach.socket()?;
+    let ask = || {
+        let mut agent = UnixStream::connect(&socket)?;
+        agent.set_read_timeout(Some(PATIENCE))?;
+        agent.write_all(control::STATUS.as_bytes())?;
+        let mut answer = String::new();
+        agent.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error: io::Error| reach::nobody_at(&socket, &error))?;
+    let status: Status = serde_json::from_str(&answer).map_err(|error| {
+        Failure::unavailable(format!(
+            "{} gives another answer: {error}",
+            socket.display()
+        ))
+    })?;
+    let shown = match arguments.json {
+        true => writeln!(io::stdout(), "{}", answer.trim_end()),
+        false => write!(io::stdout(), "{}", screen(&status)),
+    };
+    match shown {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All of it in 80 columns.
+fn screen(status: &Status) -> String {
+    let mut screen = String::new();
+    let mut line = |text: String| {
+        screen.extend(text.trim_end().chars().take(COLUMNS));
+        screen.push('\n');
+    };
+    line(format!(
+        "{}   up {}   sedge {}   pid {}",
+        status.gateway,
+        span(status.uptime_s as f64),
+        status.version,
+        status.pid
+    ));
+    line(status.data_dir.clone());
+    line(String::new());
+    line(format!(
+        "{:<14} {:<11} {:>8} {:>7} {:>7}  {}",
+        "SOURCE", "TYPE", "EVENTS/S", "EVENTS", "DROPPED", "STATE"
+    ));
+    status
+        .sources
+        .iter()
+        .for_each(|source| line(source_line(source)));
+    line(String::new());
+    let head = [
+        "STREAM", "EVENTS/S", "HELD", "FILL", "LAG", "OLDEST", "LOST",
+    ];
+    line(format!(
+        "{:<20} {:>8} {:>8} {:>5} {:>8} {:>8} {:>8}",
+        head[0], head[1], head[2], head[3], head[4], head[5], head[6]
+    ));
+    for stream in &status.streams {
+        stream
+            .partitions
+            .iter()
+            .for_each(|partition| line(partition_line(stream, partition)));
+    }
+    line(String::new());
+    line(format!(
+        "{:<16} {:>8} {:>8} {:>8} {:>6}  {}",
+        "UPLINK", "EVENTS/S", "LAG", "OLDEST", "LOST", "STATE"
+    ));
+    status
+        .uplinks
+        .iter()
+        .for_each(|uplink| line(uplink_line(uplink)));
+    screen
+}
+
+fn source_line(source: &Source) -> String {
+    let dropped: u64 = source.dropped.values().sum();
+    let clients = if source.clients > 0 {
+        format!("{} clients, ", count(source.clients))
+    } else {
+        String::new()
+    };
+    format!(
+        "{:<14} {:<11} {:>8} {:>7} {:>7}  {}{clients}{}",
+        cut(&source.name, 14),
+        source.kind,
+        rate(source.rate),
+        count(source.accepted),
+        count(dropped),
+        if source.up { "" } else { "DOWN " },
+        source.state,
+    )
+}
+
+fn partition_line(stream: &Stream, partition: &Partition) -> String {
+    let name = match stream.partitions.len() {
+        1 => cut(&stream.name, 20),
+        _ => format!("{}/{}", cut(&stream.name, 16), partition.partition),
+    };
+    let state = match (partition.full, stream.draining) {
+        (true, _) => " FULL",
+        (_, true) => " draining",
+        _ => "",
+    };
+    format!(
+        "{name:<20} {:>8} {:>8} {:>4.0}% {:>8} {:>8} {:>8}{state}",
+        rate(partition.rate),
+        count(partition.next - partition.oldest.min(partition.next)),
+        partition.fill * 100.0,
+        partition.lag.map_or("-".to_owned(), count),
+        partition.oldest_unacked_s.map_or("-".to_owned(), span),
+        count(partition.losses.lost() + partition.losses.refused),
+    )
+}
+
+fn uplink_line(uplink: &Uplink) -> String {
+    format!(
+        "{:<16} {:>8} {:>8} {:>8} {:>6}  {}{}",
+        cut(&uplink.name, 16),
+        rate(uplink.rate),
+        count(uplink.lag),
+        uplink.oldest_unacked_s.map_or("-".to_owned(), span),
+        count(uplink.lost),
+        if uplink.up { "" } else { "DOWN " },
+        uplink.state,
+    )
+}
+
+/// At most five characters up to 999G: `9999`, `12.3k`, `456k`, `1.2M`.
+pub(crate) fn count(number: u64) -> String {
+    let (unit, sign) = match number {
+        0..10_000 => return number.to_string(),
+        10_000..1_000_000 => (1_000, 'k'),
+        1_000_000..1_000_000_000 => (1_000_000, 'M'),
+        _ => (1_000_000_000, 'G'),
+    };
+    match number / unit {
+        whole @ 0..100 => format!("{whole}.{}{sign}", number / (unit / 10) % 10),
+        whole => format!("{whole}{sign}"),
+    }
+}
+
+fn rate(per_second: f64) -> String {
+    if per_second < 10.0 {
+        format!("{per_second:.1}")
+    } else {
+        count(per_second.round() as u64)
+    }
+}
+
+/// A time span in one or two units: `0.4s`, `17s`, `3m 5s`, `4h 12m`, `9d 3h`.
+pub(crate) fn span(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    match whole {
+        0..10 => format!("{:.1}s", seconds.max(0.0)),
+        10..60 => format!("{whole}s"),
+        60..3_600 => format!("{}m {}s", whole / 60, whole % 60),
+        3_600..86_400 => format!("{}h {}m", whole / 3_600, whole / 60 % 60),
+        _ => format!("{}d {}h", whole / 86_400, whole / 3_600 % 24),
+    }
+}
+
+fn cut(name: &str, characters: usize) -> String {
+    match name.chars().count() > characters {
+        true => name.chars().take(characters - 1).chain(['…']).collect(),
+        false => name.to_owned(),
+    }
+}
+
+const COLUMNS: usize = 80;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_screen_fits_80_columns_whatever_the_numbers() {
+        let long = "a-very-long-name-that-nobody-should-ever-give-to-anything-at-all".to_owned();
+        let losses = crate::status::Losses {
+            evicted: u64::MAX / 4,
+            ..Default::default()
+        };
+        let partition = Partition {
+            next: u64::MAX,
+            fill: 1.0,
+            rate: 1e9,
+            lag: Some(u64::MAX),
+            oldest_unacked_s: Some(1e9),
+            full: true,
+            losses,
+            ..Default::default()
+        };
+        let status = Status {
+            gateway: long.clone(),
+            data_dir: long.repeat(3),
+            sources: vec![Source {
+                name: long.clone(),
+                kind: "mqtt-listen".into(),
+                state: long.clone(),
+                ..Default::default()
+            }],
+            streams: vec![Stream {
+                name: long.clone(),
+                draining: false,
+                partitions: vec![partition.clone(), partition],
+            }],
+            uplinks: vec![Uplink {
+                name: long.clone(),
+                state: long,
+                lag: u64::MAX,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let screen = screen(&status);
+        assert!(
+            screen.lines().all(|line| line.chars().count() <= 80),
+            "{screen}"
+        );
+        assert!(screen.lines().count() <= 24, "{screen}");
+    }
+
+    #[test]
+    fn numbers_and_spans_are_short() {
+        assert_eq!(
+            (count(0), count(9_999), count(12_345)),
+            ("0".into(), "9999".into(), "12.3k".into())
+        );
+        assert_eq!(
+            (count(1_234_567), count(7_000_000_000)),
+            ("1.2M".into(), "7.0G".into())
+        );
+        assert_eq!(
+            (span(0.42), span(185.0), span(90_000.0)),
+            ("0.4s".into(), "3m 5s".into(), "1d 1h".into())
+        );
+    }
+}

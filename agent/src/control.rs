@@ -1,0 +1,312 @@
+//! The agent's control socket: `sedge status` and `sedge push` on the same machine.
+//!
+//! ```text
+//! → status⏎                          ← one JSON object (crate::status::Status), end
+//! → push {"stream":"telemetry"}⏎     ← ok⏎ or refused WHY⏎
+//! → line⏎ line⏎ …                    ← acknowledged N⏎ …   cumulative; after the commit that holds them
+//! → end                              ← done {"acknowledged":N,"dead_letter":M}⏎
+//! ```
+//! The socket belongs to its owner alone (mode 0600): who may open it may do all of this.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use sedge_config::Template;
+use serde::{Deserialize, Serialize};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use crate::dead_letter::{DeadLetter, Reason, Remains};
+use crate::ingest::{Ingest, Intake, Receipt, Reserved};
+use crate::route::Subject;
+use crate::shutdown::Shutdown;
+use crate::status::Status;
+
+/// The first line that asks for the status.
+pub const STATUS: &str = "status\n";
+
+/// Begins the first line that announces events.
+pub const PUSH: &str = "push ";
+
+/// What follows [`PUSH`] in the first line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// Where the events go.
+    pub stream: String,
+    /// Template of their keys.
+    pub key: Option<String>,
+}
+
+/// The last line of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Lines on disk.
+    pub acknowledged: u64,
+    /// Those of them that could not be taken as they were and lie in `dead-letter`.
+    pub dead_letter: u64,
+}
+
+/// Gives the status; blocks for the disk.
+pub(crate) type Gather = Arc<dyn Fn() -> Status + Send + Sync>;
+
+/// Opens the socket at `path`, in the place of one that a dead agent left.
+///
+/// # Errors
+/// When the path cannot be used, or somebody alive listens there.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another agent listens there",
+        ));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket: OwnedFd =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    // Between bind and listen nobody can connect: at no moment is it open to others.
+    rustix::fs::chmod(path, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// Answers until the shutdown.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    ingest: Ingest,
+    gather: Gather,
+    mut shutdown: Shutdown,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = shutdown.requested() => break,
+        };
+        match accepted {
+            Ok((connection, _)) if connections.len() < CONNECTIONS_MAX => {
+                let (ingest, gather, shutdown) =
+                    (ingest.clone(), Arc::clone(&gather), shutdown.clone());
+                connections.spawn(async move {
+                    if let Err(error) = answer(connection, ingest, gather, shutdown).await {
+                        tracing::debug!(%error, "a control connection ended");
+                    }
+                });
+            }
+            Ok(_) => tracing::warn!("too many control connections"),
+            Err(error) => {
+                tracing::warn!(%error, "no control connection can be taken");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn answer(
+    mut connection: UnixStream,
+    ingest: Ingest,
+    gather: Gather,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let (from, mut to) = connection.split();
+    let mut from = BufReader::with_capacity(READ_BYTES, from);
+    let mut request = String::new();
+    (&mut from)
+        .take(REQUEST_BYTES_MAX)
+        .read_line(&mut request)
+        .await?;
+    if request == STATUS {
+        let status = tokio::task::spawn_blocking(move || gather())
+            .await
+            .map_err(io::Error::other)?;
+        return to.write_all(&serde_json::to_vec(&status)?).await;
+    }
+    let pusher = match request.strip_prefix(PUSH) {
+        Some(push) => Pusher::new(push, &ingest),
+        None => Err("the first line is neither status nor push".to_owned()),
+    };
+    match pusher {
+        Ok(mut pusher) => {
+            to.write_all(b"ok\n").await?;
+            let done = pusher.run(&mut from, &mut to, shutdown).await?;
+            to.write_all(format!("done {}\n", serde_json::to_string(&done)?).as_bytes())
+                .await
+        }
+        Err(why) => to.write_all(format!("refused {why}\n").as_bytes()).await,
+    }
+}
+
+/// Lines on their way into a stream.
+struct Pusher {
+    ingest: Ingest,
+    intake: Intake,
+    done: Done,
+    /// Lines staged or about to be, not yet acknowledged.
+    waiting: u64,
+    reserved: Reserved,
+    receipts: Vec<Receipt>,
+}
+
+impl Pusher {
+    fn new(push: &str, ingest: &Ingest) -> Result<Self, String> {
+        let push: Push = serde_json::from_str(push)
+            .map_err(|error| format!("the request is malformed: {error}"))?;
+        let key = Template::parse(push.key.as_deref().unwrap_or(KEY_DEFAULT))?;
+        if ingest.stream(&push.stream).is_none() {
+            return Err(format!("there is no stream \"{}\"", push.stream));
+        }
+        let mut intake = ingest.intake(&push.stream, &key);
+        // A pusher waits for its acknowledgement: company will not come.
+        intake.set_window_bound(true);
+        Ok(Self {
+            ingest: ingest.clone(),
+            intake,
+            done: Done::default(),
+            waiting: 0,
+            reserved: Reserved::nothing(),
+            receipts: Vec::new(),
+        })
+    }
+
+    async fn run(
+        &mut self,
+        from: &mut BufReader<impl tokio::io::AsyncRead + Unpin>,
+        to: &mut (impl tokio::io::AsyncWrite + Unpin),
+        mut shutdown: Shutdown,
+    ) -> io::Result<Done> {
+        let mut line = Line::default();
+        loop {
+            let more = tokio::select! {
+                more = line.read(from, self.ingest.record_bytes_max()) => more?,
+                () = shutdown.requested() => break,
+            };
+            if !more {
+                break;
+            }
+            self.take(&line).await;
+            line = Line::default();
+            if from.buffer().is_empty() || self.reserved.bytes() > GROUP_BYTES {
+                self.settle().await?;
+                to.write_all(format!("acknowledged {}\n", self.done.acknowledged).as_bytes())
+                    .await?;
+            }
+        }
+        self.settle().await?;
+        Ok(self.done)
+    }
+
+    async fn take(&mut self, line: &Line) {
+        let bytes = line.bytes.len() + LINE_OVERHEAD_BYTES;
+        self.reserved
+            .add(self.ingest.budget().reserve(bytes, bytes).await);
+        let subject = Subject {
+            topic: "",
+            device: DEVICE,
+            payload: &line.bytes,
+        };
+        let reason = match (line.remains.is_some(), self.intake.lane_of(&subject)) {
+            (false, Ok(lane)) => {
+                self.intake.record(lane, None, &[], &line.bytes, &[]);
+                self.waiting += 1;
+                return;
+            }
+            (true, _) => Reason::Oversize,
+            (false, Err(error)) => Reason::BadKey(error),
+        };
+        let payload = line
+            .remains
+            .clone()
+            .unwrap_or_else(|| Remains::of(&line.bytes));
+        let letter = DeadLetter {
+            reason: &reason,
+            source: DEVICE,
+            device: DEVICE,
+            topic: "",
+            payload: &payload,
+        };
+        self.intake.dead_letter(&letter);
+        self.done.dead_letter += 1;
+        self.waiting += 1;
+    }
+
+    /// Waits until everything taken is on disk.
+    async fn settle(&mut self) -> io::Result<()> {
+        self.intake
+            .stage_all(&mut self.receipts)
+            .await
+            .map_err(io::Error::other)?;
+        for receipt in self.receipts.drain(..) {
+            self.intake.wait(receipt).await;
+        }
+        self.reserved = Reserved::nothing();
+        self.done.acknowledged += std::mem::take(&mut self.waiting);
+        Ok(())
+    }
+}
+
+/// A line as it comes in; of one that is too long only what a dead letter keeps.
+#[derive(Default)]
+struct Line {
+    bytes: Vec<u8>,
+    remains: Option<Remains>,
+    begun: bool,
+}
+
+impl Line {
+    /// Reads to the end of the line; false if there is none any more. Can be called again after being dropped.
+    async fn read(
+        &mut self,
+        from: &mut (impl AsyncBufRead + Unpin),
+        bytes_max: usize,
+    ) -> io::Result<bool> {
+        loop {
+            let piece = from.fill_buf().await?;
+            if piece.is_empty() {
+                return Ok(self.begun);
+            }
+            self.begun = true;
+            let end = piece.iter().position(|byte| *byte == b'\n');
+            let text = &piece[..end.unwrap_or(piece.len())];
+            match &mut self.remains {
+                Some(remains) => remains.add(text),
+                None if self.bytes.len() + text.len() > bytes_max => {
+                    let mut remains = Remains::of(&std::mem::take(&mut self.bytes));
+                    remains.add(text);
+                    self.remains = Some(remains);
+                }
+                None => self.bytes.extend_from_slice(text),
+            }
+            let used = end.map_or(piece.len(), |end| end + 1);
+            from.consume(used);
+            if end.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+const DEVICE: &str = "push";
+const KEY_DEFAULT: &str = "{device}";
+const BACKLOG: i32 = 16;
+const CONNECTIONS_MAX: usize = 32;
+const READ_BYTES: usize = 64 << 10;
+const REQUEST_BYTES_MAX: u64 = 4 << 10;
+
+/// What is staged together at most before it is waited for.
+const GROUP_BYTES: usize = 256 << 10;
+
+/// What a line takes in a batch beside its bytes.
+const LINE_OVERHEAD_BYTES: usize = 64;

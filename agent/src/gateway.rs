@@ -1,0 +1,410 @@
+//! A gateway from its configuration to its end: opens the logs, starts what feeds and drains them, and stops in order.
+//!
+//! ```text
+//! sources ─Ingest→ partitions ─Forwarder→ hub        control socket, /metrics: look at all of it
+//! ```
+//! `main`, the demo and tests enter by [`run`]. A *life* ends with the shutdown, with a failed disk, or when a hub turns out
+//! to hold another history of a log (a restored or cloned disk): then the next life opens new logs in those chains.
+
+mod disk;
+mod look;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sedge_config::checked;
+use sedge_core::LogId;
+use sedge_uplink::forward::{ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Log};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+pub use disk::DiskError;
+
+use crate::ingest::{Ingest, StreamHandle};
+use crate::shutdown::{self, Shutdown, Trigger};
+use crate::telemetry::{self, Telemetry};
+use crate::{control, http, source};
+use disk::{Disk, OnFatal};
+use look::Looker;
+
+/// Why a gateway ends.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Its directory cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A disk failed while running. Nothing was acknowledged after that.
+    #[error("the disk failed: {0}")]
+    Store(String),
+    /// A port or socket cannot be had.
+    #[error("{what}: {source}")]
+    Listen {
+        /// Which, by its key and value.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A part of this program panicked.
+    #[error("a part of the agent panicked")]
+    Panicked,
+}
+
+/// Runs a gateway until `shutdown`, then commits and acknowledges what was taken.
+///
+/// # Errors
+/// When it cannot start, or its disk fails.
+pub async fn run(agent: checked::Agent, shutdown: Shutdown) -> Result<(), GatewayError> {
+    let agent = Arc::new(agent);
+    let telemetry = Telemetry::new();
+    loop {
+        match Life::begin(Arc::clone(&agent), &telemetry)
+            .await?
+            .run(shutdown.clone())
+            .await?
+        {
+            Ended::Shutdown => return Ok(()),
+            Ended::Diverged => {
+                tracing::warn!("opening new logs behind those that the hub holds otherwise")
+            }
+        }
+        telemetry.forget_sources();
+    }
+}
+
+/// How a life ends well.
+enum Ended {
+    Shutdown,
+    Diverged,
+}
+
+/// Everything that runs between an open and a close of the directory.
+struct Life {
+    agent: Arc<checked::Agent>,
+    disk: Disk,
+    sources: JoinSet<()>,
+    others: JoinSet<()>,
+    stop_sources: Trigger,
+    stop_others: Trigger,
+    fatal: mpsc::UnboundedReceiver<String>,
+    forward: mpsc::UnboundedReceiver<ForwardEvent>,
+}
+
+/// Sockets are taken before anything else, so that a second agent touches nothing.
+struct Doors {
+    control: UnixListener,
+    http: Option<TcpListener>,
+}
+
+impl Life {
+    async fn begin(
+        agent: Arc<checked::Agent>,
+        telemetry: &Telemetry,
+    ) -> Result<Self, GatewayError> {
+        let began = Instant::now();
+        let (fatal_sender, fatal) = mpsc::unbounded_channel();
+        let disk = open_disk(&agent, fatal_sender).await?;
+        let doors = Doors::open(&agent).await?;
+        settle_cursors(&agent, &disk);
+        let (stop_sources, sources_shutdown) = shutdown::pair();
+        let (stop_others, others_shutdown) = shutdown::pair();
+        let (events, forward) = mpsc::unbounded_channel();
+        let ingest = ingest(&agent, &disk);
+        let mut others = JoinSet::new();
+        let forwarders = start_forwarders(&agent, &disk, &events, &others_shutdown, &mut others);
+        let looker = Looker::new(&agent, &disk, telemetry.clone(), forwarders);
+        start_doors(doors, &ingest, &looker, &others_shutdown, &mut others);
+        let mut sources = JoinSet::new();
+        for config in &agent.sources {
+            let counts = telemetry.source(config.name(), config.kind(), config.stream());
+            start_source(
+                &mut sources,
+                config.clone(),
+                ingest.clone(),
+                counts,
+                sources_shutdown.clone(),
+            );
+        }
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(gateway = %agent.gateway.id, logs = disk.chains.len(), took_ms, "ready");
+        Ok(Self {
+            agent,
+            disk,
+            sources,
+            others,
+            stop_sources,
+            stop_others,
+            fatal,
+            forward,
+        })
+    }
+
+    async fn run(mut self, mut shutdown: Shutdown) -> Result<Ended, GatewayError> {
+        let outcome = loop {
+            tokio::select! {
+                () = shutdown.requested() => break Ok(Ended::Shutdown),
+                Some(what) = self.fatal.recv() => break Err(GatewayError::Store(what)),
+                Some(event) = self.forward.recv() => {
+                    if let Some(outcome) = self.heard(event) {
+                        break outcome;
+                    }
+                }
+                Some(ended) = self.sources.join_next() => match ended {
+                    Ok(()) => tracing::debug!("a source ended by itself"),
+                    Err(_) => break Err(GatewayError::Panicked),
+                },
+                Some(Err(_)) = self.others.join_next() => break Err(GatewayError::Panicked),
+            }
+        };
+        self.end(outcome).await
+    }
+
+    /// What a forwarder has to tell; an outcome if this life is over.
+    fn heard(&mut self, event: ForwardEvent) -> Option<Result<Ended, GatewayError>> {
+        match event {
+            ForwardEvent::Drained { log } => {
+                tracing::info!(%log, "an ended log is at the hub as a whole");
+                None
+            }
+            ForwardEvent::Diverged { log } => Some(self.diverged(log)),
+        }
+    }
+
+    fn diverged(&mut self, log: LogId) -> Result<Ended, GatewayError> {
+        tracing::error!(%log, "the hub holds another history of this log (restored or cloned disk?); a new log follows it");
+        let path = self.agent.gateway.data_dir.clone();
+        self.disk
+            .renew(log)
+            .map_err(|source| DiskError::Io { path, source })?;
+        Ok(Ended::Diverged)
+    }
+
+    /// Stop taking, commit, acknowledge; then close. All within two seconds, whatever hangs.
+    async fn end(mut self, outcome: Result<Ended, GatewayError>) -> Result<Ended, GatewayError> {
+        self.stop_sources.stop();
+        let late = tokio::time::timeout(SOURCES_PATIENCE, async {
+            while self.sources.join_next().await.is_some() {}
+        });
+        if late.await.is_err() {
+            tracing::warn!("a source did not stop in time");
+            self.sources.abort_all();
+        }
+        self.stop_others.stop();
+        let Self {
+            disk, mut others, ..
+        } = self;
+        let closed = tokio::task::spawn_blocking(move || {
+            disk.close();
+            disk
+        });
+        let disk = tokio::time::timeout(CLOSE_PATIENCE, closed).await;
+        let stopped = tokio::time::timeout(OTHERS_PATIENCE, async {
+            while others.join_next().await.is_some() {}
+        });
+        if stopped.await.is_err() {
+            others.abort_all();
+        }
+        match disk {
+            Ok(_) => tracing::info!("stopped"),
+            Err(_) => tracing::warn!(
+                "stopped before the logs were closed; the next start will look at their tails"
+            ),
+        }
+        outcome
+    }
+}
+
+impl Doors {
+    async fn open(agent: &checked::Agent) -> Result<Self, GatewayError> {
+        let gateway = &agent.gateway;
+        let refused = |what: String| move |source| GatewayError::Listen { what, source };
+        let path = gateway.control.display();
+        let control = control::listen(&gateway.control)
+            .map_err(refused(format!("gateway.control = \"{path}\"")))?;
+        let http = match gateway.http {
+            Some(address) => Some(
+                http::listen(address)
+                    .await
+                    .map_err(refused(format!("gateway.http = \"{address}\"")))?,
+            ),
+            None => None,
+        };
+        Ok(Self { control, http })
+    }
+}
+
+async fn open_disk(
+    agent: &Arc<checked::Agent>,
+    fatal: mpsc::UnboundedSender<String>,
+) -> Result<Disk, GatewayError> {
+    let on_fatal: OnFatal = Arc::new(move |what| {
+        // Nobody hears it when the gateway is ending anyway.
+        drop(fatal.send(what.to_owned()));
+    });
+    let agent = Arc::clone(agent);
+    let opened = tokio::task::spawn_blocking(move || Disk::open(&agent, &on_fatal)).await;
+    Ok(opened.map_err(|_| GatewayError::Panicked)??)
+}
+
+fn ingest(agent: &checked::Agent, disk: &Disk) -> Ingest {
+    let streams = disk
+        .lanes()
+        .into_iter()
+        .map(|(name, lanes)| (name, StreamHandle::new(lanes)))
+        .collect();
+    Ingest::new(
+        streams,
+        agent.gateway.record_bytes_max,
+        agent.gateway.memory_bytes,
+    )
+}
+
+/// Every uplink has a cursor in the logs that it carries, and nobody else has one: so only what they all have is released.
+fn settle_cursors(agent: &checked::Agent, disk: &Disk) {
+    for chain in &disk.chains {
+        let wanted: BTreeMap<u32, &str> = agent
+            .uplinks
+            .iter()
+            .filter(|uplink| uplink.carries(&chain.stream))
+            .map(|uplink| (uplink_number(&uplink.name), uplink.name.as_str()))
+            .collect();
+        for log in &chain.logs {
+            let ledger = log.partition.ledger();
+            for cursor in ledger
+                .cursors
+                .iter()
+                .filter(|cursor| !wanted.contains_key(&cursor.uplink))
+            {
+                let (stream, partition) = (chain.stream.as_str(), chain.partition);
+                tracing::info!(
+                    stream,
+                    partition,
+                    next = cursor.next.get(),
+                    "an uplink that is gone holds nothing back any more"
+                );
+                log.partition.drop_cursor(cursor.uplink);
+            }
+            for uplink in wanted
+                .keys()
+                .filter(|uplink| ledger.cursor(**uplink).is_none())
+            {
+                log.partition.set_cursor(*uplink, log.partition.oldest());
+            }
+        }
+    }
+}
+
+/// Under this number the logs keep an uplink's place: made from its name, so that the order in the file does not matter.
+fn uplink_number(name: &str) -> u32 {
+    sedge_core::crc::crc32c(name.as_bytes())
+}
+
+fn start_forwarders(
+    agent: &checked::Agent,
+    disk: &Disk,
+    events: &mpsc::UnboundedSender<ForwardEvent>,
+    shutdown: &Shutdown,
+    tasks: &mut JoinSet<()>,
+) -> Vec<ForwardHandle> {
+    let mut handles = Vec::new();
+    for uplink in &agent.uplinks {
+        let logs = disk
+            .chains
+            .iter()
+            .filter(|chain| uplink.carries(&chain.stream))
+            .flat_map(|chain| {
+                chain.logs.iter().map(|log| Log {
+                    stream: chain.stream.clone(),
+                    partition: chain.partition,
+                    chain: log.place,
+                    closed: log.is_ended(),
+                    handle: log.partition.clone(),
+                })
+            });
+        let options = ForwardOptions {
+            url: format!("sedge://{}", uplink.hub),
+            identity: agent.gateway.id.to_string(),
+            uplink: uplink_number(&uplink.name),
+        };
+        let (listed, logs) = watch::channel(logs.collect());
+        let forwarder = Forwarder::new(options, logs, events.clone())
+            .expect("a checked endpoint is an address");
+        handles.push(forwarder.handle());
+        let mut shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            // The list is fixed for this life, and must not look closed.
+            let _listed = listed;
+            forwarder
+                .run(async move { shutdown.requested().await })
+                .await;
+        });
+    }
+    handles
+}
+
+fn start_source(
+    tasks: &mut JoinSet<()>,
+    config: checked::Source,
+    ingest: Ingest,
+    counts: Arc<telemetry::Source>,
+    shutdown: Shutdown,
+) {
+    tasks.spawn(async move {
+        match config {
+            checked::Source::MqttListen(config) => {
+                source::mqtt_listen::run(config, ingest, counts, shutdown).await
+            }
+            checked::Source::Serial(config) => {
+                source::serial::run(config, ingest, counts, shutdown).await
+            }
+            checked::Source::Mqtt(config) => {
+                source::mqtt::run(config, ingest, counts, shutdown).await
+            }
+        }
+    });
+}
+
+fn start_doors(
+    doors: Doors,
+    ingest: &Ingest,
+    looker: &Arc<Mutex<Looker>>,
+    shutdown: &Shutdown,
+    tasks: &mut JoinSet<()>,
+) {
+    let look = || {
+        let looker = Arc::clone(looker);
+        Arc::new(move || looker.lock().unwrap_or_else(PoisonError::into_inner).look())
+    };
+    tasks.spawn(control::serve(
+        doors.control,
+        ingest.clone(),
+        look(),
+        shutdown.clone(),
+    ));
+    if let Some(listener) = doors.http {
+        tasks.spawn(http::serve(
+            listener,
+            http::of_agent(look()),
+            shutdown.clone(),
+        ));
+    }
+    let (looker, mut shutdown) = (Arc::clone(looker), shutdown.clone());
+    tasks.spawn(async move {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                _ = second.tick() => looker.lock().unwrap_or_else(PoisonError::into_inner).sample(),
+                () = shutdown.requested() => return,
+            }
+        }
+    });
+}
+
+/// For a source to have its last events committed and acknowledged.
+const SOURCES_PATIENCE: Duration = Duration::from_millis(1000);
+/// For the logs to be closed.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(600);
+/// For everything else.
+const OTHERS_PATIENCE: Duration = Duration::from_millis(200);

@@ -1,0 +1,391 @@
+//! What a gateway keeps in its directory, and how it is opened.
+//!
+//! ```text
+//! data_dir/streams/0000/identity.toml             name, number of partitions
+//!          streams/0000/0001/identity.toml        partition
+//!          streams/0000/0001/0000/identity.toml   place in the chain, whether it is ended
+//!          streams/0000/0001/0000/seg-00000.log   the log
+//! ```
+//! Directories carry numbers, names stand in the identity files. A partition is a chain of logs: the last one takes events,
+//! those before it are only read until every uplink has them. Knows nothing of sources and uplinks but the uplinks' numbers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sedge_config::checked;
+use sedge_store::{
+    DataDir, DataDirError, Numbered, OpenError, Opened, Partition, PartitionOptions, Section,
+    system_clock,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::ingest::{self, Lane};
+use crate::owner::Claims;
+
+/// The directory of a gateway, with all its logs open.
+pub(crate) struct Disk {
+    /// In the order of the configuration; what only drains comes last.
+    pub(crate) chains: Vec<Chain>,
+    /// Held until everything is closed.
+    _data: DataDir,
+}
+
+/// A partition: its logs in their order.
+pub(crate) struct Chain {
+    pub(crate) stream: String,
+    pub(crate) partition: u16,
+    pub(crate) capacity_bytes: u64,
+    /// Never empty.
+    pub(crate) logs: Vec<OpenLog>,
+    /// Not in the configuration any more.
+    pub(crate) draining: bool,
+}
+
+/// A log of a chain.
+pub(crate) struct OpenLog {
+    pub(crate) partition: Partition,
+    pub(crate) claims: Claims,
+    /// Place in the chain.
+    pub(crate) place: u16,
+    identity: Numbered<LogIdentity>,
+}
+
+/// What to do when a disk has failed: told once for each log.
+pub(crate) type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Why the directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// Somebody else has it, or it cannot be made.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A log in it cannot be used at all.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StreamIdentity {
+    name: sedge_store::Name,
+    partitions: u16,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct PartitionIdentity {
+    partition: u16,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LogIdentity {
+    chain: u16,
+    ended: bool,
+}
+
+impl Disk {
+    /// Opens the directory, makes what is missing, and opens every log in it. Blocks for the disk.
+    ///
+    /// # Errors
+    /// When the directory is held by another process or cannot be used. Damaged content is no error.
+    pub(crate) fn open(agent: &checked::Agent, on_fatal: &OnFatal) -> Result<Self, DiskError> {
+        let data = DataDir::open(&agent.gateway.data_dir)?;
+        let mut chains = Vec::new();
+        let mut streams = data
+            .numbered::<StreamIdentity>("streams")
+            .map_err(in_dir(data.root()))?;
+        let root = data.root().join("streams");
+        for stream in &agent.streams {
+            let known = streams
+                .find(|identity| identity.name.as_str() == &*stream.name)
+                .cloned();
+            let known = match known {
+                Some(known) => known,
+                None => {
+                    let name = sedge_store::Name::new(stream.name.as_str())
+                        .expect("both crates have one rule for names");
+                    let identity = StreamIdentity {
+                        name,
+                        partitions: stream.partitions,
+                    };
+                    streams.create(identity).map_err(in_dir(&root))?
+                }
+            };
+            let options = options(agent, stream, on_fatal);
+            chains.extend(open_stream(
+                &data,
+                known,
+                Some(stream.partitions),
+                &options,
+            )?);
+        }
+        for known in streams.found() {
+            if agent
+                .streams
+                .iter()
+                .all(|stream| &*stream.name != known.identity.name.as_str())
+            {
+                let options = PartitionOptions {
+                    on_fatal: Arc::clone(on_fatal),
+                    ..PartitionOptions::default()
+                };
+                chains.extend(open_stream(&data, known.clone(), None, &options)?);
+            }
+        }
+        Ok(Self {
+            chains,
+            _data: data,
+        })
+    }
+
+    /// The partitions that take events, by stream, in their order.
+    pub(crate) fn lanes(&self) -> BTreeMap<String, Vec<Lane>> {
+        let mut lanes: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
+        for chain in self.chains.iter().filter(|chain| !chain.draining) {
+            let head = chain.head();
+            lanes
+                .entry(chain.stream.clone())
+                .or_default()
+                .push(Lane::new(head.partition.clone(), head.claims.clone()));
+        }
+        lanes
+    }
+
+    /// The next start opens a new log behind that of `log`: this one is not the log that a hub holds under its id.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub(crate) fn renew(&mut self, log: sedge_core::LogId) -> io::Result<()> {
+        for open in self.chains.iter_mut().flat_map(|chain| &mut chain.logs) {
+            if open.partition.log_id() == log && !open.identity.identity.ended {
+                let ended = LogIdentity {
+                    ended: true,
+                    ..open.identity.identity.clone()
+                };
+                open.identity.rewrite(ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits what is staged and marks a clean stop in every log. Blocks for the disk.
+    pub(crate) fn close(&self) {
+        for log in self.chains.iter().flat_map(|chain| &chain.logs) {
+            log.partition.close();
+        }
+    }
+}
+
+impl Chain {
+    /// The log that takes events, if any does.
+    pub(crate) fn head(&self) -> &OpenLog {
+        self.logs.last().expect("a chain has a log")
+    }
+}
+
+fn options(
+    agent: &checked::Agent,
+    stream: &checked::Stream,
+    on_fatal: &OnFatal,
+) -> PartitionOptions {
+    PartitionOptions {
+        capacity_bytes: stream.capacity_bytes,
+        when_full: match stream.when_full {
+            checked::WhenFull::EvictOldest => sedge_core::log::WhenFull::EvictOldest,
+            checked::WhenFull::Refuse => sedge_core::log::WhenFull::Refuse,
+        },
+        linger: stream.linger,
+        record_bytes_max: ingest::unit_bytes_max(agent.gateway.record_bytes_max),
+        on_fatal: Arc::clone(on_fatal),
+        ..PartitionOptions::default()
+    }
+}
+
+/// Opens the partitions of one stream; `partitions` is how many the configuration wants, none if it has no such stream.
+fn open_stream(
+    data: &DataDir,
+    mut stream: Numbered<StreamIdentity>,
+    partitions: Option<u16>,
+    options: &PartitionOptions,
+) -> Result<Vec<Chain>, DiskError> {
+    let within = relative(data, &stream.path);
+    let name = stream.identity.name.as_str().to_owned();
+    let mut found = data
+        .numbered::<PartitionIdentity>(&within)
+        .map_err(in_dir(&stream.path))?;
+    let moved = partitions.is_some_and(|partitions| partitions != stream.identity.partitions);
+    if moved {
+        tracing::info!(
+            stream = name,
+            from = stream.identity.partitions,
+            to = partitions,
+            "the number of partitions changes"
+        );
+    }
+    for partition in 0..partitions.unwrap_or(0) {
+        if found
+            .find(|identity| identity.partition == partition)
+            .is_none()
+        {
+            found
+                .create(PartitionIdentity { partition })
+                .map_err(in_dir(&stream.path))?;
+        }
+    }
+    let mut chains = Vec::new();
+    for known in found.found() {
+        let number = known.identity.partition;
+        let takes = partitions.is_some_and(|partitions| number < partitions);
+        // Keys land elsewhere now: the logs of the old arrangement end, so that a reader sees where it changed.
+        let logs = open_chain(data, &known.path, takes, moved, options)?;
+        if !logs.is_empty() {
+            let capacity_bytes = options.capacity_bytes;
+            chains.push(Chain {
+                stream: name.clone(),
+                partition: number,
+                capacity_bytes,
+                logs,
+                draining: !takes,
+            });
+        }
+    }
+    if let Some(partitions) = partitions.filter(|_| moved) {
+        let identity = StreamIdentity {
+            partitions,
+            ..stream.identity.clone()
+        };
+        let path = stream.path.clone();
+        stream.rewrite(identity).map_err(in_dir(&path))?;
+    }
+    chains.sort_by_key(|chain| chain.partition);
+    Ok(chains)
+}
+
+/// Opens the logs of one partition. If it `takes` events, the last of them can.
+fn open_chain(
+    data: &DataDir,
+    path: &Path,
+    takes: bool,
+    end_all: bool,
+    options: &PartitionOptions,
+) -> Result<Vec<OpenLog>, DiskError> {
+    let mut found = data
+        .numbered::<LogIdentity>(relative(data, path))
+        .map_err(in_dir(path))?;
+    let mut logs = Vec::new();
+    let known = found.found().to_vec();
+    for (at, identity) in known.iter().enumerate() {
+        let is_last = at + 1 == known.len();
+        let goes_on = takes && is_last && !end_all && !identity.identity.ended;
+        let capacity = if is_last && takes {
+            options.capacity_bytes
+        } else {
+            bytes_in(&identity.path).map_err(in_dir(path))?
+        };
+        let mut log = open_log(
+            identity.clone(),
+            &PartitionOptions {
+                capacity_bytes: capacity,
+                ..options.clone()
+            },
+        )?;
+        if !goes_on && takes {
+            log.finish().map_err(in_dir(path))?;
+        }
+        logs.push(log);
+    }
+    if takes && logs.last().is_none_or(|last| last.identity.identity.ended) {
+        logs.push(next_log(&mut found, logs.len(), options).map_err(in_dir(path))??);
+    }
+    Ok(logs)
+}
+
+fn next_log(
+    found: &mut Section<'_, LogIdentity>,
+    place: usize,
+    options: &PartitionOptions,
+) -> io::Result<Result<OpenLog, OpenError>> {
+    let chain = u16::try_from(place).unwrap_or(u16::MAX);
+    Ok(open_log(
+        found.create(LogIdentity {
+            chain,
+            ended: false,
+        })?,
+        options,
+    ))
+}
+
+fn open_log(
+    identity: Numbered<LogIdentity>,
+    options: &PartitionOptions,
+) -> Result<OpenLog, OpenError> {
+    let (claims, owner) = Claims::new();
+    let (partition, opened) = Partition::open(
+        &identity.path,
+        options.clone(),
+        Box::new(owner),
+        system_clock(),
+    )?;
+    tell(&identity.path, &partition, &opened);
+    Ok(OpenLog {
+        place: identity.identity.chain,
+        partition,
+        claims,
+        identity,
+    })
+}
+
+fn tell(path: &Path, partition: &Partition, opened: &Opened) {
+    let (oldest, next) = (partition.oldest().get(), partition.next().get());
+    tracing::debug!(path = %path.display(), log = %partition.log_id(), oldest, next, ?opened, "log open");
+}
+
+impl OpenLog {
+    /// Nothing more goes into this log; it is read until the uplinks have it.
+    fn finish(&mut self) -> io::Result<()> {
+        self.partition.end();
+        if self.identity.identity.ended {
+            return Ok(());
+        }
+        let ended = LogIdentity {
+            ended: true,
+            ..self.identity.identity.clone()
+        };
+        self.identity.rewrite(ended)
+    }
+
+    /// Whether it is ended: nothing follows its last offset.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.identity.identity.ended
+    }
+}
+
+/// What the files of a log take: a log that only drains keeps its size.
+fn bytes_in(path: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(path)? {
+        bytes += entry?.metadata()?.len();
+    }
+    Ok(bytes)
+}
+
+fn relative(data: &DataDir, path: &Path) -> PathBuf {
+    path.strip_prefix(data.root())
+        .expect("it was found in there")
+        .to_owned()
+}
+
+fn in_dir(path: &Path) -> impl Fn(io::Error) -> DiskError {
+    move |source| DiskError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,80 @@
+//! A hub from its configuration to its end: the listener, the hub itself, and its metrics. `main`, the demo and tests enter by [`run`].
+
+use std::io;
+use std::sync::Arc;
+
+use sedge_config::checked;
+use sedge_core::log::WhenFull;
+use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions, StreamOptions};
+use tokio::net::TcpListener;
+
+use crate::shutdown::Shutdown;
+use crate::{http, metrics};
+
+/// Why a hub ends.
+#[derive(Debug, thiserror::Error)]
+pub enum HubEnded {
+    /// It cannot start, or its disk failed.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A port cannot be had.
+    #[error("{what}: {source}")]
+    Listen {
+        /// Which, by its key and value.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs a hub until `shutdown`.
+///
+/// # Errors
+/// When it cannot start, or its disk fails.
+pub async fn run(config: checked::Hub, mut shutdown: Shutdown) -> Result<(), HubEnded> {
+    let listener = listen("hub.listen", config.listen).await?;
+    let http = match config.http {
+        Some(address) => Some(listen("hub.http", address).await?),
+        None => None,
+    };
+    let hub = Hub::open(options(&config)).await?;
+    let served =
+        http.map(|http| tokio::spawn(http::serve(http, of_hub(hub.handle()), shutdown.clone())));
+    let outcome = hub
+        .run(listener, async move { shutdown.requested().await })
+        .await;
+    if let Some(served) = served {
+        served.abort();
+    }
+    Ok(outcome?)
+}
+
+async fn listen(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, HubEnded> {
+    let refused = |source| HubEnded::Listen {
+        what: format!("{key} = \"{address}\""),
+        source,
+    };
+    http::listen(address).await.map_err(refused)
+}
+
+fn options(config: &checked::Hub) -> HubOptions {
+    let stream = |entry: &checked::HubStream| StreamOptions {
+        name: entry.name.to_string(),
+        capacity: entry.capacity_bytes,
+        retention: Some(entry.retention),
+        when_full: match entry.when_full {
+            checked::HubWhenFull::EvictOldest => WhenFull::EvictOldest,
+            checked::HubWhenFull::StopAcks => WhenFull::Refuse,
+        },
+    };
+    HubOptions {
+        disk_max: config.disk_bytes_max,
+        streams: config.streams.iter().map(stream).collect(),
+        catalog_copy_every: config.catalog_copy,
+        ..HubOptions::new(&config.data_dir)
+    }
+}
+
+fn of_hub(handle: HubHandle) -> http::Metrics {
+    Arc::new(move || metrics::of_hub(&handle.status()))
+}

@@ -1,0 +1,216 @@
+//! What an operator must know of an agent, at one moment: the answer to `sedge status --json`, and what metrics are made of.
+//!
+//! The field names are a contract (docs/guide/operations.md). Gathering is done by [`crate::gateway`], showing by the commands.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// An agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The gateway's name.
+    pub gateway: String,
+    /// Of the program.
+    pub version: String,
+    /// Of the process.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Directory of the logs.
+    pub data_dir: String,
+    /// In the order of the file.
+    pub sources: Vec<Source>,
+    /// In the order of the file; those that only drain come last.
+    pub streams: Vec<Stream>,
+    /// In the order of the file.
+    pub uplinks: Vec<Uplink>,
+}
+
+/// A source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: String,
+    /// Where its events go.
+    pub stream: String,
+    /// Whether events can come in.
+    pub up: bool,
+    /// What it is doing, in words.
+    pub state: String,
+    /// Connected devices.
+    pub clients: u64,
+    /// Events a second, over the last ten.
+    pub rate: f64,
+    /// Events taken over the wire.
+    pub accepted: u64,
+    /// Their payload bytes.
+    pub accepted_bytes: u64,
+    /// Events on disk and acknowledged.
+    pub settled: u64,
+    /// Redeliveries recognised and not stored again.
+    pub duplicates: u64,
+    /// Events not taken, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Connections ended or refused, by reason.
+    pub incidents: BTreeMap<String, u64>,
+}
+
+/// A stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Its name.
+    pub name: String,
+    /// Not in the file any more: it takes nothing, and is kept until the uplinks have it.
+    pub draining: bool,
+    /// In their order.
+    pub partitions: Vec<Partition>,
+}
+
+/// A partition: the newest log of its chain, and what older ones still hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Its number.
+    pub partition: u16,
+    /// Id of its newest log, 32 hex digits.
+    pub log: String,
+    /// First offset that is held.
+    pub oldest: u64,
+    /// One past the last offset that is durable.
+    pub next: u64,
+    /// Part of its segments that hold something.
+    pub fill: f64,
+    /// Disk space, fixed.
+    pub capacity_bytes: u64,
+    /// Events a second, over the last ten.
+    pub rate: f64,
+    /// Full, and nothing may be evicted: sources are held back.
+    pub full: bool,
+    /// Events that not every uplink has; none without an uplink.
+    pub lag: Option<u64>,
+    /// Age of the oldest of them in seconds.
+    pub oldest_unacked_s: Option<f64>,
+    /// Where every offset that is no longer held has gone.
+    pub losses: Losses,
+    /// Commits in this life, each with one sync.
+    pub commits: u64,
+    /// Time spent in them, in seconds.
+    pub commit_s: f64,
+    /// The longest, in seconds.
+    pub commit_max_s: f64,
+    /// Frame bytes written in this life.
+    pub bytes: u64,
+}
+
+/// Where the offsets of a log have gone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Released after every uplink had them: no loss.
+    pub handed_over: u64,
+    /// Given up to make room.
+    pub evicted: u64,
+    /// Given up for their age.
+    pub expired: u64,
+    /// Unreadable.
+    pub corrupt: u64,
+    /// Burned by a restart, never accepted: no loss.
+    pub burned: u64,
+    /// Not taken because the log was full: they never had an offset.
+    pub refused: u64,
+    /// When something was first lost; µs since 1970.
+    pub first: Option<i64>,
+    /// When something was last lost.
+    pub last: Option<i64>,
+}
+
+/// An uplink.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Host and port of the hub.
+    pub hub: String,
+    /// Whether events can go out.
+    pub up: bool,
+    /// What it is doing, in words.
+    pub state: String,
+    /// Events that it has not handed over.
+    pub lag: u64,
+    /// Age of the oldest of them in seconds.
+    pub oldest_unacked_s: Option<f64>,
+    /// Events handed over a second, over the last ten.
+    pub rate: f64,
+    /// Events lost before they were handed over, which the next gap will tell.
+    pub lost: u64,
+}
+
+impl Losses {
+    /// Events that were accepted once and are gone.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.evicted + self.expired + self.corrupt
+    }
+}
+
+/// Counts at one moment each, to make rates of.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    samples: std::collections::VecDeque<(std::time::Instant, BTreeMap<String, u64>)>,
+}
+
+impl Rates {
+    /// Remembers the counts of `now` and forgets those of more than ten seconds ago.
+    pub(crate) fn sample(&mut self, now: std::time::Instant, counts: BTreeMap<String, u64>) {
+        self.samples.push_back((now, counts));
+        while self.samples.len() > SAMPLES_MAX {
+            self.samples.pop_front();
+        }
+    }
+
+    /// How fast `what` grew between the first sample that knows it and the last.
+    pub(crate) fn rate(&self, what: &str) -> f64 {
+        let known = || {
+            self.samples
+                .iter()
+                .filter_map(|(at, counts)| Some((*at, *counts.get(what)?)))
+        };
+        let (Some((began, first)), Some((ended, last))) = (known().next(), known().next_back())
+        else {
+            return 0.0;
+        };
+        let seconds = ended.duration_since(began).as_secs_f64();
+        if seconds > 0.0 {
+            last.saturating_sub(first) as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+}
+
+/// One a second, ten seconds back.
+const SAMPLES_MAX: usize = 11;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_rate_is_the_growth_of_the_last_ten_seconds() {
+        let began = Instant::now();
+        let mut rates = Rates::default();
+        assert_eq!(rates.rate("a"), 0.0);
+        for second in 0..=20u64 {
+            let count = if second <= 10 { 0 } else { (second - 10) * 7 };
+            rates.sample(
+                began + Duration::from_secs(second),
+                BTreeMap::from([("a".to_owned(), count)]),
+            );
+        }
+        assert_eq!(rates.rate("a"), 7.0);
+        assert_eq!(rates.rate("b"), 0.0);
+    }
+}
