@@ -179,7 +179,7 @@ fn look_at_log(
 }
 
 /// The ledger that counts: that of the head's beginning, changed by what stands behind it.
-fn ledger_of(
+pub(crate) fn ledger_of(
     dir: &Path,
     segment: u32,
     head: &HeaderSeen,

@@ -167,6 +167,27 @@ impl Mirror {
         Ok(())
     }
 
+    /// Lets go of the oldest segments if everything in them arrived before `before`; says how many. The head stays, and
+    /// so does a log that has ended.
+    ///
+    /// # Errors
+    /// As [`Mirror::append`].
+    pub fn expire(&self, before: Micros) -> Result<u64, AppendError> {
+        let mut writing = match self.writing(false) {
+            Err(AppendError::Ended) => return Ok(0),
+            writing => writing?,
+        };
+        let mut segments = 0;
+        loop {
+            match writing.ring.expire(before, (self.0.clock)()) {
+                Ok(true) => segments += 1,
+                Ok(false) => return Ok(segments),
+                Err(e) => return Err(self.fail(&mut writing, e)),
+            }
+            self.0.index.recycled(writing.ring.ledger());
+        }
+    }
+
     /// Whether the origin closed this log and all of it is here.
     pub fn is_ended(&self) -> bool {
         matches!(self.writing(false), Err(AppendError::Ended))

@@ -1,18 +1,21 @@
 //! Opening a partition: the ring, what the owner had said, the index for readers, then the thread.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use sedge_core::entry::Entry;
 use sedge_core::frame::{Control, Frame, Kind};
-use sedge_core::segment::Role;
-use sedge_core::{Offset, varint};
+use sedge_core::segment::{Geometry, Role};
+use sedge_core::{LogId, Offset, varint};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::group::{Group, Items, Limits};
 use crate::index::{Index, Place};
+use crate::inspect;
+use crate::media::file_name;
 use crate::owner::Owner;
 use crate::partition::{Partition, PartitionOptions, Shared};
 use crate::queue::{Queue, Ticket};
@@ -28,10 +31,6 @@ pub(crate) fn open(
     mut owner: Box<dyn Owner>,
     clock: Clock,
 ) -> Result<(Partition, Opened), OpenError> {
-    let io = |dir: &PathBuf| {
-        let dir = dir.clone();
-        move |source| OpenError::Io { dir, source }
-    };
     let ring_options = RingOptions {
         role: Role::Origin,
         capacity_bytes: options.capacity_bytes,
@@ -39,7 +38,10 @@ pub(crate) fn open(
         when_full: options.when_full,
         log_id: None,
     };
-    let (ring, opened) = Ring::open(dir.clone(), &ring_options, clock())?;
+    let (ring, opened) = match Ring::open(dir.clone(), &ring_options, clock()) {
+        Err(error @ OpenError::NoRoom { .. }) => return read_only(dir, error, &options, clock),
+        opened => opened?,
+    };
     let index = Arc::new(ring.index().map_err(io(&dir))?);
     let reading = Reading::new(dir.clone(), ring.geometry(), ring.log_id(), index.clone());
     restore(&ring, &index, &reading, &mut *owner).map_err(io(&dir))?;
@@ -96,6 +98,76 @@ pub(crate) fn open(
         thread,
     };
     Ok((Partition(Arc::new(shared)), opened))
+}
+
+/// A partition that takes nothing, because its log cannot be written: what is there is read all the same.
+fn read_only(
+    dir: PathBuf,
+    why: OpenError,
+    options: &PartitionOptions,
+    clock: Clock,
+) -> Result<(Partition, Opened), OpenError> {
+    let Some((index, geometry, log_id)) = look(&dir).map_err(io(&dir))? else {
+        return Err(why);
+    };
+    tracing::error!(error = %why, "nothing is taken, reading goes on");
+    let next = index.durable();
+    let index = Arc::new(index);
+    let reading = Reading::new(dir, geometry, log_id, index.clone());
+    let limits = Limits {
+        log_id,
+        frame_bytes_max: 0,
+        commit_bytes_max: 0,
+        commit_offsets_max: 0,
+    };
+    let queue = Arc::new(Queue::new(limits, options.linger, clock, next));
+    queue.poison();
+    let shared = Shared {
+        queue,
+        reading,
+        index,
+        counters: Arc::new(Counters::default()),
+        log_id,
+        settled: watch::Sender::new(Ticket::RECOVERED).subscribe(),
+        durable: watch::Sender::new(next).subscribe(),
+        thread: Mutex::new(None),
+    };
+    let opened = Opened {
+        intake_refused: Some(why.to_string()),
+        ..Opened::default()
+    };
+    Ok((Partition(Arc::new(shared)), opened))
+}
+
+/// What a reader needs to know of a log that has no writer; `None` if there is no log.
+fn look(dir: &Path) -> std::io::Result<Option<(Index, Geometry, LogId)>> {
+    let surveyed = survey::survey(dir)?;
+    let newest = surveyed
+        .iter()
+        .filter(|s| s.header.is_some())
+        .max_by_key(|s| s.header.as_ref().map(|h| h.seq));
+    let Some((head, header, geometry)) =
+        newest.and_then(|s| Some((s, s.header.as_ref()?, s.geometry()?)))
+    else {
+        return Ok(None);
+    };
+    // What is shown survives a power cut, here as everywhere.
+    File::open(dir.join(file_name(head.segment)))?.sync_data()?;
+    let ledger = inspect::ledger_of(dir, head.segment, header, geometry)?;
+    let end = inspect::walk(dir, head.segment, header, geometry, None, |_| {})?;
+    let held = survey::held(&surveyed, header.log_id, ledger.oldest);
+    Ok(Some((
+        Index::new(held, end.expected, end.position, ledger),
+        geometry,
+        header.log_id,
+    )))
+}
+
+fn io(dir: &Path) -> impl Fn(std::io::Error) -> OpenError {
+    move |source| OpenError::Io {
+        dir: dir.into(),
+        source,
+    }
 }
 
 /// Tells the owner what it had said: the checkpoint of the head, then all that stands behind it.

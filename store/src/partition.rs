@@ -84,7 +84,8 @@ impl Partition {
     /// Opens the log in `dir`, or makes one there, and starts its writer. What the tail says is durable when this returns.
     ///
     /// # Errors
-    /// When the directory cannot be used at all. Damaged content is no error: see [`Opened`].
+    /// When the directory cannot be used at all. Damaged content is no error, and a disk that is too full for the log to go on
+    /// only means that nothing is taken: see [`Opened`].
     pub fn open(
         dir: impl Into<PathBuf>,
         options: PartitionOptions,

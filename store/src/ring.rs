@@ -63,8 +63,10 @@ pub struct Opened {
     pub segments_wanted: u32,
     /// Bytes of the largest frame.
     pub frame_bytes_max: u32,
-    /// The capacity asks for fewer segments than hold something; they stay.
+    /// The capacity asks for fewer segments than were ever used; they stay.
     pub keeps_more: bool,
+    /// Why nothing is taken; reading goes on.
+    pub intake_refused: Option<String>,
     /// Files that were set aside, and why.
     pub set_aside: Vec<(PathBuf, String)>,
     /// Segments that a failed sync had left in doubt; their tail was written anew.
@@ -94,7 +96,7 @@ pub enum OpenError {
         /// The one that should be.
         expected: LogId,
     },
-    /// Fewer than three segments can be used. Reading goes on with [`ReadOnly`](crate::ReadOnly).
+    /// Fewer than three segments can be used, and there is nothing to read either.
     #[error("{}: room for {usable} segments of {segment_bytes} bytes, a log needs {SEGMENTS_MIN}", dir.display())]
     NoRoom {
         /// The directory.
@@ -164,18 +166,17 @@ impl Ring {
             source,
         };
         let segment_bytes = wanted.segment_bytes();
-        let used = found
-            .iter()
-            .filter(|s| s.header.is_some())
-            .map(|s| s.segment + 1)
-            .max()
-            .unwrap_or(0);
+        let ever_used = found.iter().filter(|s| s.stamp != StampSeen::Blank);
+        let used = ever_used.map(|s| s.segment + 1).max().unwrap_or(0);
         let count_wanted = wanted.segment_count();
         opened.keeps_more = used > count_wanted;
         let mut media = FileMedia::new(dir, segment_bytes);
         let mut usable = count_wanted.max(used);
         if options.role == Role::Origin {
             usable = media.reserve(usable).map_err(io)?.max(used);
+            for surplus in found.iter().filter(|s| s.segment >= usable) {
+                fs::remove_file(dir.join(file_name(surplus.segment))).map_err(io)?;
+            }
         }
         (
             opened.segment_bytes,
@@ -336,8 +337,11 @@ impl Ring {
 }
 
 impl Ring {
-    /// Writes that this life ends cleanly.
+    /// Writes that this life ends cleanly. Behind the end of a log nothing is written.
     pub(crate) fn close(&mut self, now: Micros) -> io::Result<()> {
+        if self.is_ended() {
+            return Ok(());
+        }
         self.bring_scratch();
         let mut desk = Desk {
             media: &mut Blocking(&mut self.media),
@@ -346,8 +350,11 @@ impl Ring {
         run(self.log.close(&mut desk, now)).map_err(commit_io)
     }
 
-    /// Writes that the log ends here.
+    /// Writes that the log ends here, once.
     pub(crate) fn end(&mut self, checkpoint: &[u8], now: Micros) -> io::Result<()> {
+        if self.is_ended() {
+            return Ok(());
+        }
         for attempt in 0..2 {
             self.bring_scratch();
             let mut desk = Desk {
@@ -377,27 +384,9 @@ impl Ring {
 
     /// What readers need to know, from the disk.
     pub(crate) fn index(&self) -> io::Result<Index> {
-        let mut held: Vec<Held> = survey::survey(&self.dir)?
-            .iter()
-            .filter(|s| s.header.as_ref().is_some_and(|h| h.log_id == self.log_id()))
-            .filter_map(Surveyed::held)
-            .collect();
-        held.sort_by_key(|h| h.seq);
-        // What a segment holds ends where the next begins: one that begins no earlier voids it, and so does recycling.
-        let bases: Vec<Offset> = held.iter().map(|h| h.base).collect();
-        let ends = bases.into_iter().skip(1).chain([Offset::new(u64::MAX)]);
-        let oldest = self.ledger().oldest;
-        let held = held
-            .into_iter()
-            .zip(ends)
-            .filter(|(h, end)| h.base < *end && oldest < *end);
-        let held = held.map(|(h, _)| h).collect();
-        Ok(Index::new(
-            held,
-            self.durable(),
-            self.head_bytes(),
-            self.ledger().clone(),
-        ))
+        let ledger = self.ledger().clone();
+        let held = survey::held(&survey::survey(&self.dir)?, self.log_id(), ledger.oldest);
+        Ok(Index::new(held, self.durable(), self.head_bytes(), ledger))
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -439,8 +428,32 @@ impl Ring {
         self.opened
     }
 
+    pub(crate) fn is_ended(&self) -> bool {
+        self.log.is_ended()
+    }
+
     pub(crate) fn needs_maintain(&self) -> bool {
-        self.log.needs_maintain()
+        self.log.needs_maintain() && !self.is_ended()
+    }
+
+    /// Recycles the oldest segment if all in it was committed before `before`; says whether it was so.
+    pub(crate) fn expire(&mut self, before: Micros, now: Micros) -> io::Result<bool> {
+        if self.is_ended() {
+            return Ok(false);
+        }
+        self.bring_scratch();
+        let mut desk = Desk {
+            media: &mut Blocking(&mut self.media),
+            scratch: &mut self.scratch,
+        };
+        let expired = run(self.log.expire(&mut desk, before, now));
+        self.scratch = Vec::new();
+        match expired {
+            Ok(expired) => Ok(expired),
+            Err(MaintainError::Media(e)) => Err(e),
+            Err(MaintainError::Ledger(e)) => Err(commit_io(e)),
+            Err(MaintainError::NoSegment) => Ok(false),
+        }
     }
 
     /// Recycling stops commits for a moment; it can wait until the segment is written through and some of the head is used.

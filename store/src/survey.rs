@@ -122,6 +122,29 @@ fn header_of(file: &File, stamp: &Stamp, fields: &[u8]) -> Option<HeaderSeen> {
     })
 }
 
+/// The segments that hold something of the log `log_id` at `oldest` or behind it, in order.
+pub(crate) fn held(surveyed: &[Surveyed], log_id: LogId, oldest: Offset) -> Vec<Held> {
+    let of_this_log = |s: &&Surveyed| s.header.as_ref().is_some_and(|h| h.log_id == log_id);
+    let mut held: Vec<Held> = surveyed
+        .iter()
+        .filter(of_this_log)
+        .filter_map(Surveyed::held)
+        .collect();
+    held.sort_by_key(|h| h.seq);
+    // What a segment holds ends where the next begins: one that begins no earlier voids it, and so does recycling.
+    let ends: Vec<Offset> = held
+        .iter()
+        .skip(1)
+        .map(|h| h.base)
+        .chain([Offset::new(u64::MAX)])
+        .collect();
+    let held = held
+        .into_iter()
+        .zip(ends)
+        .filter(|(h, end)| h.base < *end && oldest < *end);
+    held.map(|(h, _)| h).collect()
+}
+
 /// Files in `dir` that are not of a log, and leftovers of a creation that was cut short.
 pub(crate) fn foreign_in(dir: &Path, known: &[&str]) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let (mut foreign, mut unfinished) = (Vec::new(), Vec::new());

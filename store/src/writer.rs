@@ -145,7 +145,7 @@ impl Writer {
 
     /// Nothing was staged for a while: what rides along with commits otherwise gets one of its own.
     fn idle(&mut self) -> io::Result<()> {
-        if self.ledger.is_due(LEDGER_INTERVAL_IDLE) {
+        if self.ledger.is_due(LEDGER_INTERVAL_IDLE) && !self.ring.is_ended() {
             self.group.clear(self.ring.next());
             self.put_ledger();
             self.commit_frames(0)?;
@@ -214,7 +214,7 @@ impl Writer {
         if self.ring.needs_maintain() {
             return now + MAINTAIN_POLL;
         }
-        if self.ledger.changed {
+        if self.ledger.changed && !self.ring.is_ended() {
             (self.ledger.written + LEDGER_INTERVAL_IDLE).max(now)
         } else {
             now + LONG

@@ -3,11 +3,13 @@
 mod fixture;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use fixture::{Given, payloads, read_all};
 use sedge_core::Offset;
-use sedge_store::{NoOwner, OpenError, Partition, SegmentReport, inspect, salvage};
+use sedge_store::{NoOwner, OpenError, Partition, SegmentReport, StageError, inspect, salvage};
 
 #[test]
 fn settled_records_survive_a_copy_of_the_files_at_any_time() {
@@ -50,15 +52,9 @@ fn a_missing_segment_is_a_gap_and_the_rest_is_read() {
     let given = Given::default();
     let held = fill(&given);
     let log = given.dir.path().join("log");
-    let report = inspect(&log).unwrap();
-    let middle = report
-        .segments
-        .iter()
-        .filter(|s| s.state == "held")
-        .nth(1)
-        .unwrap();
-    let (lost, file) = (middle.entries, format!("seg-{:05}.log", middle.segment));
-    fs::remove_file(log.join(file)).unwrap();
+    let middle = &held_segments(&log)[1];
+    let lost = middle.entries;
+    fs::remove_file(file_of(&log, middle)).unwrap();
     let partition = given.open();
     let shown = read_all(&partition, partition.oldest());
     let [gap] = fixture::gaps(&shown)[..] else {
@@ -130,6 +126,101 @@ fn a_later_format_is_refused_and_not_touched() {
         Err(OpenError::Newer { version: 9, .. })
     ));
     assert_eq!(fs::read(&file).unwrap(), bytes);
+}
+
+/// Two of three segments are left and the disk is full: nothing can be taken, what is there is read.
+#[test]
+fn a_disk_that_is_too_full_refuses_intake_and_readers_go_on() {
+    let Some(disk) = SmallDisk::mount("1m") else {
+        return;
+    };
+    let mut given = Given {
+        dir: tempfile::tempdir_in(&disk.path).unwrap(),
+        ..Given::default()
+    };
+    given.options.capacity_bytes = 64 << 20;
+    let log = given.dir.path().join("log");
+    assert!(matches!(
+        open(&given),
+        Err(OpenError::NoRoom { usable: 0 | 1, .. })
+    ));
+    fs::remove_dir_all(&log).unwrap();
+
+    given.options.capacity_bytes = 512 << 10;
+    fixture::put(&given.open(), &["one", "two"]);
+    fs::write(disk.path.join("ballast"), vec![1; 400 << 10]).unwrap();
+    for segment in [1, 2, 3] {
+        fs::remove_file(log.join(format!("seg-{segment:05}.log"))).unwrap();
+    }
+    fill_up(&disk.path.join("more ballast"));
+    let (partition, opened) = open(&given).unwrap();
+    assert!(opened.intake_refused.is_some(), "{opened:?}");
+    assert_eq!(
+        payloads(&read_all(&partition, Offset::ZERO)),
+        ["one", "two"]
+    );
+    assert_eq!(
+        fixture::try_stage(&mut partition.producer(), b"three"),
+        Err(StageError::Closed)
+    );
+    partition.set_cursor(1, partition.next());
+    partition.close();
+}
+
+/// The capacity does not fit on the disk: the log begins with the segments that do, and says so.
+#[test]
+fn a_capacity_that_does_not_fit_is_started_with_what_does() {
+    let Some(disk) = SmallDisk::mount("900k") else {
+        return;
+    };
+    let given = Given {
+        dir: tempfile::tempdir_in(&disk.path).unwrap(),
+        ..Given::default()
+    };
+    let (partition, opened) = open(&given).unwrap();
+    assert_eq!((opened.segments, opened.segments_wanted), (3, 4));
+    let mut producer = partition.producer();
+    for n in 0..2000 {
+        fixture::stage(&partition, &mut producer, format!("{n:01000}").as_bytes());
+    }
+    fixture::settle(&partition, &mut producer);
+    assert!(!partition.stats().failed);
+}
+
+/// A file system in memory, for as long as this lives. Only root can have one.
+struct SmallDisk {
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_path_buf();
+        let size = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(&path)
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            eprintln!(
+                "SKIPPED: no tmpfs can be mounted here, so the story of the full disk was not told"
+            );
+            return None;
+        }
+        Some(Self { path, _dir: dir })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.path).status());
+    }
+}
+
+fn fill_up(path: &Path) {
+    let mut file = fs::File::create(path).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
 }
 
 /// Writes so much that the log evicts; returns how many records it holds at the end.

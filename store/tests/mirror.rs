@@ -144,6 +144,26 @@ fn a_full_mirror_evicts_and_the_sum_stays_right() {
     assert_eq!(read_all(&origin, Offset::ZERO).len(), 3000);
 }
 
+/// Retention by age: the clock of this mirror moves on by a millisecond with each look.
+#[test]
+fn what_is_older_than_the_retention_goes_and_is_told_as_expired() {
+    let mut given = Given::default();
+    given.options.capacity_bytes = 8 << 20;
+    let origin = given.open();
+    let mirror = open(&given, origin.log_id());
+    fixture::put(&origin, &["x".repeat(1000).as_str(); 1200]);
+    copy(&origin, &mirror);
+    assert_eq!(mirror.expire(Micros::new(0)).unwrap(), 0);
+    assert!(mirror.expire(Micros::new(i64::MAX)).unwrap() > 0);
+    let shown = shown(&mirror);
+    let [gap] = fixture::gaps(&shown)[..] else {
+        panic!("one gap")
+    };
+    assert_eq!(gap.cause, Cause::Expired);
+    assert_eq!(gap.lost, mirror.ledger().expired);
+    assert_eq!(payloads(&shown).len() as u64 + gap.lost, 1200);
+}
+
 fn options() -> MirrorOptions {
     MirrorOptions {
         capacity_bytes: 2 << 20,
