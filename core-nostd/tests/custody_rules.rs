@@ -1,5 +1,6 @@
 //! Single rules of the custody protocol that a peer may break: each machine alone, against a peer that says what it likes.
 
+use proptest::prelude::*;
 use sedge_core::custody::message::{
     Ack, Answer, Close, Data, Message, Offer, Rewind, SlotGap, Verdict, kind,
 };
@@ -9,6 +10,7 @@ use sedge_core::custody::{
 };
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Label};
+use sedge_core::framing::link;
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 
 const LOG: LogId = LogId::new([7; 16]);
@@ -337,4 +339,40 @@ fn said(receiver: &mut Receiver<[ReceiverSlot; 1]>) -> Vec<String> {
         );
     }
     all
+}
+
+proptest! {
+    /// Whatever comes over the wire, both ends go on, and neither says anything without end.
+    #[test]
+    fn foul_messages_are_survived(foul in prop::collection::vec((0u8..12, prop::collection::vec(any::<u8>(), 0..60)), 0..40)) {
+        let mut sender = welcomed_sender(100, 1000);
+        let mut receiver = live_receiver(0);
+        for (kind, body) in &foul {
+            sender.handle_message(NOW, *kind, body);
+            let received = receiver.handle_message(NOW, *kind, body);
+            prop_assert!(!matches!(received, Received::Store(_)), "no frame of this log is in there");
+            receiver.welcome();
+        }
+        released(&mut sender);
+        let mut body = [0; 1024];
+        let more_than_enough = 4 * (foul.len() + 1);
+        let said = std::iter::from_fn(|| sender.poll_transmit(NOW, |_| Some(offer(100)), &mut body));
+        prop_assert!(said.take(more_than_enough).count() < more_than_enough);
+        prop_assert!(said_count(&mut receiver, more_than_enough) < more_than_enough);
+    }
+
+    /// A line that carries anything at all: what is found in it has passed its CRC, so nothing is.
+    #[test]
+    fn noise_on_a_line_is_no_message(noise in prop::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..2000)) {
+        let mut decoder = link::Decoder::new([0; 64]);
+        let mut bytes = &noise[..];
+        prop_assert_eq!(decoder.advance(&mut bytes), None);
+    }
+}
+
+fn said_count(receiver: &mut Receiver<[ReceiverSlot; 1]>, at_most: usize) -> usize {
+    let mut body = [0; 1024];
+    std::iter::from_fn(|| receiver.poll_transmit(NOW, &mut body))
+        .take(at_most)
+        .count()
 }

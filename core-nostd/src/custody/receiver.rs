@@ -252,7 +252,9 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
         match (self.settings.framing, self.phase) {
             (_, Phase::Ended) => None,
             (Framing::Stream, _) => Some(self.liveness.next_timeout_us()),
-            (Framing::Link, Phase::Waiting { invite_us }) => Some(invite_us),
+            (Framing::Link, Phase::Waiting { invite_us }) if invite_us < u64::MAX => {
+                Some(invite_us)
+            }
             (Framing::Link, _) => None,
         }
     }

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 
 use sedge_config::checked::{Dtr, Flow, Lines, Parity, Serial, SerialProtocol, TimeUnit};
 use sedge_config::{Name, Template};
+use sedge_core::entry::{Entry, Headers, Record};
+use sedge_core::frame::{self, Form, Label};
+use sedge_core::{LogId, Micros, Offset};
 use tokio::task::JoinHandle;
 
 use super::lines::{Event, Line, Splitter};
 use super::run;
+use super::unit::{DeviceFrame, Logbook};
 use crate::demo::device::{Cable, Device, Flash, Start};
 use crate::source::yard::{Yard, eventually};
 
@@ -321,6 +325,79 @@ fn value_and_time_are_taken_from_where_the_configuration_says() {
         Err("nothing where the value should be")
     );
     assert_eq!(event("21.5 C"), Err("not JSON"));
+}
+
+/// Two agents on one port would each see half of the bytes.
+#[tokio::test]
+async fn a_port_is_open_for_one_agent_only() {
+    let first = Story::begin(SerialProtocol::Link);
+    let cable = Cable::plug().expect("a terminal");
+    first.enumerate(&cable);
+    eventually("the first has it", || first.yard.telemetry.state().up).await;
+    let second = Story::begin(SerialProtocol::Link);
+    second.enumerate(&cable);
+    let busy = "another program has it open";
+    eventually("the second is told", || {
+        second.yard.telemetry.state().what.ends_with(busy)
+    })
+    .await;
+    drop(first.stopped().await);
+    eventually("the second has it", || second.yard.telemetry.state().up).await;
+}
+
+/// A device's records may be larger than this gateway takes. They hold up nothing: their heads go to the dead letters, a notice takes
+/// their place, and the cursor passes them.
+#[tokio::test]
+async fn a_frame_that_is_too_large_becomes_dead_letters_and_a_notice() {
+    let yard = Yard::new();
+    let log = LogId::new([7; 16]);
+    let bytes = frame_of(&log, &[&[b'x'; 20_000], b"small"]);
+    let mut rest = &bytes[..];
+    let frame = DeviceFrame::take(&mut rest, &log, Offset::ZERO, Micros::UNKNOWN).expect("a frame");
+    let mut book = Logbook::default();
+    book.meet("boiler-1");
+    let mut intake = yard.ingest.intake(
+        "telemetry",
+        &Template::parse("{device}").expect("a template"),
+    );
+    let taken = book.put(&mut intake, 0, &log, &frame, &yard.telemetry);
+    assert_eq!(taken, (0, 0));
+    let mut receipts = Vec::new();
+    intake.stage_all(&mut receipts).await.expect("room");
+    for receipt in receipts {
+        intake.wait(receipt).await;
+    }
+    assert_eq!(
+        (yard.records().len(), yard.lost(), yard.dead_letters().len()),
+        (0, 2, 2)
+    );
+    assert_eq!(intake.claims(0).device_next(log.as_bytes()), Some(2));
+}
+
+fn frame_of(log: &LogId, values: &[&[u8]]) -> Vec<u8> {
+    let (mut entries, mut len) = (vec![0; 30_000], 0);
+    for value in values {
+        let record = Record {
+            time: None,
+            key: None,
+            headers: Headers::NONE,
+            value,
+        };
+        len += Entry::Record(record)
+            .encode(&mut entries[len..])
+            .expect("room");
+    }
+    let label = Label {
+        form: Form::Compact,
+        first: Offset::ZERO,
+        time: Micros::UNKNOWN,
+        first_of_commit: true,
+    };
+    let mut bytes = vec![0; 30_100];
+    let count = u16::try_from(values.len()).expect("few");
+    let len = frame::emit_data(&mut bytes, log, label, count, &[], &entries[..len]);
+    bytes.truncate(len.expect("room"));
+    bytes
 }
 
 /// A name that stands for nothing is no reason to fail: the port may come.
