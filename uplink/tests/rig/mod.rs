@@ -108,7 +108,8 @@ impl RunningForwarder {
     pub(crate) async fn drained(&self) {
         until("the hub has everything", || async {
             let status = self.handle.status();
-            (status.connected && status.lag() == 0).then_some(())
+            let all = status.logs.len() == self.logs.borrow().len();
+            (status.connected && all && status.lag() == 0).then_some(())
         })
         .await;
     }
