@@ -1,6 +1,7 @@
 //! The sedge log on files: partitions, group commit, readers, salvage.
 
 mod batch;
+mod budget;
 mod clock;
 mod data_dir;
 mod durable_file;
@@ -22,6 +23,7 @@ mod survey;
 mod writer;
 
 pub use batch::{Batch, Unit};
+pub use budget::Budget;
 pub use clock::{Clock, system_clock};
 pub use data_dir::{DataDir, DataDirError, Numbered, Section};
 pub use durable_file::{read_toml, write_toml};

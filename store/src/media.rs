@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use rustix::fs::{Advice, FallocateFlags};
 use sedge_core::media::Media;
 
+use crate::budget::Budget;
 use crate::durable_file::{self, TEMPORARY};
 
 /// The files of one log, as core's log machine sees them.
@@ -21,6 +22,8 @@ use crate::durable_file::{self, TEMPORARY};
 pub struct FileMedia {
     dir: PathBuf,
     segment_bytes: u32,
+    /// What a file that is missing is taken from.
+    budget: Budget,
     /// Descriptors by segment, the most recently used last. One with unsynced writes is never closed:
     /// the kernel reports a failed write-back once for each open file.
     open: Vec<Open>,
@@ -46,9 +49,21 @@ impl FileMedia {
         Self {
             dir: dir.into(),
             segment_bytes,
+            budget: Budget::default(),
             open: Vec::new(),
             preparing: None,
         }
+    }
+
+    /// The same, with files that are missing taken from `budget`, and those that are there counted in it.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn within(mut self, budget: Budget) -> io::Result<Self> {
+        let there = segments_in(&self.dir)?.len() as u64;
+        budget.count(there * u64::from(self.segment_bytes));
+        self.budget = budget;
+        Ok(self)
     }
 
     /// Reserves `count` segments on the disk and says how many there are, from the first on without a hole.
@@ -72,11 +87,11 @@ impl FileMedia {
         if self.preparing.is_some() || self.is_written_through(segment).unwrap_or(true) {
             return;
         }
-        let (dir, bytes) = (self.dir.clone(), self.segment_bytes);
+        let (dir, bytes, budget) = (self.dir.clone(), self.segment_bytes, self.budget.clone());
         let thread = std::thread::Builder::new()
             .name("sedge-prepare".into())
             .stack_size(PREPARE_STACK_BYTES)
-            .spawn(move || write_through(&dir, segment, bytes));
+            .spawn(move || write_through(&dir, segment, bytes, &budget));
         match thread {
             Ok(thread) => self.preparing = Some(Preparing { segment, thread }),
             Err(e) => {
@@ -215,7 +230,7 @@ impl Media for FileMedia {
             return Ok(());
         }
         self.open.retain(|o| o.segment != segment);
-        write_through(&self.dir, segment, self.segment_bytes)
+        write_through(&self.dir, segment, self.segment_bytes, &self.budget)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -308,11 +323,14 @@ pub(crate) fn segment_of(name: &str) -> Option<u32> {
 }
 
 /// Writes every byte of the file and syncs it; makes it first, whole, if it is missing.
-fn write_through(dir: &Path, segment: u32, bytes: u32) -> io::Result<()> {
+fn write_through(dir: &Path, segment: u32, bytes: u32, budget: &Budget) -> io::Result<()> {
     let path = dir.join(file_name(segment));
     let (file, temporary) = match OpenOptions::new().write(true).open(&path) {
         Ok(file) => (file, None),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if !budget.take(bytes.into()) {
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
             let temporary = dir.join(format!("{TEMPORARY}{}", file_name(segment)));
             (File::create(&temporary)?, Some(temporary))
         }
@@ -325,6 +343,7 @@ fn write_through(dir: &Path, segment: u32, bytes: u32) -> io::Result<()> {
             durable_file::sync_dir(dir)
         }
         (Err(e), Some(temporary)) => {
+            budget.give_back(bytes.into());
             fs::remove_file(&temporary)?;
             Err(e)
         }

@@ -14,6 +14,7 @@ use sedge_core::segment::Role;
 use sedge_core::{Gap, LogId, Micros, Offset};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::index::Index;
 use crate::read::{Chunk, ReadError, Reading};
@@ -53,6 +54,8 @@ pub struct MirrorOptions {
     pub when_full: WhenFull,
     /// The largest frame it takes.
     pub frame_bytes_max: u32,
+    /// What its segments are taken from, with those of other mirrors.
+    pub budget: Budget,
 }
 
 impl Default for MirrorOptions {
@@ -61,6 +64,7 @@ impl Default for MirrorOptions {
             capacity_bytes: 1 << 30,
             when_full: WhenFull::EvictOldest,
             frame_bytes_max: (1 << 20) - 512,
+            budget: Budget::default(),
         }
     }
 }
@@ -77,6 +81,7 @@ impl Mirror {
         clock: Clock,
     ) -> Result<(Self, Opened), OpenError> {
         let ring_options = RingOptions {
+            budget: options.budget,
             role: Role::Mirror,
             capacity_bytes: options.capacity_bytes,
             frame_bytes_max: options.frame_bytes_max,

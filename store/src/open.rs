@@ -11,6 +11,7 @@ use sedge_core::segment::{Geometry, Role};
 use sedge_core::{LogId, Offset, varint};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::group::{Group, Items, Limits};
 use crate::index::{Index, Place};
@@ -32,6 +33,7 @@ pub(crate) fn open(
     clock: Clock,
 ) -> Result<(Partition, Opened), OpenError> {
     let ring_options = RingOptions {
+        budget: Budget::default(),
         role: Role::Origin,
         capacity_bytes: options.capacity_bytes,
         frame_bytes_max: options.frame_bytes_max(),

@@ -17,6 +17,7 @@ use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role};
 use sedge_core::{LogId, Micros, Offset};
 use serde::Serialize;
 
+use crate::budget::Budget;
 use crate::data_dir::{IDENTITY, SET_ASIDE, set_aside_into};
 use crate::index::{Held, Index};
 use crate::media::{self, FileMedia, SYNC_FAILED, file_name};
@@ -36,7 +37,7 @@ pub(crate) struct Ring {
 }
 
 /// How a ring is to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RingOptions {
     pub(crate) role: Role,
     pub(crate) capacity_bytes: u64,
@@ -44,6 +45,8 @@ pub(crate) struct RingOptions {
     pub(crate) when_full: WhenFull,
     /// The id of the log, where it is known; drawn otherwise.
     pub(crate) log_id: Option<LogId>,
+    /// What new segments are taken from.
+    pub(crate) budget: Budget,
 }
 
 /// What opening a log found and did.
@@ -170,7 +173,9 @@ impl Ring {
         let used = ever_used.map(|s| s.segment + 1).max().unwrap_or(0);
         let count_wanted = wanted.segment_count();
         opened.keeps_more = used > count_wanted;
-        let mut media = FileMedia::new(dir, segment_bytes);
+        let mut media = FileMedia::new(dir, segment_bytes)
+            .within(options.budget.clone())
+            .map_err(io)?;
         let mut usable = count_wanted.max(used);
         if options.role == Role::Origin {
             usable = media.reserve(usable).map_err(io)?.max(used);

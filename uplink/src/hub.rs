@@ -283,16 +283,20 @@ fn broken(stream: Stream, e: &StreamError) -> Ended {
     }
 }
 
-/// What is done at intervals: the catalog's copy.
+/// What is done at intervals: the catalog's copy and retention.
 async fn upkeep(shared: Arc<Shared>) {
     let mut copy = interval(shared.options.catalog_copy_every);
+    let mut retention = interval(RETENTION_EVERY);
     copy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    retention.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        copy.tick().await;
         let shared = Arc::clone(&shared);
-        let copying = tokio::task::spawn_blocking(move || shared.copy_catalog());
-        if copying.await.is_err() {
-            tracing::error!("the catalog's copy was interrupted");
+        let step = tokio::select! {
+            _ = copy.tick() => tokio::task::spawn_blocking(move || shared.copy_catalog()),
+            _ = retention.tick() => tokio::task::spawn_blocking(move || shared.registry.expire()),
+        };
+        if step.await.is_err() {
+            tracing::error!("upkeep was interrupted");
         }
     }
 }
@@ -336,6 +340,7 @@ pub enum HubError {
     Interrupted,
 }
 
+const RETENTION_EVERY: Duration = Duration::from_secs(60);
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a commit under way may take when the hub stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_500);

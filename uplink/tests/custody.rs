@@ -103,6 +103,43 @@ async fn after_an_outage_beyond_capacity_accepted_is_pulled_plus_lost() {
     hub.stop().await.unwrap();
 }
 
+/// Three gateways and room for the logs of two: the third keeps what it has and says why, the mirrors of the others grow no further.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_without_room_refuses_a_further_log_and_bounds_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = StreamOptions {
+        capacity: 12 << 20,
+        ..StreamOptions::default()
+    };
+    let options = HubOptions {
+        disk_max: 26 << 20,
+        streams: vec![stream],
+        ..HubOptions::new(dir.path().join("hub"))
+    };
+    let hub = RunningHub::start_with(options, "127.0.0.1:0".parse().unwrap()).await;
+    for gateway in ["gw-1", "gw-2"] {
+        let partition = origin(&dir.path().join(gateway));
+        let forwarder = RunningForwarder::start(&hub.url(), gateway, vec![log(&partition)]);
+        stage_sized(&partition, 0..45_000, 50, 250).await;
+        forwarder.drained().await;
+    }
+    let status = hub.handle.status();
+    assert!(
+        status.disk_bytes <= status.disk_max,
+        "{} bytes",
+        status.disk_bytes
+    );
+    let partition = origin(&dir.path().join("gw-3"));
+    stage(&partition, 0..10, 10).await;
+    let forwarder = RunningForwarder::start(&hub.url(), "gw-3", vec![log(&partition)]);
+    let refused = until("the third is refused", || async {
+        forwarder.handle.status().logs.first()?.refused.clone()
+    })
+    .await;
+    assert_eq!(refused, "disk full");
+    assert_eq!(forwarder.handle.status().lag(), 10);
+}
+
 /// A mirror that may not evict stops acknowledging; nothing is lost, and the gateway keeps the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_mirror_stops_acknowledging_and_keeps_what_it_has() {

@@ -1,6 +1,7 @@
 //! One partition of one gateway at the hub: the mirrors of its chain, read as one run of shifted offsets.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ pub(crate) struct Partition {
     pub(crate) number: u32,
     /// In the order of their epochs.
     members: RwLock<Vec<Arc<Member>>>,
+    damaged: AtomicBool,
 }
 
 /// A log of the chain.
@@ -45,7 +47,17 @@ impl Partition {
             partition: identity.partition,
             number: identity.number,
             members: RwLock::default(),
+            damaged: AtomicBool::new(false),
         }
+    }
+
+    /// A log of the chain is missing here: where a further one would begin is not known.
+    pub(crate) fn damaged(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     /// The logs in order.

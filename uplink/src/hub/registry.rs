@@ -3,13 +3,12 @@
 //! Everything here may block for the disk. Joining takes turns; reading does not wait for it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{Clock, DataDir, Mirror, MirrorOptions, Name, Numbered, system_clock};
+use sedge_store::{Budget, Clock, DataDir, Mirror, MirrorOptions, Name, Numbered, system_clock};
 use tokio::sync::watch;
 
 use super::HubError;
@@ -25,6 +24,8 @@ pub(crate) struct Registry {
     data: DataDir,
     options: HubOptions,
     clock: HubClock,
+    /// What all mirrors together may take on the disk.
+    budget: Budget,
     streams: RwLock<BTreeMap<String, Stream>>,
     /// Held while a log joins.
     joining: Mutex<()>,
@@ -77,12 +78,16 @@ impl Registry {
             data,
             options: options.clone(),
             clock: HubClock(system_clock()),
+            budget: Budget::new(options.disk_max),
             streams: RwLock::default(),
             joining: Mutex::default(),
             progress: watch::Sender::new(0),
         };
         for numbered in identities {
-            registry.open_member(numbered)?;
+            let path = numbered.path.clone();
+            if let Err(e) = registry.open_member(numbered) {
+                tracing::error!(mirror = %path.display(), error = %e, "a mirror cannot be used: its partition takes nothing more");
+            }
         }
         Ok(registry)
     }
@@ -139,7 +144,10 @@ impl Registry {
         let _turn = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         self.admit_in_turn(catalog, gateway, stream, offer).map_err(|e| {
             tracing::error!(%gateway, stream = %offer.stream, log = %offer.log, error = %e, "a log cannot be taken");
-            Refusal::INTERNAL
+            match e.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::DISK_FULL,
+                _ => Refusal::INTERNAL,
+            }
         })
     }
 
@@ -170,13 +178,25 @@ impl Registry {
         member.mirror.end().map_err(io::Error::other)
     }
 
+    /// Lets go of what is older than its stream's retention.
+    pub(crate) fn expire(&self) {
+        for partition in self.partitions(None) {
+            let Some(retention) = self.options.stream(partition.stream.as_str()).retention else {
+                continue;
+            };
+            let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+            let before = Micros::new((self.clock.0)().get().saturating_sub(age));
+            for member in partition.members() {
+                if let Err(e) = member.mirror.expire(before) {
+                    tracing::error!(stream = %partition.stream, log = %member.log_id(), error = %e, "retention failed");
+                }
+            }
+        }
+    }
+
     /// Bytes that all mirrors take on the disk.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.partitions(None)
-            .iter()
-            .flat_map(|p| p.members())
-            .map(|m| m.mirror.disk_bytes())
-            .sum()
+        self.budget.taken()
     }
 
     fn admit_in_turn(
@@ -192,6 +212,11 @@ impl Registry {
             closed: offer.closed,
         };
         let known = self.find(gateway, &stream, offer.partition);
+        if known.as_ref().is_some_and(|p| p.is_damaged()) {
+            return Err(io::Error::other(
+                "a mirror of this partition cannot be used",
+            ));
+        }
         let links = known.as_ref().map(|p| p.links()).unwrap_or_default();
         let (partition, at) = match (chain::join(&links, &offered), known) {
             (Join::Resume(at), Some(partition)) => {
@@ -257,6 +282,11 @@ impl Registry {
             ..
         } = &identity;
         tracing::info!(%gateway, %stream, number, epoch, log = %String::from(identity.log), "a log joins");
+        // Checked before anything is made, so that a hub without room does not collect empty directories.
+        let capacity = self.options.stream(stream.as_str()).capacity;
+        if self.budget.left() < capacity.min(LOG_BYTES_MIN) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let numbered = self.data.numbered::<Identity>(MIRRORS)?.create(identity)?;
         let partition = self.open_member(numbered)?;
         // An index that lags behind is repaired at the next start.
@@ -268,33 +298,44 @@ impl Registry {
     }
 
     fn open_member(&self, numbered: Numbered<Identity>) -> io::Result<Arc<Partition>> {
-        let identity = numbered.identity.clone();
+        let partition = self.make_known(&numbered.identity);
+        match self.open_mirror(&numbered) {
+            Ok(mirror) => partition.push(Arc::new(Member::new(numbered, mirror))),
+            Err(e) => {
+                partition.damaged();
+                return Err(e);
+            }
+        }
+        Ok(partition)
+    }
+
+    /// The partition of `identity`, which is there from now on.
+    fn make_known(&self, identity: &Identity) -> Arc<Partition> {
+        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = streams.entry(identity.stream.to_string()).or_default();
+        entry.next_number = entry.next_number.max(identity.number + 1);
+        let partition = entry.partitions.entry(identity.number);
+        Arc::clone(partition.or_insert_with(|| Arc::new(Partition::new(identity))))
+    }
+
+    fn open_mirror(&self, numbered: &Numbered<Identity>) -> io::Result<Mirror> {
+        let identity = &numbered.identity;
         let stream = self.options.stream(identity.stream.as_str());
         let options = MirrorOptions {
             capacity_bytes: stream.capacity,
             when_full: stream.when_full,
+            budget: self.budget.clone(),
             ..Default::default()
         };
-        let dir = numbered.path.join("log");
-        fs::create_dir_all(&dir)?;
-        let log = LogId::new(identity.log.0);
-        let (mirror, _) =
-            Mirror::open(dir, log, options, self.clock.0.clone()).map_err(io::Error::other)?;
+        let (dir, log) = (numbered.path.join("log"), LogId::new(identity.log.0));
+        let clock = self.clock.0.clone();
+        let (mirror, _) = Mirror::open(dir, log, options, clock).map_err(io::Error::other)?;
         if mirror.next().get() < identity.start {
             let (from, to) = (mirror.next(), Offset::new(identity.start));
-            mirror
-                .append_gap(&gap_of(from, to, 0, (self.clock.0)()))
-                .map_err(io::Error::other)?;
+            let gap = gap_of(from, to, 0, (self.clock.0)());
+            mirror.append_gap(&gap).map_err(io::Error::other)?;
         }
-        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
-        let entry = streams.entry(identity.stream.to_string()).or_default();
-        entry.next_number = entry.next_number.max(identity.number + 1);
-        let partition = entry
-            .partitions
-            .entry(identity.number)
-            .or_insert_with(|| Arc::new(Partition::new(&identity)));
-        partition.push(Arc::new(Member::new(numbered, mirror)));
-        Ok(Arc::clone(partition))
+        Ok(mirror)
     }
 
     fn find(&self, gateway: &Name, stream: &Name, partition: u16) -> Option<Arc<Partition>> {
@@ -375,6 +416,10 @@ fn known(partition: &Partition) -> KnownPartition {
 }
 
 impl Refusal {
+    const DISK_FULL: Self = Self {
+        code: Code::DISK_FULL,
+        reason: "the hub has no room for another log",
+    };
     const NAME: Self = Self {
         code: Code::NOT_ALLOWED,
         reason: "the stream's name is not one",
@@ -395,3 +440,5 @@ impl std::fmt::Debug for HubClock {
 }
 
 const MIRRORS: &str = "mirrors";
+/// Three segments of the largest size: no log can do with less.
+const LOG_BYTES_MIN: u64 = 48 << 20;
