@@ -100,10 +100,14 @@ impl Ledger {
             .iter_mut()
             .find(|cursor| cursor.uplink == uplink)
         {
+            // Back below the oldest: what lies between was not lost to this uplink before, but is now.
+            let gone = cursor.next.min(oldest).since(next);
+            cursor.lost = if next < oldest {
+                cursor.lost.saturating_add(gone)
+            } else {
+                0
+            };
             cursor.next = next;
-            if next >= oldest {
-                cursor.lost = 0;
-            }
             return Ok(());
         }
         let lost = if next < oldest {

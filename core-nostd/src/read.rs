@@ -18,6 +18,8 @@ pub struct Reader {
     geometry: Geometry,
     next: Offset,
     place: Option<Place>,
+    /// The segment that was read to its end, and its sequence.
+    left: Option<(u32, u64)>,
     held: Held,
 }
 
@@ -69,6 +71,7 @@ impl Reader {
             geometry,
             next: from,
             place: None,
+            left: None,
             held: Held::default(),
         }
     }
@@ -83,6 +86,7 @@ impl Reader {
     pub fn seek(&mut self, to: Offset) {
         self.next = to;
         self.place = None;
+        self.left = None;
     }
 
     /// Reads on. The `scratch`, of [`Geometry::scratch_bytes`], is the reader's own between the calls: it keeps what was read ahead.
@@ -158,7 +162,11 @@ impl Reader {
                 Walked::Left(expected) => {
                     self.next = self.next.max(expected);
                     // A place at the durable end is kept.
-                    self.place = (limit == view.durable).then_some(place);
+                    if limit == view.durable {
+                        self.place = Some(place);
+                    } else {
+                        self.left = Some((place.segment, place.seq));
+                    }
                 }
                 Walked::Missing(to) => {
                     self.place = Some(place);
@@ -246,7 +254,10 @@ impl Reader {
             return Some(place);
         }
         let next = self.next;
-        let (segment, opened, limit) = self.locate(desk, |opened| opened.base <= next).await?;
+        let (segment, opened, limit) = match self.follow(desk, view).await {
+            Some(followed) => followed,
+            None => self.locate(desk, |opened| opened.base <= next).await?,
+        };
         self.held = Held::default();
         let walk = Walk::new(
             opened.log_id,
@@ -263,6 +274,35 @@ impl Reader {
             walk,
             time: opened.base_time,
         })
+    }
+
+    /// The segment behind the one that was left, if it is the next one in the ring, and the base of the one behind it.
+    async fn follow<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        view: View,
+    ) -> Option<(u32, Opened, Option<Offset>)> {
+        let (left, seq) = self.left.take()?;
+        let segment = self.behind(left);
+        let here = self.opened(desk, segment).await?;
+        if here.seq != seq.saturating_add(1) || here.base > self.next {
+            return None;
+        }
+        if view.head <= here.base {
+            return Some((segment, here, None));
+        }
+        let behind = self.opened(desk, self.behind(segment)).await?;
+        let is_next = behind.seq == here.seq.saturating_add(1) && behind.base > self.next;
+        is_next.then_some((segment, here, Some(behind.base)))
+    }
+
+    const fn behind(&self, segment: u32) -> u32 {
+        let next = segment.saturating_add(1);
+        if next < self.geometry.segment_count() {
+            next
+        } else {
+            0
+        }
     }
 
     /// The last segment that `fits`, and the base of the one behind it.

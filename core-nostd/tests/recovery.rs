@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use sedge_core::Offset;
 use sedge_core::log::{CommitError, Log, OpenError, Options, Refusal};
 use sedge_core::media::Media;
+use sedge_core::read::{Read, Reader};
 use sedge_core::segment::Dimensions;
 
 /// Ruins the last `count` bytes that were written to the head.
@@ -308,6 +309,29 @@ fn log_grows_and_takes_larger_frames() {
         assert_balance(&mut log);
         let (mut log, _) = open(larger, log.into_media());
         assert_balance(&mut log);
+    }
+}
+
+#[test]
+fn large_ring_is_opened_with_few_reads() {
+    for laps in [2, 3] {
+        let dimensions = Dimensions {
+            segment_count: 256,
+            ..FLASH
+        };
+        let mut log = new_log(dimensions);
+        fill(&mut log, 256 * 30 * laps + 40);
+        let head = log.head();
+        let mut disk = log.into_media();
+        disk.reads = 0;
+        let (mut log, _) = open(dimensions, disk);
+        let reads = log.media().reads;
+        assert_eq!(log.head(), head);
+        assert!(reads < 60, "{reads} reads on lap {laps}");
+
+        let mut reader = Reader::new(log.log_id(), *log.geometry(), log.oldest());
+        while log.read(&mut reader) != Read::CaughtUp {}
+        assert_eq!(reader.next(), log.view().durable);
     }
 }
 

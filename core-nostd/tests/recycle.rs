@@ -5,6 +5,7 @@ mod fixture;
 use fixture::*;
 use sedge_core::log::{CommitError, MaintainError, Maintained, Options, WhenFull};
 use sedge_core::media::Media;
+use sedge_core::segment::Dimensions;
 use sedge_core::{Micros, Offset};
 
 #[test]
@@ -45,8 +46,9 @@ fn what_every_uplink_has_is_handed_over_and_not_lost() {
 #[test]
 fn overtaken_uplink_is_told_exactly_what_it_lost() {
     let mut log = new_log(FLASH);
+    fill(&mut log, 10);
     log.set_cursor(1, Offset::new(10)).unwrap();
-    fill(&mut log, 200);
+    fill(&mut log, 190);
     let ledger = log.ledger().clone();
     let cursor = ledger.cursor(1).unwrap();
     assert_eq!(
@@ -129,6 +131,35 @@ fn segment_that_cannot_be_erased_is_passed_over() {
     assert_balance(&mut log);
     let (mut log, _) = open(FLASH, log.into_media());
     assert_balance(&mut log);
+}
+
+#[test]
+fn balance_holds_though_every_other_erase_fails() {
+    let wide = Dimensions {
+        segment_count: 7,
+        ..FLASH
+    };
+    for dimensions in [
+        wide,
+        Dimensions {
+            segment_count: 7,
+            ..FILE
+        },
+    ] {
+        let mut log = new_log(dimensions);
+        for turn in 0..900 {
+            if log.needs_maintain() {
+                log.media_mut().fail_erases = turn % 2;
+                while log.maintain(NOW).is_err() {}
+            }
+            try_commit(&mut log, &[&[0; 100]]).unwrap();
+            if turn % 100 == 99 {
+                log = open(dimensions, log.into_media()).0;
+                assert_balance(&mut log);
+            }
+        }
+        assert_eq!(log.ledger().corrupt, 0);
+    }
 }
 
 #[test]

@@ -126,3 +126,89 @@ impl<F: NorFlash> Media for Nor<F> {
 }
 
 const READ_UNIT_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use embedded_storage::nor_flash::{
+        ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+    };
+
+    use super::*;
+
+    /// Reads in units of 4, writes in units of 8, erases in units of 256 bytes, and refuses anything else.
+    #[derive(Debug)]
+    struct Strict(Vec<u8>);
+
+    impl ErrorType for Strict {
+        type Error = NorFlashErrorKind;
+    }
+
+    impl ReadNorFlash for Strict {
+        const READ_SIZE: usize = 4;
+
+        fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+            check_read(self, offset, bytes.len())?;
+            bytes.copy_from_slice(&self.0[offset as usize..][..bytes.len()]);
+            Ok(())
+        }
+
+        fn capacity(&self) -> usize {
+            self.0.len()
+        }
+    }
+
+    impl NorFlash for Strict {
+        const WRITE_SIZE: usize = 8;
+        const ERASE_SIZE: usize = 256;
+
+        fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+            check_erase(self, from, to)?;
+            self.0[from as usize..to as usize].fill(0xFF);
+            Ok(())
+        }
+
+        fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+            check_write(self, offset, bytes.len())?;
+            self.0[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn any_range_is_read_though_the_flash_reads_in_units() {
+        let flash = Strict((0..=255).cycle().take(1024).collect());
+        let mut nor = Nor::new(flash, 256, 256).unwrap();
+        for (position, len) in [(0, 0), (0, 256), (1, 1), (3, 2), (5, 100), (4, 7), (255, 1)] {
+            let mut bytes = std::vec![0xEE; len];
+            nor.read(1, position, &mut bytes).unwrap();
+            assert!(
+                (position..)
+                    .zip(&bytes)
+                    .all(|(position, &byte)| u32::from(byte) == position)
+            );
+        }
+        assert_eq!(
+            nor.read(1, 250, &mut [0; 7]),
+            Err(NorError::OutOfBounds),
+            "the segment ends"
+        );
+    }
+
+    #[test]
+    fn segment_is_erased_and_programmed_where_it_lies() {
+        let mut nor = Nor::new(Strict(std::vec![0; 1024]), 256, 256).unwrap();
+        nor.erase(2).unwrap();
+        nor.program(2, 8, &[1; 8]).unwrap();
+        let bytes = nor.into_inner().0;
+        assert!(bytes[..768].iter().all(|&byte| byte == 0));
+        assert_eq!(bytes[768..792], [[0xFF; 8], [1; 8], [0xFF; 8]].concat());
+    }
+
+    #[test]
+    fn half_an_erase_block_is_refused() {
+        let refused = Nor::new(Strict(Vec::new()), 0, 128).unwrap_err();
+        assert_eq!(refused, NorError::OutOfBounds);
+    }
+}

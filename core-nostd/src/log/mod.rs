@@ -208,13 +208,13 @@ impl RingLog {
         self.spare.is_none()
     }
 
-    /// Moves the cursor of an uplink. It becomes durable with the next ledger that is written; one that is lost costs a re-send.
+    /// Moves the cursor of an uplink, no further than the log goes. It becomes durable with the next ledger that is written; one that is lost costs a re-send.
     ///
     /// # Errors
     /// If there is no place for another uplink.
     pub fn set_cursor(&mut self, uplink: u32, next: Offset) -> Result<(), TooManyCursors> {
         self.unsaved = true;
-        self.ledger.set_cursor(uplink, next)
+        self.ledger.set_cursor(uplink, next.min(self.next()))
     }
 
     /// Forgets an uplink.

@@ -330,7 +330,7 @@ impl RingLog {
         let Some(Slot::Spare { erase_count }) = self.slot(desk, segment).await else {
             return None;
         };
-        let successor = self.successor(desk, segment).await?;
+        let successor = self.successor(desk, segment, None).await?;
         (successor.base <= self.ledger.oldest).then_some(Spare {
             segment,
             erase_count,
@@ -355,6 +355,12 @@ impl Survey {
             erase_count_of_first: 0,
             report: Recovered::default(),
         };
+        if geometry.segment_count() >= BISECTED_COUNT_MIN {
+            survey.newest = bisect(desk, geometry).await;
+            if survey.newest.is_some() {
+                return Ok(survey);
+            }
+        }
         for segment in 0..geometry.segment_count() {
             let slot = slot::look(desk, segment, geometry).await?;
             if segment == 0 {
@@ -378,6 +384,54 @@ impl Survey {
         {
             self.newest = Some((segment, opened));
         }
+    }
+}
+
+/// The head of a ring that is in order; `None` if it is not. Up to the head, each segment's sequence is one more than that of the segment before it.
+async fn bisect<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    geometry: &Geometry,
+) -> Option<(u32, Opened)> {
+    let count = geometry.segment_count();
+    let first = opened(desk, geometry, 0).await?;
+    let (mut head, mut newest, mut beyond) = (0, first, count);
+    while beyond - head > 1 {
+        let middle = head + (beyond - head) / 2;
+        let seq = first.seq.saturating_add(u64::from(middle));
+        match opened(desk, geometry, middle).await {
+            Some(opened) if opened.log_id == first.log_id && opened.seq == seq => {
+                (head, newest) = (middle, opened)
+            }
+            _ => beyond = middle,
+        }
+    }
+    // Behind it stands the oldest segment, or a spare and then the oldest: nothing newer can hide there.
+    for steps in 1..=2 {
+        let segment = head.saturating_add(steps);
+        if segment >= count {
+            return Some((head, newest));
+        }
+        match slot::look(desk, segment, geometry).await {
+            Ok(Slot::Spare { .. }) if steps == 1 => {}
+            Ok(Slot::Open(oldest)) => {
+                let lap_ago = oldest.seq.saturating_add(u64::from(count))
+                    == newest.seq.saturating_add(u64::from(steps));
+                return (oldest.log_id == first.log_id && lap_ago).then_some((head, newest));
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+async fn opened<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    geometry: &Geometry,
+    segment: u32,
+) -> Option<Opened> {
+    match slot::look(desk, segment, geometry).await {
+        Ok(Slot::Open(opened)) => Some(opened),
+        _ => None,
     }
 }
 
@@ -583,6 +637,9 @@ async fn copy<O: Operations>(
     }
     Ok(())
 }
+
+/// Below this a look at every segment costs no more.
+const BISECTED_COUNT_MIN: u32 = 8;
 
 /// Compact header, span, lost, cause and two times, padded to the largest write unit.
 const RESUME_BYTES_MAX: u32 = (8 + 10 + 1 + 1 + 10 + 10_u32).next_multiple_of(32);

@@ -64,7 +64,8 @@ impl RingLog {
             let Some(slot) = self.slot(desk, segment).await else {
                 continue;
             };
-            let Some(successor) = self.successor(desk, segment).await else {
+            let own = self.as_own(&slot);
+            let Some(successor) = self.successor(desk, segment, own.as_ref()).await else {
                 continue;
             };
             let held_back =
@@ -99,7 +100,7 @@ impl RingLog {
             if oldest.log_id != self.log_id {
                 continue;
             }
-            let Some(successor) = self.successor(desk, segment).await else {
+            let Some(successor) = self.successor(desk, segment, Some(&oldest)).await else {
                 return Ok(false);
             };
             if !successor.base_time.is_known() || successor.base_time > before {
@@ -124,7 +125,7 @@ impl RingLog {
         if successor.base > self.ledger.oldest {
             let mut tally = Tally::new(self.ledger.clone(), cause);
             tally
-                .count(desk, segment, self.opened_here(&slot), successor)
+                .count(desk, segment, self.as_own(&slot), successor)
                 .await;
             let ledger = tally.into_ledger(successor.base, now);
             // Without room for it in the head, the next open header carries the ledger, and a power cut before it makes "evicted" read "corrupt".
@@ -152,13 +153,6 @@ impl RingLog {
             erase_count,
         }));
         Ok(())
-    }
-
-    fn opened_here(&self, slot: &Slot) -> Option<Opened> {
-        match slot {
-            Slot::Open(opened) if opened.log_id == self.log_id => Some(*opened),
-            _ => None,
-        }
     }
 }
 

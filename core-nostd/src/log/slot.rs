@@ -216,28 +216,61 @@ impl RingLog {
     /// The segment `steps` behind `segment` in the ring.
     pub(super) const fn ahead(&self, segment: u32, steps: u32) -> u32 {
         let count = self.geometry.segment_count();
-        // No sum of a segment and a step exceeds twice the count.
-        (segment as u64 + steps as u64).rem_euclid(count as u64) as u32
+        // No sum of a segment and a step reaches twice the count.
+        let sum = segment as u64 + steps as u64;
+        (if sum < count as u64 {
+            sum
+        } else {
+            sum - count as u64
+        }) as u32
     }
 
-    /// The first segment of this log behind `segment` in the ring; the head at the latest.
+    /// The segment of this log that holds what comes behind `opened`; behind a segment that is none of this log, the first offsets that are held.
     pub(super) async fn successor<O: Operations>(
         &self,
         desk: &mut Desk<'_, O>,
         segment: u32,
+        opened: Option<&Opened>,
     ) -> Option<Opened> {
-        for steps in 1..=self.geometry.segment_count() {
-            let candidate = self.ahead(segment, steps);
-            if let Some(Slot::Open(opened)) = self.slot(desk, candidate).await
-                && opened.log_id == self.log_id
-            {
-                return Some(opened);
-            }
-            if candidate == self.head.segment {
-                return None;
+        let fits = |candidate: &Opened| match opened {
+            Some(opened) => candidate.seq > opened.seq,
+            None => candidate.base >= self.ledger.oldest,
+        };
+        // Nearly always it is the next one in the ring.
+        if let Some(next) = self.opened(desk, self.ahead(segment, 1)).await {
+            let is_it = match opened {
+                Some(opened) => next.seq == opened.seq.saturating_add(1),
+                None => next.base == self.ledger.oldest,
+            };
+            if is_it {
+                return Some(next);
             }
         }
-        None
+        let mut first: Option<Opened> = None;
+        for candidate in 0..self.geometry.segment_count() {
+            if let Some(candidate) = self.opened(desk, candidate).await
+                && fits(&candidate)
+                && first.is_none_or(|first| candidate.seq < first.seq)
+            {
+                first = Some(candidate);
+            }
+        }
+        first
+    }
+
+    /// What stands before the frames of `segment`, if it is part of this log.
+    async fn opened<O: Operations>(&self, desk: &mut Desk<'_, O>, segment: u32) -> Option<Opened> {
+        self.slot(desk, segment)
+            .await
+            .as_ref()
+            .and_then(|slot| self.as_own(slot))
+    }
+
+    pub(super) fn as_own(&self, slot: &Slot) -> Option<Opened> {
+        match slot {
+            Slot::Open(opened) if opened.log_id == self.log_id => Some(*opened),
+            _ => None,
+        }
     }
 }
 
