@@ -56,6 +56,17 @@ pub(crate) struct Place {
     pub(crate) bytes: u32,
 }
 
+/// Where an offset is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Located {
+    /// Nowhere any more.
+    Evicted(Gap),
+    /// In a segment, unless that has rotted.
+    At(Place),
+    /// Not durable yet.
+    End,
+}
+
 impl Index {
     pub(crate) fn new(held: Vec<Held>, durable: Offset, head_bytes: u32, ledger: Ledger) -> Self {
         Self(Mutex::new(Inner {
@@ -106,50 +117,24 @@ impl Index {
         self.lock().held.iter().copied().collect()
     }
 
-    /// What a reader that expects `from` meets before the oldest offset.
-    pub(crate) fn gap_before_oldest(&self, from: Offset) -> Option<Gap> {
+    /// Where a reader that expects `offset` finds it. One look: what is evicted meanwhile is evicted for the next one.
+    pub(crate) fn locate(&self, offset: Offset) -> Located {
         let inner = self.lock();
-        let uplink = inner
-            .ledger
+        let ledger = &inner.ledger;
+        let uplink = ledger
             .cursors
             .iter()
-            .find(|c| c.next == from)
+            .find(|c| c.next == offset)
             .map(|c| c.uplink);
-        inner.ledger.gap_before_oldest(from, uplink)
+        match ledger.gap_before_oldest(offset, uplink) {
+            Some(gap) => Located::Evicted(gap),
+            None => inner.place(offset).map_or(Located::End, Located::At),
+        }
     }
 
     /// The place from which `offset` can be found, or the next one held; `None` if nothing is durable there.
     pub(crate) fn place(&self, offset: Offset) -> Option<Place> {
-        let inner = self.lock();
-        if offset >= inner.durable {
-            return None;
-        }
-        let at = inner
-            .held
-            .partition_point(|h| h.base <= offset)
-            .saturating_sub(1);
-        let held = *inner.held.get(at)?;
-        let hint = inner
-            .hints
-            .iter()
-            .filter(|h| h.seq == held.seq && h.first <= offset)
-            .max_by_key(|h| h.first);
-        let (position, first) =
-            hint.map_or((held.data_start, held.base), |h| (h.position, h.first));
-        let next = inner.held.get(at + 1);
-        let limit = next.map_or(inner.durable, |next| next.base);
-        let bytes = if next.is_none() {
-            inner.head_bytes
-        } else {
-            u32::MAX
-        };
-        Some(Place {
-            held,
-            position,
-            first,
-            limit,
-            bytes,
-        })
+        self.lock().place(offset)
     }
 
     /// The beginning of the segment that holds `offset`.
@@ -182,6 +167,38 @@ impl Index {
 }
 
 impl Inner {
+    fn place(&self, offset: Offset) -> Option<Place> {
+        if offset >= self.durable {
+            return None;
+        }
+        let at = self
+            .held
+            .partition_point(|h| h.base <= offset)
+            .saturating_sub(1);
+        let held = *self.held.get(at)?;
+        let near = self
+            .hints
+            .iter()
+            .filter(|h| h.seq == held.seq && h.first <= offset);
+        let (position, first) = near
+            .max_by_key(|h| h.first)
+            .map_or((held.data_start, held.base), |h| (h.position, h.first));
+        let next = self.held.get(at + 1);
+        let limit = next.map_or(self.durable, |next| next.base);
+        let bytes = if next.is_none() {
+            self.head_bytes
+        } else {
+            u32::MAX
+        };
+        Some(Place {
+            held,
+            position,
+            first,
+            limit,
+            bytes,
+        })
+    }
+
     /// What lies below its oldest offset is gone for readers. Which uplinks there are and where they stand, callers know first.
     fn take_ledger(&mut self, ledger: &Ledger) {
         let mut cursors = std::mem::take(&mut self.ledger.cursors);

@@ -15,7 +15,7 @@ use sedge_core::walk::{Found, Step, Walk, Window};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 
 use crate::group::FRAME_BYTES_WANTED;
-use crate::index::{Hint, Index, Place};
+use crate::index::{Hint, Index, Located, Place};
 use crate::media::file_name;
 
 /// Whole data and gap frames, verbatim, one behind the other without a hole.
@@ -29,6 +29,17 @@ pub struct Chunk {
     pub next: Offset,
     /// The frames; control frames are left out. Empty at the end of what is durable, and behind a gap that goes on.
     pub frames: Bytes,
+}
+
+impl Chunk {
+    fn none(gap: Option<Gap>, at: Offset) -> Self {
+        Self {
+            gap,
+            first: at,
+            next: at,
+            frames: Bytes::new(),
+        }
+    }
 }
 
 /// Why nothing could be read.
@@ -78,42 +89,25 @@ impl Reading {
         let mut gap: Option<Gap> = None;
         loop {
             let at = gap.map_or(from, |g| g.to);
-            if let Some(evicted) = self.index.gap_before_oldest(at) {
-                gap = Some(joined(gap, evicted));
-                continue;
-            }
-            let Some(place) = self.index.place(at) else {
-                return Ok(Chunk {
-                    gap,
-                    first: at,
-                    next: at,
-                    frames: Bytes::new(),
-                });
+            let missing = match self.index.locate(at) {
+                Located::End => return Ok(Chunk::none(gap, at)),
+                Located::Evicted(evicted) => evicted,
+                Located::At(place) => {
+                    let found = self.collect(place, at, bytes_max);
+                    if !self.index.still_holds(&place.held) {
+                        // Overtaken: whatever was read, the ledger knows better now.
+                        continue;
+                    }
+                    match found? {
+                        Collected::Frames(chunk) => return Ok(Chunk { gap, ..chunk }),
+                        Collected::Hole(hole) => hole,
+                    }
+                }
             };
-            let found = self.collect(place, at, bytes_max);
-            if !self.index.still_holds(&place.held) {
-                // Overtaken: whatever was read, the ledger knows better now.
-                continue;
-            }
-            match found? {
-                Collected::Frames(chunk) => {
-                    return Ok(Chunk {
-                        gap: gap.or(chunk.gap),
-                        ..chunk
-                    });
-                }
-                Collected::Hole(hole) if gap.is_none_or(|g| g.cause == hole.cause) => {
-                    gap = Some(joined(gap, hole))
-                }
-                // Two gaps of different causes: this one now, the other with the next read.
-                Collected::Hole(_) => {
-                    return Ok(Chunk {
-                        gap,
-                        first: at,
-                        next: at,
-                        frames: Bytes::new(),
-                    });
-                }
+            // Two gaps of different causes: this one now, the other with the next read.
+            match gap {
+                Some(gap) if gap.cause != missing.cause => return Ok(Chunk::none(Some(gap), at)),
+                gap_before => gap = Some(joined(gap_before, missing)),
             }
         }
     }

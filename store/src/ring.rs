@@ -466,9 +466,11 @@ impl Ring {
         self.media.is_prepared()
     }
 
-    /// The most that one commit takes: with a segment's stamp and headers it leaves room for company.
+    /// The most that one commit takes. A commit that does not fit into the head leaves the rest of it unused.
     pub(crate) fn commit_bytes_max(&self) -> usize {
-        self.geometry().segment_bytes() as usize / 2
+        let geometry = self.geometry();
+        let largest_frame = geometry.frame_bytes_max() as usize + ROLL_MARGIN;
+        (geometry.segment_bytes() as usize / 8).max(largest_frame)
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {

@@ -315,9 +315,9 @@ fn a_larger_capacity_holds_more_and_loses_nothing() {
 #[test]
 fn a_smaller_capacity_does_not_evict() {
     let mut given = Given::default();
-    fixture::put(&given.open(), &["x".repeat(1000).as_str(); 700]);
+    fixture::put(&given.open(), &["x".repeat(1000).as_str(); 400]);
     given.options.capacity_bytes = 512 << 10;
     let partition = given.open();
-    assert_eq!(payloads(&read_all(&partition, Offset::ZERO)).len(), 700);
+    assert_eq!(payloads(&read_all(&partition, Offset::ZERO)).len(), 400);
     fixture::put(&partition, &["and goes on"]);
 }
