@@ -168,8 +168,9 @@ impl Link {
         self.logs.clear();
         self.book.meet(hello.intro.identity);
         self.telemetry.clients(1);
-        self.telemetry
-            .up(format!("device {}", hello.intro.identity));
+        // A name may hold anything; in a log line it must not begin another one.
+        let name = hello.intro.identity.escape_debug();
+        self.telemetry.up(format!("device {name}"));
         for offer in &hello.logs {
             self.answer(receiver, &offer);
         }
