@@ -273,7 +273,11 @@ impl SimFlash {
         }
     }
 
+    /// What was unreadable stays so.
     fn lift_bits(&mut self, segment: u32, at: u32, per_mille: u64) {
+        if self.segments[segment as usize].cells[at as usize] == Cell::Poison {
+            return;
+        }
         let range = self.range(at);
         let mut bytes = self.segments[segment as usize].bytes[range].to_vec();
         for byte in &mut bytes {

@@ -114,7 +114,9 @@ pub fn random_lives<S: Sim>(
     let mut random = Random::new(seed);
     let mut way = Vec::new();
     loop {
-        let ops = random.below(ops_max);
+        // A life needs some operations to come further than the one before it.
+        let patience = 1 + way.len() as u64 / 20;
+        let ops = random.below(ops_max.saturating_mul(patience));
         world.cut_after(ops);
         let ended = world
             .run()
