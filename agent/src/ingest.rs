@@ -122,6 +122,9 @@ impl StreamHandle {
             !lanes.is_empty() && lanes.len() < usize::from(u16::MAX),
             "a stream has 1 to 65,534 partitions"
         );
+        if lanes.len() > 1 {
+            lanes.iter().for_each(|lane| lane.claims.shared());
+        }
         Self(lanes.into())
     }
 

@@ -23,14 +23,8 @@ pub enum Item<'a> {
         next: u64,
     },
     /// The unit's records were published in a session; the first had this packet id, each further one the id that follows.
+    /// As a note: a publish with this packet id was taken elsewhere, as a dead letter.
     Publish {
-        /// Number of the session.
-        session: u32,
-        /// Packet id of the first record.
-        packet: u16,
-    },
-    /// As `Publish`, for a publish that came with DUP = 1 and was stored.
-    Republish {
         /// Number of the session.
         session: u32,
         /// Packet id of the first record.
@@ -82,6 +76,12 @@ impl Claims {
     pub fn new() -> (Self, LogOwner) {
         let claims = Self::default();
         (claims.clone(), LogOwner(claims))
+    }
+
+    /// To be called when the log is one of several in its stream. It sees only some of a session's publishes, and can prove
+    /// nothing from their packet ids.
+    pub fn shared(&self) {
+        self.state().shared = true;
     }
 
     /// To be called when the partition has been opened: whether the publishes found in the log were acknowledged is not known.
@@ -146,7 +146,9 @@ impl Claims {
     /// `window` is the most publishes that the client may have unacknowledged. `None` means: store it.
     #[must_use]
     pub fn redelivered(&self, session: u32, packet: u16, hash: u64, window: u16) -> Option<u64> {
-        self.state()
+        let state = self.state();
+        let window = (!state.shared).then_some(window);
+        state
             .sessions
             .get(&session)?
             .redelivered(packet, hash, window)
@@ -175,18 +177,17 @@ impl Claims {
 
 impl Owner for LogOwner {
     fn restore(&mut self, checkpoint: &[u8]) {
-        *self.0.state() = State::restore(checkpoint);
+        let mut state = self.0.state();
+        *state = State {
+            shared: state.shared,
+            ..State::restore(checkpoint)
+        };
     }
 
     fn apply(&mut self, item: &[u8], entries: &[u8], _first: Offset, _ticket: Ticket) {
         match postcard::from_bytes(item) {
             Ok(Item::DeviceCursor { log, next }) => self.0.state().device_moved(log, next),
-            Ok(Item::Publish { session, packet }) => {
-                self.published(session, packet, entries, false)
-            }
-            Ok(Item::Republish { session, packet }) => {
-                self.published(session, packet, entries, true)
-            }
+            Ok(Item::Publish { session, packet }) => self.published(session, packet, entries),
             Ok(note @ Item::Session { .. }) => self.0.state().noted(&note),
             Err(_) => {
                 tracing::warn!("an item beside records is not one that this version knows; skipped")
@@ -196,6 +197,9 @@ impl Owner for LogOwner {
 
     fn note(&mut self, item: &[u8]) {
         match postcard::from_bytes(item) {
+            Ok(Item::Publish { session, packet }) => {
+                self.0.state().published(session, packet, ELSEWHERE);
+            }
             Ok(item) => self.0.state().noted(&item),
             Err(_) => {
                 tracing::warn!("a note in the log is not one that this version knows; skipped")
@@ -209,12 +213,12 @@ impl Owner for LogOwner {
 }
 
 impl LogOwner {
-    fn published(&self, session: u32, mut packet: u16, mut entries: &[u8], again: bool) {
+    fn published(&self, session: u32, mut packet: u16, mut entries: &[u8]) {
         let mut state = self.0.state();
         while let Some((entry, rest)) = next_entry(entries) {
             if let Entry::Record(record) = entry {
                 let topic = record.headers.find("topic").unwrap_or_default();
-                state.published(session, packet, content_hash(topic, record.value), again);
+                state.published(session, packet, content_hash(topic, record.value));
                 packet = packet_after(packet);
             }
             entries = rest;
@@ -236,6 +240,8 @@ struct State {
     clock: u64,
     /// Rows in all tables together.
     rows: usize,
+    /// There are other logs in the stream.
+    shared: bool,
 }
 
 #[derive(Debug)]
@@ -266,24 +272,23 @@ struct Row {
 }
 
 impl Session {
-    fn published(&mut self, row: Row, again: bool) {
+    fn published(&mut self, row: Row) {
         let follows = row.packet == packet_after(self.last);
-        if follows || !again {
-            self.run = if follows {
-                self.run.saturating_add(1)
-            } else {
-                1
-            };
-            self.last = row.packet;
-        }
+        self.run = if follows {
+            self.run.saturating_add(1)
+        } else {
+            1
+        };
+        self.last = row.packet;
         self.applied += 1;
         self.table.push_back(row);
     }
 
-    fn redelivered(&self, packet: u16, hash: u64, window: u16) -> Option<u64> {
+    fn redelivered(&self, packet: u16, hash: u64, window: Option<u16>) -> Option<u64> {
         let place = self.table.iter().rposition(|row| row.packet == packet)?;
         let index = self.applied - (self.table.len() - place) as u64;
-        let proven = index >= self.acked || self.cannot_be_reused(packet, window);
+        let proven = index >= self.acked
+            || window.is_some_and(|window| self.cannot_be_reused(packet, window));
         (self.table.get(place)?.hash == hash && proven).then_some(index)
     }
 
@@ -314,12 +319,12 @@ impl State {
         }
     }
 
-    fn published(&mut self, number: u32, packet: u16, hash: u64, again: bool) {
+    fn published(&mut self, number: u32, packet: u16, hash: u64) {
         let used = self.tick();
         self.number_next = self.number_next.max(number.wrapping_add(1));
         let session = self.sessions.entry(number).or_default();
         session.used = used;
-        session.published(Row { packet, hash }, again);
+        session.published(Row { packet, hash });
         if session.table.len() > ROWS_PER_SESSION_MAX {
             session.table.pop_front();
         } else {
@@ -522,6 +527,9 @@ pub const ITEM_BYTES_MAX: usize = 32;
 /// The longest client name in a session note takes this many bytes more.
 pub const SESSION_NOTE_BYTES_MAX: usize = 512;
 
+/// The hash of a publish whose content is not in this log. It equals no other but by a chance of one in 2⁶⁴.
+const ELSEWHERE: u64 = 0;
+
 const CHECKPOINT_VERSION: u8 = 1;
 
 /// Packet ids are 1 to 65,535.
@@ -540,225 +548,4 @@ const SESSIONS_MAX: usize = 2048;
 const DEVICES_MAX: usize = 2048;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use sedge_core::entry::{Headers, Record};
-
-    const WINDOW: u16 = 20;
-
-    /// A log's owner, told of things as a log would.
-    struct Told {
-        claims: Claims,
-        owner: LogOwner,
-    }
-
-    impl Told {
-        fn new() -> Self {
-            let (claims, owner) = Claims::new();
-            Self { claims, owner }
-        }
-
-        /// What a restart leaves: the checkpoint, or nothing.
-        fn restarted(mut self) -> Self {
-            let mut checkpoint = Vec::new();
-            self.owner.checkpoint(&mut checkpoint);
-            let mut after = Self::new();
-            after.owner.restore(&checkpoint);
-            after.claims.opened();
-            after
-        }
-
-        fn session(&mut self, client: &str) -> u32 {
-            let id = self.claims.draw_session(client);
-            let (number, generation) = (id.number, id.generation);
-            self.note(Item::Session {
-                number,
-                client,
-                generation,
-                ended: false,
-            });
-            number
-        }
-
-        fn note(&mut self, item: Item<'_>) {
-            let mut bytes = [0; SESSION_NOTE_BYTES_MAX];
-            self.owner.note(item.encode(&mut bytes));
-        }
-
-        fn published(&mut self, session: u32, packet: u16, value: &str) {
-            let mut item = [0; ITEM_BYTES_MAX];
-            let item = Item::Publish { session, packet }.encode(&mut item);
-            self.owner
-                .apply(item, &entry(value), Offset::new(0), Ticket(1));
-        }
-
-        /// Whether this publish, now with DUP = 1 in the resumed session, is known.
-        fn knows(&self, session: u32, packet: u16, value: &str) -> bool {
-            let hash = content_hash(b"t", value.as_bytes());
-            self.claims
-                .redelivered(session, packet, hash, WINDOW)
-                .is_some()
-        }
-    }
-
-    fn entry(value: &str) -> Vec<u8> {
-        let headers = [("topic", &b"t"[..])];
-        let record = Record {
-            headers: Headers::new(&headers),
-            value: value.as_bytes(),
-            ..Record::default()
-        };
-        let mut bytes = vec![0; 256];
-        let length = Entry::Record(record).encode(&mut bytes).expect("room");
-        bytes.truncate(length);
-        bytes
-    }
-
-    #[test]
-    fn publish_without_a_puback_is_recognised_whatever_its_packet_id() {
-        let mut log = Told::new();
-        let session = log.session("dev");
-        log.published(session, 9, "a");
-        log.published(session, 4, "a");
-        assert!(log.knows(session, 9, "a") && log.knows(session, 4, "a"));
-        assert!(!log.knows(session, 9, "b"), "other content");
-        assert!(!log.knows(session, 5, "a"), "other packet id");
-        assert!(!log.knows(session + 1, 9, "a"), "other session");
-    }
-
-    /// The client has the PUBACK, uses the packet id again with the same content, and that publish never arrives.
-    /// What comes with DUP = 1 then is news.
-    #[test]
-    fn constant_payload_under_a_reused_packet_id_is_stored_after_its_puback() {
-        let mut log = Told::new();
-        let session = log.session("dev");
-        log.published(session, 1, "open");
-        log.claims.acknowledging(session, 1);
-        assert!(!log.knows(session, 1, "open"));
-    }
-
-    /// A kill may have come after the PUBACK had left, so it counts as sent.
-    #[test]
-    fn after_a_restart_a_lone_packet_id_proves_nothing() {
-        let mut log = Told::new();
-        let session = log.session("dev");
-        log.published(session, 1, "open");
-        let log = log.restarted();
-        assert_eq!(log.claims.session("dev").map(|id| id.number), Some(session));
-        assert!(!log.knows(session, 1, "open"));
-    }
-
-    /// A client that counts its packet ids up would need a whole lap to use one again, more than fits its window.
-    #[test]
-    fn client_that_counts_up_is_recognised_after_a_restart() {
-        let mut log = Told::new();
-        let session = log.session("dev");
-        for packet in 1..=40 {
-            log.published(session, packet, "open");
-        }
-        let mut log = log.restarted();
-        assert!(log.knows(session, 40, "open"), "the newest");
-        assert!(log.knows(session, 21, "open"), "a window before it");
-        assert!(
-            !log.knows(session, 20, "open"),
-            "its lap may have fitted the window"
-        );
-        log.published(session, 7, "open");
-        log.claims.acknowledging(session, u64::MAX);
-        assert!(!log.knows(session, 7, "open"), "it counts up no longer");
-    }
-
-    #[test]
-    fn lap_of_packet_ids_goes_from_65535_to_1() {
-        let mut log = Told::new();
-        let session = log.session("dev");
-        for step in 0..45_u32 {
-            log.published(session, ((65_500 + step) % 65_535 + 1) as u16, "open");
-        }
-        let log = log.restarted();
-        assert!(log.knows(session, 65_535, "open") && log.knows(session, 2, "open"));
-    }
-
-    #[test]
-    fn run_of_records_in_one_unit_counts_its_packet_ids_up() {
-        let mut log = Told::new();
-        let session = log.session("dev");
-        let mut item = [0; ITEM_BYTES_MAX];
-        let item = Item::Publish {
-            session,
-            packet: 65_535,
-        }
-        .encode(&mut item);
-        log.owner.apply(
-            item,
-            &[entry("a"), entry("b")].concat(),
-            Offset::new(0),
-            Ticket(1),
-        );
-        assert!(log.knows(session, 65_535, "a") && log.knows(session, 1, "b"));
-    }
-
-    #[test]
-    fn clean_session_ends_the_table_and_numbers_are_not_used_again() {
-        let mut log = Told::new();
-        let session = log.session("dev");
-        log.published(session, 1, "a");
-        let note = Item::Session {
-            number: session,
-            client: "dev",
-            generation: 1,
-            ended: true,
-        };
-        log.note(note);
-        assert!(!log.knows(session, 1, "a"));
-        assert_eq!(log.claims.session("dev"), None);
-        let mut log = log.restarted();
-        assert_ne!(log.session("dev"), session);
-    }
-
-    #[test]
-    fn cursor_of_a_device_survives_a_restart() {
-        let mut log = Told::new();
-        let mut item = [0; ITEM_BYTES_MAX];
-        let device = [0xA5; 16];
-        for next in [7, u64::MAX] {
-            let item = Item::DeviceCursor { log: device, next }.encode(&mut item);
-            log.owner
-                .apply(item, &entry("a"), Offset::new(0), Ticket(1));
-        }
-        let log = log.restarted();
-        assert_eq!(log.claims.device_next(&device), Some(u64::MAX));
-        assert_eq!(log.claims.device_next(&[0; 16]), None);
-    }
-
-    #[test]
-    fn memory_for_tables_is_bounded_and_the_longest_unused_goes_first() {
-        let mut log = Told::new();
-        let sessions: Vec<_> = (0..20)
-            .map(|client| log.session(&format!("dev-{client}")))
-            .collect();
-        for session in &sessions {
-            for packet in 1..=2000 {
-                log.published(*session, packet, "a");
-            }
-        }
-        assert!(!log.knows(sessions[0], 2000, "a"));
-        assert!(log.knows(sessions[19], 2000, "a") && !log.knows(sessions[19], 900, "a"));
-        let mut checkpoint = Vec::new();
-        log.owner.checkpoint(&mut checkpoint);
-        assert!(checkpoint.len() < 14 * ROWS_MAX, "{}", checkpoint.len());
-    }
-
-    #[test]
-    fn unreadable_checkpoint_is_an_empty_one() {
-        let mut log = Told::new();
-        log.owner.restore(b"\xFF\xFF\xFF");
-        log.note(Item::Session {
-            number: 3,
-            client: "dev",
-            generation: 1,
-            ended: false,
-        });
-        assert_eq!(log.claims.counts(), (0, 1));
-    }
-}
+mod tests;

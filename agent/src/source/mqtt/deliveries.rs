@@ -116,7 +116,7 @@ impl Deliveries {
                 self.dead(&Reason::Oversize, &topic, &Remains::of(&payload))
             }
             Ok(lane) if self.repeats(lane, dup, packet_id, topic.as_bytes(), &payload) => {}
-            Ok(lane) => self.store(lane, packet_id, dup, &topic, &payload),
+            Ok(lane) => self.store(lane, packet_id, &topic, &payload),
             Err(error) => self.dead(&error.into(), &topic, &Remains::of(&payload)),
         }
         self.taken.packet_ids.extend(packet_id);
@@ -246,21 +246,13 @@ impl Deliveries {
         true
     }
 
-    fn store(&mut self, lane: u16, packet_id: Option<u16>, dup: bool, topic: &str, payload: &[u8]) {
+    fn store(&mut self, lane: u16, packet_id: Option<u16>, topic: &str, payload: &[u8]) {
         let mut bytes = [0; ITEM_BYTES_MAX];
         let mut item = &[][..];
         if let (Some(packet), Some(session)) = (packet_id, &mut self.session) {
-            let number = session.id.number;
-            let item_of = if dup {
-                Item::Republish {
-                    session: number,
-                    packet,
-                }
-            } else {
-                Item::Publish {
-                    session: number,
-                    packet,
-                }
+            let item_of = Item::Publish {
+                session: session.id.number,
+                packet,
             };
             item = item_of.encode(&mut bytes);
             if let Some(next) = session.index_next.get_mut(usize::from(lane)) {

@@ -157,10 +157,7 @@ impl Connection {
         let count = &mut counts[usize::from(lane)];
         *count += 1;
         let (session, packet) = (id.number, publish.packet);
-        let item = match publish.dup {
-            true => Item::Republish { session, packet },
-            false => Item::Publish { session, packet },
-        };
+        let item = Item::Publish { session, packet };
         (item.encode(into), *count)
     }
 
@@ -186,8 +183,23 @@ impl Connection {
         let (lane, bytes) = self.intake.dead_letter(&letter);
         self.batched += bytes;
         self.listener.telemetry.dropped(reason.label(), 1);
+        self.note_buried(packet);
         // Its payload is gone already, but for what the batch holds.
         self.session.taken(packet, lane, 0, 0, NOT_ACCEPTED);
+    }
+
+    /// The session's table knows that this packet id was used, though not for what.
+    fn note_buried(&mut self, packet: u16) {
+        let Some((id, counts)) = self.durable.as_mut().filter(|_| packet != 0) else {
+            return;
+        };
+        let session = id.number;
+        let mut item = [0; owner::ITEM_BYTES_MAX];
+        counts[HOME] += 1;
+        self.intake.note(
+            HOME as u16,
+            Item::Publish { session, packet }.encode(&mut item),
+        );
     }
 
     pub(super) fn stage(&mut self) -> Option<Ending> {
@@ -256,3 +268,6 @@ const NOT_ACCEPTED: u8 = 0x83;
 
 /// With this much in batches they are staged before more is read out of the buffer: less than a commit takes.
 const BATCH_BYTES_WANTED: usize = 128 * 1024;
+
+/// The lane whose log remembers the session.
+const HOME: usize = 0;
