@@ -52,8 +52,6 @@ pub struct PartitionOptions {
     pub record_bytes_max: usize,
     /// The most that waits to be committed, in bytes; as much again is being committed.
     pub staged_bytes_max: usize,
-    /// A smaller capacity may evict records.
-    pub allow_eviction: bool,
     /// Called once, on the writer's thread, when the disk did not keep what it was given. Nothing is acknowledged after it.
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -66,7 +64,6 @@ impl Default for PartitionOptions {
             linger: Duration::from_millis(5),
             record_bytes_max: 256 << 10,
             staged_bytes_max: 1 << 20,
-            allow_eviction: false,
             on_fatal: Arc::new(|_| {}),
         }
     }

@@ -350,3 +350,97 @@ impl std::fmt::Debug for Queue {
 
 /// A page: with less, waiting a little saves device writes; with more, it does not.
 const COMMIT_BYTES_WANTED: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use sedge_core::{LogId, Offset};
+
+    use super::*;
+    use crate::system_clock;
+
+    fn queue(linger: Duration) -> Arc<Queue> {
+        let limits = Limits {
+            log_id: LogId::default(),
+            frame_bytes_max: 66_000,
+            commit_bytes_max: 10_000,
+            commit_offsets_max: 1000,
+        };
+        Arc::new(Queue::new(limits, linger, system_clock(), Offset::ZERO))
+    }
+
+    fn batch(bytes: usize) -> Batch {
+        let mut batch = Batch::new();
+        batch.push(|unit| unit.record(None, None, &[], &vec![0; bytes]), b"");
+        batch
+    }
+
+    /// What the writer gets to do when it looks once.
+    fn work(queue: &Queue) -> Work {
+        queue.next_work(
+            &mut Group::new(Offset::ZERO),
+            Instant::now(),
+            &mut Vec::new(),
+        )
+    }
+
+    #[test]
+    fn a_commit_waits_for_company() {
+        let queue = queue(LONG);
+        Producer::new(queue.clone()).set_window_bound(false);
+        let mut producer = Producer::new(queue.clone());
+        producer.stage(&batch(10)).unwrap();
+        assert_eq!(work(&queue), Work::Idle);
+    }
+
+    #[test]
+    fn a_commit_starts_when_a_page_is_staged() {
+        let queue = queue(LONG);
+        let mut producer = Producer::new(queue.clone());
+        let ticket = producer.stage(&batch(4096)).unwrap();
+        assert_eq!(work(&queue), Work::Commit(ticket));
+    }
+
+    #[test]
+    fn a_commit_starts_when_the_first_event_has_waited_long_enough() {
+        let queue = queue(Duration::ZERO);
+        let mut producer = Producer::new(queue.clone());
+        let ticket = producer.stage(&batch(10)).unwrap();
+        assert_eq!(work(&queue), Work::Commit(ticket));
+    }
+
+    #[test]
+    fn a_commit_starts_when_nobody_can_send_more() {
+        let queue = queue(LONG);
+        let (mut one, mut two) = (Producer::new(queue.clone()), Producer::new(queue.clone()));
+        one.set_window_bound(true);
+        one.stage(&batch(10)).unwrap();
+        let ticket = two.stage(&batch(10)).unwrap();
+        assert_eq!(work(&queue), Work::Idle, "two could go on");
+        two.set_window_bound(true);
+        assert_eq!(work(&queue), Work::Commit(ticket));
+    }
+
+    #[test]
+    fn a_commit_does_not_wait_for_who_has_gone() {
+        let queue = queue(LONG);
+        let mut producer = Producer::new(queue.clone());
+        let ticket = producer.stage(&batch(10)).unwrap();
+        drop(producer);
+        assert_eq!(work(&queue), Work::Commit(ticket));
+    }
+
+    #[test]
+    fn a_full_group_takes_nothing_and_room_comes_with_the_next() {
+        let queue = queue(LONG);
+        let mut producer = Producer::new(queue.clone());
+        producer.stage(&batch(9000)).unwrap();
+        assert_eq!(producer.stage(&batch(2000)), Err(StageError::Full));
+        assert!(matches!(work(&queue), Work::Commit(_)));
+        producer.stage(&batch(2000)).unwrap();
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+}

@@ -482,6 +482,7 @@ impl Ring {
     fn prepare_next(&mut self) {
         let next = (self.log.head().0 + 1) % self.geometry().segment_count();
         self.media.prepare(next);
+        self.media.expect_read(next);
     }
 
     fn bring_scratch(&mut self) {

@@ -222,6 +222,17 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    /// A writer that breaks a promise of its own must not leave an agent behind that waits for ever.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.queue.poison();
+            self.counters.set_failed();
+            (self.on_fatal)("the writer of a partition panicked");
+        }
+    }
+}
+
 impl LedgerFrames {
     fn is_due(&self, interval: Duration) -> bool {
         self.changed && self.written.elapsed() >= interval
@@ -243,9 +254,24 @@ mod tests {
     use std::time::Duration;
 
     use crate::media::{FAIL_SYNC, SYNC_FAILED};
+    use sedge_core::Offset;
+
     use crate::{
-        Batch, NoOwner, Opened, Partition, PartitionOptions, StageError, Ticket, system_clock,
+        Batch, NoOwner, Opened, Owner, Partition, PartitionOptions, StageError, Ticket,
+        system_clock,
     };
+
+    /// An owner that breaks its promise.
+    struct Broken;
+
+    impl Owner for Broken {
+        fn restore(&mut self, _: &[u8]) {}
+        fn apply(&mut self, _: &[u8], _: &[u8], _: Offset, _: Ticket) {
+            panic!("as planned");
+        }
+        fn note(&mut self, _: &[u8]) {}
+        fn checkpoint(&mut self, _: &mut Vec<u8>) {}
+    }
 
     struct Given {
         dir: tempfile::TempDir,
@@ -261,6 +287,10 @@ mod tests {
         }
 
         fn open(&self) -> (Partition, Opened) {
+            self.open_with(Box::new(NoOwner))
+        }
+
+        fn open_with(&self, owner: Box<dyn Owner>) -> (Partition, Opened) {
             let fatal = self.fatal.0.clone();
             let options = PartitionOptions {
                 capacity_bytes: 1 << 20,
@@ -268,7 +298,7 @@ mod tests {
                 on_fatal: Arc::new(move |what| fatal.send(what.into()).unwrap()),
                 ..PartitionOptions::default()
             };
-            Partition::open(self.dir.path(), options, Box::new(NoOwner), system_clock()).unwrap()
+            Partition::open(self.dir.path(), options, owner, system_clock()).unwrap()
         }
     }
 
@@ -317,5 +347,17 @@ mod tests {
         while *partition.settled().borrow() < ticket {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_writer_that_panics_ends_the_agent_and_settles_nothing() {
+        let given = Given::new();
+        let (partition, _) = given.open_with(Box::new(Broken));
+        let mut batch = Batch::new();
+        batch.push(|unit| unit.record(None, None, &[], b"value"), b"item");
+        partition.producer().stage(&batch).unwrap();
+        given.fatal.1.recv().unwrap();
+        assert_eq!(*partition.settled().borrow(), Ticket::RECOVERED);
+        assert_eq!(stage(&partition), Err(StageError::Closed));
     }
 }
