@@ -327,6 +327,7 @@ fn start_forwarders(
             url: format!("sedge://{}", uplink.hub),
             identity: agent.gateway.id.to_string(),
             uplink: uplink_number(&uplink.name),
+            retry_max: uplink.retry_max,
         };
         let (listed, logs) = watch::channel(logs.collect());
         let forwarder = Forwarder::new(options, logs, events.clone())

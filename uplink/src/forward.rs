@@ -34,6 +34,8 @@ pub struct ForwardOptions {
     pub identity: String,
     /// Which cursor of each log is this uplink's.
     pub uplink: u32,
+    /// The longest pause between two attempts to connect.
+    pub retry_max: Duration,
 }
 
 /// A log to be sent.
@@ -114,7 +116,8 @@ impl Forwarder {
     /// Connects, sends, and connects again, until `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
-        let mut backoff = Backoff::new(BACK_OFF_MIN, BACK_OFF_MAX);
+        let retry_max = self.options.retry_max;
+        let mut backoff = Backoff::new(BACK_OFF_MIN.min(retry_max), retry_max);
         loop {
             let began = Instant::now();
             let ended = tokio::select! {
@@ -178,7 +181,6 @@ impl ForwardHandle {
 }
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
-const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// A session of this length was a good one: the next attempt comes soon.
 const STEADY: Duration = Duration::from_secs(5);

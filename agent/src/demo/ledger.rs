@@ -137,12 +137,12 @@ impl fmt::Display for Ledger {
         }
         write!(
             f,
-            "\n\n{} events repeated with DUP after a reconnect.",
+            "\n\nEvents repeated with DUP after a reconnect: {}.",
             self.repeated
         )?;
         writeln!(
             f,
-            "\n{} gaps seen by the consumer, {} events lost in them.",
+            "\nGaps seen by the consumer: {}; events lost in them: {}.",
             self.gaps, self.lost
         )
     }

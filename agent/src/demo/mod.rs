@@ -34,7 +34,7 @@ use crate::status::Status;
 use device::{Cable, Device, Flash, Start};
 use ledger::Ledger;
 use part::Part;
-use publisher::{Publisher, Told};
+use publisher::{IN_FLIGHT_MAX, Publisher, Told};
 use show::Show;
 use tally::Tally;
 use wire::Wire;
@@ -349,10 +349,11 @@ fn agent_file(dir: &Path, listen: SocketAddr, hub: SocketAddr, device: &Path) ->
     let data = data.display();
     format!(
         "[gateway]\nid = \"demo-gateway\"\ndata_dir = \"{data}\"\nhttp = \"off\"\n\n\
-         [[source]]\ntype = \"mqtt-listen\"\nname = \"devices\"\nlisten = \"{listen}\"\nstream = \"{STREAM}\"\n\n\
+         [[source]]\ntype = \"mqtt-listen\"\nname = \"devices\"\nlisten = \"{listen}\"\nstream = \"{STREAM}\"\n\
+         inflight_max = {IN_FLIGHT_MAX}\n\n\
          [[source]]\ntype = \"serial\"\nname = \"node\"\ndevice = \"{device}\"\nprotocol = \"link\"\nstream = \"{STREAM}\"\n\n\
          [[stream]]\nname = \"{STREAM}\"\ncapacity = \"64MiB\"\n\n\
-         [[uplink]]\nname = \"hub\"\nurl = \"sedge://{hub}\"\n"
+         [[uplink]]\nname = \"hub\"\nurl = \"sedge://{hub}\"\nretry_max = \"1s\"\n"
     )
 }
 

@@ -186,5 +186,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-const IN_FLIGHT_MAX: usize = 20;
+/// Publishes without PUBACK, at most.
+pub(super) const IN_FLIGHT_MAX: usize = 20;
 const PACKET_BYTES_MAX: usize = 64 << 10;

@@ -71,7 +71,7 @@ impl Show {
 fn line(moment: &Moment) -> String {
     let lag = match moment.lag {
         Some(lag) => format!("lag {:<6} {}", count(lag), bar(lag)),
-        None => format!("{:<21}", "agent is down"),
+        None => format!("{:<21}", "agent does not answer"),
     };
     let oldest = moment
         .oldest

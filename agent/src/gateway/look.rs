@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use sedge_config::checked;
-use sedge_core::{Micros, Offset};
+use sedge_core::frame::Header;
+use sedge_core::{LogId, Micros, Offset};
 use sedge_store::{Partition, system_clock};
 use sedge_uplink::forward::{ForwardHandle, ForwardStatus};
 
@@ -22,6 +23,42 @@ pub(super) struct Looker {
     rates: Rates,
 }
 
+/// What an uplink has not got.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    events: u64,
+    /// When the oldest of them came; µs since 1970.
+    oldest: Option<i64>,
+}
+
+impl Waiting {
+    /// Both together.
+    fn with(self, other: Self) -> Self {
+        let oldest = self.oldest.into_iter().chain(other.oldest).min();
+        Self {
+            events: self.events + other.events,
+            oldest,
+        }
+    }
+
+    /// The worse of two views of the same events.
+    fn max(self, other: Self) -> Self {
+        let oldest = self.oldest.into_iter().chain(other.oldest).min();
+        Self {
+            events: self.events.max(other.events),
+            oldest,
+        }
+    }
+}
+
+/// Offsets that hold no event, as they were burned while this process looked: an unclean restart burns many at once, and
+/// they are no lag. What was burned before, in a backlog of earlier lives, is not told apart.
+#[derive(Default)]
+struct Burns {
+    /// How many were burned in all when the log had come to this offset; the first is that of the start.
+    seen: Vec<(Offset, u64)>,
+}
+
 /// What there is to look at of one chain.
 struct Seen {
     stream: String,
@@ -29,6 +66,7 @@ struct Seen {
     capacity_bytes: u64,
     draining: bool,
     logs: Vec<Partition>,
+    burns: BTreeMap<LogId, Burns>,
 }
 
 impl Looker {
@@ -57,7 +95,8 @@ impl Looker {
                 source.counts().accepted,
             );
         }
-        for chain in &self.chains {
+        for chain in &mut self.chains {
+            chain.note_burns();
             counts.insert(
                 chain.id(),
                 chain.logs.iter().map(|log| log.next().get()).sum(),
@@ -73,7 +112,8 @@ impl Looker {
     }
 
     /// The status at this moment. Blocks for the disk.
-    pub(super) fn look(&self) -> Status {
+    pub(super) fn look(&mut self) -> Status {
+        self.chains.iter_mut().for_each(Seen::note_burns);
         let forwarded: Vec<ForwardStatus> =
             self.forwarders.iter().map(ForwardHandle::status).collect();
         let uplinks = self
@@ -94,7 +134,7 @@ impl Looker {
                 .iter()
                 .map(|source| self.source(source))
                 .collect(),
-            streams: self.streams(&forwarded),
+            streams: self.streams(),
             uplinks: uplinks.collect(),
         }
     }
@@ -123,10 +163,10 @@ impl Looker {
         }
     }
 
-    fn streams(&self, forwarded: &[ForwardStatus]) -> Vec<status::Stream> {
+    fn streams(&self) -> Vec<status::Stream> {
         let mut streams: Vec<status::Stream> = Vec::new();
         for chain in &self.chains {
-            let partition = self.partition(chain, forwarded);
+            let partition = self.partition(chain);
             match streams
                 .iter_mut()
                 .find(|stream| stream.name == chain.stream)
@@ -142,26 +182,17 @@ impl Looker {
         streams
     }
 
-    fn partition(&self, chain: &Seen, forwarded: &[ForwardStatus]) -> status::Partition {
+    fn partition(&self, chain: &Seen) -> status::Partition {
         let head = chain.logs.last().expect("a chain has a log");
         let (stats, ledger) = (head.stats(), head.ledger());
-        let ours = || {
-            let logs = forwarded.iter().flat_map(|seen| &seen.logs);
-            logs.filter(|log| log.stream == chain.stream && log.partition == chain.partition)
-        };
-        // Per uplink the lag of the whole chain; the slowest of them holds the events back.
-        let lags = forwarded.iter().filter_map(|seen| {
-            let of_chain = || {
-                let logs = seen.logs.iter();
-                logs.filter(|log| log.stream == chain.stream && log.partition == chain.partition)
-            };
-            of_chain().next()?;
-            Some(
-                of_chain()
-                    .map(|log| behind(log.next, log.acked))
-                    .sum::<u64>(),
-            )
-        });
+        let numbers = self
+            .agent
+            .uplinks
+            .iter()
+            .filter(|uplink| uplink.carries(&chain.stream));
+        // The slowest of them holds the events back.
+        let waiting = numbers.map(|uplink| chain.waiting(super::uplink_number(&uplink.name)));
+        let waiting = waiting.reduce(|one, other| one.max(other));
         status::Partition {
             partition: chain.partition,
             log: head.log_id().to_string(),
@@ -171,8 +202,8 @@ impl Looker {
             capacity_bytes: chain.capacity_bytes,
             rate: self.rates.rate(&chain.id()),
             full: stats.full,
-            lag: lags.max(),
-            oldest_unacked_s: age(ours().filter_map(|log| log.oldest_unacked).min()),
+            lag: waiting.map(|waiting| waiting.events),
+            oldest_unacked_s: waiting.and_then(|waiting| age(waiting.oldest)),
             losses: losses(&ledger),
             commits: stats.commits,
             commit_s: stats.commit_us as f64 / 1e6,
@@ -183,15 +214,20 @@ impl Looker {
 
     fn uplink(&self, uplink: &checked::Uplink, seen: &ForwardStatus) -> status::Uplink {
         let number = super::uplink_number(&uplink.name);
-        let logs = self
-            .chains
-            .iter()
-            .filter(|chain| uplink.carries(&chain.stream))
-            .flat_map(|chain| &chain.logs);
+        let chains = || {
+            self.chains
+                .iter()
+                .filter(|chain| uplink.carries(&chain.stream))
+        };
+        let logs = chains().flat_map(|chain| &chain.logs);
         let lost = logs
             .filter_map(|log| log.ledger().cursor(number))
             .map(|cursor| cursor.lost)
             .sum();
+        let waiting = chains()
+            .map(|chain| chain.waiting(number))
+            .reduce(|one, other| one.with(other));
+        let waiting = waiting.unwrap_or_default();
         status::Uplink {
             name: uplink.name.to_string(),
             hub: uplink.hub.to_string(),
@@ -201,12 +237,8 @@ impl Looker {
                 Some(error) => error.clone(),
                 None => format!("connecting to {}", uplink.hub),
             },
-            lag: seen
-                .logs
-                .iter()
-                .map(|log| behind(log.next, log.acked))
-                .sum(),
-            oldest_unacked_s: age(seen.oldest_unacked()),
+            lag: waiting.events,
+            oldest_unacked_s: age(waiting.oldest),
             rate: self.rates.rate(&format!("uplink/{}", uplink.name)),
             lost,
         }
@@ -221,6 +253,48 @@ impl Seen {
             capacity_bytes: chain.capacity_bytes,
             draining: chain.draining,
             logs: chain.logs.iter().map(|log| log.partition.clone()).collect(),
+            burns: BTreeMap::new(),
+        }
+    }
+
+    fn note_burns(&mut self) {
+        for log in &self.logs {
+            let (next, burned) = (log.next(), log.ledger().skipped);
+            self.burns
+                .entry(log.log_id())
+                .or_default()
+                .note(next, burned);
+        }
+    }
+
+    /// What an uplink has not got of this chain. Reads the time of the oldest of it from disk.
+    fn waiting(&self, uplink: u32) -> Waiting {
+        self.logs
+            .iter()
+            .map(|log| self.waiting_in(log, uplink))
+            .fold(Waiting::default(), Waiting::with)
+    }
+
+    fn waiting_in(&self, log: &Partition, uplink: u32) -> Waiting {
+        let (ledger, next) = (log.ledger(), log.next());
+        let acked = ledger
+            .cursor(uplink)
+            .map_or(ledger.oldest, |cursor| cursor.next)
+            .min(next);
+        if acked == next {
+            return Waiting::default();
+        }
+        let burned = self
+            .burns
+            .get(&log.log_id())
+            .map_or(0, |burns| burns.above(acked));
+        let events = next.since(acked).saturating_sub(burned);
+        let chunk = log.read(acked.max(ledger.oldest), 1).ok();
+        let made =
+            chunk.and_then(|chunk| Some(Header::parse(&chunk.frames, None).ok()?.time.get()));
+        Waiting {
+            events,
+            oldest: made.filter(|_| events > 0),
         }
     }
 
@@ -247,12 +321,51 @@ fn losses(ledger: &sedge_core::ledger::Ledger) -> Losses {
     }
 }
 
-fn behind(next: Offset, acked: Offset) -> u64 {
-    next.get().saturating_sub(acked.get())
+impl Burns {
+    fn note(&mut self, next: Offset, burned: u64) {
+        if self.seen.last().is_none_or(|(_, before)| *before != burned) {
+            self.seen.push((next, burned));
+        }
+        if self.seen.len() > BURNS_MAX {
+            self.seen.remove(1);
+        }
+    }
+
+    /// Offsets at or above `acked` that were burned.
+    fn above(&self, acked: Offset) -> u64 {
+        let (Some(first), Some(last)) = (self.seen.first(), self.seen.last()) else {
+            return 0;
+        };
+        let below = self
+            .seen
+            .iter()
+            .rev()
+            .find(|(next, _)| *next <= acked)
+            .unwrap_or(first);
+        last.1 - below.1.min(last.1)
+    }
 }
 
 fn age(made: Option<i64>) -> Option<f64> {
     let now = system_clock()();
     made.filter(|_| now.is_known())
         .map(|made| (now.get().saturating_sub(made)).max(0) as f64 / 1e6)
+}
+
+/// One restart burns once; more than a few in one life are not possible.
+const BURNS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_restart_burned_is_no_lag_until_the_hub_has_passed_it() {
+        let mut burns = Burns::default();
+        burns.note(Offset::new(100), 0);
+        burns.note(Offset::new(65_640), 65_536);
+        burns.note(Offset::new(65_700), 65_536);
+        assert_eq!(burns.above(Offset::new(50)), 65_536);
+        assert_eq!(burns.above(Offset::new(65_650)), 0);
+    }
 }

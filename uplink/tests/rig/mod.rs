@@ -87,6 +87,7 @@ impl RunningForwarder {
             url: url.into(),
             identity: gateway.into(),
             uplink: UPLINK,
+            retry_max: Duration::from_secs(30),
         };
         let forwarder = Forwarder::new(options, seen, tell).unwrap();
         let handle = forwarder.handle();

@@ -1,0 +1,156 @@
+//! The command line as a person meets it, right and wrong: what is shown, and with which code it ends.
+
+#[expect(dead_code, reason = "each file of stories uses its part of the rig")]
+mod rig;
+
+use std::net::TcpListener;
+
+use rig::{Place, sample, sedge};
+
+#[test]
+fn a_command_that_does_not_exist_is_usage_and_help_is_not() {
+    let ran = sedge(&["pul"]);
+    assert_eq!(ran.code, Some(64));
+    assert!(ran.err.contains("'pull'"), "{}", ran.err);
+    let ran = sedge(&["--help"]);
+    assert_eq!(ran.code, Some(0));
+    for command in [
+        "agent", "hub", "pull", "push", "check", "status", "inspect", "demo",
+    ] {
+        assert!(
+            ran.out.contains(command),
+            "{command} is not in\n{}",
+            ran.out
+        );
+    }
+}
+
+#[test]
+fn the_samples_pass_the_check_that_tells_what_they_cost() {
+    let ran = sedge(&["check", &sample("agent.toml")]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(
+        ran.out.contains("stream telemetry: 1 × 256MiB, to hq"),
+        "{}",
+        ran.out
+    );
+    assert!(
+        ran.out.contains("disk, reserved at the start: 264MiB"),
+        "{}",
+        ran.out
+    );
+    let ran = sedge(&["check", &sample("hub.toml")]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.out.contains("hub on 127.0.0.1:7443"), "{}", ran.out);
+}
+
+#[test]
+fn a_wrong_file_is_told_whole_by_check_and_by_agent() {
+    let place = Place::new();
+    let path = place
+        .write(
+            "wrong.toml",
+            "[gateway]\nid = \"GW\"\nrecord_max = \"256\"\n[[uplnk]]\n",
+        )
+        .display()
+        .to_string();
+    for arguments in [vec!["check", &path], vec!["agent", "--config", &path]] {
+        let ran = sedge(&arguments);
+        assert_eq!(ran.code, Some(78));
+        assert_eq!(ran.out, "");
+        for part in [
+            "3 problems",
+            "line 2: gateway.id",
+            "line 3: gateway.record_max",
+            "did you mean \"uplink\"?",
+        ] {
+            assert!(ran.err.contains(part), "{part} is not in\n{}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_is_a_configuration_that_is_wrong() {
+    for command in [
+        ["check", "/nowhere.toml"].as_slice(),
+        &["agent", "--config", "/nowhere.toml"],
+        &["hub", "--config", "/nowhere.toml"],
+    ] {
+        let ran = sedge(command);
+        assert_eq!(ran.code, Some(78), "{command:?}");
+        assert!(
+            ran.err
+                .contains("/nowhere.toml: 1 problem\n  cannot be read: No such file"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn nobody_there_is_unavailable_and_says_what_to_do() {
+    let place = Place::new();
+    let ran = place.pull(&[]);
+    assert_eq!(ran.code, Some(69));
+    assert!(ran.err.contains("no hub answers"), "{}", ran.err);
+    for ran in [place.status(), place.push("telemetry", "1\n")] {
+        assert_eq!(ran.code, Some(69));
+        assert!(
+            ran.err.contains("no agent answers") && ran.err.contains("sedge agent --config"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn a_beginning_that_cannot_be_meant_is_usage() {
+    let ran = sedge(&["pull", "telemetry", "--from", "yesterday"]);
+    assert_eq!(ran.code, Some(64));
+    assert!(ran.err.contains("2026-11-20T10:00:00Z"), "{}", ran.err);
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_io_error_with_its_name() {
+    let place = Place::new();
+    let file = place.write("a-file", "");
+    let text = place.agent_file().replace(
+        &place.text("agent"),
+        &file.join("data").display().to_string(),
+    );
+    let path = place.write("agent.toml", &text).display().to_string();
+    let ran = sedge(&["agent", "--config", &path]);
+    assert_eq!(ran.code, Some(74), "{}", ran.err);
+    assert!(ran.err.contains("a-file/data"), "{}", ran.err);
+}
+
+#[test]
+fn a_port_that_is_taken_is_unavailable_and_named_by_its_key() {
+    let place = Place::new();
+    let taken = TcpListener::bind(place.http_address).expect("it is free");
+    let ran = sedge(&["agent", "--config", &place.text("agent.toml")]);
+    assert_eq!(ran.code, Some(69), "{}", ran.err);
+    let expected = format!(
+        "gateway.http = \"{}\": Address already in use",
+        place.http_address
+    );
+    assert!(ran.err.contains(&expected), "{}", ran.err);
+    drop(taken);
+    let taken = TcpListener::bind(place.hub_address).expect("it is free");
+    let ran = sedge(&["hub", "--config", &place.text("hub.toml")]);
+    assert_eq!(ran.code, Some(69), "{}", ran.err);
+    assert!(ran.err.contains("hub.listen"), "{}", ran.err);
+    drop(taken);
+}
+
+#[test]
+fn a_directory_without_logs_cannot_be_inspected() {
+    let place = Place::new();
+    let ran = sedge(&["inspect", &place.dir.path().display().to_string()]);
+    assert_eq!(ran.code, Some(64));
+    assert!(
+        ran.err.contains("there is no log in this directory"),
+        "{}",
+        ran.err
+    );
+}
