@@ -16,6 +16,8 @@ pub struct Walk {
     geometry: Geometry,
     limit: Option<Offset>,
     expected: Offset,
+    /// The first offset of the frame before.
+    before: Offset,
     /// Where the frame with the expected offset ought to stand.
     position: u32,
     hunt: Hunt,
@@ -117,6 +119,7 @@ impl Walk {
             geometry,
             limit,
             expected,
+            before: expected,
             position,
             hunt: Hunt::None,
         }
@@ -172,6 +175,7 @@ impl Walk {
     }
 
     fn take<'w>(&mut self, found: Found<'w>) -> Step<'w> {
+        self.before = found.frame.header.first;
         self.expected = found.frame.end();
         self.position = found.end_position;
         self.hunt = Hunt::None;
@@ -248,12 +252,20 @@ impl Walk {
         }
     }
 
+    /// A RESUME frame begins where the torn frame did. If that one reads as valid after all, it is the one before.
     fn look_at_grid<'w>(&self, window: Window<'w>, point: u32) -> Look<'w> {
-        match self.frame_at(window, point, Some(self.expected)) {
-            Look::Found(found) if found.frame.header.kind == Kind::Gap => Look::Found(found),
-            Look::Found(_) | Look::Next(_) => Look::Next(self.next_grid(point.saturating_add(1))),
-            look => look,
+        for first in [self.expected, self.before] {
+            match self.frame_at(window, point, Some(first)) {
+                Look::Found(found)
+                    if found.frame.gap().is_some() && found.frame.end() >= self.expected =>
+                {
+                    return Look::Found(found);
+                }
+                Look::Found(_) | Look::Next(_) => {}
+                look @ Look::Read { .. } => return look,
+            }
         }
+        Look::Next(self.next_grid(point.saturating_add(1)))
     }
 
     fn next_grid(&self, from: u32) -> Hunt {
@@ -328,7 +340,12 @@ impl Walk {
 
     /// Whether a frame with this header may stand here, before its check is worth the work.
     fn fits(&self, header: &Header, hunting: bool) -> bool {
-        let at_place = header.first == self.expected || (hunting && header.first > self.expected);
+        let at_place = match header.form {
+            Form::Compact => true,
+            Form::Explicit => {
+                header.first == self.expected || (hunting && header.first > self.expected)
+            }
+        };
         header.form == self.form()
             && at_place
             && self.limit.is_none_or(|limit| header.first <= limit)

@@ -144,6 +144,28 @@ fn torn_resume_is_tried_again_further_on() {
 }
 
 #[test]
+fn torn_frame_that_reads_well_again_does_not_hide_what_came_behind() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"kept");
+    commit(&mut log, b"torn");
+    let (segment, end) = log.head();
+    let mut last = [0; 4];
+    log.media_mut().read(segment, end - 4, &mut last).unwrap();
+    tear(&mut log, 4);
+    let (mut log, _) = open(FLASH, log.into_media());
+    commit(&mut log, b"behind");
+    let next = log.next();
+    // The cells were between one and zero.
+    log.media_mut()
+        .ram
+        .program(segment, end - 4, &last)
+        .unwrap();
+    let (mut log, _) = open(FLASH, log.into_media());
+    assert_eq!(values(&mut log), ["kept", "torn", "behind"]);
+    assert_eq!(log.next(), next);
+}
+
+#[test]
 fn head_with_no_grid_point_left_rolls() {
     let mut log = new_log(FLASH);
     commit(&mut log, b"kept");
