@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sedge_core::driver::Ram;
@@ -13,6 +12,7 @@ use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
 use sedge_core::{LogId, Micros, Offset};
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, Producer, Ticket, system_clock};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 /// What the log machine itself costs: a commit of 100 events into memory.
 fn append_without_sync(criterion: &mut Criterion) {
@@ -130,13 +130,15 @@ fn stage(producer: &mut Producer, batch: &Batch) -> Ticket {
     producer.stage(batch).expect("there is room")
 }
 
-/// The writer's thread raises the ticket; a bench has no runtime to be woken by.
-fn wait(settled: &mut tokio::sync::watch::Receiver<Ticket>, ticket: Ticket) {
-    let begun = Instant::now();
-    while *settled.borrow_and_update() < ticket {
-        assert!(begun.elapsed() < Duration::from_secs(10), "not settled");
-        std::thread::yield_now();
-    }
+/// Waits as a connection would, without a runtime around it.
+fn wait(settled: &mut watch::Receiver<Ticket>, ticket: Ticket) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime without drivers");
+    let reached = runtime
+        .block_on(settled.wait_for(|settled| *settled >= ticket))
+        .map(|_| ());
+    reached.expect("the writer lives");
 }
 
 fn batch(events: u32) -> Batch {
