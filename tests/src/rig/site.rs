@@ -31,6 +31,8 @@ pub struct Setup {
     pub capacity: String,
     /// Capacity of a mirror at the hub.
     pub mirror_capacity: String,
+    /// Unacknowledged publishes of one device.
+    pub inflight_max: u16,
     /// Further `[[source]]` tables.
     pub more_sources: String,
     /// Where the agent's data directory goes instead of a temporary one.
@@ -44,6 +46,7 @@ impl Default for Setup {
         Self {
             capacity: "64MiB".into(),
             mirror_capacity: "1GiB".into(),
+            inflight_max: 1024,
             more_sources: String::new(),
             agent_data: None,
             hub_data: None,
@@ -192,6 +195,7 @@ name = "direct"
 listen = "{devices}"
 stream = "{STREAM}"
 key = "{{topic[1]}}"
+inflight_max = {inflight_max}
 
 {more}
 
@@ -207,6 +211,7 @@ retry_max = "200ms"
             data = self.agent_data().display(),
             http = self.agent_http,
             devices = self.devices,
+            inflight_max = self.setup.inflight_max,
             more = self.setup.more_sources,
             capacity = self.setup.capacity,
             hub = self.hub,
