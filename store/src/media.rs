@@ -259,8 +259,11 @@ impl Media for FileMedia {
 pub(crate) fn sync_failed(dir: &Path) -> io::Result<Vec<u32>> {
     let segments = sync_failed_names(dir)?;
     for segment in &segments {
-        let file = File::open(dir.join(file_name(*segment)))?;
-        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        match File::open(dir.join(file_name(*segment))) {
+            Ok(file) => rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
     }
     Ok(segments)
 }

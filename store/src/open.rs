@@ -144,10 +144,7 @@ fn read_only(
 /// What a reader needs to know of a log that has no writer; `None` if there is no log.
 fn look(dir: &Path) -> std::io::Result<Option<(Index, Geometry, LogId)>> {
     let surveyed = survey::survey(dir)?;
-    let newest = surveyed
-        .iter()
-        .filter(|s| s.header.is_some())
-        .max_by_key(|s| s.header.as_ref().map(|h| h.seq));
+    let newest = survey::newest(&surveyed);
     let Some((head, header, geometry)) =
         newest.and_then(|s| Some((s, s.header.as_ref()?, s.geometry()?)))
     else {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sedge_core::ledger::{Ledger, TooManyCursors};
 use sedge_core::log::{
@@ -34,6 +35,8 @@ pub(crate) struct Ring {
     scratch_bytes: usize,
     /// The segment that the last commit opened.
     opened: Option<Held>,
+    /// When the head was opened, or the log.
+    rolled: Instant,
 }
 
 /// How a ring is to be.
@@ -226,7 +229,10 @@ impl Ring {
             now,
             boot: boot(),
         };
-        let suspect = opened.suspects.first().copied();
+        // Several files may have been in doubt; what counts is the one that ends the log.
+        let head = survey::newest(&survey::survey(&dir).map_err(io)?).map(|s| s.segment);
+        let in_doubt = |s: &&u32| Some(**s) == head;
+        let suspect = opened.suspects.iter().find(in_doubt).copied();
         let how = Options {
             suspect,
             ..Options::new(geometry, options.when_full)
@@ -262,6 +268,7 @@ impl Ring {
                 scratch: Vec::new(),
                 scratch_bytes,
                 opened: None,
+                rolled: Instant::now(),
             },
             opened,
         ))
@@ -286,6 +293,7 @@ impl Ring {
         self.opened = None;
         if self.log.head().0 != head {
             self.opened = survey::look_at(&self.dir, self.log.head().0)?.held();
+            self.rolled = Instant::now();
             self.prepare_next();
         }
         Ok(true)
@@ -372,6 +380,19 @@ impl Ring {
             }
         }
         Ok(())
+    }
+
+    /// Writes the ledger with its cursors. Without room for it in the head, the next open header carries it.
+    pub(crate) fn save_ledger(&mut self, now: Micros) -> io::Result<()> {
+        self.bring_scratch();
+        let mut desk = Desk {
+            media: &mut Blocking(&mut self.media),
+            scratch: &mut self.scratch,
+        };
+        match run(self.log.save_ledger(&mut desk, now)) {
+            Err(CommitError::NeedsMaintain) => Ok(()),
+            saved => saved.map_err(commit_io),
+        }
     }
 
     pub(crate) fn set_cursor(&mut self, uplink: u32, next: Offset) -> Result<(), TooManyCursors> {
@@ -461,9 +482,11 @@ impl Ring {
         }
     }
 
-    /// Recycling stops commits for a moment; it can wait until the segment is written through and some of the head is used.
+    /// Recycling stops commits for a moment. It waits until the segment is written through or at hand, which
+    /// happens in the background while the head begins to fill, or for a moment when it does not.
     pub(crate) fn is_time_to_maintain(&self) -> bool {
-        self.media.is_prepared()
+        let some_used = self.head_bytes() > self.geometry().segment_bytes() / 8;
+        self.media.is_prepared() && (some_used || self.rolled.elapsed() > MAINTAIN_DELAY)
     }
 
     /// The most that one commit takes. A commit that does not fit into the head leaves the rest of it unused.
@@ -529,10 +552,7 @@ fn survey_usable(dir: &Path, role: Role, opened: &mut Opened) -> Result<Vec<Surv
         source,
     };
     let found = survey::survey(dir).map_err(io)?;
-    let newest = found
-        .iter()
-        .filter(|s| s.header.is_some())
-        .max_by_key(|s| s.header.as_ref().map(|h| h.seq));
+    let newest = survey::newest(&found);
     let segment_bytes = newest
         .or(found.first())
         .and_then(|s| s.geometry())
@@ -652,5 +672,7 @@ const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 const PAGE_BYTES: u64 = 4096;
 /// What an unclean stop burns; more than a commit of the usual size ever holds.
 const COMMIT_OFFSETS_MAX: u32 = 1 << 16;
+/// Time for the kernel to read a segment ahead.
+const MAINTAIN_DELAY: Duration = Duration::from_millis(200);
 /// A RESUME frame and a ledger may come before the frames of a commit.
 const ROLL_MARGIN: usize = 1024;

@@ -122,6 +122,12 @@ fn header_of(file: &File, stamp: &Stamp, fields: &[u8]) -> Option<HeaderSeen> {
     })
 }
 
+/// The segment that was opened last.
+pub(crate) fn newest(surveyed: &[Surveyed]) -> Option<&Surveyed> {
+    let opened = surveyed.iter().filter(|s| s.header.is_some());
+    opened.max_by_key(|s| s.header.as_ref().map(|h| h.seq))
+}
+
 /// The segments that hold something of the log `log_id` at `oldest` or behind it, in order.
 pub(crate) fn held(surveyed: &[Surveyed], log_id: LogId, oldest: Offset) -> Vec<Held> {
     let of_this_log = |s: &&Surveyed| s.header.as_ref().is_some_and(|h| h.log_id == log_id);

@@ -84,7 +84,8 @@ impl Writer {
         for &errand in errands {
             match errand {
                 Errand::SetCursor { uplink, next } => {
-                    self.ledger.changed = true;
+                    let known = self.ring.ledger().cursor(uplink).map(|c| c.next);
+                    self.ledger.changed |= known != Some(next);
                     if self.ring.set_cursor(uplink, next).is_err() {
                         tracing::warn!(uplink, "no place for a cursor of this uplink");
                     }
@@ -101,7 +102,7 @@ impl Writer {
 
     fn commit(&mut self, ticket: Ticket) -> io::Result<()> {
         let entries = self.group.next().since(self.group.first());
-        if self.ledger.is_due(LEDGER_INTERVAL) && !self.ring.will_burn() {
+        if self.ledger.is_due(LEDGER_INTERVAL) && self.ledger_may_ride() {
             self.put_ledger();
         }
         let started = Instant::now();
@@ -146,11 +147,23 @@ impl Writer {
     /// Nothing was staged for a while: what rides along with commits otherwise gets one of its own.
     fn idle(&mut self) -> io::Result<()> {
         if self.ledger.is_due(LEDGER_INTERVAL_IDLE) && !self.ring.is_ended() {
-            self.group.clear(self.ring.next());
-            self.put_ledger();
-            self.commit_frames(0)?;
+            self.ring.save_ledger(self.queue.now())?;
+            self.ledger = LedgerFrames {
+                written: Instant::now(),
+                changed: false,
+            };
+            let (durable, head_bytes) = (self.ring.durable(), self.ring.head_bytes());
+            self.index
+                .committed(durable, head_bytes, None, self.ring.ledger());
+            self.durable.send_replace(durable);
         }
         Ok(())
+    }
+
+    /// A ledger that rides along is made before the commit. What the commit itself would change in it, by burning or by
+    /// recycling, it could not know, and standing last it would be believed.
+    fn ledger_may_ride(&self) -> bool {
+        !self.ring.will_burn() && !self.ring.needs_maintain()
     }
 
     fn put_ledger(&mut self) {

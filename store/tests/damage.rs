@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use fixture::{Given, payloads, read_all};
 use sedge_core::Offset;
@@ -266,5 +267,28 @@ fn copy_dir(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Cursors move, so ledgers ride along with commits; the log is full, so recycling writes ledgers of its own. Whichever
+/// stands last must be right.
+#[test]
+fn the_sum_is_right_after_a_kill_while_cursors_move_and_the_log_evicts() {
+    let given = Given::default();
+    let log = given.dir.path().join("log");
+    let until = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < until {
+        let partition = given.open();
+        let life = Instant::now();
+        let mut producer = partition.producer();
+        while life.elapsed() < Duration::from_millis(1200) && Instant::now() < until {
+            fixture::stage(&partition, &mut producer, &[b'x'; 3000]);
+            partition.set_cursor(1, Offset::new(partition.next().get() / 2));
+        }
+        drop((producer, partition));
+        let report = inspect(&log).unwrap().log.unwrap();
+        assert!(report.balances, "{report:?}");
+        assert_eq!((report.ledger.corrupt, report.missing), (0, 0));
+        assert!(report.ledger.evicted + report.ledger.handed_over > 0);
     }
 }
