@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sedge_core::custody::message::{
-    Ack, Answer, Close, Data, Message, Offer, Rewind, SlotGap, Verdict, kind,
+    Ack, Answer, Close, Code, Data, Message, Offer, Rewind, SlotGap, Verdict, kind,
 };
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
@@ -314,6 +314,32 @@ fn a_gap_over_a_passed_place_is_answered_with_ack_and_rewind() {
 }
 
 /// The end of a log is acknowledged only after it was written: the answer to Close says that nothing more is owed.
+#[test]
+fn a_log_that_is_refused_in_mid_session_frees_the_window_for_others() {
+    let mut receiver = live_receiver(0);
+    receiver.refuse(0, Code::DISK_FULL, "full");
+    let mut body = [0; 400];
+    let sent = receiver.poll_transmit(NOW, &mut body).unwrap();
+    assert_eq!(sent.kind, kind::ANSWER);
+    let mut sender = welcomed_sender(100, 30);
+    send_all(&mut sender);
+    assert_eq!(sender.want(), None, "the window is full");
+    sender.handle_message(NOW, sent.kind, &body[..sent.len]);
+    let refused = std::iter::from_fn(|| sender.poll_event()).last();
+    assert_eq!(
+        refused,
+        Some(SenderEvent::Refused {
+            slot: 0,
+            code: Code::DISK_FULL
+        })
+    );
+    sender.offer(0);
+    let again = sender
+        .poll_transmit(NOW, |_| Some(offer(100)), &mut body)
+        .unwrap();
+    assert_eq!(again.kind, kind::OFFER, "it may be offered again");
+}
+
 #[test]
 fn close_is_answered_when_the_end_is_durable() {
     let mut receiver = live_receiver(50);

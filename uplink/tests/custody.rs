@@ -5,10 +5,12 @@ mod rig;
 use std::time::Duration;
 
 use rig::{
-    RunningForwarder, RunningHub, log, lost, numbers, origin, origin_of, pull_all, records, stage,
-    stage_sized, until,
+    RunningForwarder, RunningHub, log, lost, numbers, origin, origin_of, pull, pull_all, records,
+    stage, stage_sized, until,
 };
 use sedge_core::log::WhenFull;
+use sedge_uplink::client::PullOptions;
+use sedge_uplink::forward::Log;
 use sedge_uplink::hub::{HubOptions, StreamOptions};
 
 /// A hub that is not there costs nothing but time: what was staged meanwhile arrives once, in order.
@@ -140,25 +142,46 @@ async fn a_hub_without_room_refuses_a_further_log_and_bounds_the_others() {
     assert_eq!(forwarder.handle.status().lag(), 10);
 }
 
-/// A mirror that may not evict stops acknowledging; nothing is lost, and the gateway keeps the rest.
+/// A mirror that may not evict takes no more than it can hold; the gateway keeps the rest, and its other streams are not held up.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_mirror_stops_acknowledging_and_keeps_what_it_has() {
-    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let partition = origin_of(log_dir.path(), 32 << 20);
-    let stream = StreamOptions {
+async fn a_full_mirror_keeps_what_it_has_and_holds_up_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bulk, alarms) = (
+        origin_of(&dir.path().join("bulk"), 32 << 20),
+        origin(&dir.path().join("alarms")),
+    );
+    let small = StreamOptions {
         capacity: 5 << 20,
         when_full: WhenFull::Refuse,
         ..StreamOptions::default()
     };
     let options = HubOptions {
-        streams: vec![stream],
-        ..HubOptions::new(dir.path())
+        streams: vec![small],
+        ..HubOptions::new(dir.path().join("hub"))
     };
     let hub = RunningHub::start_with(options.clone(), "127.0.0.1:0".parse().unwrap()).await;
-    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
-    stage_sized(&partition, 0..40_000, 50, 250).await;
+    let logs = vec![
+        log(&bulk),
+        Log {
+            stream: "alarms".into(),
+            ..log(&alarms)
+        },
+    ];
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", logs);
+    stage_sized(&bulk, 0..40_000, 50, 250).await;
     until("the mirror is full", || async {
         (hub.handle.status().full > 0).then_some(())
+    })
+    .await;
+    stage(&alarms, 0..10, 1).await;
+    let alarmed = || {
+        pull(PullOptions {
+            stream: "alarms".into(),
+            ..rig::options(&hub.url())
+        })
+    };
+    until("the alarms are there", || async {
+        (alarmed().await == numbers(0..10)).then_some(())
     })
     .await;
     let pulled = pull_all(&hub.url()).await;

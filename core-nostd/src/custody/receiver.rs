@@ -229,6 +229,14 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
         }
     }
 
+    /// This log is not taken any more in this session: its sender is told, and what it still sends is dropped. It may offer the log again.
+    pub fn refuse(&mut self, slot: u16, code: Code, reason: &'static str) {
+        if let Some(place) = self.live_slot(slot) {
+            place.state = SlotState::Refused { code, reason };
+            place.answer_due = true;
+        }
+    }
+
     /// What the next acknowledgements grant: bytes of Data beyond what was acknowledged.
     pub fn set_credit(&mut self, bytes: u32) {
         self.settings.credit = bytes;

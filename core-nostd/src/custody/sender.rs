@@ -547,10 +547,11 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
     }
 
     fn answer(&mut self, answer: Answer<'_>) {
-        let Some(place) = self
-            .slot_mut(answer.slot)
-            .filter(|place| place.state == SlotState::Offered)
-        else {
+        // A receiver that finds no room later refuses what it took before.
+        let refused = matches!(answer.verdict, Verdict::Refused { .. });
+        let Some(place) = self.slot_mut(answer.slot).filter(|place| {
+            place.state == SlotState::Offered || (refused && place.state == SlotState::Live)
+        }) else {
             return;
         };
         place.offer_due = false;

@@ -169,7 +169,8 @@ impl<'a> Session<'a> {
         let due = self.sender.next_timeout().map_or(IDLE_TIMEOUT, |at| {
             Duration::from_micros(at.saturating_sub(now_us))
         });
-        let again = self.slots.iter().filter_map(|s| s.again).min();
+        let retry = self.dry.then(|| Instant::now() + DRY_PATIENCE);
+        let again = self.slots.iter().filter_map(|s| s.again).chain(retry).min();
         let timer =
             (Instant::now() + due).min(again.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT));
         tokio::select! {
@@ -614,5 +615,7 @@ const DATA_BYTES_MAX: usize = 256 * 1024;
 const OUTGOING_BYTES_MAX: usize = 256 * 1024;
 /// What a Hello may take; logs that do not fit are offered one by one.
 const GREETING_BYTES: usize = 16 * 1024;
+/// A read that found nothing is tried again, even without growth.
+const DRY_PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_PATIENCE: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -45,8 +45,6 @@ struct Slot {
     /// Frames that wait for the next commit.
     waiting: BytesMut,
     committing: bool,
-    /// Its mirror is full: when to try again.
-    again: Option<Instant>,
 }
 
 /// What became of a commit.
@@ -136,9 +134,7 @@ impl Session {
         let due = self.receiver.next_timeout().map_or(IDLE_TIMEOUT, |at| {
             Duration::from_micros(at.saturating_sub(now_us))
         });
-        let again = self.slots.iter().flatten().filter_map(|s| s.again).min();
-        let timer =
-            (Instant::now() + due).min(again.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT));
+        let timer = Instant::now() + due;
         let shared = Arc::clone(&self.shared);
         tokio::select! {
             turn = self.stream.turn() => match turn {
@@ -301,7 +297,6 @@ impl Session {
                     admitted,
                     waiting: BytesMut::new(),
                     committing: false,
-                    again: None,
                 });
             }
             Err(Refusal { code, reason }) => {
@@ -338,13 +333,10 @@ impl Session {
         let Some(slot) = &mut self.slots[at] else {
             return;
         };
-        if slot.waiting.is_empty()
-            || slot.committing
-            || slot.again.is_some_and(|at| Instant::now() < at)
-        {
+        if slot.waiting.is_empty() || slot.committing {
             return;
         }
-        (slot.committing, slot.again) = (true, None);
+        slot.committing = true;
         let (frames, mirror) = (
             std::mem::take(&mut slot.waiting),
             slot.admitted.member.mirror.clone(),
@@ -387,16 +379,12 @@ impl Session {
                 Ok(())
             }
             Err(AppendError::Full) => {
-                if slot.again.is_none() {
-                    tracing::warn!(log = %slot.admitted.member.log_id(), "the mirror is full: no acknowledgements");
-                }
+                tracing::warn!(log = %slot.admitted.member.log_id(), "the mirror is full and may not evict");
                 self.shared.counters.full();
-                slot.again = Some(Instant::now() + FULL_PATIENCE);
-                // Part of it may have been taken before there was no room: what is there already is sent again and skipped.
-                slot.waiting.clear();
-                self.receiver
-                    .stored(number, slot.admitted.member.mirror.next());
-                self.receiver.unstored(number);
+                // Refused, so that its bytes do not hold up the gateway's other logs; it is offered again after a while.
+                let reason = "the mirror is full and may not evict";
+                self.receiver.refuse(number, Code::DISK_FULL, reason);
+                self.slots[usize::from(number)] = None;
                 Ok(())
             }
             Err(AppendError::Io(e)) => {
@@ -515,8 +503,6 @@ fn now(began: Instant) -> Now {
 /// Silence that ends a conversation.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MESSAGE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a full mirror is left alone.
-const FULL_PATIENCE: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Logs of one gateway.
 const LOGS_MAX: usize = 4_096;
