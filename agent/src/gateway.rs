@@ -315,13 +315,17 @@ fn start_forwarders(
             .iter()
             .filter(|chain| uplink.carries(&chain.stream))
             .flat_map(|chain| {
-                chain.logs.iter().map(|log| Log {
-                    stream: chain.stream.clone(),
-                    partition: chain.partition,
-                    chain: log.place,
-                    closed: log.is_ended(),
-                    handle: log.partition.clone(),
-                })
+                chain
+                    .logs
+                    .iter()
+                    .filter(|log| log.is_offered())
+                    .map(|log| Log {
+                        stream: chain.stream.clone(),
+                        partition: chain.partition,
+                        chain: log.place,
+                        closed: log.is_ended(),
+                        handle: log.partition.clone(),
+                    })
             });
         let options = ForwardOptions {
             url: format!("sedge://{}", uplink.hub),

@@ -147,6 +147,70 @@ fn a_reader_that_has_seen_enough_ends_the_pull_well() {
 }
 
 #[test]
+fn a_restored_disk_goes_on_in_a_new_log_and_overwrites_nothing() {
+    let place = Place::new();
+    let hub = place.start_hub();
+    let agent = place.start_agent();
+    assert_eq!(place.push("telemetry", &numbers(0..10)).code, Some(0));
+    place.drained();
+    assert_eq!(agent.stop().0, Some(0));
+    let copy = Command::new("cp")
+        .args(["-a", &place.text("agent"), &place.text("old")])
+        .status();
+    assert!(copy.expect("cp runs").success());
+    let agent = place.start_agent();
+    assert_eq!(place.push("telemetry", &numbers(10..20)).code, Some(0));
+    place.drained();
+    assert_eq!(agent.stop().0, Some(0));
+    std::fs::remove_dir_all(place.path("agent")).expect("the newer directory goes");
+    std::fs::rename(place.path("old"), place.path("agent")).expect("the older one comes back");
+    let agent = place.start_agent();
+    eventually("a new log is open", || {
+        place.path("agent/streams/0000/0000/0001").exists()
+    });
+    eventually("what comes now is on disk", || {
+        place.push("telemetry", "new\n").code == Some(0)
+    });
+    place.drained();
+    let pulled = place.pull(&["--format", "raw"]).out;
+    assert!(
+        pulled.starts_with(&numbers(0..20)) && pulled.ends_with("new\n"),
+        "{pulled}"
+    );
+    let ran = place.pull(&[]);
+    assert!(
+        ran.out.contains("\"epoch\":1") && ran.out.contains("\"cause\":\"new-log\""),
+        "{}",
+        ran.out
+    );
+    assert_eq!(agent.stop().0, Some(0));
+    assert_eq!(hub.stop().0, Some(0));
+}
+
+#[test]
+fn more_partitions_end_the_logs_and_lose_nothing() {
+    let place = Place::new();
+    let agent = place.start_agent();
+    assert_eq!(place.push("telemetry", &numbers(0..10)).code, Some(0));
+    assert_eq!(agent.stop().0, Some(0));
+    let text = place
+        .agent_file()
+        .replace("capacity = \"8MiB\"", "capacity = \"8MiB\"\npartitions = 3");
+    place.write("agent.toml", &text);
+    let (_hub, _agent) = (place.start_hub(), place.start_agent());
+    assert_eq!(place.push("telemetry", &numbers(10..20)).code, Some(0));
+    place.drained();
+    let mut pulled: Vec<u64> = place
+        .pull(&["--format", "raw"])
+        .out
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect();
+    pulled.sort_unstable();
+    assert_eq!(pulled, (0..20).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_stream_that_nobody_has_is_told_by_its_name() {
     let place = Place::new();
     let (_hub, _agent) = (place.start_hub(), place.start_agent());

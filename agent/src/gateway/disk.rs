@@ -50,6 +50,8 @@ pub(crate) struct OpenLog {
     /// Place in the chain.
     pub(crate) place: u16,
     identity: Numbered<LogIdentity>,
+    /// The log itself says that nothing follows.
+    at_end: bool,
 }
 
 /// What to do when a disk has failed: told once for each log.
@@ -89,6 +91,9 @@ struct PartitionIdentity {
 struct LogIdentity {
     chain: u16,
     ended: bool,
+    /// A hub holds another history under this log's id: it is not offered any more, and kept for `sedge inspect`.
+    #[serde(default)]
+    diverged: bool,
 }
 
 impl Disk {
@@ -165,9 +170,10 @@ impl Disk {
     /// When that cannot be written down.
     pub(crate) fn renew(&mut self, log: sedge_core::LogId) -> io::Result<()> {
         for open in self.chains.iter_mut().flat_map(|chain| &mut chain.logs) {
-            if open.partition.log_id() == log && !open.identity.identity.ended {
+            if open.partition.log_id() == log {
                 let ended = LogIdentity {
                     ended: true,
+                    diverged: true,
                     ..open.identity.identity.clone()
                 };
                 open.identity.rewrite(ended)?;
@@ -318,6 +324,7 @@ fn next_log(
         found.create(LogIdentity {
             chain,
             ended: false,
+            diverged: false,
         })?,
         options,
     ))
@@ -340,6 +347,7 @@ fn open_log(
         partition,
         claims,
         identity,
+        at_end: opened.ended,
     })
 }
 
@@ -351,7 +359,9 @@ fn tell(path: &Path, partition: &Partition, opened: &Opened) {
 impl OpenLog {
     /// Nothing more goes into this log; it is read until the uplinks have it.
     fn finish(&mut self) -> io::Result<()> {
-        self.partition.end();
+        if !self.at_end {
+            self.partition.end();
+        }
         if self.identity.identity.ended {
             return Ok(());
         }
@@ -360,6 +370,11 @@ impl OpenLog {
             ..self.identity.identity.clone()
         };
         self.identity.rewrite(ended)
+    }
+
+    /// Whether a hub may be offered it.
+    pub(crate) fn is_offered(&self) -> bool {
+        !self.identity.identity.diverged
     }
 
     /// Whether it is ended: nothing follows its last offset.

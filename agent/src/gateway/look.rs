@@ -247,12 +247,17 @@ impl Looker {
 
 impl Seen {
     fn of(chain: &Chain) -> Self {
+        let head = chain.head().place;
+        let offered = chain
+            .logs
+            .iter()
+            .filter(|log| log.is_offered() || log.place == head);
         Self {
             stream: chain.stream.clone(),
             partition: chain.partition,
             capacity_bytes: chain.capacity_bytes,
             draining: chain.draining,
-            logs: chain.logs.iter().map(|log| log.partition.clone()).collect(),
+            logs: offered.map(|log| log.partition.clone()).collect(),
             burns: BTreeMap::new(),
         }
     }
