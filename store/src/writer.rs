@@ -253,7 +253,11 @@ impl LedgerFrames {
 }
 
 /// A cursor is at most that much older on the disk than in memory while events come in …
-const LEDGER_INTERVAL: Duration = Duration::from_secs(1);
+const LEDGER_INTERVAL: Duration = if cfg!(test) {
+    Duration::ZERO
+} else {
+    Duration::from_secs(1)
+};
 /// … and that much while none do.
 const LEDGER_INTERVAL_IDLE: Duration = Duration::from_secs(10);
 const MAINTAIN_POLL: Duration = Duration::from_millis(20);
@@ -372,5 +376,26 @@ mod tests {
         given.fatal.1.recv().unwrap();
         assert_eq!(*partition.settled().borrow(), Ticket::RECOVERED);
         assert_eq!(stage(&partition), Err(StageError::Closed));
+    }
+
+    /// After a kill the first commit burns offsets. The cursor that came before it rides along with the second.
+    #[test]
+    fn a_cursor_rides_along_and_the_sum_stays_right_after_a_kill() {
+        let given = Given::new();
+        settle(&given.open().0);
+        for life in 0..3 {
+            let (partition, _) = given.open();
+            partition.set_cursor(1, Offset::new(life));
+            for _ in 0..3 {
+                let ticket = stage(&partition).unwrap();
+                while *partition.settled().borrow() < ticket {
+                    std::thread::yield_now();
+                }
+            }
+            drop(partition);
+            let log = crate::inspect(given.dir.path()).unwrap().log.unwrap();
+            assert!(log.balances, "{log:?}");
+            assert_eq!(log.ledger.cursors[0].next, Offset::new(life));
+        }
     }
 }
