@@ -1,8 +1,8 @@
 //! sedge configuration: TOML as written, and values that cannot be wrong.
 //!
-//! A file passes through three hands. [`schema`] is the list of all keys, each with its kind, default and meaning; [`file`]
+//! A file passes through three hands. [`schema`] is the list of all keys, each with its kind, default and meaning; [`mod@file`]
 //! mirrors what stands in the TOML, read by that list; [`checked`] is what the program gets, after the checks that look at
-//! several keys at once ([`agent`], [`hub`]). The reference page is printed from the same list ([`reference`]).
+//! several keys at once ([`agent`], [`hub`]). The reference page is printed from the same list ([`mod@reference`]).
 //! All problems of a file are reported at once. This crate knows no other crate of the project and does not look at the machine.
 
 pub mod agent;
