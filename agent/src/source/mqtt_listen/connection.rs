@@ -179,24 +179,51 @@ impl Connection {
             Arc::clone(&self.stream),
             self.listener.ingest.budget().clone(),
         );
-        let bytes = self.buffer_bytes() - self.held.len();
-        // With little memory left, packets that are small are still read.
-        let bytes_min = READ_BYTES_MIN.max(self.needed.saturating_sub(self.held.len()));
         Box::pin(async move {
             // An error shows again when it is read.
             drop(stream.readable().await);
-            budget.reserve(bytes_min, bytes).await
+            // With little memory left, packets that are small are still read.
+            budget.reserve(READ_BYTES_MIN, CHUNK_BYTES).await
         })
     }
 
     /// Room for what is held and a good piece more.
     fn buffer_bytes(&self) -> usize {
-        CHUNK_BYTES
-            .max(self.needed)
-            .max(self.held.len() + READ_BYTES_MIN)
+        CHUNK_BYTES.max(self.held.len() + READ_BYTES_MIN)
     }
 
     fn read(&mut self, now: Instant, reserved: Reserved) -> Option<Ending> {
+        if self.held.len() + READ_BYTES_MIN < self.needed {
+            self.read_on(now, reserved)
+        } else {
+            self.read_chunk(now, reserved)
+        }
+    }
+
+    /// More of a large packet, which is looked at again when it is whole: it may come in a thousand pieces.
+    fn read_on(&mut self, now: Instant, reserved: Reserved) -> Option<Ending> {
+        let held = self.held.len();
+        let room = (self.needed - held).min(reserved.bytes()).min(CHUNK_BYTES);
+        self.reserved.add(reserved);
+        self.held.resize(held + room, 0);
+        let read = self.stream.try_read(&mut self.held[held..]);
+        self.held
+            .truncate(held + read.as_ref().map_or(0, |count| *count));
+        let ending = match read {
+            Ok(1..) => {
+                self.heard = now;
+                (self.held.len() >= self.needed)
+                    .then(|| self.go_on(now))
+                    .flatten()
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
+            Ok(0) | Err(_) => Some(Ending::Lost),
+        };
+        self.reserved.keep(self.unsettled + self.held.len());
+        ending
+    }
+
+    fn read_chunk(&mut self, now: Instant, reserved: Reserved) -> Option<Ending> {
         let mut buffer = self.listener.buffer(self.buffer_bytes());
         let held = self.held.len();
         let end = buffer.len().min(held + reserved.bytes());
@@ -283,7 +310,7 @@ async fn wanted(seat: &mut Option<Seat>) {
     }
 }
 
-/// What one read takes at most, unless a packet is larger: some hundred small publishes.
+/// What one read takes at most: some hundred small publishes.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A read for less than this is not worth its system call.
