@@ -377,7 +377,7 @@ impl<S: Sim> World<S> {
             .map_err(|wrong| format!("{wrong}; {recovered:?}"))?;
         self.judge_burn(log, recovered)?;
         self.judge_cursor(log.ledger())?;
-        self.judge_reference(log, &seen)
+        self.judge_reference(log, recovered, &seen)
     }
 
     /// Offsets are burned where a torn commit may have taken them, and nowhere else.
@@ -425,8 +425,14 @@ impl<S: Sim> World<S> {
     }
 
     /// The log's own walk and the reader that was written from the specification see the same.
-    fn judge_reference(&self, log: &OpenLog<'_, S>, seen: &[Seen]) -> Result<(), Wrong> {
-        if self.damage != Damage::None {
+    fn judge_reference(
+        &self,
+        log: &OpenLog<'_, S>,
+        recovered: &Recovered,
+        seen: &[Seen],
+    ) -> Result<(), Wrong> {
+        // What was counted again is not on the medium before the next open header.
+        if self.damage != Damage::None || recovered.recounted {
             return Ok(());
         }
         let reading = reference::read(&mut *self.sim.sim_mut(), &self.setting.geometry);

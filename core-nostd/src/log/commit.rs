@@ -203,12 +203,7 @@ impl RingLog {
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
         let mut ledger = ledger.clone();
-        let resume_room = if self.burn.is_some() {
-            self.control_room(RESUME_PAYLOAD_MAX)
-        } else {
-            0
-        };
-        if !self.has_room(self.ledger_room().saturating_add(resume_room)) {
+        if !self.has_room_for_ledger() {
             return Err(CommitError::NeedsMaintain);
         }
         if let Some(burn) = self.burn {
@@ -564,6 +559,16 @@ impl RingLog {
                 .position
                 .checked_add(room)
                 .is_some_and(|end| end <= self.geometry.segment_bytes())
+    }
+
+    /// Whether a ledger fits into the head, behind the RESUME frame that may have to precede it.
+    pub(super) fn has_room_for_ledger(&self) -> bool {
+        let resume_room = if self.burn.is_some() {
+            self.control_room(RESUME_PAYLOAD_MAX)
+        } else {
+            0
+        };
+        self.has_room(self.ledger_room().saturating_add(resume_room))
     }
 
     /// What every commit leaves free in the head: a RESUME frame before it, and behind it a ledger and CLOSE for this life's end, a ledger for the next

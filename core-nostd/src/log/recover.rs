@@ -28,6 +28,8 @@ pub struct Recovered {
     pub unreadable_segments: u32,
     /// The tail was copied to a fresh segment, because it could not be made durable in its place.
     pub copied: bool,
+    /// The oldest segment had been recycled before its ledger was durable; what it held was counted again from the sums.
+    pub recounted: bool,
 }
 
 /// Why a log cannot be opened.
@@ -102,6 +104,7 @@ impl RingLog {
                 log.judge_file_tail(&head, &tail);
             }
         }
+        recovered.recounted = log.count_recycled(desk, fresh.now).await;
         log.spare = log.find_spare(desk).await;
         recovered.clean = log.burn.is_none();
         recovered.burned = log.next().since(log.end);

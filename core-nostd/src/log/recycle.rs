@@ -128,7 +128,7 @@ impl RingLog {
                 .count(desk, segment, self.as_own(&slot), successor)
                 .await;
             let ledger = tally.into_ledger(successor.base, now);
-            // Without room for it in the head, the next open header carries the ledger, and a power cut before it makes "evicted" read "corrupt".
+            // Without room for it in the head, the next open header carries the ledger; a power cut before that leaves it to `count_recycled`.
             match self.write_ledger(desk, &ledger, now).await {
                 Ok(()) => {}
                 Err(CommitError::NeedsMaintain) => self.ledger = ledger,
@@ -153,6 +153,51 @@ impl RingLog {
             erase_count,
         }));
         Ok(())
+    }
+}
+
+impl RingLog {
+    /// Where torn places used up the head, the segment behind it was recycled with the ledger in memory only. Counts again what that one held, from the sums alone; says whether it did.
+    pub(super) async fn count_recycled<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        now: Micros,
+    ) -> bool {
+        let behind = self.ahead(self.head.segment, 1);
+        if self.has_room_for_ledger()
+            || self
+                .slot(desk, behind)
+                .await
+                .is_some_and(|slot| self.as_own(&slot).is_some())
+        {
+            return false;
+        }
+        let Some(successor) = self.successor(desk, behind, None).await else {
+            return false;
+        };
+        let (oldest, base) = (self.ledger.oldest, successor.base);
+        if base <= oldest {
+            return false;
+        }
+        // Whatever is before the oldest and not gone was skipped.
+        let skipped_before = oldest.get().saturating_sub(self.ledger.gone());
+        let records = base
+            .since(oldest)
+            .saturating_sub(successor.skipped.saturating_sub(skipped_before));
+        match self.when_full {
+            // Nothing was recycled before all uplinks had it, whatever became of their cursors.
+            WhenFull::Refuse => {
+                self.ledger.handed_over = self.ledger.handed_over.saturating_add(records);
+                self.ledger.oldest = base;
+            }
+            WhenFull::EvictOldest => {
+                let mut tally = Tally::new(self.ledger.clone(), Cause::Evicted);
+                tally.let_go(oldest, oldest + records);
+                self.ledger = tally.into_ledger(base, now);
+            }
+        }
+        self.unsaved = true;
+        true
     }
 }
 
