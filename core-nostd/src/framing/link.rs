@@ -7,6 +7,9 @@
 //! A delimiter stands on both sides, so that one lost delimiter costs one message and not two. The decoder takes one
 //! byte at a time, never looks back, and its memory is the buffer it was given. Nothing here knows what a message says.
 
+#[cfg(feature = "embedded-io")]
+pub mod uart;
+
 use super::Packet;
 use crate::crc::Digest;
 
