@@ -288,12 +288,13 @@ impl Reader {
         if here.seq != seq.saturating_add(1) || here.base > self.next {
             return None;
         }
-        if view.head <= here.base {
-            return Some((segment, here, None));
+        let behind = self.opened(desk, self.behind(segment)).await;
+        match behind.filter(|behind| behind.seq == here.seq.saturating_add(1)) {
+            // A head that was copied to a fresh segment has the same base, and only the copy is continued.
+            Some(behind) if behind.base <= self.next => None,
+            Some(behind) => Some((segment, here, Some(behind.base))),
+            None => (view.head <= here.base).then_some((segment, here, None)),
         }
-        let behind = self.opened(desk, self.behind(segment)).await?;
-        let is_next = behind.seq == here.seq.saturating_add(1) && behind.base > self.next;
-        is_next.then_some((segment, here, Some(behind.base)))
     }
 
     const fn behind(&self, segment: u32) -> u32 {
