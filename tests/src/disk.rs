@@ -140,6 +140,12 @@ impl SimDisk {
         self.plans.push(plan);
     }
 
+    /// Whether a planned fault has not come yet.
+    #[must_use]
+    pub const fn has_plan(&self) -> bool {
+        !self.plans.is_empty()
+    }
+
     /// The planned faults are over.
     pub fn heal(&mut self) {
         self.plans.clear();
@@ -201,13 +207,19 @@ impl SimDisk {
         self.down
     }
 
+    /// What becomes dirty is whole sectors, with all that the cache shows in them.
     fn write(&mut self, write: Write) {
-        write_into(
-            &mut self.cache[write.segment as usize],
-            write.position,
-            &write.bytes,
-        );
-        self.pending.push(write);
+        let file = &mut self.cache[write.segment as usize];
+        write_into(file, write.position, &write.bytes);
+        let Some(file) = file else { return };
+        let from = write.position as usize / SECTOR_BYTES * SECTOR_BYTES;
+        let end = (write.position as usize + write.bytes.len()).next_multiple_of(SECTOR_BYTES);
+        let bytes = file[from..end.min(file.len())].to_vec();
+        self.pending.push(Write {
+            segment: write.segment,
+            position: from as u32,
+            bytes,
+        });
     }
 
     fn kill(&mut self, mut random: Random) {

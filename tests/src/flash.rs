@@ -499,7 +499,13 @@ impl Sim for SimFlash {
             self.broken.get(&segment),
             Some(BadBlock::ProgramFails | BadBlock::BothFail)
         ) {
-            self.tear_program(segment, position, bytes, FlashTear::Bits);
+            let tear = self.random.pick(&[
+                FlashTear::Nothing,
+                FlashTear::Bits,
+                FlashTear::Prefix,
+                FlashTear::Poison,
+            ]);
+            self.tear_program(segment, position, bytes, tear);
             return Err(Fault::Io);
         }
         let unit = self.shape.write_unit;

@@ -85,8 +85,13 @@ pub struct Oracle {
     handed_over: u64,
     evicted: u64,
     release: u64,
-    /// The range whose recycling was forgotten by a cut.
-    forgiven: Option<(u64, u64)>,
+    shown: usize,
+    /// Stored bytes were changed at some time.
+    rotten: bool,
+    /// Power failed while a segment was recycled.
+    interrupted: bool,
+    /// The ranges whose recycling was forgotten by a cut.
+    forgiven: Vec<(u64, u64)>,
 }
 
 /// What one frame of a commit holds.
@@ -178,8 +183,19 @@ impl Oracle {
             .count()
     }
 
+    /// How many acknowledged records the last open has shown.
+    #[must_use]
+    pub const fn shown_of_acked(&self) -> usize {
+        self.shown
+    }
+
     /// A commit is handed to the log: `frames` from `first` on.
     pub fn trying(&mut self, first: u64, frames: &[Planned]) {
+        if self.rotten && first < self.acked_next {
+            // A head whose own beginning rotted is not found again: the log goes on from the segment before it.
+            self.slots.split_off(&first);
+            self.acked_next = first;
+        }
         assert!(
             first >= self.acked_next,
             "offset {first} was given twice, acked up to {}",
@@ -231,6 +247,11 @@ impl Oracle {
         self.release = next;
     }
 
+    /// Power failed while a segment was recycled.
+    pub fn interrupted(&mut self) {
+        self.interrupted = true;
+    }
+
     /// The log says that `oldest` is the first one that it holds.
     pub fn recycled(&mut self, oldest: u64) {
         assert!(
@@ -261,12 +282,18 @@ impl Oracle {
                 sums.next, self.acked_next
             ));
         }
-        if sums.oldest < self.oldest && damage != Damage::Rot {
-            self.forgive_lost_ledger(sums, seen)?;
-        } else if damage != Damage::Rot {
+        if damage != Damage::Rot {
+            if sums.oldest < self.oldest || self.interrupted {
+                self.forgive_lost_ledger(sums, seen)?;
+            }
             self.recycled(sums.oldest);
         }
+        self.interrupted = false;
         let end = self.judge_seen(sums, seen, damage)?;
+        if damage == Damage::Rot {
+            // Rot at the very tail cannot be told from a torn commit.
+            self.slots.split_off(&end);
+        }
         self.judge_attempt(end, damage)?;
         self.judge_sums(sums, end, damage)?;
         self.acked_next = self.acked_next.max(end);
@@ -276,18 +303,18 @@ impl Oracle {
     /// A head without room for a ledger lets the next open header carry it. If power fails before that, what was just recycled reads as corrupt
     /// instead of evicted: wrongly named, but neither silent nor counted twice.
     fn forgive_lost_ledger(&mut self, sums: &Sums, seen: &[Seen]) -> Result<(), String> {
-        let recycled = (sums.oldest, self.oldest);
         match seen.first() {
-            Some(Seen::Gap {
+            Some(&Seen::Gap {
                 from,
                 to,
                 why: Why::Corrupt,
                 ..
-            }) if (*from, *to) == recycled => {
-                self.forgiven = Some(recycled);
+            }) if from == sums.oldest && (to == self.oldest || self.interrupted) => {
+                self.forgiven.push((from, to));
                 self.oldest = sums.oldest;
                 Ok(())
             }
+            _ if sums.oldest >= self.oldest => Ok(()),
             _ => Err(format!(
                 "oldest is {} after it was {}",
                 sums.oldest, self.oldest
@@ -297,6 +324,8 @@ impl Oracle {
 
     fn judge_seen(&mut self, sums: &Sums, seen: &[Seen], damage: Damage) -> Result<u64, String> {
         let mut expected = sums.oldest;
+        self.shown = 0;
+        self.rotten |= damage == Damage::Rot;
         for item in seen {
             match item {
                 Seen::Record { offset, value } => {
@@ -349,6 +378,7 @@ impl Oracle {
                 self.acked_next
             ));
         }
+        self.shown += usize::from(slot.state == State::Acked);
         slot.show(damage);
         Ok(())
     }
@@ -363,7 +393,7 @@ impl Oracle {
     ) -> Result<(), String> {
         let here = || format!("gap {from}..{to} ({why:?}, {lost} lost)");
         let slots = || self.slots.range(from..to).map(|(_, slot)| slot);
-        if self.forgiven == Some((from, to)) && why == Why::Corrupt {
+        if self.forgiven.contains(&(from, to)) && why == Why::Corrupt {
             return Ok(());
         }
         let missing = slots().filter(|slot| slot.is_acked_record()).count() as u64;
@@ -440,7 +470,7 @@ impl Oracle {
             ));
         }
         if damage == Damage::None
-            && self.forgiven.is_none()
+            && self.forgiven.is_empty()
             && (sums.handed_over, sums.evicted, sums.corrupt) != (self.handed_over, self.evicted, 0)
         {
             return Err(format!(

@@ -74,6 +74,16 @@ pub fn read<S: Sim>(sim: &mut S, geometry: &Geometry) -> Reading {
     }
 }
 
+/// The number of the head, and where its frames begin.
+#[must_use]
+pub fn head<S: Sim>(sim: &mut S, geometry: &Geometry) -> Option<(u32, u32)> {
+    let opened = |number| {
+        segment(sim, geometry, number).map(|segment| (segment.seq, number, segment.data_start))
+    };
+    let newest = (0..geometry.segment_count()).filter_map(opened).max();
+    newest.map(|(_, number, data_start)| (number, data_start as u32))
+}
+
 fn join(segments: &[Segment], walks: &[Walk<'_>], oldest: u64) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut expected = oldest;

@@ -41,6 +41,8 @@ pub struct World<S> {
     /// The cursor was saved by a clean stop, and has not moved since.
     saved: bool,
     suspect: Option<u32>,
+    /// How many errors of the medium may still end a life.
+    patience: u32,
 }
 
 /// What kind of log, and on what.
@@ -69,6 +71,8 @@ enum Went {
     /// Nothing may be recycled before the uplink has it.
     Full,
     Restart,
+    /// The medium reported an error, as the scenario has it.
+    Failed,
     Cut,
 }
 
@@ -94,6 +98,7 @@ impl<S: Sim> World<S> {
             closed: Some(false),
             saved: false,
             suspect: None,
+            patience: 0,
         }
     }
 
@@ -140,9 +145,10 @@ impl<S: Sim> World<S> {
         self.damage = damage;
     }
 
-    /// The next open is told that a sync of this segment has failed.
-    pub fn suspect(&mut self, segment: Option<u32>) {
-        self.suspect = segment;
+    /// So many errors of the medium are part of the scenario. On files one ends a life, and the next open is told which segment is in doubt;
+    /// on flash the step is tried again.
+    pub fn expect_errors(&mut self, errors: u32) {
+        self.patience = errors;
     }
 
     /// The medium, to break it.
@@ -170,7 +176,7 @@ impl<S: Sim> World<S> {
         loop {
             match self.boot()? {
                 Went::On | Went::Full => return Ok(Ended::Done),
-                Went::Restart => {}
+                Went::Restart | Went::Failed => {}
                 Went::Cut => return Ok(Ended::Cut),
             }
         }
@@ -224,6 +230,11 @@ impl<S: Sim> World<S> {
                     self.at += 1;
                     return Ok(Went::Restart);
                 }
+                Went::Failed if self.setting.geometry.medium() == Medium::File => {
+                    self.suspect = Some(log.head().0);
+                    return Ok(Went::Restart);
+                }
+                Went::Failed => {}
                 Went::Cut => return Ok(Went::Cut),
             }
             self.oracle.recycled(log.oldest().get());
@@ -248,7 +259,7 @@ impl<S: Sim> World<S> {
             Step::Close => self.close(log),
             Step::Restart => Ok(Went::Restart),
         }?;
-        if !matches!(went, Went::Cut) {
+        if !matches!(went, Went::Cut | Went::Failed) {
             let untouched = self.counts().programs == programs;
             // A stop with offsets still to be burned, or without room for the last word, is not known to be clean.
             self.closed = match (step, self.setting.geometry.medium()) {
@@ -294,7 +305,7 @@ impl<S: Sim> World<S> {
                         went => return Ok(went),
                     }
                 }
-                Err(error) => return Err(format!("commit at {first}: {error:?}")),
+                Err(error) => return self.failed(format!("commit at {first}: {error:?}")),
             }
         }
     }
@@ -343,8 +354,11 @@ impl<S: Sim> World<S> {
                     Went::On
                 })
             }
-            Err(_) if self.is_down() => Ok(Went::Cut),
-            Err(error) => Err(format!("maintain: {error:?}")),
+            Err(_) if self.is_down() => {
+                self.oracle.interrupted();
+                Ok(Went::Cut)
+            }
+            Err(error) => self.failed(format!("maintain: {error:?}")),
         }
     }
 
@@ -365,8 +379,13 @@ impl<S: Sim> World<S> {
         match log.close(self.now()) {
             Ok(_) => Ok(Went::Restart),
             Err(_) if self.is_down() => Ok(Went::Cut),
-            Err(error) => Err(format!("close: {error:?}")),
+            Err(error) => self.failed(format!("close: {error:?}")),
         }
+    }
+
+    fn failed(&mut self, wrong: Wrong) -> Result<Went, Wrong> {
+        self.patience = self.patience.checked_sub(1).ok_or(wrong)?;
+        Ok(Went::Failed)
     }
 
     fn judge_open(&mut self, log: &OpenLog<'_, S>, recovered: &Recovered) -> Result<(), Wrong> {
