@@ -97,6 +97,24 @@ impl Claims {
         self.state().devices.get(log).map(|device| device.next)
     }
 
+    /// To be called when this log takes the events that `older` took before: a device goes on where it stood there. What this
+    /// log knows of a device itself is newer.
+    pub fn inherit(&self, older: &Self) {
+        let mut known: Vec<_> = older
+            .state()
+            .devices
+            .iter()
+            .map(|(log, device)| (device.used, *log, device.next))
+            .collect();
+        known.sort_unstable();
+        let mut state = self.state();
+        for (_, log, next) in known {
+            if !state.devices.contains_key(&log) {
+                state.device_moved(log, next);
+            }
+        }
+    }
+
     /// The durable session of `client`, if there is one.
     #[must_use]
     pub fn session(&self, client: &str) -> Option<SessionId> {

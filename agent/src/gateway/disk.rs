@@ -151,11 +151,14 @@ impl Disk {
         })
     }
 
-    /// The partitions that take events, by stream, in their order.
+    /// The partitions that take events, by stream, in their order. Devices go on where they stood in the logs before.
     pub(crate) fn lanes(&self) -> BTreeMap<String, Vec<Lane>> {
         let mut lanes: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
         for chain in self.chains.iter().filter(|chain| !chain.draining) {
             let head = chain.head();
+            for older in chain.logs.iter().rev().skip(1) {
+                head.claims.inherit(&older.claims);
+            }
             lanes
                 .entry(chain.stream.clone())
                 .or_default()

@@ -191,6 +191,27 @@ fn cursor_of_a_device_survives_a_restart() {
     assert_eq!(log.claims.device_next(&[0; 16]), None);
 }
 
+/// The partition count was changed: the device's records now go into a log that knows nothing of it yet.
+#[test]
+fn device_goes_on_in_a_new_log_where_it_stood_in_the_old_one() {
+    let (mut old, mut new) = (Told::new(), Told::new());
+    let mut bytes = [0; ITEM_BYTES_MAX];
+    let mut cursor = |told: &mut Told, device: u8, next: u64| {
+        let log = [device; 16];
+        let item = Item::DeviceCursor { log, next }.encode(&mut bytes);
+        told.owner
+            .apply(item, &entry("a"), Offset::new(0), Ticket(1));
+    };
+    cursor(&mut old, 1, 70);
+    cursor(&mut old, 2, 80);
+    cursor(&mut new, 2, 81);
+    new.claims.inherit(&old.claims);
+    assert_eq!(new.claims.device_next(&[1; 16]), Some(70));
+    assert_eq!(new.claims.device_next(&[2; 16]), Some(81));
+    cursor(&mut new, 1, 71);
+    assert_eq!(new.claims.device_next(&[1; 16]), Some(71));
+}
+
 #[test]
 fn memory_for_tables_is_bounded_and_the_longest_unused_goes_first() {
     let mut log = Told::new();
