@@ -42,6 +42,25 @@ fn torn_commit_of_an_origin_burns_its_offsets_before_new_data() {
     }
 }
 
+/// A clean stop, a start, and power fails in the first commit: what is left of it must not be taken for what comes at the same offset.
+#[test]
+fn offsets_of_a_commit_torn_right_behind_a_clean_stop_are_not_given_again() {
+    let mut log = new_log(FILE);
+    commit(&mut log, b"kept");
+    log.close(NOW).unwrap();
+    let (mut log, recovered) = open(FILE, log.into_media());
+    assert!(recovered.clean);
+    let tried = log.next();
+    commit(&mut log, b"torn");
+    tear(&mut log, 4);
+    let (mut log, recovered) = open(FILE, log.into_media());
+    assert!(!recovered.clean);
+    assert!(log.next() > tried);
+    commit(&mut log, b"behind");
+    assert_eq!(values(&mut log), ["kept", "behind"]);
+    assert_balance(&mut log);
+}
+
 #[test]
 fn torn_commit_of_a_mirror_burns_nothing() {
     let mut log = new_log(MIRROR);

@@ -101,6 +101,7 @@ impl RingLog {
         if measure.span != span {
             return Err(CommitError::Malformed);
         }
+        let closed = self.state == State::Closed;
         self.make_room(
             desk,
             measure.room.saturating_add(self.mark_room()),
@@ -109,6 +110,9 @@ impl RingLog {
         )
         .await?;
         self.settle_burn(desk, now).await?;
+        if closed {
+            self.reopen(desk, now).await?;
+        }
         let first = self.end;
         if self.is_mirror() {
             self.append_control(desk, Control::Mark, now).await?;
@@ -393,6 +397,19 @@ impl RingLog {
         self.burn = None;
         self.ledger.skipped = self.ledger.skipped.saturating_add(gap.span());
         Ok(())
+    }
+
+    /// Files, an origin: takes CLOSE back, with a sync of its own. Were CLOSE still the last frame after a torn commit, the next life
+    /// would give the offsets of that commit again, and what is left of it could be taken for the new one.
+    async fn reopen<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        if self.is_mirror() {
+            return Ok(());
+        }
+        self.write_control(desk, Control::Mark, now).await
     }
 
     /// Files: all frames in one write.
