@@ -322,7 +322,11 @@ impl Table {
                 )
             };
             let [mosquitto, floor, sedge] = [Peer::Mosquitto, Peer::Floor, Peer::Sedge].map(of);
-            let ratio = |other: Option<f64>| sedge.zip(other).map(|(sedge, other)| sedge / other);
+            // What is all but nothing is no yardstick.
+            let ratio = |other: Option<f64>| {
+                let other = other.filter(|other| *other > 0.05);
+                sedge.zip(other).map(|(sedge, other)| sedge / other)
+            };
             text.push_str(&format!(
                 "| {}{} | {} | {} | {} | {} | {} | {} |\n",
                 row.name,
@@ -382,7 +386,7 @@ fn machine() -> Result<String> {
         field("model name")
             .or_else(|| field("Model"))
             .unwrap_or_else(|| "unknown processor".into()),
-        release.trim(),
+        release.split(['-', '\n']).next().unwrap_or_default(),
         load.split(' ').next().unwrap_or_default(),
     ))
 }
