@@ -171,18 +171,7 @@ impl Reading {
         if place.first > from {
             return Ok(Collected::Hole(corrupt(from, place.first)));
         }
-        let file = self.file(place.held.segment)?;
-        let mut walk = Walk::new(
-            self.log_id,
-            self.geometry,
-            place.position,
-            place.first,
-            Some(place.limit),
-        );
-        let mut window = Span {
-            position: place.position,
-            bytes: Vec::new(),
-        };
+        let (file, mut walk, mut window) = self.begin(&place)?;
         let mut kept = Kept::default();
         let hole = loop {
             match walk.step(window.as_window()) {
@@ -233,24 +222,30 @@ impl Reading {
         }
     }
 
-    /// Walks from `place` to the end of its segment or until `each` says no.
-    pub(crate) fn walk(
-        &self,
-        place: &Place,
-        mut each: impl FnMut(&Found<'_>) -> bool,
-    ) -> io::Result<()> {
+    /// A walk from `place`, the file that it goes through, and a window that holds nothing yet.
+    fn begin(&self, place: &Place) -> io::Result<(Arc<File>, Walk, Span)> {
         let file = self.file(place.held.segment)?;
-        let mut walk = Walk::new(
+        let walk = Walk::new(
             self.log_id,
             self.geometry,
             place.position,
             place.first,
             Some(place.limit),
         );
-        let mut window = Span {
+        let window = Span {
             position: place.position,
             bytes: Vec::new(),
         };
+        Ok((file, walk, window))
+    }
+
+    /// Walks from `place` to the end of its segment or until `each` says no.
+    pub(crate) fn walk(
+        &self,
+        place: &Place,
+        mut each: impl FnMut(&Found<'_>) -> bool,
+    ) -> io::Result<()> {
+        let (file, mut walk, mut window) = self.begin(place)?;
         loop {
             match walk.step(window.as_window()) {
                 Step::End(_) => return Ok(()),
