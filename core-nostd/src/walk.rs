@@ -63,6 +63,19 @@ pub enum Step<'w> {
     End(End),
 }
 
+/// What stands at one position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Here {
+    /// The frame that is expected.
+    Frame,
+    /// Anything else.
+    Nothing,
+    /// Come back with a window that begins at `position`.
+    Read {
+        position: u32,
+    },
+}
+
 /// A valid frame and where it was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'w> {
@@ -171,6 +184,15 @@ impl Walk {
                     return Step::Read { position, len };
                 }
             }
+        }
+    }
+
+    /// Whether the expected frame stands right at the walk's position; goes nowhere.
+    pub(crate) fn here(&self, window: Window<'_>) -> Here {
+        match self.frame_at(window, self.position, None) {
+            Look::Found(_) => Here::Frame,
+            Look::Next(_) => Here::Nothing,
+            Look::Read { position, .. } => Here::Read { position },
         }
     }
 

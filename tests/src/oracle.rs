@@ -75,6 +75,18 @@ pub enum Damage {
     Rot,
 }
 
+/// Whether offsets that were acknowledged may be given again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// Never.
+    #[default]
+    Never,
+    /// A mirror is filled again, with the same records.
+    Same,
+    /// The medium lost what it had said to be durable.
+    Any,
+}
+
 /// The judge of one log.
 #[derive(Clone, Debug, Default)]
 pub struct Oracle {
@@ -86,8 +98,7 @@ pub struct Oracle {
     evicted: u64,
     release: u64,
     shown: usize,
-    /// Stored bytes were changed at some time.
-    rotten: bool,
+    reuse: Reuse,
     /// Power failed while a segment was recycled.
     interrupted: bool,
     /// The ranges whose recycling was forgotten by a cut.
@@ -168,6 +179,17 @@ impl Oracle {
         Self::default()
     }
 
+    /// Whether offsets that were acknowledged may be given again.
+    pub fn allow(&mut self, reuse: Reuse) {
+        self.reuse = reuse;
+    }
+
+    fn forget_from(&mut self, first: u64) {
+        if self.reuse != Reuse::Same {
+            self.slots.split_off(&first);
+        }
+    }
+
     /// One past the last offset that must be there.
     #[must_use]
     pub const fn acked_next(&self) -> u64 {
@@ -191,9 +213,8 @@ impl Oracle {
 
     /// A commit is handed to the log: `frames` from `first` on.
     pub fn trying(&mut self, first: u64, frames: &[Planned]) {
-        if self.rotten && first < self.acked_next {
-            // A head whose own beginning rotted is not found again: the log goes on from the segment before it.
-            self.slots.split_off(&first);
+        if self.reuse != Reuse::Never && first < self.acked_next {
+            self.forget_from(first);
             self.acked_next = first;
         }
         assert!(
@@ -292,7 +313,7 @@ impl Oracle {
         let end = self.judge_seen(sums, seen, damage)?;
         if damage == Damage::Rot {
             // Rot at the very tail cannot be told from a torn commit.
-            self.slots.split_off(&end);
+            self.forget_from(end);
         }
         self.judge_attempt(end, damage)?;
         self.judge_sums(sums, end, damage)?;
@@ -325,7 +346,6 @@ impl Oracle {
     fn judge_seen(&mut self, sums: &Sums, seen: &[Seen], damage: Damage) -> Result<u64, String> {
         let mut expected = sums.oldest;
         self.shown = 0;
-        self.rotten |= damage == Damage::Rot;
         for item in seen {
             match item {
                 Seen::Record { offset, value } => {

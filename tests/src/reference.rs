@@ -111,9 +111,9 @@ fn push_corrupt(seen: &mut Vec<Seen>, from: u64, to: u64) {
 
 fn segment<S: Sim>(sim: &mut S, geometry: &Geometry, number: u32) -> Option<Segment> {
     let bytes = readable(sim, geometry, number);
-    let stamp = Stamp::parse(bytes.first_chunk::<STAMP_LEN>()?).ok()?;
+    let stamp = Stamp::parse(bytes.first_chunk::<STAMP_LEN>()?);
     let (open, len) = OpenHeader::parse(&bytes[STAMP_LEN..])?;
-    if open.erase_count != stamp.erase_count {
+    if stamp.is_ok_and(|stamp| open.erase_count != stamp.erase_count) {
         return None;
     }
     Some(Segment {

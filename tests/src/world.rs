@@ -12,7 +12,7 @@ use sedge_core::log::{CommitError, Fresh, Log, Maintained, Options, Recovered, W
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
 
 use crate::commit;
-use crate::oracle::{Damage, Oracle, Planned, Seen, Sums};
+use crate::oracle::{Damage, Oracle, Planned, Reuse, Seen, Sums};
 use crate::payload;
 use crate::script::Step;
 use crate::sim::{Counts, Shared, Sim};
@@ -83,10 +83,14 @@ const UPLINK: u32 = 7;
 impl<S: Sim> World<S> {
     /// A world before its first boot.
     pub fn new(setting: Setting, sim: S, script: &[Step], seed: u64) -> Self {
+        let mut oracle = Oracle::new();
+        if setting.geometry.role() == Role::Mirror {
+            oracle.allow(Reuse::Same);
+        }
         Self {
             setting,
             sim: Shared::new(sim),
-            oracle: Oracle::new(),
+            oracle,
             script: script.into(),
             at: 0,
             seed,
@@ -143,6 +147,12 @@ impl<S: Sim> World<S> {
     /// From here on the oracle forgives what this damage may do.
     pub fn damaged(&mut self, damage: Damage) {
         self.damage = damage;
+    }
+
+    /// From here on offsets may be given twice: the medium loses what it says is durable.
+    pub fn lies(&mut self) {
+        self.oracle.allow(Reuse::Any);
+        self.damaged(Damage::Rot);
     }
 
     /// So many errors of the medium are part of the scenario. On files one ends a life, and the next open is told which segment is in doubt;

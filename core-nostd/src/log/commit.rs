@@ -372,18 +372,18 @@ impl RingLog {
     }
 
     /// Writes the RESUME frame, with a sync of its own, if offsets are to be burned.
-    async fn settle_burn<O: Operations>(
+    pub(super) async fn settle_burn<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
-        let Some(Burn { to, cause }) = self.burn else {
+        let Some(Burn { to, cause, lost }) = self.burn else {
             return Ok(());
         };
         let gap = Gap {
             from: self.end,
             to,
-            lost: 0,
+            lost,
             cause,
             when: now,
             when_last: now,
@@ -559,6 +559,7 @@ impl RingLog {
             self.burn = self.burn.or(Some(Burn {
                 to: self.end + most,
                 cause: Cause::Burned,
+                lost: 0,
             }));
         }
     }
@@ -567,6 +568,11 @@ impl RingLog {
         if self.geometry.medium() == Medium::File {
             self.state = State::Failed;
         }
+    }
+
+    /// Whether the RESUME frame that settles a burn fits into the head.
+    pub(super) fn has_room_for_resume(&self) -> bool {
+        self.has_room(self.control_room(RESUME_PAYLOAD_MAX))
     }
 
     fn has_room(&self, room: u32) -> bool {

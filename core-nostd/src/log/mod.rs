@@ -5,12 +5,13 @@
 //!   spare ──► head ──► … ──► … ──► oldest
 //!   open()    commit()              maintain()
 //! ```
-//! `recover` makes a [`RingLog`] out of whatever stands on the medium, `commit` appends to the head and rolls into the spare, `recycle` turns
+//! `recover` makes a [`RingLog`] out of whatever stands on the medium, `lost_head` accounts for a head whose own beginning is damaged, `commit` appends to the head and rolls into the spare, `recycle` turns
 //! the oldest segment into the next spare, `slot` reads and writes what stands before the frames. The machine hands one
 //! operation at a time to its medium and changes its own state only after that has succeeded. It reads no clock: time is an argument.
 
 mod commit;
 mod facade;
+mod lost_head;
 mod recover;
 mod recycle;
 mod slot;
@@ -25,6 +26,7 @@ use crate::segment::{Dimensions, Geometry, Medium, Role};
 
 pub use commit::{CommitError, Committed};
 pub use facade::Log;
+pub use lost_head::LostHead;
 pub use recover::{OpenError, Recovered};
 pub use recycle::{MaintainError, Maintained};
 pub use slot::{Opened, Slot, look};
@@ -71,6 +73,8 @@ struct Head {
 struct Burn {
     to: Offset,
     cause: Cause,
+    /// Records that are known to have had offsets in it.
+    lost: u64,
 }
 
 /// A stamped segment, ready to become the head.

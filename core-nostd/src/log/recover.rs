@@ -5,7 +5,7 @@
 use core::fmt;
 
 use super::slot::{self, Opened, Slot};
-use super::{Burn, Fresh, Head, Options, Refusal, RingLog, Spare, State};
+use super::{Burn, Fresh, Head, LostHead, Options, Refusal, RingLog, Spare, State};
 use crate::entry::Entry;
 use crate::frame::{Control, Frame};
 use crate::gap::Cause;
@@ -30,6 +30,8 @@ pub struct Recovered {
     pub copied: bool,
     /// The oldest segment had been recycled before its ledger was durable; what it held was counted again from the sums.
     pub recounted: bool,
+    /// The segment behind the head was the head once, and its beginning is damaged: what it held is a gap.
+    pub lost_head: Option<LostHead>,
 }
 
 /// Why a log cannot be opened.
@@ -104,8 +106,12 @@ impl RingLog {
                 log.judge_file_tail(&head, &tail);
             }
         }
+        recovered.lost_head = log.account_for_lost_head(desk, fresh.now).await?;
         recovered.recounted = log.count_recycled(desk, fresh.now).await;
-        log.spare = log.find_spare(desk).await;
+        log.spare = log.find_spare(desk).await.filter(|spare| {
+            let lost = recovered.lost_head.as_ref().map(|lost| lost.segment);
+            Some(spare.segment) != lost
+        });
         recovered.clean = log.burn.is_none();
         recovered.burned = log.next().since(log.end);
         Ok((log, recovered))
@@ -170,8 +176,9 @@ impl RingLog {
                 base: head.base,
                 data_start: head.data_start,
                 position: tail.position,
-                // Frames of other sizes do not go with its stamp.
-                is_full: !slot::same_sizes(&head.geometry, &options.geometry),
+                // Frames of other sizes do not go with its stamp; without one nobody knows.
+                is_full: !head.is_stamped
+                    || !slot::same_sizes(&head.geometry, &options.geometry),
             },
             end: tail.next,
             burn: None,
@@ -195,7 +202,7 @@ impl RingLog {
         self.burn_at_most(self.commit_offsets_max(head), Cause::Burned);
     }
 
-    fn commit_offsets_max(&self, head: &Opened) -> u64 {
+    pub(super) fn commit_offsets_max(&self, head: &Opened) -> u64 {
         u64::from(
             head.geometry
                 .commit_offsets_max()
@@ -207,6 +214,7 @@ impl RingLog {
         self.burn = Some(Burn {
             to: self.end + offsets,
             cause,
+            lost: 0,
         });
     }
 
@@ -218,32 +226,48 @@ impl RingLog {
         tail: &Tail,
         why: Why,
     ) {
-        let segment_bytes = head.geometry.segment_bytes();
-        if why == Why::Bad {
-            let torn_to = tail
-                .position
-                .saturating_add(head.geometry.frame_bytes_max())
-                .min(segment_bytes);
-            let used_to = last_used(desk, self.head.segment, head, torn_to).await;
-            let offsets = self.commit_offsets_max(head);
-            match used_to {
-                // A torn program and torn RESUME frames leave nothing beyond.
-                None => self.burn_at_most(offsets, Cause::Burned),
-                // More was written here than one torn program: frames that were durable are rotten, and nobody knows how many. Each
-                // offset of a data frame took a byte or more, each RESUME a grid point.
-                Some(used_to) => {
-                    let bytes = used_to.saturating_sub(tail.position);
-                    let resumes = u64::from(bytes / head.geometry.grid_stride()) + 2;
-                    self.burn_at_most(
-                        u64::from(bytes) + offsets.saturating_mul(resumes),
-                        Cause::Corrupt,
-                    );
+        if why != Why::Bad {
+            return;
+        }
+        let torn = self
+            .torn_at(desk, self.head.segment, head, tail.position)
+            .await;
+        self.burn_at_most(torn.offsets, torn.cause);
+        self.head.position = untouched_grid(desk, self.head.segment, &head.geometry, torn.end)
+            .await
+            .unwrap_or(head.geometry.segment_bytes());
+    }
+
+    /// Flash: how much of `segment` was touched from `position` on, where its valid frames end, and how many offsets that may have taken.
+    pub(super) async fn torn_at<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        head: &Opened,
+        position: u32,
+    ) -> Torn {
+        let torn_to = position
+            .saturating_add(head.geometry.frame_bytes_max())
+            .min(head.geometry.segment_bytes());
+        let offsets = self.commit_offsets_max(head);
+        match last_used(desk, segment, head, torn_to).await {
+            // A torn program and torn RESUME frames leave nothing beyond.
+            None => Torn {
+                end: torn_to,
+                offsets,
+                cause: Cause::Burned,
+            },
+            // More was written here than one torn program: frames that were durable are rotten, and nobody knows how many. Each
+            // offset of a data frame took a byte or more, each RESUME a grid point.
+            Some(used_to) => {
+                let bytes = used_to.saturating_sub(position);
+                let resumes = u64::from(bytes / head.geometry.grid_stride()) + 2;
+                Torn {
+                    end: used_to.max(torn_to),
+                    offsets: u64::from(bytes) + offsets.saturating_mul(resumes),
+                    cause: Cause::Corrupt,
                 }
             }
-            let from = used_to.unwrap_or(torn_to).max(torn_to);
-            self.head.position = untouched_grid(desk, self.head.segment, &head.geometry, from)
-                .await
-                .unwrap_or(segment_bytes);
         }
     }
 
@@ -294,6 +318,11 @@ impl RingLog {
                     .await
                     .map_err(OpenError::Media)?
             }
+            Slot::Open(leftover) if self.is_leftover(desk, fresh, &leftover).await => {
+                slot::prepare(desk, fresh, self.geometry, leftover.erase_count)
+                    .await
+                    .map_err(OpenError::Media)?
+            }
             Slot::Open(_) => return Err(OpenError::NoSpare),
         };
         let seq = head.seq.saturating_add(1);
@@ -327,6 +356,18 @@ impl RingLog {
         Ok(())
     }
 
+    /// Whether `opened` was about to be recycled when its stamp tore: the ledger no longer holds any of it.
+    async fn is_leftover<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        opened: &Opened,
+    ) -> bool {
+        let successor = self.successor(desk, segment, Some(opened)).await;
+        !opened.is_stamped
+            && successor.is_some_and(|successor| successor.base <= self.ledger.oldest)
+    }
+
     /// The segment behind the head, if it is stamped and nothing is to be accounted for before it is used.
     pub(super) async fn find_spare<O: Operations>(&self, desk: &mut Desk<'_, O>) -> Option<Spare> {
         let segment = self.ahead(self.head.segment, 1);
@@ -339,6 +380,15 @@ impl RingLog {
             erase_count,
         })
     }
+}
+
+/// Flash: a range behind the last valid frame that is not blank.
+pub(super) struct Torn {
+    /// One past the last byte that may have been touched.
+    end: u32,
+    /// How many offsets may have been given in it.
+    pub(super) offsets: u64,
+    cause: Cause,
 }
 
 /// What the headers of all segments say.
@@ -541,7 +591,7 @@ async fn read_ledger<O: Operations>(desk: &mut Desk<'_, O>, segment: u32, head: 
         .unwrap_or_else(|| Ledger::starting_at(head.base))
 }
 
-fn begins_commit(frame: &Frame<'_>, geometry: &Geometry) -> bool {
+pub(super) fn begins_commit(frame: &Frame<'_>, geometry: &Geometry) -> bool {
     match (geometry.medium(), geometry.role()) {
         (Medium::Nor, _) => true,
         (Medium::File, Role::Origin) => frame.header.first_of_commit,

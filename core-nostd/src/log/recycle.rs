@@ -157,19 +157,15 @@ impl RingLog {
 }
 
 impl RingLog {
-    /// Where torn places used up the head, the segment behind it was recycled with the ledger in memory only. Counts again what that one held, from the sums alone; says whether it did.
+    /// Where torn places used up the head, the segment behind it was recycled with the ledger in memory only, or was about to be when its erase was
+    /// cut short. Counts again what that one held, from the sums alone; says whether it did.
     pub(super) async fn count_recycled<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
         now: Micros,
     ) -> bool {
         let behind = self.ahead(self.head.segment, 1);
-        if self.has_room_for_ledger()
-            || self
-                .slot(desk, behind)
-                .await
-                .is_some_and(|slot| self.as_own(&slot).is_some())
-        {
+        if self.has_room_for_ledger() || self.is_whole(desk, behind).await {
             return false;
         }
         let Some(successor) = self.successor(desk, behind, None).await else {
@@ -198,6 +194,23 @@ impl RingLog {
         }
         self.unsaved = true;
         true
+    }
+}
+
+impl RingLog {
+    /// Whether `segment` is part of this log and has a valid frame for each of its offsets. An erase that was cut short may leave the header and break the rest.
+    async fn is_whole<O: Operations>(&self, desk: &mut Desk<'_, O>, segment: u32) -> bool {
+        let Some(opened) = self.opened(desk, segment).await else {
+            return false;
+        };
+        let Some(successor) = self.successor(desk, segment, Some(&opened)).await else {
+            return false;
+        };
+        let mut tally = Tally::new(Ledger::starting_at(opened.base), Cause::Evicted);
+        tally
+            .walk_through(desk, segment, &opened, successor.base)
+            .await;
+        opened.is_stamped && tally.missing == 0
     }
 }
 
@@ -240,6 +253,22 @@ impl Tally {
             return;
         };
         self.miss(self.ledger.oldest, victim.base);
+        self.walk_through(desk, segment, &victim, limit).await;
+        // A gap frame that rotted was counted as skipped when it was written.
+        let skipped = successor.skipped.saturating_sub(victim.skipped);
+        self.missing = self
+            .missing
+            .saturating_sub(skipped.saturating_sub(self.skipped));
+    }
+
+    /// Counts what has a valid frame in the segment, and what has none.
+    async fn walk_through<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        victim: &Opened,
+        limit: Offset,
+    ) {
         let mut walk = Walk::new(
             victim.log_id,
             victim.geometry,
@@ -272,11 +301,6 @@ impl Tally {
                 }
             }
         }
-        // A gap frame that rotted was counted as skipped when it was written.
-        let skipped = successor.skipped.saturating_sub(victim.skipped);
-        self.missing = self
-            .missing
-            .saturating_sub(skipped.saturating_sub(self.skipped));
     }
 
     /// Records from `from` up to `to` leave the log.

@@ -46,6 +46,8 @@ pub struct Opened {
     pub data_start: u32,
     /// How many offsets the log had skipped before.
     pub skipped: u64,
+    /// Whether the stamp before the header is valid. Without it the segment is read like any other, with the log's own sizes, but not written.
+    pub is_stamped: bool,
 }
 
 impl Slot {
@@ -85,13 +87,8 @@ pub async fn look<O: Operations>(
     let stamp = match Stamp::parse(stamp) {
         Ok(stamp) => stamp,
         Err(BadStamp::Newer(version)) => return Err(Refusal::NewerVersion { segment, version }),
-        // A leftover header must stay void, whatever the new stamp says.
         Err(BadStamp::Corrupt) => {
-            let erase_count = claim.map_or(0, |claim| claim.erase_count);
-            return Ok(Slot::Unready {
-                erase_count,
-                readable,
-            });
+            return Ok(unstamped(desk, segment, *geometry, claim, readable).await);
         }
     };
     if !agrees(&stamp.geometry, geometry, desk.scratch.len()) {
@@ -99,7 +96,7 @@ pub async fn look<O: Operations>(
         return Err(Refusal::OtherGeometry { segment, found });
     }
     if let Some(claim) = claim.filter(|claim| claim.erase_count == stamp.erase_count)
-        && let Some(opened) = read_opened(desk, segment, stamp, claim).await
+        && let Some(opened) = read_opened(desk, segment, stamp.geometry, claim).await
     {
         return Ok(Slot::Open(opened));
     }
@@ -127,23 +124,52 @@ pub(crate) async fn read_open_header<'d, O: Operations>(
     OpenHeader::parse(desk.fill(segment, STAMP_LEN as u32, len).await)
 }
 
+/// Behind a stamp that rotted, or that a cut tore before it voided the header, a valid header still tells what the frames are. If the segment
+/// was about to be recycled, a ledger that no longer holds its offsets was durable before.
+async fn unstamped<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    geometry: Geometry,
+    claim: Option<OpenClaim>,
+    readable: bool,
+) -> Slot {
+    let Some(claim) = claim else {
+        return Slot::Unready {
+            erase_count: 0,
+            readable,
+        };
+    };
+    match read_opened(desk, segment, geometry, claim).await {
+        Some(opened) => Slot::Open(Opened {
+            is_stamped: false,
+            ..opened
+        }),
+        // A leftover header must stay void, whatever the next stamp says.
+        None => Slot::Unready {
+            erase_count: claim.erase_count,
+            readable,
+        },
+    }
+}
+
 async fn read_opened<O: Operations>(
     desk: &mut Desk<'_, O>,
     segment: u32,
-    stamp: Stamp,
+    geometry: Geometry,
     claim: OpenClaim,
 ) -> Option<Opened> {
     let (header, len) = read_open_header(desk, segment, claim.encoded_len()).await?;
-    let data_start = stamp.geometry.data_start(u32::try_from(len).ok()?);
+    let data_start = geometry.data_start(u32::try_from(len).ok()?);
     Some(Opened {
-        geometry: stamp.geometry,
-        erase_count: stamp.erase_count,
+        geometry,
+        erase_count: claim.erase_count,
         seq: header.seq,
         log_id: header.log_id,
         base: header.base,
         base_time: header.base_time,
         data_start,
         skipped: Ledger::parse(header.ledger).map_or(0, |ledger| ledger.skipped),
+        is_stamped: true,
     })
 }
 
@@ -247,7 +273,8 @@ impl RingLog {
             }
         }
         let mut first: Option<Opened> = None;
-        for candidate in 0..self.geometry.segment_count() {
+        let others = (0..self.geometry.segment_count()).filter(|&other| other != segment);
+        for candidate in others {
             if let Some(candidate) = self.opened(desk, candidate).await
                 && fits(&candidate)
                 && first.is_none_or(|first| candidate.seq < first.seq)
@@ -259,7 +286,11 @@ impl RingLog {
     }
 
     /// What stands before the frames of `segment`, if it is part of this log.
-    async fn opened<O: Operations>(&self, desk: &mut Desk<'_, O>, segment: u32) -> Option<Opened> {
+    pub(super) async fn opened<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+    ) -> Option<Opened> {
         self.slot(desk, segment)
             .await
             .as_ref()
