@@ -47,7 +47,7 @@ pub enum Read<'s> {
         /// Compact frames: the time of the record before it.
         base_time: Micros,
     },
-    /// Offsets whose bytes no longer pass the check.
+    /// Offsets whose bytes no longer pass the check, or what is left of a gap frame that begins before the reader's place.
     Gap(Gap),
     /// The reader stood before the oldest offset, and goes on there. What was lost the ledger says.
     Evicted {
@@ -126,7 +126,11 @@ impl Reader {
         };
         let base_time = place.time;
         place.time = time_behind(base_time, &frame);
-        self.next = frame.end();
+        let from = core::mem::replace(&mut self.next, frame.end());
+        if let Some(gap) = frame.gap().filter(|gap| gap.from < from) {
+            // A torn frame that reads well by now was shown in front of the offsets that are burned for it.
+            return Read::Gap(Gap { from, ..gap });
+        }
         Read::Frame {
             frame,
             bytes,

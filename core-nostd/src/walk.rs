@@ -16,8 +16,9 @@ pub struct Walk {
     geometry: Geometry,
     limit: Option<Offset>,
     expected: Offset,
-    /// The first offset of the frame before.
+    /// The first offset of the frame before, and where it stands.
     before: Offset,
+    before_position: u32,
     /// Where the frame with the expected offset ought to stand.
     position: u32,
     hunt: Hunt,
@@ -32,6 +33,8 @@ enum Hunt {
     Claimed { position: u32, first: Offset },
     /// Flash: at a grid point.
     Grid { point: u32 },
+    /// Flash: at a grid point behind blank bytes, where a RESUME frame stands if the frame before was torn once and reads well by now.
+    Trace { point: u32 },
     /// Files: here and further on.
     Search { at: u32 },
     /// Nowhere: there is nothing more.
@@ -71,9 +74,7 @@ pub(crate) enum Here {
     /// Anything else.
     Nothing,
     /// Come back with a window that begins at `position`.
-    Read {
-        position: u32,
-    },
+    Read { position: u32 },
 }
 
 /// A valid frame and where it was found.
@@ -133,6 +134,7 @@ impl Walk {
             limit,
             expected,
             before: expected,
+            before_position: position,
             position,
             hunt: Hunt::None,
         }
@@ -171,6 +173,7 @@ impl Walk {
                 Hunt::None => self.look_here(window),
                 Hunt::Claimed { position, first } => self.look_at_claim(window, position, first),
                 Hunt::Grid { point } => self.look_at_grid(window, point),
+                Hunt::Trace { point } => self.look_for_trace(window, point),
                 Hunt::Search { at } => self.search(window, at),
                 Hunt::Over(why) => return self.end(why),
             };
@@ -198,6 +201,7 @@ impl Walk {
 
     fn take<'w>(&mut self, found: Found<'w>) -> Step<'w> {
         self.before = found.frame.header.first;
+        self.before_position = found.position;
         self.expected = found.frame.end();
         self.position = found.end_position;
         self.hunt = Hunt::None;
@@ -237,11 +241,11 @@ impl Walk {
         };
         let grid = self.next_grid(position.saturating_add(1));
         if bytes.iter().all(|&byte| byte == 0xFF) {
-            // A head that ends in blank bytes ends here. Where more offsets are known to follow, they stand behind a torn place that left no trace.
-            return Look::Next(if self.limit.is_none() {
-                Hunt::Over(Why::Blank)
-            } else {
-                grid
+            return Look::Next(match grid {
+                // Where more offsets are known to follow, they stand behind a torn place that left no trace.
+                Hunt::Grid { point } if self.limit.is_none() => Hunt::Trace { point },
+                Hunt::Over(_) if self.limit.is_none() => Hunt::Over(Why::Blank),
+                grid => grid,
             });
         }
         Look::Next(self.claim(bytes).unwrap_or(grid))
@@ -274,20 +278,57 @@ impl Walk {
         }
     }
 
-    /// A RESUME frame begins where the torn frame did. If that one reads as valid after all, it is the one before.
+    /// A RESUME frame begins where the torn frame did. If that one reads as valid after all, it is the one before; if a frame that was taken for
+    /// whole is torn after all, it ends where the RESUME frame begins.
     fn look_at_grid<'w>(&self, window: Window<'w>, point: u32) -> Look<'w> {
-        for first in [self.expected, self.before] {
+        let most = u64::from(self.geometry.commit_offsets_max());
+        let ahead = (0..=most).filter_map(|offsets| self.expected.checked_add(offsets));
+        for first in ahead.chain([self.before]) {
             match self.frame_at(window, point, Some(first)) {
                 Look::Found(found)
                     if found.frame.gap().is_some() && found.frame.end() >= self.expected =>
                 {
                     return Look::Found(found);
                 }
-                Look::Found(_) | Look::Next(_) => {}
+                Look::Found(_) => {}
+                // Nothing that depends on the offset stands here.
+                Look::Next(_) if !self.may_be_gap(window, point) => break,
+                Look::Next(_) => {}
                 look @ Look::Read { .. } => return look,
             }
         }
         Look::Next(self.next_grid(point.saturating_add(1)))
+    }
+
+    /// A head that ends in blank bytes ends here, unless they are what was left free behind a torn frame.
+    fn look_for_trace<'w>(&self, window: Window<'w>, point: u32) -> Look<'w> {
+        let len = self
+            .room_at(point)
+            .min(self.geometry.grid_stride() as usize);
+        let Some(bytes) = window.at(point, len) else {
+            return Look::read(point, len);
+        };
+        let is_blank = bytes
+            .get(..len)
+            .is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0xFF));
+        let torn_to = self
+            .before_position
+            .saturating_add(self.geometry.frame_bytes_max());
+        if is_blank && point >= torn_to {
+            return Look::Next(Hunt::Over(Why::Blank));
+        }
+        match self.look_at_grid(window, point) {
+            Look::Next(Hunt::Grid { point }) => Look::Next(Hunt::Trace { point }),
+            Look::Next(_) => Look::Next(Hunt::Over(Why::Blank)),
+            look => look,
+        }
+    }
+
+    fn may_be_gap(&self, window: Window<'_>, position: u32) -> bool {
+        let header = window
+            .at(position, self.form().header_len())
+            .and_then(|bytes| Header::parse(bytes, Some(self.expected)).ok());
+        header.is_some_and(|header| header.kind == Kind::Gap)
     }
 
     fn next_grid(&self, from: u32) -> Hunt {

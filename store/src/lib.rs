@@ -9,6 +9,7 @@ mod group;
 mod index;
 mod inspect;
 mod media;
+mod mend;
 mod mirror;
 mod name;
 mod open;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::index::Index;
+use crate::owner::NoOwner;
 use crate::read::{Chunk, ReadError, Reading};
 use crate::ring::{OpenError, Opened, Ring, RingOptions};
 
@@ -88,7 +89,7 @@ impl Mirror {
             when_full: options.when_full,
             log_id: Some(log_id),
         };
-        let (ring, opened) = Ring::open(dir.into(), &ring_options, clock())?;
+        let (ring, opened) = Ring::open(dir.into(), &ring_options, &mut NoOwner, clock())?;
         let index = ring.index().map_err(|source| OpenError::Io {
             dir: ring.dir().into(),
             source,

@@ -40,7 +40,7 @@ pub(crate) fn open(
         when_full: options.when_full,
         log_id: None,
     };
-    let (ring, opened) = match Ring::open(dir.clone(), &ring_options, clock()) {
+    let (ring, opened) = match Ring::open(dir.clone(), &ring_options, &mut *owner, clock()) {
         Err(error @ OpenError::NoRoom { .. }) => return read_only(dir, error, &options, clock),
         opened => opened?,
     };
@@ -146,7 +146,7 @@ fn look(dir: &Path) -> std::io::Result<Option<(Index, Geometry, LogId)>> {
     let surveyed = survey::survey(dir)?;
     let newest = survey::newest(&surveyed);
     let Some((head, header, geometry)) =
-        newest.and_then(|s| Some((s, s.header.as_ref()?, s.geometry()?)))
+        newest.and_then(|s| Some((s, s.header.as_ref()?, survey::geometry_of(&surveyed)?)))
     else {
         return Ok(None);
     };
@@ -196,17 +196,21 @@ fn restore(
         if at.end_position > end {
             return false;
         }
-        if let Some(Control::Owner(item)) = at.frame.control() {
-            owner.note(item);
-        }
-        if at.frame.header.kind == Kind::Data {
-            tell_units(&at.frame, owner);
-        }
+        tell(&at.frame, owner);
         at.end_position < end
     })
 }
 
-/// Tells the owner of the units in a frame that an earlier life wrote.
+/// Tells the owner what a frame says that an earlier life wrote.
+pub(crate) fn tell(frame: &Frame<'_>, owner: &mut dyn Owner) {
+    if let Some(Control::Owner(item)) = frame.control() {
+        owner.note(item);
+    }
+    if frame.header.kind == Kind::Data {
+        tell_units(frame, owner);
+    }
+}
+
 fn tell_units(frame: &Frame<'_>, owner: &mut dyn Owner) {
     let annotation = frame.annotation();
     let before = if frame.header.annotated {

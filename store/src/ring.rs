@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use sedge_core::ledger::{Ledger, TooManyCursors};
 use sedge_core::log::{
-    self, CommitError, Committed, Fresh, MaintainError, Maintained, Options, Refusal, RingLog,
-    WhenFull,
+    self, CommitError, Committed, Fresh, LostHead, MaintainError, Maintained, Options, Refusal,
+    RingLog, WhenFull,
 };
 use sedge_core::media::{Blocking, Desk, run};
 use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role};
@@ -22,6 +22,8 @@ use crate::budget::Budget;
 use crate::data_dir::{IDENTITY, SET_ASIDE, set_aside_into};
 use crate::index::{Held, Index};
 use crate::media::{self, FileMedia, SYNC_FAILED, file_name};
+use crate::mend;
+use crate::owner::Owner;
 use crate::survey::{self, StampSeen, Surveyed};
 
 /// A log that can be written.
@@ -77,6 +79,10 @@ pub struct Opened {
     pub set_aside: Vec<(PathBuf, String)>,
     /// Segments that a failed sync had left in doubt; their tail was written anew.
     pub suspects: Vec<u32>,
+    /// Segments whose beginning was damaged and was written anew, as their frames and neighbours prove it.
+    pub mended: Vec<u32>,
+    /// A head whose beginning was damaged and could not be mended: what it held is a gap, and its file was set aside.
+    pub lost_head: Option<LostHead>,
 }
 
 /// Why a log could not be opened.
@@ -131,10 +137,11 @@ pub enum OpenError {
 }
 
 impl Ring {
-    /// Opens the log in `dir`, or makes one. What the tail says is durable when this returns.
+    /// Opens the log in `dir`, or makes one. What the tail says is durable when this returns. The `owner` lends a hand where a beginning must be mended.
     pub(crate) fn open(
         dir: PathBuf,
         options: &RingOptions,
+        owner: &mut dyn Owner,
         now: Micros,
     ) -> Result<(Self, Opened), OpenError> {
         let io = |source| OpenError::Io {
@@ -148,6 +155,10 @@ impl Ring {
             ..Opened::default()
         };
         tidy(&dir, &mut opened).map_err(io)?;
+        // What a failed sync left in doubt proves nothing.
+        if opened.suspects.is_empty() {
+            opened.mended = mend::beginnings(&dir, options.role, owner).map_err(io)?;
+        }
         let found = survey_usable(&dir, options.role, &mut opened)?;
         let geometry = geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
             dir: dir.clone(),
@@ -260,6 +271,16 @@ impl Ring {
         }
         (opened.created, opened.ended, opened.unclean) =
             (recovered.formatted, log.is_ended(), !recovered.clean);
+        if let Some(lost) = recovered.lost_head {
+            opened.lost_head = Some(lost);
+            // As long as its offsets are not burned, the frames in it are the only proof that they were given.
+            if log.next() == log.view().durable {
+                let file = dir.join(file_name(lost.segment));
+                opened
+                    .set_aside(&dir, &file, "its beginning is damaged")
+                    .map_err(io)?;
+            }
+        }
         Ok((
             Self {
                 log,
@@ -552,11 +573,8 @@ fn survey_usable(dir: &Path, role: Role, opened: &mut Opened) -> Result<Vec<Surv
         source,
     };
     let found = survey::survey(dir).map_err(io)?;
-    let newest = survey::newest(&found);
-    let segment_bytes = newest
-        .or(found.first())
-        .and_then(|s| s.geometry())
-        .map(|g| g.segment_bytes());
+    let segment_bytes = survey::geometry_of(&found).map(|g| g.segment_bytes());
+    let is_log = found.iter().any(|s| s.header.is_some());
     let mut usable = Vec::new();
     for surveyed in found {
         let fits = |g: Geometry| {
@@ -572,11 +590,17 @@ fn survey_usable(dir: &Path, role: Role, opened: &mut Opened) -> Result<Vec<Surv
                     version,
                 });
             }
-            StampSeen::Bad(BadStamp::Corrupt) => "its stamp is damaged",
+            StampSeen::Bad(BadStamp::Corrupt) if surveyed.header.is_none() => {
+                "its stamp is damaged"
+            }
             StampSeen::Good(stamp) if !fits(stamp.geometry) => {
                 "it belongs to a log of other dimensions"
             }
-            StampSeen::Good(_) | StampSeen::Blank => {
+            // Without any header a new log would be made here, over whatever there is.
+            StampSeen::Good(_) if !is_log && !mend::is_unused(dir, &surveyed).map_err(io)? => {
+                "its beginning is damaged"
+            }
+            StampSeen::Good(_) | StampSeen::Blank | StampSeen::Bad(BadStamp::Corrupt) => {
                 usable.push(surveyed);
                 continue;
             }

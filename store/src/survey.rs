@@ -21,7 +21,7 @@ pub(crate) struct Surveyed {
     pub(crate) segment: u32,
     pub(crate) bytes: u64,
     pub(crate) stamp: StampSeen,
-    /// The open header, if it is valid and belongs to the stamp.
+    /// The open header, if it is valid and belongs to the stamp. Where the stamp is damaged, a valid header speaks for itself.
     pub(crate) header: Option<HeaderSeen>,
 }
 
@@ -36,6 +36,7 @@ pub(crate) enum StampSeen {
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderSeen {
     pub(crate) log_id: LogId,
+    pub(crate) erase_count: u32,
     pub(crate) seq: u64,
     pub(crate) base: Offset,
     pub(crate) base_time: Micros,
@@ -90,22 +91,28 @@ pub(crate) fn look_at(dir: &Path, segment: u32) -> io::Result<Surveyed> {
         Err(_) if readable && begin.iter().all(|b| *b == 0) => StampSeen::Blank,
         Err(bad) => StampSeen::Bad(bad),
     };
+    let bytes = file.metadata()?.len();
     let header = match stamp {
-        StampSeen::Good(stamp) => header_of(&file, &stamp, fields),
-        _ => None,
+        StampSeen::Good(stamp) => {
+            let longest = stamp.geometry.scratch_bytes() as u64;
+            header_of(&file, fields, longest).filter(|h| h.erase_count == stamp.erase_count)
+        }
+        StampSeen::Bad(BadStamp::Corrupt) => header_of(&file, fields, bytes),
+        StampSeen::Bad(BadStamp::Newer(_)) | StampSeen::Blank => None,
     };
     Ok(Surveyed {
         segment,
-        bytes: file.metadata()?.len(),
+        bytes,
         stamp,
         header,
     })
 }
 
-fn header_of(file: &File, stamp: &Stamp, fields: &[u8]) -> Option<HeaderSeen> {
-    let claim = OpenClaim::parse(fields).filter(|c| c.erase_count == stamp.erase_count)?;
-    let len = usize::try_from(claim.encoded_len()).ok()?;
-    if len > stamp.geometry.scratch_bytes() {
+/// The open header that `fields` begin, whatever stamp it belongs to.
+pub(crate) fn header_of(file: &File, fields: &[u8], longest: u64) -> Option<HeaderSeen> {
+    let claim = OpenClaim::parse(fields)?;
+    let len = usize::try_from(claim.encoded_len().min(longest + 1)).ok()?;
+    if len as u64 > longest {
         return None;
     }
     let mut bytes = vec![0; len];
@@ -113,13 +120,22 @@ fn header_of(file: &File, stamp: &Stamp, fields: &[u8]) -> Option<HeaderSeen> {
     let (header, len) = OpenHeader::parse(&bytes)?;
     Some(HeaderSeen {
         log_id: header.log_id,
+        erase_count: claim.erase_count,
         seq: header.seq,
         base: header.base,
         base_time: header.base_time,
         ledger: Ledger::parse(header.ledger)?,
         checkpoint: header.checkpoint.to_vec(),
-        data_start: stamp.geometry.data_start(u32::try_from(len).ok()?),
+        // On files nothing is padded.
+        data_start: u32::try_from(STAMP_LEN + len).ok()?,
     })
+}
+
+/// The dimensions that the segments of a directory have; those of the newest with a valid stamp.
+pub(crate) fn geometry_of(surveyed: &[Surveyed]) -> Option<Geometry> {
+    let seq = |s: &&Surveyed| s.header.as_ref().map(|h| h.seq);
+    let stamped = surveyed.iter().filter(|s| s.geometry().is_some());
+    stamped.max_by_key(seq).and_then(Surveyed::geometry)
 }
 
 /// The segment that was opened last.

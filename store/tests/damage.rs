@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fixture::{Given, payloads, read_all};
+use fixture::{Given, copy_dir, file_of, fill, held_segments, payloads, read_all};
 use sedge_core::Offset;
-use sedge_store::{NoOwner, OpenError, Partition, SegmentReport, StageError, inspect, salvage};
+use sedge_store::{NoOwner, OpenError, Partition, StageError, inspect, salvage};
 
 #[test]
 fn settled_records_survive_a_copy_of_the_files_at_any_time() {
@@ -65,30 +65,36 @@ fn a_missing_segment_is_a_gap_and_the_rest_is_read() {
     assert_eq!(payloads(&shown).len() as u64 + lost, held);
 }
 
+/// A segment of another log lies in the directory, with other dimensions, beside somebody's notes.
 #[test]
-fn a_damaged_segment_is_set_aside_and_can_be_salvaged() {
+fn what_does_not_belong_is_set_aside_and_can_be_salvaged() {
     let given = Given::default();
     let held = fill(&given);
     let log = given.dir.path().join("log");
-    let victim = &held_segments(&log)[1];
-    let file = file_of(&log, victim);
-    let mut bytes = fs::read(&file).unwrap();
-    bytes[10] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    let mut other = Given::default();
+    other.options.capacity_bytes = 2 << 20;
+    fixture::put(&other.open(), &["of another log"]);
+    fs::copy(
+        other.dir.path().join("log/seg-00000.log"),
+        log.join("seg-00007.log"),
+    )
+    .unwrap();
     fs::write(log.join("notes.txt"), "mine").unwrap();
     let (partition, opened) = open(&given).unwrap();
     assert_eq!(opened.set_aside.len(), 2, "{opened:?}");
     let shown = read_all(&partition, partition.oldest());
-    assert_eq!(payloads(&shown).len() as u64, held - victim.entries);
+    assert_eq!(payloads(&shown).len() as u64, held);
     let to = given.dir.path().join("salvaged");
-    let salvaged = salvage(&log, &to).unwrap();
+    let mut salvaged = salvage(&log, &to).unwrap();
+    salvaged.sort_by_key(|log| log.entries);
+    let [strange, own] = &salvaged[..] else {
+        panic!("two logs: {salvaged:?}")
+    };
+    assert_eq!(strange.entries, 1);
     // What was evicted and not overwritten yet comes on top.
-    assert!(salvaged[0].entries >= held, "{salvaged:?}");
-    assert_eq!(salvaged[0].to, partition.next().get());
-    assert_eq!(
-        inspect(&salvaged[0].dir).unwrap().log.unwrap().held,
-        salvaged[0].entries
-    );
+    assert!(own.entries >= held, "{own:?}");
+    assert_eq!(own.to, partition.next().get());
+    assert_eq!(inspect(&own.dir).unwrap().log.unwrap().held, own.entries);
 }
 
 #[test]
@@ -224,34 +230,6 @@ fn fill_up(path: &Path) {
     while file.write_all(&[1; 4096]).is_ok() {}
 }
 
-/// Writes so much that the log evicts; returns how many records it holds at the end.
-fn fill(given: &Given) -> u64 {
-    let partition = given.open();
-    let mut producer = partition.producer();
-    for n in 0..2000 {
-        fixture::stage(&partition, &mut producer, format!("{n:01000}").as_bytes());
-    }
-    fixture::settle(&partition, &mut producer);
-    partition.close();
-    partition.next().since(partition.oldest())
-}
-
-/// From the oldest to the head.
-fn held_segments(log: &Path) -> Vec<SegmentReport> {
-    let mut held = inspect(log).unwrap().segments;
-    held.retain(|segment| segment.state == "held");
-    held.sort_by_key(|segment| segment.seq);
-    assert!(
-        held.len() >= 3,
-        "there is one between the oldest and the head"
-    );
-    held
-}
-
-fn file_of(log: &Path, segment: &SegmentReport) -> PathBuf {
-    log.join(format!("seg-{:05}.log", segment.segment))
-}
-
 fn open(given: &Given) -> Result<(Partition, sedge_store::Opened), OpenError> {
     let dir = given.dir.path().join("log");
     Partition::open(
@@ -260,14 +238,6 @@ fn open(given: &Given) -> Result<(Partition, sedge_store::Opened), OpenError> {
         Box::new(NoOwner),
         fixture::ticking(),
     )
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 /// Cursors move, so ledgers ride along with commits; the log is full, so recycling writes ledgers of its own. Whichever

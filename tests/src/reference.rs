@@ -196,7 +196,7 @@ impl<'a> Walk<'a> {
             Kind::Gap => {
                 self.ledger.skipped += frame.span();
                 self.seen.extend(frame.gap().map(|gap| Seen::Gap {
-                    from: gap.from.get(),
+                    from: gap.from.get().max(self.expected),
                     to: gap.to.get(),
                     lost: gap.lost,
                     why: why(gap.cause),

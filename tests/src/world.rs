@@ -8,7 +8,7 @@ use std::rc::Rc;
 use sedge_core::frame::Form;
 use sedge_core::ids::{LogId, Micros, Offset};
 use sedge_core::ledger::Ledger;
-use sedge_core::log::{CommitError, Fresh, Log, Maintained, Options, Recovered, WhenFull};
+use sedge_core::log::{CommitError, Fresh, Log, Maintained, Options, Recovered, Tail, WhenFull};
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
 
 use crate::commit;
@@ -52,6 +52,8 @@ pub struct Setting {
     pub geometry: Geometry,
     /// What it does when it is full.
     pub when_full: WhenFull,
+    /// Flash: whether it trusts its last frame.
+    pub tail: Tail,
 }
 
 /// How a run ended.
@@ -218,6 +220,7 @@ impl<S: Sim> World<S> {
         let mut scratch = vec![0; self.setting.geometry.scratch_bytes()];
         let options = Options {
             suspect: self.suspect,
+            tail: self.setting.tail,
             ..Options::new(self.setting.geometry, self.setting.when_full)
         };
         let fresh = Fresh {
@@ -296,7 +299,9 @@ impl<S: Sim> World<S> {
             match log.commit(&bytes, span, b"checkpoint", self.now()) {
                 Ok(committed) => {
                     self.oracle.acked();
-                    self.earlier_cursors.clear();
+                    if self.damage != Damage::Flicker {
+                        self.earlier_cursors.clear();
+                    }
                     if (committed.first.get(), committed.next.get()) != (first, first + span) {
                         return Err(format!(
                             "committed {committed:?} and not {first}..{}",
@@ -401,6 +406,10 @@ impl<S: Sim> World<S> {
     fn judge_open(&mut self, log: &OpenLog<'_, S>, recovered: &Recovered) -> Result<(), Wrong> {
         let seen = self.read(log);
         let sums = sums(log.ledger(), log.next());
+        // What was recycled was counted with the cursor that stands in the same ledger.
+        let cursor = log.ledger().cursor(UPLINK);
+        self.oracle
+            .released(cursor.map_or(0, |cursor| cursor.next.get()));
         self.oracle
             .judge(&sums, &seen, self.damage)
             .map_err(|wrong| format!("{wrong}; {recovered:?}"))?;
@@ -556,6 +565,7 @@ impl Setting {
         Self {
             geometry,
             when_full: WhenFull::EvictOldest,
+            tail: Tail::Behind,
         }
     }
 
@@ -568,6 +578,15 @@ impl Setting {
         };
         Self {
             geometry: Geometry::new(dimensions).expect("a legal geometry"),
+            ..self
+        }
+    }
+
+    /// Does not trust its last frame.
+    #[must_use]
+    pub const fn distrusting(self) -> Self {
+        Self {
+            tail: Tail::Fresh,
             ..self
         }
     }

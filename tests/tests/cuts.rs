@@ -65,6 +65,24 @@ fn flash_origin_survives_a_cut_at_every_operation() {
     }
 }
 
+/// Cells of a torn write that read differently for a while, and then stay as they are.
+#[test]
+fn flash_origin_survives_cells_that_flicker() {
+    for unit in UNITS {
+        let sweep = Sweep {
+            tears: vec![FlashTear::Flicker],
+            tries: 6,
+            ..on_flash(
+                Setting::flash(unit).distrusting(),
+                script::mixed(u64::from(unit), 120, 4),
+                1,
+            )
+        };
+        let cuts = sweep.single();
+        assert!(cuts > 500, "only {cuts} cuts");
+    }
+}
+
 #[test]
 fn refusing_flash_origin_survives_a_cut_at_every_operation() {
     let setting = Setting::flash(8).segments(4).refusing();

@@ -92,6 +92,15 @@ fn flash_log_outlives_any_cuts() {
 }
 
 #[test]
+fn flash_log_outlives_cells_that_flicker() {
+    let tears = [FlashTear::Flicker, FlashTear::Subset, FlashTear::Everything];
+    until_enough(&tears, |random| {
+        let (setting, sim) = flash_of(random);
+        (setting.distrusting(), sim)
+    });
+}
+
+#[test]
 fn file_log_outlives_any_cuts_and_kills() {
     until_enough(&DiskTear::ALL, |random| disk_of(random, Role::Origin));
 }

@@ -8,13 +8,11 @@ use super::{Burn, CommitError, OpenError, RingLog, State};
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::media::{Desk, Held, Operations};
-use crate::segment::{
-    Medium, OPEN_FIELDS_LEN, OPEN_HEADER_FIXED_LEN, OpenClaim, Role, STAMP_LEN,
-};
+use crate::segment::{Medium, OPEN_FIELDS_LEN, OPEN_HEADER_FIXED_LEN, OpenClaim, Role, STAMP_LEN};
 use crate::walk::{End, Here, Step, Walk, Why};
 
 /// What a head with a damaged beginning held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LostHead {
     /// The segment.
     pub segment: u32,
@@ -134,7 +132,9 @@ impl RingLog {
             is_stamped: false,
         };
         let beyond = if end.why == Why::Bad && self.geometry.medium() == Medium::Nor {
-            self.torn_at(desk, segment, &like, end.position).await.offsets
+            self.torn_at(desk, segment, &like, end.position)
+                .await
+                .offsets
         } else {
             self.commit_offsets_max(&like)
         };

@@ -107,6 +107,18 @@ pub struct Options {
     pub when_full: WhenFull,
     /// Files: the segment that a failed sync left in doubt in an earlier life. Its frames are copied to a fresh one.
     pub suspect: Option<u32>,
+    /// Flash: whether writing goes on right behind the last frame.
+    pub tail: Tail,
+}
+
+/// Flash: where writing goes on after an open. Only a cut leaves a frame in doubt, but nobody tells a log how the life before ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Right behind the last frame that is valid. For flash whose cells read the same each time, or report an error.
+    Behind,
+    /// At the next grid point, so that a last frame whose cells read well now and not later hides nothing that is written behind it. The first commit of
+    /// each life then costs up to two times the largest frame, and the offsets of one commit.
+    Fresh,
 }
 
 impl Options {
@@ -117,6 +129,7 @@ impl Options {
             geometry,
             when_full,
             suspect: None,
+            tail: Tail::Behind,
         }
     }
 }

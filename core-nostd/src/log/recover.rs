@@ -98,7 +98,10 @@ impl RingLog {
         let (tail, end) = walk_head(desk, segment, &head).await;
         let mut log = Self::resume_at(options, fresh, segment, &head, &tail);
         match options.geometry.medium() {
-            Medium::Nor => log.judge_flash_tail(desk, &head, &tail, end.why).await,
+            Medium::Nor => {
+                log.judge_flash_tail(desk, &head, &tail, end.why, options.tail)
+                    .await;
+            }
             Medium::File => {
                 recovered.copied = log
                     .secure_file_tail(desk, options.suspect, &head, &tail)
@@ -177,8 +180,7 @@ impl RingLog {
                 data_start: head.data_start,
                 position: tail.position,
                 // Frames of other sizes do not go with its stamp; without one nobody knows.
-                is_full: !head.is_stamped
-                    || !slot::same_sizes(&head.geometry, &options.geometry),
+                is_full: !head.is_stamped || !slot::same_sizes(&head.geometry, &options.geometry),
             },
             end: tail.next,
             burn: None,
@@ -225,13 +227,20 @@ impl RingLog {
         head: &Opened,
         tail: &Tail,
         why: Why,
+        how: super::Tail,
     ) {
-        if why != Why::Bad {
-            return;
-        }
-        let torn = self
-            .torn_at(desk, self.head.segment, head, tail.position)
-            .await;
+        let torn = match (why, how) {
+            (Why::Bad, _) => {
+                self.torn_at(desk, self.head.segment, head, tail.position)
+                    .await
+            }
+            (_, super::Tail::Fresh) if self.state != State::Ended => Torn {
+                end: tail.position,
+                offsets: self.commit_offsets_max(head),
+                cause: Cause::Burned,
+            },
+            _ => return,
+        };
         self.burn_at_most(torn.offsets, torn.cause);
         self.head.position = untouched_grid(desk, self.head.segment, &head.geometry, torn.end)
             .await

@@ -1,0 +1,315 @@
+//! Writes the beginning of a segment anew, where it is damaged and the frames behind it prove what it must have said.
+//!
+//! ```text
+//! before │ stamp · open header     frames … │   its end, ledger and owner's state are those of the segment to mend
+//! damaged│ ?????   ???????????     frames … │   first offset, time: in its frames, whose check holds the log's id
+//! behind │ stamp · open header     frames … │   nothing but its base
+//! ```
+//! A header shorter than the one that stood there is no harm: every walk finds the first frame behind it. What cannot be proven is left
+//! as it is, for the log machine to account for.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use sedge_core::frame::Control;
+use sedge_core::ledger::{ENCODED_LEN_MAX, Ledger};
+use sedge_core::segment::{
+    Geometry, OPEN_FIELDS_LEN, OPEN_HEADER_FIXED_LEN, OpenHeader, Role, STAMP_LEN, Stamp,
+};
+use sedge_core::{LogId, Micros, Offset};
+
+use crate::inspect;
+use crate::media::{file_name, read_or_zeros};
+use crate::open::tell;
+use crate::owner::Owner;
+use crate::survey::{self, HeaderSeen, StampSeen, Surveyed};
+
+/// Mends what can be mended in `dir`, and says which segments that was. What it wrote is durable when this returns.
+pub(crate) fn beginnings(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Vec<u32>> {
+    let mut mended = Vec::new();
+    // Each round makes one more segment whole, which may be what proves the next one.
+    while let Some(segment) = mend_one(dir, role, owner)? {
+        tracing::warn!(dir = %dir.display(), segment, "the beginning of a segment was damaged, and is written anew from what its frames prove");
+        mended.push(segment);
+    }
+    Ok(mended)
+}
+
+fn mend_one(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Option<u32>> {
+    let surveyed = survey::survey(dir)?;
+    let Some(geometry) = survey::geometry_of(&surveyed).filter(|g| g.role() == role) else {
+        return Ok(None);
+    };
+    let newest = survey::newest(&surveyed).and_then(|s| Some((s.segment, s.header.as_ref()?)));
+    let mut oldest_held = None;
+    for damaged in surveyed.iter().filter(|s| s.header.is_none()) {
+        if is_unused(dir, damaged)? {
+            continue;
+        }
+        let Some(frames) = Frames::in_damaged(dir, damaged, newest, geometry)? else {
+            continue;
+        };
+        if let Some((segment, head)) = newest.filter(|_| oldest_held.is_none()) {
+            oldest_held = Some(inspect::ledger_of(dir, segment, head, geometry)?.oldest);
+        }
+        // What was recycled is of an earlier lap.
+        if oldest_held.is_some_and(|oldest| frames.first < oldest) {
+            continue;
+        }
+        let neighbours = Neighbours::of(&surveyed, &frames);
+        if let Some(header) = proven(dir, geometry, &frames, &neighbours, owner)? {
+            write(dir, damaged, geometry, &header)?;
+            return Ok(Some(damaged.segment));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a segment without a valid header was simply not opened since it was made ready: it is blank, or has the header of an earlier lap.
+pub(crate) fn is_unused(dir: &Path, surveyed: &Surveyed) -> io::Result<bool> {
+    let file = File::open(dir.join(file_name(surveyed.segment)))?;
+    let mut begin = vec![0; LOOKED_AT_BYTES];
+    if read_or_zeros(&file, &mut begin, 0).is_err() {
+        return Ok(false);
+    }
+    let fields = &begin[STAMP_LEN..STAMP_LEN + OPEN_FIELDS_LEN];
+    let is_blank = begin[STAMP_LEN..].iter().all(|byte| *byte == 0);
+    Ok(is_blank || survey::header_of(&file, fields, surveyed.bytes).is_some())
+}
+
+fn log_id_in(dir: &Path, damaged: &Surveyed) -> io::Result<LogId> {
+    let file = File::open(dir.join(file_name(damaged.segment)))?;
+    let mut id = [0; 16];
+    // A place that cannot be read leaves an id that no frame has.
+    drop(read_or_zeros(&file, &mut id, LOG_ID_AT));
+    Ok(LogId::new(id))
+}
+
+/// The valid frames behind a damaged beginning.
+struct Frames {
+    log_id: LogId,
+    /// Where the first one stands, and its offset and time.
+    position: u32,
+    first: Offset,
+    time: Micros,
+    /// Commits that begin with them.
+    commits: u32,
+    /// Offsets of gaps among them.
+    skipped: u64,
+}
+
+impl Frames {
+    /// `None` if there are none.
+    fn in_damaged(
+        dir: &Path,
+        damaged: &Surveyed,
+        newest: Option<(u32, &HeaderSeen)>,
+        geometry: Geometry,
+    ) -> io::Result<Option<Self>> {
+        let log_id = match newest {
+            Some((_, header)) => header.log_id,
+            // There is no other segment. Whatever else is damaged, the right id makes the frames pass.
+            None => log_id_in(dir, damaged)?,
+        };
+        Self::of_log(dir, damaged.segment, log_id, geometry)
+    }
+
+    fn of_log(
+        dir: &Path,
+        segment: u32,
+        log_id: LogId,
+        geometry: Geometry,
+    ) -> io::Result<Option<Self>> {
+        let anything = HeaderSeen {
+            log_id,
+            erase_count: 0,
+            seq: 0,
+            base: Offset::ZERO,
+            base_time: Micros::UNKNOWN,
+            ledger: Ledger::default(),
+            checkpoint: Vec::new(),
+            data_start: STAMP_LEN as u32,
+        };
+        let mut frames: Option<Self> = None;
+        inspect::walk(dir, segment, &anything, geometry, None, |found| {
+            let header = &found.frame.header;
+            let begins = match geometry.role() {
+                Role::Origin => header.first_of_commit,
+                Role::Mirror => matches!(
+                    found.frame.control(),
+                    Some(Control::Mark | Control::Close | Control::End)
+                ),
+            };
+            let frames = frames.get_or_insert(Self {
+                log_id,
+                position: found.position,
+                first: header.first,
+                time: header.time,
+                commits: 0,
+                skipped: 0,
+            });
+            frames.commits += u32::from(begins);
+            frames.skipped += found.frame.gap().map_or(0, |gap| gap.span());
+        })?;
+        Ok(frames)
+    }
+}
+
+/// The whole segments before and behind in the order of the log.
+struct Neighbours<'s> {
+    before: Option<(u32, &'s HeaderSeen)>,
+    behind: Option<&'s HeaderSeen>,
+}
+
+impl<'s> Neighbours<'s> {
+    fn of(all: &'s [Surveyed], frames: &Frames) -> Self {
+        let whole = || {
+            let headers = all
+                .iter()
+                .filter_map(|s| Some((s.segment, s.header.as_ref()?)));
+            headers.filter(|(_, h)| h.log_id == frames.log_id)
+        };
+        let before = whole().filter(|(_, h)| h.base <= frames.first);
+        let behind = whole().filter(|(_, h)| h.base > frames.first);
+        Self {
+            before: before.max_by_key(|(_, h)| h.seq),
+            behind: behind.min_by_key(|(_, h)| h.seq).map(|(_, h)| h),
+        }
+    }
+}
+
+/// The header that must have stood before `frames`; `None` if that is not certain, or does not fit there.
+fn proven(
+    dir: &Path,
+    geometry: Geometry,
+    frames: &Frames,
+    neighbours: &Neighbours<'_>,
+    owner: &mut dyn Owner,
+) -> io::Result<Option<HeaderSeen>> {
+    // A header and the first commit behind it become durable together: what is left of them alone may be torn. A segment behind proves all.
+    let durable = neighbours.behind.is_some() || frames.commits >= 2;
+    let Some(header) = durable
+        .then(|| match neighbours.before {
+            Some((segment, before)) => following(dir, segment, before, geometry, frames, owner),
+            None => Ok(Some(oldest(frames, neighbours.behind))),
+        })
+        .transpose()?
+        .flatten()
+    else {
+        return Ok(None);
+    };
+    let in_order = neighbours
+        .behind
+        .is_none_or(|behind| header.seq < behind.seq && header.base < behind.base);
+    let fits =
+        emitted(&header).is_some_and(|bytes| STAMP_LEN + bytes.len() <= frames.position as usize);
+    Ok((in_order && fits).then_some(header))
+}
+
+/// The header behind the segment `before`, whose frames end where those of the damaged one begin.
+fn following(
+    dir: &Path,
+    segment: u32,
+    before: &HeaderSeen,
+    geometry: Geometry,
+    frames: &Frames,
+    owner: &mut dyn Owner,
+) -> io::Result<Option<HeaderSeen>> {
+    owner.restore(&before.checkpoint);
+    let end = inspect::walk(dir, segment, before, geometry, None, |found| {
+        tell(&found.frame, owner);
+    })?;
+    let ledger = inspect::ledger_of(dir, segment, before, geometry)?;
+    // Frames that the segment before has too are a copy of it.
+    if end.expected > frames.first {
+        return Ok(None);
+    }
+    let mut checkpoint = Vec::new();
+    owner.checkpoint(&mut checkpoint);
+    Ok(Some(HeaderSeen {
+        log_id: frames.log_id,
+        erase_count: 0,
+        seq: before.seq + 1,
+        base: end.expected,
+        base_time: frames.time.max(before.base_time),
+        ledger,
+        checkpoint,
+        data_start: 0,
+    }))
+}
+
+/// The header of the oldest segment. Nobody asks it for more than where it stands and what was skipped before it.
+fn oldest(frames: &Frames, behind: Option<&HeaderSeen>) -> HeaderSeen {
+    let ledger = match behind {
+        Some(behind) => Ledger {
+            skipped: behind.ledger.skipped.saturating_sub(frames.skipped),
+            ..behind.ledger.clone()
+        },
+        None => Ledger::starting_at(frames.first),
+    };
+    HeaderSeen {
+        log_id: frames.log_id,
+        erase_count: 0,
+        seq: behind.map_or(1, |behind| behind.seq.saturating_sub(1)),
+        base: frames.first,
+        base_time: frames.time,
+        ledger,
+        checkpoint: Vec::new(),
+        data_start: 0,
+    }
+}
+
+fn write(
+    dir: &Path,
+    damaged: &Surveyed,
+    geometry: Geometry,
+    header: &HeaderSeen,
+) -> io::Result<()> {
+    let stamp = match damaged.stamp {
+        StampSeen::Good(stamp) => stamp,
+        StampSeen::Bad(_) | StampSeen::Blank => Stamp {
+            geometry,
+            erase_count: 0,
+        },
+    };
+    let header = HeaderSeen {
+        erase_count: stamp.erase_count,
+        ..header.clone()
+    };
+    let Some(header) = emitted(&header) else {
+        return Ok(());
+    };
+    let mut bytes = stamp.emit().to_vec();
+    bytes.extend(header);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(dir.join(file_name(damaged.segment)))?;
+    file.write_all_at(&bytes, 0)?;
+    file.sync_data()
+}
+
+fn emitted(header: &HeaderSeen) -> Option<Vec<u8>> {
+    let mut ledger = [0; ENCODED_LEN_MAX];
+    let ledger_len = header.ledger.emit(&mut ledger)?;
+    let mut bytes = vec![0; OPEN_HEADER_FIXED_LEN + ledger_len + header.checkpoint.len()];
+    let header = OpenHeader {
+        erase_count: header.erase_count,
+        seq: header.seq,
+        log_id: header.log_id,
+        base: header.base,
+        base_time: header.base_time,
+        boot: 0,
+        ledger: &ledger[..ledger_len],
+        checkpoint: &header.checkpoint,
+    };
+    let len = header.emit(&mut bytes)?;
+    bytes.truncate(len);
+    Some(bytes)
+}
+
+/// A segment that was never opened is blank this far and further. More than a sector, so that a lost one does not look so.
+const LOOKED_AT_BYTES: usize = 64 << 10;
+/// Where an open header has the log's id.
+const LOG_ID_AT: u64 = STAMP_LEN as u64 + 16;

@@ -1,0 +1,247 @@
+//! Stories about segments whose beginning is damaged: their frames prove what it said, and nothing is lost with it.
+
+mod fixture;
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use fixture::{
+    Given, Shown, copy_dir, file_of, fill, held_segments, payloads, read_all, read_with,
+};
+use sedge_core::Offset;
+use sedge_core::frame::{self, Form};
+use sedge_store::{
+    Batch, Mirror, MirrorOptions, Opened, Owner, Partition, SegmentReport, Ticket, inspect,
+    system_clock,
+};
+
+/// Remembers the last item and how many there were, as cursors of devices do.
+#[derive(Clone, Default)]
+struct Count(Arc<Mutex<(u64, u64)>>);
+
+impl Owner for Count {
+    fn restore(&mut self, checkpoint: &[u8]) {
+        let number = |at: usize| {
+            let bytes = checkpoint.get(at..at + 8);
+            bytes.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+        };
+        *self.0.lock().unwrap() = (number(0), number(8));
+    }
+
+    fn apply(&mut self, item: &[u8], _: &[u8], _: Offset, _: Ticket) {
+        let mut count = self.0.lock().unwrap();
+        *count = (u64::from_le_bytes(item.try_into().unwrap()), count.1 + 1);
+    }
+
+    fn note(&mut self, _: &[u8]) {}
+
+    fn checkpoint(&mut self, into: &mut Vec<u8>) {
+        let (last, count) = *self.0.lock().unwrap();
+        into.extend(last.to_le_bytes());
+        into.extend(count.to_le_bytes());
+    }
+}
+
+/// `records` of a kilobyte, each with its number as annotation; killed at the end.
+fn write(given: &Given, records: u64) -> Count {
+    let count = Count::default();
+    let partition = given.open_with(Box::new(count.clone()));
+    let mut producer = partition.producer();
+    for number in 0..records {
+        let mut batch = Batch::new();
+        let value = format!("{number:01000}");
+        batch.push(
+            |unit| unit.record(None, None, &[], value.as_bytes()),
+            &number.to_le_bytes(),
+        );
+        while producer.stage(&batch).is_err() {
+            let before = partition.next();
+            fixture::wait_until(&partition, |_, durable| durable > before);
+        }
+    }
+    fixture::settle(&partition, &mut producer);
+    count
+}
+
+fn open(dir: &Path, given: &Given) -> (Partition, Opened, Count) {
+    let count = Count::default();
+    let owner = Box::new(count.clone());
+    let (partition, opened) =
+        Partition::open(dir, given.options.clone(), owner, fixture::ticking()).unwrap();
+    (partition, opened, count)
+}
+
+/// The log in `given`, copied and with `damage` done to the file of `segment`; what it then shows, and what its owner knows.
+fn damaged(
+    given: &Given,
+    segment: &SegmentReport,
+    damage: impl FnOnce(&mut [u8]),
+) -> (Vec<Shown>, Opened, (u64, u64), Offset) {
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(&given.dir.path().join("log"), copy.path());
+    let file = file_of(copy.path(), segment);
+    let mut bytes = fs::read(&file).unwrap();
+    damage(&mut bytes);
+    fs::write(&file, bytes).unwrap();
+    let (partition, opened, count) = open(copy.path(), given);
+    let known = *count.0.lock().unwrap();
+    fixture::put_annotated(&partition, b"behind all", &u64::MAX.to_le_bytes());
+    let shown = read_all(&partition, partition.oldest());
+    drop(partition);
+    // It holds through another life, and the sum is right.
+    let (again, _, _) = open(copy.path(), given);
+    let shown_again = read_all(&again, again.oldest());
+    assert_eq!(payloads(&shown), payloads(&shown_again));
+    let report = inspect(copy.path()).unwrap().log.unwrap();
+    assert!(report.balances, "{report:?}");
+    let last = shown.iter().rev().find_map(|shown| match shown {
+        Shown::Value(offset, _) => Some(*offset),
+        Shown::Gap(_) => None,
+    });
+    (shown, opened, known, last.unwrap())
+}
+
+/// Where the frames of a segment begin.
+fn data_start(given: &Given, segment: &SegmentReport) -> usize {
+    let bytes = fs::read(file_of(&given.dir.path().join("log"), segment)).unwrap();
+    (100..bytes.len())
+        .find(|&at| {
+            frame::Header::parse(&bytes[at..], None).is_ok_and(|h| h.form == Form::Explicit)
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_rotten_byte_in_the_beginning_of_any_segment_costs_nothing() {
+    let given = Given::default();
+    let written = write(&given, 2000);
+    let (known, next) = (
+        *written.0.lock().unwrap(),
+        inspect(&given.dir.path().join("log"))
+            .unwrap()
+            .log
+            .unwrap()
+            .next,
+    );
+    let (partition, _, _) = open(&given.dir.path().join("log"), &given);
+    let all: Vec<String> = payloads(&read_all(&partition, partition.oldest()))
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    drop(partition);
+    for segment in held_segments(&given.dir.path().join("log")) {
+        for at in 0..data_start(&given, &segment) {
+            let (shown, opened, owner, last) = damaged(&given, &segment, |bytes| bytes[at] ^= 0x10);
+            let here = format!("byte {at} of {segment:?}: {opened:?}");
+            let (shown, gaps) = (payloads(&shown), fixture::gaps(&shown));
+            assert_eq!(shown[..shown.len() - 1], all[..], "{here}");
+            assert_eq!(owner, known, "{here}");
+            assert!(last.get() >= next, "{here}");
+            assert!(gaps.iter().all(|gap| gap.lost == 0), "{here}: {gaps:?}");
+            assert!(opened.set_aside.is_empty(), "{here}");
+        }
+    }
+}
+
+/// The sector with the stamp, the header and the first frames is gone: what stood in it is a gap, the rest is there.
+#[test]
+fn a_lost_first_sector_costs_the_frames_in_it() {
+    let given = Given::default();
+    write(&given, 2000);
+    let log = given.dir.path().join("log");
+    let before = inspect(&log).unwrap().log.unwrap();
+    for segment in held_segments(&log) {
+        let (shown, opened, _, last) = damaged(&given, &segment, |bytes| bytes[..4096].fill(0));
+        let gaps = fixture::gaps(&shown);
+        let lost: u64 = gaps.iter().map(|gap| gap.lost).sum();
+        assert!(lost > 0, "{segment:?} {gaps:?} {opened:?}");
+        assert_eq!(
+            payloads(&shown).len() as u64 - 1 + lost,
+            before.held,
+            "{segment:?} {opened:?}"
+        );
+        assert!(last.get() >= before.next);
+        assert_eq!(opened.mended, [segment.segment]);
+    }
+}
+
+/// The log has one segment so far: no other one knows its id.
+#[test]
+fn a_young_log_is_found_again_without_its_header() {
+    let given = Given::default();
+    write(&given, 100);
+    let log = given.dir.path().join("log");
+    let report = inspect(&log).unwrap();
+    let id = report.log.unwrap().log_id;
+    let segment = report.segments.iter().find(|s| s.state == "held").unwrap();
+    let (shown, opened, owner, _) = damaged(&given, segment, |bytes| bytes[40] ^= 1);
+    assert_eq!(payloads(&shown).len(), 101, "{opened:?}");
+    assert_eq!(owner, (99, 100));
+    // Where the id itself is damaged nothing can be proven: the file is set aside, and a new log begins.
+    let file = file_of(&log, segment);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[32 + 16] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let (partition, opened, _) = open(&log, &given);
+    assert_ne!(partition.log_id().to_string(), id);
+    assert_eq!(
+        (partition.next(), opened.set_aside.len()),
+        (Offset::ZERO, 1)
+    );
+}
+
+#[test]
+fn a_mirror_keeps_what_stands_behind_a_rotten_header() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = MirrorOptions {
+        capacity_bytes: 1 << 20,
+        frame_bytes_max: (64 << 10) - 512,
+        ..MirrorOptions::default()
+    };
+    let given = Given::default();
+    write(&given, 600);
+    let origin = given.open();
+    let log_id = origin.log_id();
+    let (mirror, _) = Mirror::open(dir.path(), log_id, options.clone(), system_clock()).unwrap();
+    while mirror.next() < origin.next() {
+        let chunk = origin.read(mirror.next(), 1).unwrap();
+        mirror.append(&chunk.frames).unwrap();
+    }
+    drop(mirror);
+    let head = held_segments(dir.path()).pop().unwrap();
+    let file = file_of(dir.path(), &head);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[33] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let (mirror, opened) = Mirror::open(dir.path(), log_id, options, system_clock()).unwrap();
+    assert_eq!(mirror.next(), Offset::new(600), "{opened:?}");
+    let shown = read_with(&log_id, mirror.oldest(), |at| {
+        let chunk = mirror.read(at, 64 << 10).unwrap();
+        (chunk.gap, chunk.frames, chunk.next)
+    });
+    assert_eq!(payloads(&shown).len() as u64, 600 - mirror.oldest().get());
+}
+
+#[test]
+fn a_damaged_spare_is_no_part_of_the_log() {
+    let given = Given::default();
+    let held = fill(&given);
+    let log = given.dir.path().join("log");
+    let report = inspect(&log).unwrap();
+    let idle = report.segments.iter().filter(|s| s.state != "held");
+    for segment in idle {
+        for at in [0, 10, 33, 50, 70] {
+            let copy = tempfile::tempdir().unwrap();
+            copy_dir(&log, copy.path());
+            let file = file_of(copy.path(), segment);
+            let mut bytes = fs::read(&file).unwrap();
+            bytes[at] ^= 1;
+            fs::write(&file, bytes).unwrap();
+            let (partition, opened, _) = open(copy.path(), &given);
+            let shown = read_all(&partition, partition.oldest());
+            assert_eq!(payloads(&shown).len() as u64, held, "{at} {segment:?}");
+            assert!(opened.mended.is_empty(), "{at} {segment:?}");
+        }
+    }
+}
