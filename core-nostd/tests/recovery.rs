@@ -5,10 +5,10 @@ mod fixture;
 use fixture::*;
 use proptest::prelude::*;
 use sedge_core::Offset;
-use sedge_core::log::{CommitError, Log, OpenError, Options, Refusal};
-use sedge_core::media::Media;
+use sedge_core::log::{CommitError, Log, OpenError, Options, Refusal, Tail};
+use sedge_core::media::{Blocking, Media, run};
 use sedge_core::read::{Read, Reader};
-use sedge_core::segment::Dimensions;
+use sedge_core::segment::{Dimensions, Geometry, OpenHeader, STAMP_LEN};
 
 /// Ruins the last `count` bytes that were written to the head.
 fn tear(log: &mut TestLog, count: u32) {
@@ -461,4 +461,142 @@ proptest! {
         });
         open_and_use(dimensions, noise.collect());
     }
+}
+
+/// Where the head's records begin, for whoever wants to damage what stands before.
+fn beginning(log: &TestLog) -> (u32, u32) {
+    let (segment, _) = log.head();
+    let bytes = log.media().ram.clone().into_inner();
+    let from = (segment * FLASH.segment_bytes) as usize;
+    let header = OpenHeader::parse(&bytes[from + STAMP_LEN..]).expect("the head has a header");
+    (segment, (STAMP_LEN + header.1) as u32)
+}
+
+/// Changes one bit, as age does.
+fn rot(log: &mut TestLog, segment: u32, position: u32) {
+    let mut byte = [0];
+    let ram = &mut log.media_mut().ram;
+    ram.read(segment, position, &mut byte).unwrap();
+    ram.program(segment, position, &[byte[0] ^ 0x20]).unwrap();
+}
+
+/// The head holds what the segment before does not: without its stamp it is read all the same, and not written any more.
+#[test]
+fn a_head_with_a_rotten_stamp_keeps_its_records() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        for position in 0..STAMP_LEN as u32 {
+            let mut log = new_log(dimensions);
+            fill(&mut log, 40);
+            commit(&mut log, b"in the head");
+            let (kept, next) = (values(&mut log), log.next());
+            let (segment, _) = beginning(&log);
+            rot(&mut log, segment, position);
+            let (mut log, recovered) = open(dimensions, log.into_media());
+            assert_eq!(values(&mut log), kept, "byte {position}: {recovered:?}");
+            assert!(log.next() >= next);
+            commit(&mut log, b"behind");
+            assert_ne!(log.head().0, segment);
+            assert_balance(&mut log);
+        }
+    }
+}
+
+/// The open header of the head is damaged, so nobody knows where its frames begin. What was given there is a gap and is never given again,
+/// through any number of lives.
+#[test]
+fn a_head_with_a_rotten_header_is_a_gap_and_its_offsets_are_not_given_again() {
+    for dimensions in [FLASH, FILE] {
+        let mut log = new_log(dimensions);
+        fill(&mut log, 40);
+        let (segment, data_start) = beginning(&log);
+        let base = log.head_base();
+        commit(&mut log, b"first in the head");
+        commit(&mut log, b"second");
+        let next = log.next();
+        let damaged = log.into_media();
+        for position in STAMP_LEN as u32..data_start {
+            let (mut log, _) = open(dimensions, damaged.clone());
+            rot(&mut log, segment, position);
+            let (log, recovered) = open(dimensions, log.into_media());
+            let lost = recovered.lost_head.expect("the frames behind it prove it");
+            assert_eq!((lost.segment, lost.from), (segment, base));
+            assert_eq!(lost.lost, next.since(base), "byte {position}");
+            assert!(log.next() >= next);
+            let (mut log, recovered) = open(dimensions, log.into_media());
+            assert_eq!(recovered.lost_head, None, "it is told once");
+            let first = commit(&mut log, b"behind").first;
+            assert!(first >= next, "{first} after {next}");
+            assert_balance(&mut log);
+        }
+    }
+}
+
+/// The header was torn while the segment was opened, and so was its first commit: nothing was acknowledged there, and nothing is said about it.
+#[test]
+fn a_head_whose_opening_was_torn_is_no_lost_head() {
+    let mut log = new_log(FILE);
+    while log.head().0 == 0 {
+        fill(&mut log, 1);
+    }
+    let (segment, _) = beginning(&log);
+    rot(&mut log, segment, STAMP_LEN as u32 + 4);
+    let (_, recovered) = open(FILE, log.into_media());
+    assert_eq!(recovered.lost_head, None);
+}
+
+/// A frame of a torn commit reads well at first, so the life that finds it writes behind it; then its cells settle otherwise.
+#[test]
+fn a_last_frame_that_is_not_trusted_hides_nothing_when_it_fails_later() {
+    let fresh = Options {
+        tail: Tail::Fresh,
+        ..options(FLASH)
+    };
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"kept");
+    commit(&mut log, b"doubtful");
+    let doubtful = log.head();
+    let (mut log, _) = open_with(fresh, log.into_media());
+    commit(&mut log, b"behind");
+    let (segment, end) = doubtful;
+    for position in end - 20..end {
+        rot(&mut log, segment, position);
+    }
+    let (mut log, _) = open_with(fresh, log.into_media());
+    assert_eq!(values(&mut log), ["kept", "behind"]);
+}
+
+/// The other way round: the torn frame did not read well, its offsets were burned, and then it does.
+#[test]
+fn a_torn_frame_that_reads_well_later_is_shown_before_what_is_left_of_its_burned_offsets() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"kept");
+    let (segment, begin) = log.head();
+    commit(&mut log, b"torn");
+    let (_, end) = log.head();
+    let mut meant = vec![0; (end - begin) as usize];
+    let ram = &mut log.media_mut().ram;
+    ram.read(segment, begin, &mut meant).unwrap();
+    ram.program(segment, begin, &vec![0x13; meant.len()])
+        .unwrap();
+    let (mut log, _) = open(FLASH, log.into_media());
+    commit(&mut log, b"behind");
+    log.media_mut().ram.program(segment, begin, &meant).unwrap();
+    let (log, _) = open(FLASH, log.into_media());
+    let (view, mut disk) = (log.view(), log.into_media());
+    let mut media = Blocking(&mut disk);
+    let mut scratch = vec![0; Geometry::new(FLASH).unwrap().scratch_bytes()];
+    let mut reader = Reader::new(LOG, Geometry::new(FLASH).unwrap(), Offset::ZERO);
+    let mut shown = Vec::new();
+    loop {
+        match run(reader.read(&mut media, &mut scratch, view)) {
+            Read::Frame { frame, .. } => shown.push((frame.header.first.get(), frame.end().get())),
+            Read::Gap(gap) => {
+                assert_eq!(gap.lost, 0);
+                shown.push((gap.from.get(), gap.to.get()));
+            }
+            Read::CaughtUp => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(shown, [(0, 1), (1, 2), (2, 17), (17, 18)]);
 }

@@ -273,6 +273,7 @@ impl Ring {
             (recovered.formatted, log.is_ended(), !recovered.clean);
         if let Some(lost) = recovered.lost_head {
             opened.lost_head = Some(lost);
+            tracing::error!(dir = %dir.display(), segment = lost.segment, from = %lost.from, records = lost.lost, "the beginning of the newest segment is damaged; what it held is a gap");
             // As long as its offsets are not burned, the frames in it are the only proof that they were given.
             if log.next() == log.view().durable {
                 let file = dir.join(file_name(lost.segment));
