@@ -16,7 +16,7 @@ pub struct Walk {
     geometry: Geometry,
     limit: Option<Offset>,
     expected: Offset,
-    /// The first offset of the frame before, and where it stands.
+    /// The first offset of the last frame that is no gap, and where the frame before stands.
     before: Offset,
     before_position: u32,
     /// Where the frame with the expected offset ought to stand.
@@ -34,7 +34,11 @@ enum Hunt {
     /// Flash: at a grid point.
     Grid { point: u32 },
     /// Flash: at a grid point behind blank bytes, where a RESUME frame stands if the frame before was torn once and reads well by now.
-    Trace { point: u32 },
+    Trace {
+        point: u32,
+        /// Something else stands at a grid point before.
+        touched: bool,
+    },
     /// Files: here and further on.
     Search { at: u32 },
     /// Nowhere: there is nothing more.
@@ -154,7 +158,11 @@ impl Walk {
 
     /// The same walk from another place on.
     pub(crate) const fn restarted(&self, position: u32, expected: Offset) -> Self {
-        Self::new(self.log, self.geometry, position, expected, self.limit)
+        Self {
+            before: self.before,
+            before_position: self.before_position,
+            ..Self::new(self.log, self.geometry, position, expected, self.limit)
+        }
     }
 
     /// Moves the limit, for a reader that follows the durable watermark.
@@ -173,7 +181,7 @@ impl Walk {
                 Hunt::None => self.look_here(window),
                 Hunt::Claimed { position, first } => self.look_at_claim(window, position, first),
                 Hunt::Grid { point } => self.look_at_grid(window, point),
-                Hunt::Trace { point } => self.look_for_trace(window, point),
+                Hunt::Trace { point, touched } => self.look_for_trace(window, point, touched),
                 Hunt::Search { at } => self.search(window, at),
                 Hunt::Over(why) => return self.end(why),
             };
@@ -200,7 +208,9 @@ impl Walk {
     }
 
     fn take<'w>(&mut self, found: Found<'w>) -> Step<'w> {
-        self.before = found.frame.header.first;
+        if found.frame.header.kind != Kind::Gap {
+            self.before = found.frame.header.first;
+        }
         self.before_position = found.position;
         self.expected = found.frame.end();
         self.position = found.end_position;
@@ -243,7 +253,10 @@ impl Walk {
         if bytes.iter().all(|&byte| byte == 0xFF) {
             return Look::Next(match grid {
                 // Where more offsets are known to follow, they stand behind a torn place that left no trace.
-                Hunt::Grid { point } if self.limit.is_none() => Hunt::Trace { point },
+                Hunt::Grid { point } if self.limit.is_none() => Hunt::Trace {
+                    point,
+                    touched: false,
+                },
                 Hunt::Over(_) if self.limit.is_none() => Hunt::Over(Why::Blank),
                 grid => grid,
             });
@@ -278,12 +291,15 @@ impl Walk {
         }
     }
 
-    /// A RESUME frame begins where the torn frame did. If that one reads as valid after all, it is the one before; if a frame that was taken for
-    /// whole is torn after all, it ends where the RESUME frame begins.
+    /// A RESUME frame begins where the torn frame did. If that one reads as valid after all, it is the one before, perhaps with RESUME frames that
+    /// were torn too; if a frame that was taken for whole is torn after all, it ends where the RESUME frame begins.
     fn look_at_grid<'w>(&self, window: Window<'w>, point: u32) -> Look<'w> {
-        let most = u64::from(self.geometry.commit_offsets_max());
-        let ahead = (0..=most).filter_map(|offsets| self.expected.checked_add(offsets));
-        for first in ahead.chain([self.before]) {
+        // Each grid point in between may hold a RESUME frame that was believed for a while.
+        let passed = point.saturating_sub(self.position) / self.geometry.grid_stride();
+        let ahead = u64::from(self.geometry.commit_offsets_max()) * (u64::from(passed) + 2);
+        let behind = self.expected.since(self.before).min(ahead);
+        let from = self.expected.get() - behind;
+        for first in (from..=self.expected.get().saturating_add(ahead)).map(Offset::new) {
             match self.frame_at(window, point, Some(first)) {
                 Look::Found(found)
                     if found.frame.gap().is_some() && found.frame.end() >= self.expected =>
@@ -301,7 +317,7 @@ impl Walk {
     }
 
     /// A head that ends in blank bytes ends here, unless they are what was left free behind a torn frame.
-    fn look_for_trace<'w>(&self, window: Window<'w>, point: u32) -> Look<'w> {
+    fn look_for_trace<'w>(&self, window: Window<'w>, point: u32, touched: bool) -> Look<'w> {
         let len = self
             .room_at(point)
             .min(self.geometry.grid_stride() as usize);
@@ -314,12 +330,14 @@ impl Walk {
         let torn_to = self
             .before_position
             .saturating_add(self.geometry.frame_bytes_max());
+        let touched = touched || !is_blank;
+        let over = Hunt::Over(if touched { Why::Bad } else { Why::Blank });
         if is_blank && point >= torn_to {
-            return Look::Next(Hunt::Over(Why::Blank));
+            return Look::Next(over);
         }
         match self.look_at_grid(window, point) {
-            Look::Next(Hunt::Grid { point }) => Look::Next(Hunt::Trace { point }),
-            Look::Next(_) => Look::Next(Hunt::Over(Why::Blank)),
+            Look::Next(Hunt::Grid { point }) => Look::Next(Hunt::Trace { point, touched }),
+            Look::Next(_) => Look::Next(over),
             look => look,
         }
     }

@@ -101,6 +101,8 @@ pub struct Oracle {
     reuse: Reuse,
     /// Power failed while a segment was recycled.
     interrupted: bool,
+    /// What the log says after it has counted a segment again.
+    recount: Option<(u64, u64)>,
     /// The ranges whose recycling was forgotten by a cut.
     forgiven: Vec<(u64, u64)>,
 }
@@ -268,6 +270,11 @@ impl Oracle {
         self.release = next;
     }
 
+    /// A segment was counted again from sums alone: what is not surely handed over counts as evicted.
+    pub fn recounted(&mut self, handed_over: u64, evicted: u64) {
+        self.recount = Some((handed_over, evicted));
+    }
+
     /// Power failed while a segment was recycled.
     pub fn interrupted(&mut self) {
         self.interrupted = true;
@@ -310,6 +317,12 @@ impl Oracle {
             self.recycled(sums.oldest);
         }
         self.interrupted = false;
+        if let Some((handed_over, evicted)) = self.recount.take()
+            && handed_over + evicted == self.handed_over + self.evicted
+            && handed_over <= self.handed_over
+        {
+            (self.handed_over, self.evicted) = (handed_over, evicted);
+        }
         let end = self.judge_seen(sums, seen, damage)?;
         if damage == Damage::Rot {
             // Rot at the very tail cannot be told from a torn commit.

@@ -237,11 +237,19 @@ impl RingLog {
             (_, super::Tail::Fresh) if self.state != State::Ended => Torn {
                 end: tail.position,
                 offsets: self.commit_offsets_max(head),
+                resumes: 0,
                 cause: Cause::Burned,
             },
             _ => return,
         };
-        self.burn_at_most(torn.offsets, torn.cause);
+        // A RESUME frame that reads badly now may have read well in between, and have burned as much from where the frame before it ended then.
+        let doubtful = match how {
+            super::Tail::Behind => 0,
+            super::Tail::Fresh => self
+                .commit_offsets_max(head)
+                .saturating_mul(torn.resumes.into()),
+        };
+        self.burn_at_most(torn.offsets.saturating_add(doubtful), torn.cause);
         self.head.position = untouched_grid(desk, self.head.segment, &head.geometry, torn.end)
             .await
             .unwrap_or(head.geometry.segment_bytes());
@@ -259,11 +267,13 @@ impl RingLog {
             .saturating_add(head.geometry.frame_bytes_max())
             .min(head.geometry.segment_bytes());
         let offsets = self.commit_offsets_max(head);
-        match last_used(desk, segment, head, torn_to).await {
+        let used = Used::behind(desk, segment, head, torn_to).await;
+        match used.to {
             // A torn program and torn RESUME frames leave nothing beyond.
             None => Torn {
                 end: torn_to,
                 offsets,
+                resumes: used.resumes,
                 cause: Cause::Burned,
             },
             // More was written here than one torn program: frames that were durable are rotten, and nobody knows how many. Each
@@ -274,6 +284,7 @@ impl RingLog {
                 Torn {
                     end: used_to.max(torn_to),
                     offsets: u64::from(bytes) + offsets.saturating_mul(resumes),
+                    resumes: used.resumes,
                     cause: Cause::Corrupt,
                 }
             }
@@ -397,6 +408,8 @@ pub(super) struct Torn {
     end: u32,
     /// How many offsets may have been given in it.
     pub(super) offsets: u64,
+    /// Places of torn RESUME frames in it.
+    resumes: u32,
     cause: Cause,
 }
 
@@ -631,30 +644,45 @@ pub(crate) fn entry_time(before: Micros, entry: &Entry<'_>) -> Micros {
     }
 }
 
-/// One past the last byte behind `torn_to` that is not blank and does not belong to a torn RESUME frame.
-async fn last_used<O: Operations>(
-    desk: &mut Desk<'_, O>,
-    segment: u32,
-    head: &Opened,
-    torn_to: u32,
-) -> Option<u32> {
-    let geometry = &head.geometry;
-    let mut used_to = None;
-    let mut at = torn_to;
-    while at < geometry.segment_bytes() {
-        let len = geometry.segment_bytes().saturating_sub(at) as usize;
-        let bytes = desk.fill(segment, at, len).await;
-        if bytes.is_empty() {
-            break;
-        }
-        for (position, &byte) in (at..).zip(bytes) {
-            if byte != 0xFF && position % geometry.grid_stride() >= RESUME_BYTES_MAX {
-                used_to = Some(position.saturating_add(1));
+/// Flash: what is not blank behind a torn place.
+#[derive(Default)]
+struct Used {
+    /// One past the last byte that does not belong to a torn RESUME frame.
+    to: Option<u32>,
+    /// Places of torn RESUME frames.
+    resumes: u32,
+}
+
+impl Used {
+    async fn behind<O: Operations>(
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        head: &Opened,
+        torn_to: u32,
+    ) -> Self {
+        let geometry = &head.geometry;
+        let mut used = Self::default();
+        let mut last_resume = None;
+        let mut at = torn_to;
+        while at < geometry.segment_bytes() {
+            let len = geometry.segment_bytes().saturating_sub(at) as usize;
+            let bytes = desk.fill(segment, at, len).await;
+            if bytes.is_empty() {
+                break;
             }
+            for (position, _) in (at..).zip(bytes).filter(|&(_, &byte)| byte != 0xFF) {
+                let point = position / geometry.grid_stride();
+                if position % geometry.grid_stride() >= RESUME_BYTES_MAX {
+                    used.to = Some(position.saturating_add(1));
+                } else if last_resume != Some(point) {
+                    last_resume = Some(point);
+                    used.resumes = used.resumes.saturating_add(1);
+                }
+            }
+            at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         }
-        at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        used
     }
-    used_to
 }
 
 /// The first grid point at or behind `from` from which on as many bytes are blank as a frame may take.

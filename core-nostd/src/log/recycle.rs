@@ -188,7 +188,9 @@ impl RingLog {
             }
             WhenFull::EvictOldest => {
                 let mut tally = Tally::new(self.ledger.clone(), Cause::Evicted);
-                tally.let_go(oldest, oldest + records);
+                // Where the skipped ones stood is not known any more. Taken as the first, they let no loss pass for custody.
+                let skipped = base.since(oldest).saturating_sub(records);
+                tally.let_go(oldest + skipped, base);
                 self.ledger = tally.into_ledger(base, now);
             }
         }
