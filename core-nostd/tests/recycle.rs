@@ -3,7 +3,7 @@
 mod fixture;
 
 use fixture::*;
-use sedge_core::log::{CommitError, MaintainError, Maintained, Options, WhenFull};
+use sedge_core::log::{CommitError, MaintainError, Maintained, Options, Slot, WhenFull};
 use sedge_core::media::Media;
 use sedge_core::segment::Dimensions;
 use sedge_core::{Micros, Offset};
@@ -223,6 +223,42 @@ fn old_records_expire_segment_by_segment() {
     assert_balance(&mut log);
     fill(&mut log, 100);
     assert_balance(&mut log);
+}
+
+/// The segments behind the head are to be taken away: what they hold is counted, durably, and what the others hold stays.
+#[test]
+fn vacated_segments_hold_nothing_and_all_is_counted() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let wide = Dimensions {
+            segment_count: 7,
+            ..dimensions
+        };
+        let mut log = new_log(wide);
+        fill(&mut log, 500);
+        let acked = log.oldest() + 5;
+        log.set_cursor(1, acked).unwrap();
+        let (head, evicted) = (log.head().0, log.ledger().evicted);
+        let kept: Vec<u64> = (4..=7)
+            .map(|steps| (head + steps) % 7)
+            .filter_map(|segment| match log.slot(segment) {
+                Some(Slot::Open(opened)) => Some(opened.base.get()),
+                _ => None,
+            })
+            .collect();
+        log.vacate(3, NOW).unwrap();
+        assert_eq!(log.oldest().get(), kept[0]);
+        let ledger = log.ledger().clone();
+        assert_eq!(ledger.handed_over, 5);
+        assert_eq!(ledger.cursor(1).unwrap().lost, ledger.evicted - evicted);
+        assert_balance(&mut log);
+        // The power fails before the segments are taken away.
+        let (mut log, _) = open(wide, log.into_media());
+        assert_eq!(*log.ledger(), ledger);
+        assert_balance(&mut log);
+        fill(&mut log, 500);
+        assert_balance(&mut log);
+        assert_eq!(log.ledger().corrupt, 0);
+    }
 }
 
 #[test]

@@ -78,6 +78,14 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
         self.with(|ring, desk| run(ring.expire(desk, before, now)))
     }
 
+    /// See [`RingLog::vacate`].
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub fn vacate(&mut self, count: u32, now: Micros) -> Result<(), CommitError<M::Error>> {
+        self.with(|ring, desk| run(ring.vacate(desk, count, now)))
+    }
+
     /// See [`RingLog::save_ledger`].
     ///
     /// # Errors

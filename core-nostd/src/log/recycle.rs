@@ -113,6 +113,42 @@ impl RingLog {
         Ok(false)
     }
 
+    /// Lets go of all that the `count` segments behind the head hold, oldest first, and makes the ledger that says so durable.
+    /// Whoever owns the medium may take them away then, and open the log again without them. The head stays, whatever `count` says.
+    ///
+    /// # Errors
+    /// See [`CommitError`]; [`CommitError::NeedsMaintain`] if the head has no room for the ledger.
+    pub async fn vacate<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        count: u32,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        self.begin()?;
+        let mut ledger = self.ledger.clone();
+        for steps in 1..=count.min(self.geometry.segment_count().saturating_sub(1)) {
+            let segment = self.ahead(self.head.segment, steps);
+            let slot = self.slot(desk, segment).await;
+            let Some(opened) = slot.as_ref().and_then(|slot| self.as_own(slot)) else {
+                continue;
+            };
+            let Some(successor) = self.successor(desk, segment, Some(&opened)).await else {
+                continue;
+            };
+            if successor.base > ledger.oldest {
+                let mut tally = Tally::new(ledger, Cause::Evicted);
+                tally.count(desk, segment, Some(opened), &successor).await;
+                ledger = tally.into_ledger(successor.base, now);
+            }
+        }
+        // It may be one of those that go.
+        self.spare = None;
+        if ledger.oldest > self.ledger.oldest {
+            self.write_ledger(desk, &ledger, now).await?;
+        }
+        Ok(())
+    }
+
     async fn recycle<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
