@@ -36,6 +36,6 @@ pub use owner::{NoOwner, Owner};
 pub use partition::{Partition, PartitionOptions};
 pub use queue::{Producer, StageError, Ticket};
 pub use read::{Chunk, ReadError};
-pub use ring::{OpenError, Opened};
+pub use ring::{OpenError, Opened, Shrunk};
 pub use salvage::{SalvageError, Salvaged, salvage};
 pub use stats::Stats;

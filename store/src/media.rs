@@ -1,4 +1,5 @@
-//! Segments as files: `seg-00000.log`, `seg-00001.log`, … in one directory, all of one length.
+//! Segments as files: `seg-00000.log`, `seg-00001.log`, … in one directory, all of one length. The ring is the files in the order
+//! of their numbers: where some are missing, the next one follows.
 //!
 //! A file is made whole under a temporary name, renamed, and the directory synced. Just before its first use it is
 //! written through with zeros, in the background; from then on it is overwritten in place for ever, so that
@@ -22,6 +23,8 @@ use crate::durable_file::{self, TEMPORARY};
 pub struct FileMedia {
     dir: PathBuf,
     segment_bytes: u32,
+    /// The files' numbers, in the order of the ring; beyond these, a segment's place is its file's number.
+    numbers: Vec<u32>,
     /// What a file that is missing is taken from.
     budget: Budget,
     /// Descriptors by segment, the most recently used last. One with unsynced writes is never closed:
@@ -49,10 +52,32 @@ impl FileMedia {
         Self {
             dir: dir.into(),
             segment_bytes,
+            numbers: Vec::new(),
             budget: Budget::default(),
             open: Vec::new(),
             preparing: None,
         }
+    }
+
+    /// The same, with the files of these numbers as its segments.
+    pub(crate) fn made_of(mut self, numbers: Vec<u32>) -> Self {
+        self.numbers = numbers;
+        self
+    }
+
+    /// The number of the file that is this segment.
+    pub(crate) fn number_of(&self, segment: u32) -> u32 {
+        let listed = self.numbers.get(segment as usize);
+        listed.copied().unwrap_or(segment)
+    }
+
+    /// The segment that this file is.
+    pub(crate) fn segment_of(&self, number: u32) -> Option<u32> {
+        if self.numbers.is_empty() {
+            return Some(number);
+        }
+        let at = self.numbers.iter().position(|n| *n == number)?;
+        u32::try_from(at).ok()
     }
 
     /// The same, with files that are missing taken from `budget`, and those that are there counted in it.
@@ -66,20 +91,16 @@ impl FileMedia {
         Ok(self)
     }
 
-    /// Reserves `count` segments on the disk and says how many there are, from the first on without a hole.
-    /// Fewer than asked for when the disk is full.
+    /// Reserves the file of this number on the disk, unless it is there and whole. `false`: the disk is full.
     ///
     /// # Errors
     /// Anything but a full disk.
-    pub fn reserve(&mut self, count: u32) -> io::Result<u32> {
-        for segment in 0..count {
-            match self.reserve_one(segment) {
-                Ok(()) => {}
-                Err(e) if is_full(&e) => return self.sync_dir().map(|()| segment),
-                Err(e) => return Err(e),
-            }
+    pub(crate) fn reserve(&self, number: u32) -> io::Result<bool> {
+        match self.reserve_one(number) {
+            Ok(()) => Ok(true),
+            Err(e) if is_full(&e) => Ok(false),
+            Err(e) => Err(e),
         }
-        self.sync_dir().map(|()| count)
     }
 
     /// Starts to write `segment` through with zeros, unless that was done (it may hold records) or another is being prepared.
@@ -88,10 +109,11 @@ impl FileMedia {
             return;
         }
         let (dir, bytes, budget) = (self.dir.clone(), self.segment_bytes, self.budget.clone());
+        let number = self.number_of(segment);
         let thread = std::thread::Builder::new()
             .name("sedge-prepare".into())
             .stack_size(PREPARE_STACK_BYTES)
-            .spawn(move || write_through(&dir, segment, bytes, &budget));
+            .spawn(move || write_through(&dir, number, bytes, &budget));
         match thread {
             Ok(thread) => self.preparing = Some(Preparing { segment, thread }),
             Err(e) => {
@@ -119,7 +141,9 @@ impl FileMedia {
     /// with unsynced writes. Best effort: the disk is failing.
     pub fn mark_sync_failed(&self) {
         let unsynced = self.open.iter().filter(|o| o.unsynced);
-        let names: String = unsynced.map(|o| file_name(o.segment) + "\n").collect();
+        let names: String = unsynced
+            .map(|o| file_name(self.number_of(o.segment)) + "\n")
+            .collect();
         if let Err(e) = durable_file::write(&self.dir.join(SYNC_FAILED), names.as_bytes()) {
             tracing::warn!(dir = %self.dir.display(), error = %e, "the failed sync could not be marked");
         }
@@ -130,8 +154,8 @@ impl FileMedia {
         self.segment_bytes
     }
 
-    fn reserve_one(&self, segment: u32) -> io::Result<()> {
-        let path = self.dir.join(file_name(segment));
+    fn reserve_one(&self, number: u32) -> io::Result<()> {
+        let path = self.dir.join(file_name(number));
         let length = u64::from(self.segment_bytes);
         match OpenOptions::new().write(true).open(&path) {
             Ok(file) if file.metadata()?.len() == length => return Ok(()),
@@ -143,7 +167,7 @@ impl FileMedia {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        let temporary = self.dir.join(format!("{TEMPORARY}{}", file_name(segment)));
+        let temporary = self.dir.join(format!("{TEMPORARY}{}", file_name(number)));
         let file = File::create(&temporary)?;
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
             Ok(()) => {}
@@ -158,17 +182,13 @@ impl FileMedia {
         fs::rename(&temporary, &path)
     }
 
-    fn sync_dir(&self) -> io::Result<()> {
-        durable_file::sync_dir(&self.dir)
-    }
-
     fn file(&mut self, segment: u32) -> io::Result<&mut Open> {
         if let Some(at) = self.open.iter().position(|o| o.segment == segment) {
             let last = self.open.len() - 1;
             self.open[at..].rotate_left(1);
             return Ok(&mut self.open[last]);
         }
-        let path = self.dir.join(file_name(segment));
+        let path = self.dir.join(file_name(self.number_of(segment)));
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         if self.open.len() >= DESCRIPTORS_MAX
             && let Some(idle) = self.open.iter().position(|o| !o.unsynced)
@@ -238,7 +258,8 @@ impl Media for FileMedia {
             return Ok(());
         }
         self.open.retain(|o| o.segment != segment);
-        write_through(&self.dir, segment, self.segment_bytes, &self.budget)
+        let number = self.number_of(segment);
+        write_through(&self.dir, number, self.segment_bytes, &self.budget)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -334,15 +355,15 @@ pub(crate) fn segment_of(name: &str) -> Option<u32> {
 }
 
 /// Writes every byte of the file and syncs it; makes it first, whole, if it is missing.
-fn write_through(dir: &Path, segment: u32, bytes: u32, budget: &Budget) -> io::Result<()> {
-    let path = dir.join(file_name(segment));
+fn write_through(dir: &Path, number: u32, bytes: u32, budget: &Budget) -> io::Result<()> {
+    let path = dir.join(file_name(number));
     let (file, temporary) = match OpenOptions::new().write(true).open(&path) {
         Ok(file) => (file, None),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             if !budget.take(bytes.into()) {
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
-            let temporary = dir.join(format!("{TEMPORARY}{}", file_name(segment)));
+            let temporary = dir.join(format!("{TEMPORARY}{}", file_name(number)));
             (File::create(&temporary)?, Some(temporary))
         }
         Err(e) => return Err(e),
@@ -393,7 +414,9 @@ mod tests {
     fn a_reserved_segment_is_whole_and_reads_as_zeros() {
         let dir = tempfile::tempdir().unwrap();
         let mut media = FileMedia::new(dir.path(), 1 << 16);
-        assert_eq!(media.reserve(3).unwrap(), 3);
+        for number in 0..3 {
+            assert!(media.reserve(number).unwrap());
+        }
         assert_eq!(segments_in(dir.path()).unwrap(), [0, 1, 2]);
         let mut bytes = [1; 8];
         media.read(2, (1 << 16) - 8, &mut bytes).unwrap();
@@ -419,11 +442,14 @@ mod tests {
     #[test]
     fn a_failed_sync_is_remembered_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        let mut media = FileMedia::new(dir.path(), 1 << 16);
-        media.reserve(3).unwrap();
+        let media = FileMedia::new(dir.path(), 1 << 16);
+        for number in [0, 4, 7] {
+            assert!(media.reserve(number).unwrap());
+        }
+        let mut media = media.made_of(vec![0, 4, 7]);
         media.program(2, 0, b"x").unwrap();
         media.mark_sync_failed();
-        assert_eq!(sync_failed(dir.path()).unwrap(), [2]);
+        assert_eq!(sync_failed(dir.path()).unwrap(), [7]);
         clear_sync_failed(dir.path()).unwrap();
         assert!(sync_failed(dir.path()).unwrap().is_empty());
     }

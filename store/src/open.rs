@@ -40,13 +40,30 @@ pub(crate) fn open(
         when_full: options.when_full,
         log_id: None,
     };
-    let (ring, opened) = match Ring::open(dir.clone(), &ring_options, &mut *owner, clock()) {
+    let (mut ring, mut opened) = match Ring::open(dir.clone(), &ring_options, &mut *owner, clock()) {
         Err(error @ OpenError::NoRoom { .. }) => return read_only(dir, error, &options, clock),
         opened => opened?,
     };
-    let index = Arc::new(ring.index().map_err(io(&dir))?);
-    let reading = Reading::new(dir.clone(), ring.geometry(), ring.log_id(), index.clone());
+    let (mut index, mut reading) = reading_half(&ring)?;
     restore(&ring, &index, &reading, &mut *owner).map_err(io(&dir))?;
+    if let Some(uplinks) = options.shrink_for.as_ref().filter(|_| opened.keeps_more()) {
+        let mut checkpoint = Vec::new();
+        owner.checkpoint(&mut checkpoint);
+        let shrunk;
+        (ring, shrunk) = ring.shrink(
+            &ring_options,
+            opened.segments_wanted,
+            uplinks,
+            &checkpoint,
+            clock(),
+        )?;
+        if let Some((shrunk, now)) = shrunk {
+            opened.shrunk = Some(shrunk);
+            opened.segments = now.segments;
+        }
+        // Whatever became of it, it was written.
+        (index, reading) = reading_half(&ring)?;
+    }
     let limits = Limits {
         log_id: ring.log_id(),
         frame_bytes_max: ring.geometry().frame_bytes_max() as usize,
@@ -100,6 +117,14 @@ pub(crate) fn open(
         thread,
     };
     Ok((Partition(Arc::new(shared)), opened))
+}
+
+/// What readers work with.
+fn reading_half(ring: &Ring) -> Result<(Arc<Index>, Reading), OpenError> {
+    let dir = ring.dir().to_path_buf();
+    let index = Arc::new(ring.index().map_err(io(&dir))?);
+    let reading = Reading::new(dir, ring.geometry(), ring.log_id(), index.clone());
+    Ok((index, reading))
 }
 
 /// A partition that takes nothing, because its log cannot be written: what is there is read all the same.

@@ -46,6 +46,9 @@ pub struct PartitionOptions {
     pub capacity_bytes: u64,
     /// What gives way when they are full.
     pub when_full: WhenFull,
+    /// A log that is larger than its capacity is made smaller when it is opened: its oldest records go, whether or not these
+    /// uplinks have them. Without this it stays as large as it was.
+    pub shrink_for: Option<Vec<u32>>,
     /// How long a commit waits for company.
     pub linger: Duration,
     /// The largest unit: entries and annotation item, encoded.
@@ -61,6 +64,7 @@ impl Default for PartitionOptions {
         Self {
             capacity_bytes: 256 << 20,
             when_full: WhenFull::EvictOldest,
+            shrink_for: None,
             linger: Duration::from_millis(5),
             record_bytes_max: 256 << 10,
             staged_bytes_max: 1 << 20,

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use sedge_core::frame::{self, Control, Form, Label};
 use sedge_core::ledger::{Ledger, TooManyCursors};
 use sedge_core::log::{
     self, CommitError, Committed, Fresh, LostHead, MaintainError, Maintained, Options, Refusal,
@@ -20,10 +21,11 @@ use serde::Serialize;
 
 use crate::budget::Budget;
 use crate::data_dir::{IDENTITY, SET_ASIDE, set_aside_into};
+use crate::durable_file;
 use crate::index::{Held, Index};
 use crate::media::{self, FileMedia, SYNC_FAILED, file_name};
 use crate::mend;
-use crate::owner::Owner;
+use crate::owner::{NoOwner, Owner};
 use crate::survey::{self, StampSeen, Surveyed};
 
 /// A log that can be written.
@@ -71,8 +73,8 @@ pub struct Opened {
     pub segments_wanted: u32,
     /// Bytes of the largest frame.
     pub frame_bytes_max: u32,
-    /// The capacity asks for fewer segments than were ever used; they stay.
-    pub keeps_more: bool,
+    /// It was made smaller, to the capacity.
+    pub shrunk: Option<Shrunk>,
     /// Why nothing is taken; reading goes on.
     pub intake_refused: Option<String>,
     /// Files that were set aside, and why.
@@ -83,6 +85,31 @@ pub struct Opened {
     pub mended: Vec<u32>,
     /// A head whose beginning was damaged and could not be mended: what it held is a gap, and its file was set aside.
     pub lost_head: Option<LostHead>,
+}
+
+/// What became of the records in the segments that were taken away from a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Shrunk {
+    /// Segments before.
+    pub segments: u32,
+    /// Records that not every uplink had: they are lost, and counted.
+    pub evicted: u64,
+    /// Records that every uplink had.
+    pub handed_over: u64,
+}
+
+impl Opened {
+    /// It takes more on the disk than the capacity asks for, because all of it was used once.
+    #[must_use]
+    pub const fn keeps_more(&self) -> bool {
+        self.segments > self.segments_wanted
+    }
+
+    /// Bytes that it takes on the disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        u64::from(self.segment_bytes) * u64::from(self.segments)
+    }
 }
 
 /// Why a log could not be opened.
@@ -148,7 +175,7 @@ impl Ring {
             dir: dir.clone(),
             source,
         };
-        crate::durable_file::create_dir_all(&dir).map_err(io)?;
+        durable_file::create_dir_all(&dir).map_err(io)?;
         let suspects = media::sync_failed(&dir).map_err(io)?;
         let mut opened = Opened {
             suspects,
@@ -183,20 +210,18 @@ impl Ring {
             source,
         };
         let segment_bytes = wanted.segment_bytes();
-        let ever_used = found.iter().filter(|s| s.stamp != StampSeen::Blank);
-        let used = ever_used.map(|s| s.segment + 1).max().unwrap_or(0);
         let count_wanted = wanted.segment_count();
-        opened.keeps_more = used > count_wanted;
-        let mut media = FileMedia::new(dir, segment_bytes)
+        let media = FileMedia::new(dir, segment_bytes)
             .within(options.budget.clone())
             .map_err(io)?;
-        let mut usable = count_wanted.max(used);
-        if options.role == Role::Origin {
-            usable = media.reserve(usable).map_err(io)?.max(used);
-            for surplus in found.iter().filter(|s| s.segment >= usable) {
-                fs::remove_file(dir.join(file_name(surplus.segment))).map_err(io)?;
+        let (media, usable) = match options.role {
+            Role::Origin => {
+                let numbers = reserve_files(dir, &media, found, count_wanted).map_err(io)?;
+                let usable = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+                (media.made_of(numbers), usable)
             }
-        }
+            Role::Mirror => (media, count_wanted.max(used_up_to(found))),
+        };
         (
             opened.segment_bytes,
             opened.segments,
@@ -243,7 +268,8 @@ impl Ring {
         // Several files may have been in doubt; what counts is the one that ends the log.
         let head = survey::newest(&survey::survey(&dir).map_err(io)?).map(|s| s.segment);
         let in_doubt = |s: &&u32| Some(**s) == head;
-        let suspect = opened.suspects.iter().find(in_doubt).copied();
+        let suspect = opened.suspects.iter().find(in_doubt);
+        let suspect = suspect.and_then(|number| media.segment_of(*number));
         let how = Options {
             suspect,
             ..Options::new(geometry, options.when_full)
@@ -272,6 +298,10 @@ impl Ring {
         (opened.created, opened.ended, opened.unclean) =
             (recovered.formatted, log.is_ended(), !recovered.clean);
         if let Some(lost) = recovered.lost_head {
+            let lost = LostHead {
+                segment: media.number_of(lost.segment),
+                ..lost
+            };
             opened.lost_head = Some(lost);
             tracing::error!(dir = %dir.display(), segment = lost.segment, from = %lost.from, records = lost.lost, "the beginning of the newest segment is damaged; what it held is a gap");
             // As long as its offsets are not burned, the frames in it are the only proof that they were given.
@@ -314,7 +344,8 @@ impl Ring {
         };
         self.opened = None;
         if self.log.head().0 != head {
-            self.opened = survey::look_at(&self.dir, self.log.head().0)?.held();
+            let number = self.media.number_of(self.log.head().0);
+            self.opened = survey::look_at(&self.dir, number)?.held();
             self.rolled = Instant::now();
             self.prepare_next();
         }
@@ -372,6 +403,92 @@ impl Ring {
 }
 
 impl Ring {
+    /// Makes a log of more than `wanted` segments one of as many: the oldest go, and what `uplinks` do not have of them is lost.
+    /// `None`: it stays as it is, because it is not larger, or cannot be written now.
+    ///
+    /// A kill at any moment leaves a log: what goes is durably accounted for before the first file goes, and whichever files are
+    /// left are a ring.
+    pub(crate) fn shrink(
+        mut self,
+        options: &RingOptions,
+        wanted: u32,
+        uplinks: &[u32],
+        checkpoint: &[u8],
+        now: Micros,
+    ) -> Result<(Self, Option<(Shrunk, Opened)>), OpenError> {
+        let dir = self.dir.clone();
+        let io = |source| OpenError::Io {
+            dir: dir.clone(),
+            source,
+        };
+        let segments = self.geometry().segment_count();
+        let surplus = segments.saturating_sub(wanted);
+        if surplus == 0 || self.is_ended() {
+            return Ok((self, None));
+        }
+        let ready = self.prepare_to_vacate(uplinks, checkpoint, now);
+        if !ready.map_err(io)? {
+            return Ok((self, None));
+        }
+        let before = self.ledger().clone();
+        self.vacate(surplus, now).map_err(io)?;
+        let after = self.ledger();
+        let shrunk = Shrunk {
+            segments,
+            evicted: after.evicted - before.evicted,
+            handed_over: after.handed_over - before.handed_over,
+        };
+        self.close(now).map_err(io)?;
+        let head = self.log.head().0;
+        let vacated = (1..=surplus).map(|steps| self.media.number_of((head + steps) % segments));
+        let vacated: Vec<u32> = vacated.collect();
+        // Nothing of it may be written any more.
+        drop(self);
+        for number in vacated {
+            fs::remove_file(dir.join(file_name(number))).map_err(io)?;
+        }
+        durable_file::sync_dir(&dir).map_err(io)?;
+        let (ring, opened) = Self::open(dir.clone(), options, &mut NoOwner, now)?;
+        Ok((ring, Some((shrunk, opened))))
+    }
+
+    /// Lets only `uplinks` hold records back, and makes sure that the head has room for a ledger. `false`: it cannot have any now.
+    fn prepare_to_vacate(
+        &mut self,
+        uplinks: &[u32],
+        checkpoint: &[u8],
+        now: Micros,
+    ) -> io::Result<bool> {
+        let known: Vec<u32> = self.ledger().cursors.iter().map(|c| c.uplink).collect();
+        for gone in known.iter().filter(|uplink| !uplinks.contains(uplink)) {
+            self.drop_cursor(*gone);
+        }
+        let oldest = self.ledger().oldest;
+        for new in uplinks.iter().filter(|uplink| !known.contains(uplink)) {
+            self.set_cursor(*new, oldest).map_err(io::Error::other)?;
+        }
+        // A commit leaves room behind it, in the next segment if need be.
+        let mut mark = [0; MARK_BYTES_MAX];
+        let label = Label {
+            form: Form::Explicit,
+            first: self.next(),
+            time: now,
+            first_of_commit: true,
+        };
+        let len = frame::emit_control(&mut mark, &self.log_id(), label, Control::Mark)
+            .expect("a mark is small");
+        self.commit(&mark[..len], 0, checkpoint, now)
+    }
+
+    fn vacate(&mut self, count: u32, now: Micros) -> io::Result<()> {
+        self.bring_scratch();
+        let mut desk = Desk {
+            media: &mut Blocking(&mut self.media),
+            scratch: &mut self.scratch,
+        };
+        run(self.log.vacate(&mut desk, count, now)).map_err(commit_io)
+    }
+
     /// Writes that this life ends cleanly. Behind the end of a log nothing is written.
     pub(crate) fn close(&mut self, now: Micros) -> io::Result<()> {
         if self.is_ended() {
@@ -567,6 +684,46 @@ fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
     Ok(())
 }
 
+/// The files of a log that is to have `wanted`, in the order of their numbers: those that were ever used, and blank ones as far
+/// as the disk has room.
+fn reserve_files(
+    dir: &Path,
+    media: &FileMedia,
+    found: &[Surveyed],
+    wanted: u32,
+) -> io::Result<Vec<u32>> {
+    let wanted = wanted as usize;
+    let used = used_up_to(found);
+    let mut numbers = Vec::new();
+    for (at, surveyed) in found.iter().enumerate() {
+        let number = surveyed.segment;
+        // What was used is kept, whatever the capacity; a file that lost its end is then as good as it can be.
+        let kept = number < used || at < wanted;
+        if kept && (media.reserve(number)? || number < used) {
+            numbers.push(number);
+        } else {
+            fs::remove_file(dir.join(file_name(number)))?;
+        }
+    }
+    let mut free = (0..).filter(|number| found.iter().all(|s| s.segment != *number));
+    while numbers.len() < wanted {
+        let number = free.next().expect("a free number exists");
+        if !media.reserve(number)? {
+            break;
+        }
+        numbers.push(number);
+    }
+    numbers.sort_unstable();
+    durable_file::sync_dir(dir)?;
+    Ok(numbers)
+}
+
+/// One past the number of the last file that was ever used.
+fn used_up_to(found: &[Surveyed]) -> u32 {
+    let ever_used = found.iter().filter(|s| s.stamp != StampSeen::Blank);
+    ever_used.map(|s| s.segment + 1).max().unwrap_or(0)
+}
+
 /// The segments that belong together; the others are set aside.
 fn survey_usable(dir: &Path, role: Role, opened: &mut Opened) -> Result<Vec<Surveyed>, OpenError> {
     let io = |source| OpenError::Io {
@@ -701,3 +858,5 @@ const COMMIT_OFFSETS_MAX: u32 = 1 << 16;
 const MAINTAIN_DELAY: Duration = Duration::from_millis(200);
 /// A RESUME frame and a ledger may come before the frames of a commit.
 const ROLL_MARGIN: usize = 1024;
+/// A header and a type.
+const MARK_BYTES_MAX: usize = 32;

@@ -285,39 +285,3 @@ fn an_ended_log_drains_and_closes_without_a_word_behind_its_end() {
     assert!(!partition.stats().failed);
     assert_eq!(given.bytes(), before);
 }
-
-/// Segments are the files of the capacity; more of them come behind the last.
-#[test]
-fn a_larger_capacity_holds_more_and_loses_nothing() {
-    let mut given = Given::default();
-    let put = |given: &Given, count| {
-        let partition = given.open();
-        let mut producer = partition.producer();
-        for n in 0..count {
-            fixture::stage(&partition, &mut producer, format!("{n:01000}").as_bytes());
-        }
-        fixture::settle(&partition, &mut producer);
-        partition.close();
-        partition.next().since(partition.oldest())
-    };
-    let held = put(&given, 1500);
-    given.options.capacity_bytes = 4 << 20;
-    let held_by_more = put(&given, 4500);
-    assert!(held_by_more > 3 * held, "{held} and then {held_by_more}");
-    let partition = given.open();
-    let shown = read_all(&partition, partition.oldest());
-    assert_eq!(payloads(&shown).len() as u64, held_by_more);
-    assert!(fixture::gaps(&shown).is_empty());
-    assert_eq!(partition.ledger().corrupt, 0);
-}
-
-/// The capacity is made smaller while the log is full: nothing may be lost by that, so the segments stay.
-#[test]
-fn a_smaller_capacity_does_not_evict() {
-    let mut given = Given::default();
-    fixture::put(&given.open(), &["x".repeat(1000).as_str(); 400]);
-    given.options.capacity_bytes = 512 << 10;
-    let partition = given.open();
-    assert_eq!(payloads(&read_all(&partition, Offset::ZERO)).len(), 400);
-    fixture::put(&partition, &["and goes on"]);
-}
