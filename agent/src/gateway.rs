@@ -21,13 +21,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-pub use disk::DiskError;
+pub use disk::{DiskError, WhenTooLarge};
 
 use crate::ingest::{Ingest, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::telemetry::{self, Telemetry};
 use crate::{control, http, source};
-use disk::{Disk, OnFatal};
+use disk::{Disk, Drained, OnFatal};
 use look::Looker;
 
 /// Why a gateway ends.
@@ -56,11 +56,15 @@ pub enum GatewayError {
 ///
 /// # Errors
 /// When it cannot start, or its disk fails.
-pub async fn run(agent: checked::Agent, shutdown: Shutdown) -> Result<(), GatewayError> {
+pub async fn run(
+    agent: checked::Agent,
+    when_too_large: WhenTooLarge,
+    shutdown: Shutdown,
+) -> Result<(), GatewayError> {
     let agent = Arc::new(agent);
     let telemetry = Telemetry::new();
     loop {
-        match Life::begin(Arc::clone(&agent), &telemetry)
+        match Life::begin(Arc::clone(&agent), when_too_large, &telemetry)
             .await?
             .run(shutdown.clone())
             .await?
@@ -84,6 +88,9 @@ enum Ended {
 struct Life {
     agent: Arc<checked::Agent>,
     disk: Disk,
+    looker: Arc<Mutex<Looker>>,
+    /// What each uplink is to send.
+    lists: Vec<watch::Sender<Vec<Log>>>,
     sources: JoinSet<()>,
     others: JoinSet<()>,
     stop_sources: Trigger,
@@ -101,11 +108,12 @@ struct Doors {
 impl Life {
     async fn begin(
         agent: Arc<checked::Agent>,
+        when_too_large: WhenTooLarge,
         telemetry: &Telemetry,
     ) -> Result<Self, GatewayError> {
         let began = Instant::now();
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
-        let disk = open_disk(&agent, fatal_sender).await?;
+        let disk = open_disk(&agent, when_too_large, fatal_sender).await?;
         let doors = Doors::open(&agent).await?;
         settle_cursors(&agent, &disk);
         let (stop_sources, sources_shutdown) = shutdown::pair();
@@ -113,7 +121,8 @@ impl Life {
         let (events, forward) = mpsc::unbounded_channel();
         let ingest = ingest(&agent, &disk);
         let mut others = JoinSet::new();
-        let forwarders = start_forwarders(&agent, &disk, &events, &others_shutdown, &mut others);
+        let (forwarders, lists) =
+            start_forwarders(&agent, &disk, &events, &others_shutdown, &mut others);
         let looker = Looker::new(&agent, &disk, telemetry.clone(), forwarders);
         start_doors(doors, &ingest, &looker, &others_shutdown, &mut others);
         let mut sources = JoinSet::new();
@@ -132,6 +141,8 @@ impl Life {
         Ok(Self {
             agent,
             disk,
+            looker,
+            lists,
             sources,
             others,
             stop_sources,
@@ -147,7 +158,7 @@ impl Life {
                 () = shutdown.requested() => break Ok(Ended::Shutdown),
                 Some(what) = self.fatal.recv() => break Err(GatewayError::Store(what)),
                 Some(event) = self.forward.recv() => {
-                    if let Some(outcome) = self.heard(event) {
+                    if let Some(outcome) = self.heard(event).await {
                         break outcome;
                     }
                 }
@@ -162,14 +173,46 @@ impl Life {
     }
 
     /// What a forwarder has to tell; an outcome if this life is over.
-    fn heard(&mut self, event: ForwardEvent) -> Option<Result<Ended, GatewayError>> {
+    async fn heard(&mut self, event: ForwardEvent) -> Option<Result<Ended, GatewayError>> {
         match event {
-            ForwardEvent::Drained { log } => {
-                tracing::info!(%log, "an ended log is at the hub as a whole");
+            ForwardEvent::Drained { log, uplink } => {
+                let all = |stream: &str| carriers(&self.agent, stream).into_keys().collect();
+                if let Some(drained) = self.disk.drained(log, uplink, all) {
+                    self.remove(log, drained).await;
+                }
                 None
             }
             ForwardEvent::Diverged { log } => Some(self.diverged(log)),
         }
+    }
+
+    /// A log has done its service. It is taken from those who read it, its directory removed, and its files in the background.
+    async fn remove(&mut self, log: LogId, drained: Drained) {
+        for list in &self.lists {
+            list.send_if_modified(|logs| {
+                let before = logs.len();
+                logs.retain(|known| known.handle.log_id() != log);
+                logs.len() < before
+            });
+        }
+        self.looker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget(log);
+        let removed = tokio::task::spawn_blocking(move || drained.remove()).await;
+        let gone = match removed.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(gone) => gone,
+            Err(error) => {
+                tracing::warn!(%log, %error, "a drained log could not be removed; the next start tries again");
+                return;
+            }
+        };
+        tracing::info!(%log, "an ended log is at every hub as a whole, and removed");
+        self.others.spawn_blocking(move || {
+            if let Err(error) = gone.finish() {
+                tracing::warn!(%log, %error, "a removed log still takes space; the next start tries again");
+            }
+        });
     }
 
     fn diverged(&mut self, log: LogId) -> Result<Ended, GatewayError> {
@@ -237,6 +280,7 @@ impl Doors {
 
 async fn open_disk(
     agent: &Arc<checked::Agent>,
+    when_too_large: WhenTooLarge,
     fatal: mpsc::UnboundedSender<String>,
 ) -> Result<Disk, GatewayError> {
     let on_fatal: OnFatal = Arc::new(move |what| {
@@ -244,7 +288,8 @@ async fn open_disk(
         drop(fatal.send(what.to_owned()));
     });
     let agent = Arc::clone(agent);
-    let opened = tokio::task::spawn_blocking(move || Disk::open(&agent, &on_fatal)).await;
+    let open = move || Disk::open(&agent, when_too_large, &on_fatal);
+    let opened = tokio::task::spawn_blocking(open).await;
     Ok(opened.map_err(|_| GatewayError::Panicked)??)
 }
 
@@ -264,12 +309,7 @@ fn ingest(agent: &checked::Agent, disk: &Disk) -> Ingest {
 /// Every uplink has a cursor in the logs that it carries, and nobody else has one: so only what they all have is released.
 fn settle_cursors(agent: &checked::Agent, disk: &Disk) {
     for chain in &disk.chains {
-        let wanted: BTreeMap<u32, &str> = agent
-            .uplinks
-            .iter()
-            .filter(|uplink| uplink.carries(&chain.stream))
-            .map(|uplink| (uplink_number(&uplink.name), uplink.name.as_str()))
-            .collect();
+        let wanted = carriers(agent, &chain.stream);
         for log in &chain.logs {
             let ledger = log.partition.ledger();
             for cursor in ledger
@@ -296,6 +336,14 @@ fn settle_cursors(agent: &checked::Agent, disk: &Disk) {
     }
 }
 
+/// The uplinks that carry `stream`, by the numbers of their cursors.
+fn carriers<'a>(agent: &'a checked::Agent, stream: &str) -> BTreeMap<u32, &'a str> {
+    let carrying = agent.uplinks.iter().filter(|uplink| uplink.carries(stream));
+    carrying
+        .map(|uplink| (uplink_number(&uplink.name), uplink.name.as_str()))
+        .collect()
+}
+
 /// Under this number the logs keep an uplink's place: made from its name, so that the order in the file does not matter.
 fn uplink_number(name: &str) -> u32 {
     sedge_core::crc::crc32c(name.as_bytes())
@@ -307,8 +355,8 @@ fn start_forwarders(
     events: &mpsc::UnboundedSender<ForwardEvent>,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
-) -> Vec<ForwardHandle> {
-    let mut handles = Vec::new();
+) -> (Vec<ForwardHandle>, Vec<watch::Sender<Vec<Log>>>) {
+    let (mut handles, mut lists) = (Vec::new(), Vec::new());
     for uplink in &agent.uplinks {
         let logs = disk
             .chains
@@ -337,16 +385,15 @@ fn start_forwarders(
         let forwarder = Forwarder::new(options, logs, events.clone())
             .expect("a checked endpoint is an address");
         handles.push(forwarder.handle());
+        lists.push(listed);
         let mut shutdown = shutdown.clone();
         tasks.spawn(async move {
-            // The list is fixed for this life, and must not look closed.
-            let _listed = listed;
             forwarder
                 .run(async move { shutdown.requested().await })
                 .await;
         });
     }
-    handles
+    (handles, lists)
 }
 
 fn start_source(

@@ -62,6 +62,15 @@ pub struct SessionId {
     pub generation: u32,
 }
 
+/// Where a device's log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stood {
+    /// The device's log id.
+    pub log: [u8; 16],
+    /// The device's next offset.
+    pub next: u64,
+}
+
 /// The sources' view of what a partition's log remembers.
 #[derive(Clone, Debug, Default)]
 pub struct Claims(Arc<Mutex<State>>);
@@ -100,19 +109,31 @@ impl Claims {
     /// To be called when this log takes the events that `older` took before: a device goes on where it stood there. What this
     /// log knows of a device itself is newer.
     pub fn inherit(&self, older: &Self) {
-        let mut known: Vec<_> = older
-            .state()
-            .devices
-            .iter()
-            .map(|(log, device)| (device.used, *log, device.next))
-            .collect();
-        known.sort_unstable();
+        self.inherit_devices(&older.devices());
+    }
+
+    /// As [`Claims::inherit`], from what [`Claims::devices`] said.
+    pub fn inherit_devices(&self, devices: &[Stood]) {
         let mut state = self.state();
-        for (_, log, next) in known {
-            if !state.devices.contains_key(&log) {
-                state.device_moved(log, next);
+        for stood in devices {
+            let known = state.devices.get(&stood.log);
+            if known.is_none_or(|known| known.next < stood.next) {
+                state.device_moved(stood.log, stood.next);
             }
         }
+    }
+
+    /// Where each device stands, the longest unused first.
+    #[must_use]
+    pub fn devices(&self) -> Vec<Stood> {
+        let state = self.state();
+        let mut devices: Vec<_> = state.devices.iter().collect();
+        devices.sort_unstable_by_key(|(_, device)| device.used);
+        let stood = |(log, device): (&[u8; 16], &Device)| Stood {
+            log: *log,
+            next: device.next,
+        };
+        devices.into_iter().map(stood).collect()
     }
 
     /// The durable session of `client`, if there is one.

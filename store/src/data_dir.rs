@@ -5,6 +5,7 @@
 //!          streams/0001/identity.toml    names stand in identity files, directories carry numbers
 //!          streams/0001/0000/log-0000/seg-00000.log
 //!          set-aside/…                   what could not be understood; never deleted
+//!          streams/0001/.gone-0002/      removed, but not to its last file: the next look finishes it
 //! ```
 //! It knows nothing of what the identities say, nor of logs.
 
@@ -95,6 +96,10 @@ impl DataDir {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
+            if name.starts_with(GONE) {
+                remove_gone(&entry)?;
+                continue;
+            }
             if name.starts_with(TEMPORARY) || name == IDENTITY {
                 continue;
             }
@@ -183,6 +188,34 @@ impl<T: Serialize> Numbered<T> {
         self.identity = identity;
         Ok(())
     }
+
+    /// Removes the directory, durably; its files follow with [`Gone::finish`], or when somebody looks at the directories beside it.
+    ///
+    /// # Errors
+    /// When it cannot be renamed; then all of it is still there.
+    pub fn remove(self) -> io::Result<Gone> {
+        let parent = self.path.parent().unwrap_or(Path::new("."));
+        let gone = parent.join(format!("{GONE}{:04}", self.number));
+        remove_gone(&gone)?;
+        fs::rename(&self.path, &gone)?;
+        durable_file::sync_dir(parent)?;
+        Ok(Gone(gone))
+    }
+}
+
+/// A directory that is removed, and still takes space.
+#[derive(Debug)]
+#[must_use = "its space returns when it is finished"]
+pub struct Gone(PathBuf);
+
+impl Gone {
+    /// Removes what is in it. Somebody else may be doing the same.
+    ///
+    /// # Errors
+    /// When the file system refuses; the next look tries again.
+    pub fn finish(self) -> io::Result<()> {
+        remove_gone(&self.0)
+    }
 }
 
 /// Why a data directory could not be opened.
@@ -223,6 +256,13 @@ pub(crate) fn set_aside_into(aside: &Path, path: &Path, why: &str) -> io::Result
     Ok(free)
 }
 
+fn remove_gone(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn pid_in(lock: &mut File) -> Option<u32> {
     let mut text = String::new();
     lock.read_to_string(&mut text).ok()?;
@@ -241,6 +281,8 @@ fn is_foreign(e: &io::Error) -> bool {
 
 pub(crate) const IDENTITY: &str = "identity.toml";
 pub(crate) const SET_ASIDE: &str = "set-aside";
+/// Begins the name of every directory that is removed.
+const GONE: &str = ".gone-";
 
 #[cfg(test)]
 mod tests {
@@ -281,6 +323,23 @@ mod tests {
         let streams = data.numbered::<Stream>("streams").unwrap();
         let alarms = streams.find(|s| s.name.as_str() == "alarms").unwrap();
         assert_eq!((alarms.number, streams.found().len()), (1, 2));
+    }
+
+    /// The process is killed when the directory has its last name, before its files are gone.
+    #[test]
+    fn what_was_removed_is_gone_whenever_the_kill_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let mut streams = data.numbered::<Stream>("streams").unwrap();
+        let removed = streams.create(stream("telemetry")).unwrap();
+        streams.create(stream("alarms")).unwrap();
+        fs::write(removed.path.join("seg-00000.log"), "bytes").unwrap();
+        let unfinished = removed.remove().unwrap();
+        assert!(unfinished.0.join("seg-00000.log").exists());
+        let streams = data.numbered::<Stream>("streams").unwrap();
+        assert_eq!(streams.found().len(), 1);
+        assert!(!unfinished.0.exists() && !dir.path().join(SET_ASIDE).exists());
+        unfinished.finish().unwrap();
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod writer;
 pub use batch::{Batch, Unit};
 pub use budget::Budget;
 pub use clock::{Clock, system_clock};
-pub use data_dir::{DataDir, DataDirError, Numbered, Section};
+pub use data_dir::{DataDir, DataDirError, Gone, Numbered, Section};
 pub use durable_file::{read_toml, write_toml};
 pub use inspect::{GapReport, LedgerReport, LogReport, Report, SegmentReport, inspect};
 pub use media::FileMedia;

@@ -197,6 +197,11 @@ impl Partition {
         self.join();
     }
 
+    /// Closes the files that readers hold open, after the directory was removed: else its space would not return.
+    pub fn let_go(&self) {
+        self.0.reading.let_go();
+    }
+
     fn join(&self) {
         self.0.join();
     }

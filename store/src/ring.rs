@@ -502,7 +502,7 @@ impl Ring {
         run(self.log.close(&mut desk, now)).map_err(commit_io)
     }
 
-    /// Writes that the log ends here, once.
+    /// Writes that the log ends here, once. Without room for it, and nothing that may be recycled, a later life has to.
     pub(crate) fn end(&mut self, checkpoint: &[u8], now: Micros) -> io::Result<()> {
         if self.is_ended() {
             return Ok(());
@@ -515,6 +515,7 @@ impl Ring {
             };
             match run(self.log.end(&mut desk, checkpoint, now)) {
                 Err(CommitError::NeedsMaintain) if attempt == 0 => drop(self.maintain(now)?),
+                Err(CommitError::NeedsMaintain) => return Ok(()),
                 outcome => return outcome.map_err(commit_io),
             }
         }

@@ -61,10 +61,12 @@ pub enum ForwardEvent {
         /// Which log.
         log: LogId,
     },
-    /// The hub has all of this closed log.
+    /// The hub has all of this closed log. Told again by each session that finds it so.
     Drained {
         /// Which log.
         log: LogId,
+        /// Whose hub, by the number of its cursor.
+        uplink: u32,
     },
 }
 

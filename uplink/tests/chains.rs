@@ -72,7 +72,8 @@ async fn a_closed_log_and_its_successor_arrive_side_by_side() {
     assert_eq!(
         gateway.events.recv().await,
         Some(ForwardEvent::Drained {
-            log: first.log_id()
+            log: first.log_id(),
+            uplink: rig::UPLINK,
         })
     );
     let seam = ["(3000..3000 -0 new-log)".to_owned()];

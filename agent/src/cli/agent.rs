@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sedge_store::DataDirError;
 
 use super::{Code, Failure, load_agent, logging, serve};
-use crate::gateway::{self, DiskError, GatewayError};
+use crate::gateway::{self, DiskError, GatewayError, WhenTooLarge};
 
 /// Which gateway.
 #[derive(Debug, clap::Args)]
@@ -13,12 +13,24 @@ pub(super) struct Arguments {
     /// File of the agent; see docs/guide/configuration.md
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+
+    /// Make logs that are larger than their configured capacity smaller at this start: their oldest events are lost unless every
+    /// uplink has them
+    #[arg(long)]
+    allow_eviction: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let agent = load_agent(&arguments.config)?;
     logging::start("info");
-    serve(|shutdown| async move { gateway::run(agent, shutdown).await.map_err(Failure::from) })
+    let when_too_large = match arguments.allow_eviction {
+        true => WhenTooLarge::Evict,
+        false => WhenTooLarge::Keep,
+    };
+    serve(|shutdown| async move {
+        let ended = gateway::run(agent, when_too_large, shutdown).await;
+        ended.map_err(Failure::from)
+    })
 }
 
 impl From<GatewayError> for Failure {

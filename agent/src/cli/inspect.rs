@@ -86,10 +86,12 @@ fn find(dir: &Path, depth: usize, logs: &mut Vec<PathBuf>) -> io::Result<()> {
     if entries.iter().any(is_segment) {
         logs.push(dir.to_owned());
     }
-    for entry in entries
-        .iter()
-        .filter(|entry| depth > 0 && entry.is_dir() && !entry.ends_with("set-aside"))
-    {
+    // What is not finished yet, or removed and not quite gone, has a name that begins with a dot.
+    let counts = |entry: &&PathBuf| {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        entry.is_dir() && name != "set-aside" && !name.starts_with('.')
+    };
+    for entry in entries.iter().filter(|entry| depth > 0 && counts(entry)) {
         find(entry, depth - 1, logs)?;
     }
     Ok(())

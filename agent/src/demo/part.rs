@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::DemoError;
-use crate::gateway::{self, DiskError, GatewayError};
+use crate::gateway::{self, DiskError, GatewayError, WhenTooLarge};
 use crate::hub::{self, HubEnded};
 use crate::shutdown::{self, Shutdown, Trigger};
 
@@ -124,7 +124,7 @@ async fn live(config: Config, shutdown: Shutdown) -> Result<(), String> {
     for attempt in 1.. {
         let (ended, held) = match config.clone() {
             Config::Agent(config) => {
-                let ended = gateway::run(*config, shutdown.clone()).await;
+                let ended = gateway::run(*config, WhenTooLarge::Keep, shutdown.clone()).await;
                 let held = matches!(
                     ended,
                     Err(

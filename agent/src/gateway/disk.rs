@@ -2,46 +2,52 @@
 //!
 //! ```text
 //! data_dir/streams/0000/identity.toml             name, number of partitions
-//!          streams/0000/0001/identity.toml        partition
+//!          streams/0000/0001/identity.toml        partition, and what is left of the logs that were removed from its chain
 //!          streams/0000/0001/0000/identity.toml   place in the chain, whether it is ended
 //!          streams/0000/0001/0000/seg-00000.log   the log
 //! ```
 //! Directories carry numbers, names stand in the identity files. A partition is a chain of logs: the last one takes events,
-//! those before it are only read until every uplink has them. Knows nothing of sources and uplinks but the uplinks' numbers.
+//! those before it are only read until every uplink has them, and then removed. Knows nothing of sources and uplinks but the
+//! uplinks' numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sedge_config::checked;
+use sedge_core::LogId;
 use sedge_store::{
-    DataDir, DataDirError, Numbered, OpenError, Opened, Partition, PartitionOptions, Section,
+    DataDir, DataDirError, Gone, Numbered, OpenError, Opened, Partition, PartitionOptions, Section,
     system_clock,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::ingest::{self, Lane};
-use crate::owner::Claims;
+use crate::owner::{Claims, Stood};
 
 /// The directory of a gateway, with all its logs open.
 pub(crate) struct Disk {
     /// In the order of the configuration; what only drains comes last.
     pub(crate) chains: Vec<Chain>,
     /// Held until everything is closed.
-    _data: DataDir,
+    data: Arc<DataDir>,
 }
 
 /// A partition: its logs in their order.
 pub(crate) struct Chain {
     pub(crate) stream: String,
     pub(crate) partition: u16,
-    pub(crate) capacity_bytes: u64,
     /// Never empty.
     pub(crate) logs: Vec<OpenLog>,
     /// Not in the configuration any more.
     pub(crate) draining: bool,
+    identity: SharedIdentity,
 }
+
+/// A partition's identity, with which several logs may be removed.
+type SharedIdentity = Arc<Mutex<Numbered<PartitionIdentity>>>;
 
 /// A log of a chain.
 pub(crate) struct OpenLog {
@@ -49,9 +55,21 @@ pub(crate) struct OpenLog {
     pub(crate) claims: Claims,
     /// Place in the chain.
     pub(crate) place: u16,
+    /// The uplinks whose hubs have all of it, as they said in this life.
+    drained: BTreeSet<u32>,
     identity: Numbered<LogIdentity>,
     /// The log itself says that nothing follows.
     at_end: bool,
+    opened: Opened,
+}
+
+/// What becomes of a log that is larger than its capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenTooLarge {
+    /// It stays so.
+    Keep,
+    /// Its oldest events go, whether or not the uplinks have them.
+    Evict,
 }
 
 /// What to do when a disk has failed: told once for each log.
@@ -85,6 +103,19 @@ struct StreamIdentity {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct PartitionIdentity {
     partition: u16,
+    /// The place of the next log is not below this: those below were given to logs that are removed.
+    #[serde(default)]
+    next_place: u16,
+    /// Where devices stood in logs that are removed, the longest unused first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    devices: Vec<DeviceStood>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct DeviceStood {
+    /// The device's log id, 32 hex digits.
+    log: String,
+    next: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -101,7 +132,11 @@ impl Disk {
     ///
     /// # Errors
     /// When the directory is held by another process or cannot be used. Damaged content is no error.
-    pub(crate) fn open(agent: &checked::Agent, on_fatal: &OnFatal) -> Result<Self, DiskError> {
+    pub(crate) fn open(
+        agent: &checked::Agent,
+        when_too_large: WhenTooLarge,
+        on_fatal: &OnFatal,
+    ) -> Result<Self, DiskError> {
         let data = DataDir::open(&agent.gateway.data_dir)?;
         let mut chains = Vec::new();
         let mut streams = data
@@ -124,7 +159,7 @@ impl Disk {
                     streams.create(identity).map_err(in_dir(&root))?
                 }
             };
-            let options = options(agent, stream, on_fatal);
+            let options = options(agent, stream, when_too_large, on_fatal);
             chains.extend(open_stream(
                 &data,
                 known,
@@ -138,7 +173,10 @@ impl Disk {
                 .iter()
                 .all(|stream| &*stream.name != known.identity.name.as_str())
             {
+                // Nothing is evicted to write that it ends.
                 let options = PartitionOptions {
+                    when_full: sedge_core::log::WhenFull::Refuse,
+                    record_bytes_max: ingest::unit_bytes_max(agent.gateway.record_bytes_max),
                     on_fatal: Arc::clone(on_fatal),
                     ..PartitionOptions::default()
                 };
@@ -147,7 +185,7 @@ impl Disk {
         }
         Ok(Self {
             chains,
-            _data: data,
+            data: Arc::new(data),
         })
     }
 
@@ -159,6 +197,8 @@ impl Disk {
             for older in chain.logs.iter().rev().skip(1) {
                 head.claims.inherit(&older.claims);
             }
+            head.claims
+                .inherit_devices(&lock(&chain.identity).identity.stood());
             lanes
                 .entry(chain.stream.clone())
                 .or_default()
@@ -171,7 +211,7 @@ impl Disk {
     ///
     /// # Errors
     /// When that cannot be written down.
-    pub(crate) fn renew(&mut self, log: sedge_core::LogId) -> io::Result<()> {
+    pub(crate) fn renew(&mut self, log: LogId) -> io::Result<()> {
         for open in self.chains.iter_mut().flat_map(|chain| &mut chain.logs) {
             if open.partition.log_id() == log {
                 let ended = LogIdentity {
@@ -183,6 +223,40 @@ impl Disk {
             }
         }
         Ok(())
+    }
+
+    /// The hub of `uplink` has all of `log`. If those of all `carriers` of its stream have, the log is taken out of its chain, to be
+    /// removed: nobody must be offered it any more.
+    pub(crate) fn drained(
+        &mut self,
+        log: LogId,
+        uplink: u32,
+        carriers: impl FnOnce(&str) -> BTreeSet<u32>,
+    ) -> Option<Drained> {
+        let is_it = |open: &OpenLog| open.partition.log_id() == log;
+        let at = self
+            .chains
+            .iter()
+            .position(|chain| chain.logs.iter().any(is_it))?;
+        let chain = &mut self.chains[at];
+        let place = chain.logs.iter().position(is_it)?;
+        let takes = !chain.draining && place + 1 == chain.logs.len();
+        let open = &mut chain.logs[place];
+        open.drained.insert(uplink);
+        let carriers = carriers(&chain.stream);
+        let by_all = !carriers.is_empty() && carriers.is_subset(&open.drained);
+        if takes || !by_all || !open.is_ended() || !open.is_offered() {
+            return None;
+        }
+        let drained = Drained {
+            log: chain.logs.remove(place),
+            identity: Arc::clone(&chain.identity),
+            data: Arc::clone(&self.data),
+        };
+        if chain.logs.is_empty() {
+            self.chains.remove(at);
+        }
+        Some(drained)
     }
 
     /// Commits what is staged and marks a clean stop in every log. Blocks for the disk.
@@ -200,9 +274,89 @@ impl Chain {
     }
 }
 
+/// A log that every uplink has got, taken out of its chain.
+pub(crate) struct Drained {
+    log: OpenLog,
+    identity: SharedIdentity,
+    data: Arc<DataDir>,
+}
+
+impl Drained {
+    /// Removes its directory. What stands beside the log is not lost: where devices stood in it and its place in the chain go into the
+    /// partition's identity, what was set aside in it is set aside in the data directory. Blocks for the disk.
+    ///
+    /// # Errors
+    /// When the file system refuses. Then the log is still there, and drained again in the next life.
+    pub(crate) fn remove(self) -> io::Result<Gone> {
+        let Self {
+            log,
+            identity,
+            data,
+        } = self;
+        log.partition.close();
+        {
+            let mut identity = lock(&identity);
+            let kept = identity.identity.without(&log);
+            identity.rewrite(kept)?;
+        }
+        let aside = log.identity.path.join("set-aside");
+        if aside.is_dir() {
+            for file in fs::read_dir(&aside)? {
+                data.set_aside(&file?.path(), "set aside in a log that is drained")?;
+            }
+        }
+        let gone = log.identity.remove()?;
+        log.partition.let_go();
+        Ok(gone)
+    }
+}
+
+/// A panic while it was held leaves what stands in the file, or what was to stand there.
+fn lock(identity: &SharedIdentity) -> std::sync::MutexGuard<'_, Numbered<PartitionIdentity>> {
+    identity.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PartitionIdentity {
+    const fn new(partition: u16) -> Self {
+        Self {
+            partition,
+            next_place: 0,
+            devices: Vec::new(),
+        }
+    }
+
+    /// What it is to say when `log` is removed.
+    fn without(&self, log: &OpenLog) -> Self {
+        let claims = Claims::default();
+        claims.inherit_devices(&self.stood());
+        claims.inherit(&log.claims);
+        let stood = |stood: Stood| DeviceStood {
+            log: LogId::new(stood.log).to_string(),
+            next: stood.next,
+        };
+        Self {
+            partition: self.partition,
+            next_place: self.next_place.max(log.place.saturating_add(1)),
+            devices: claims.devices().into_iter().map(stood).collect(),
+        }
+    }
+
+    fn stood(&self) -> Vec<Stood> {
+        let known = self.devices.iter().map(|device| {
+            let log: LogId = device.log.parse().ok()?;
+            Some(Stood {
+                log: *log.as_bytes(),
+                next: device.next,
+            })
+        });
+        known.flatten().collect()
+    }
+}
+
 fn options(
     agent: &checked::Agent,
     stream: &checked::Stream,
+    when_too_large: WhenTooLarge,
     on_fatal: &OnFatal,
 ) -> PartitionOptions {
     PartitionOptions {
@@ -210,6 +364,10 @@ fn options(
         when_full: match stream.when_full {
             checked::WhenFull::EvictOldest => sedge_core::log::WhenFull::EvictOldest,
             checked::WhenFull::Refuse => sedge_core::log::WhenFull::Refuse,
+        },
+        shrink_for: match when_too_large {
+            WhenTooLarge::Keep => None,
+            WhenTooLarge::Evict => Some(super::carriers(agent, &stream.name).into_keys().collect()),
         },
         linger: stream.linger,
         record_bytes_max: ingest::unit_bytes_max(agent.gateway.record_bytes_max),
@@ -245,7 +403,7 @@ fn open_stream(
             .is_none()
         {
             found
-                .create(PartitionIdentity { partition })
+                .create(PartitionIdentity::new(partition))
                 .map_err(in_dir(&stream.path))?;
         }
     }
@@ -254,15 +412,17 @@ fn open_stream(
         let number = known.identity.partition;
         let takes = partitions.is_some_and(|partitions| number < partitions);
         // Keys land elsewhere now: the logs of the old arrangement end, so that a reader sees where it changed.
-        let logs = open_chain(data, &known.path, takes, moved, options)?;
+        let logs = open_chain(data, known, takes, moved, options)?;
+        if let Some(head) = logs.last().filter(|_| takes) {
+            tell_size(&name, number, head, options);
+        }
         if !logs.is_empty() {
-            let capacity_bytes = options.capacity_bytes;
             chains.push(Chain {
                 stream: name.clone(),
                 partition: number,
-                capacity_bytes,
                 logs,
                 draining: !takes,
+                identity: Arc::new(Mutex::new(known.clone())),
             });
         }
     }
@@ -278,14 +438,15 @@ fn open_stream(
     Ok(chains)
 }
 
-/// Opens the logs of one partition. If it `takes` events, the last of them can.
+/// Opens the logs of one partition. If it `takes` events, the last of them can; all others have ended.
 fn open_chain(
     data: &DataDir,
-    path: &Path,
+    partition: &Numbered<PartitionIdentity>,
     takes: bool,
     end_all: bool,
     options: &PartitionOptions,
 ) -> Result<Vec<OpenLog>, DiskError> {
+    let path = &*partition.path;
     let mut found = data
         .numbered::<LogIdentity>(relative(data, path))
         .map_err(in_dir(path))?;
@@ -297,35 +458,40 @@ fn open_chain(
         let capacity = if is_last && takes {
             options.capacity_bytes
         } else {
-            bytes_in(&identity.path).map_err(in_dir(path))?
+            match bytes_in(&identity.path).map_err(in_dir(path))? {
+                0 => DRAIN_BYTES_MIN,
+                bytes => bytes,
+            }
         };
         let mut log = open_log(
             identity.clone(),
             &PartitionOptions {
                 capacity_bytes: capacity,
+                shrink_for: options.shrink_for.clone().filter(|_| goes_on),
                 ..options.clone()
             },
         )?;
-        if !goes_on && takes {
+        if !goes_on {
             log.finish().map_err(in_dir(path))?;
         }
         logs.push(log);
     }
     if takes && logs.last().is_none_or(|last| last.identity.identity.ended) {
-        logs.push(next_log(&mut found, logs.len(), options).map_err(in_dir(path))??);
+        let behind = logs.iter().map(|log| log.place.saturating_add(1)).max();
+        let place = behind.unwrap_or(0).max(partition.identity.next_place);
+        logs.push(next_log(&mut found, place, options).map_err(in_dir(path))??);
     }
     Ok(logs)
 }
 
 fn next_log(
     found: &mut Section<'_, LogIdentity>,
-    place: usize,
+    place: u16,
     options: &PartitionOptions,
 ) -> io::Result<Result<OpenLog, OpenError>> {
-    let chain = u16::try_from(place).unwrap_or(u16::MAX);
     Ok(open_log(
         found.create(LogIdentity {
-            chain,
+            chain: place,
             ended: false,
             diverged: false,
         })?,
@@ -347,16 +513,62 @@ fn open_log(
     tell(&identity.path, &partition, &opened);
     Ok(OpenLog {
         place: identity.identity.chain,
+        drained: BTreeSet::new(),
         partition,
         claims,
         identity,
         at_end: opened.ended,
+        opened,
     })
 }
 
 fn tell(path: &Path, partition: &Partition, opened: &Opened) {
     let (oldest, next) = (partition.oldest().get(), partition.next().get());
     tracing::debug!(path = %path.display(), log = %partition.log_id(), oldest, next, ?opened, "log open");
+}
+
+/// Says how the size of the log that takes events differs from what is configured, and what can be done about it.
+fn tell_size(stream: &str, partition: u16, log: &OpenLog, options: &PartitionOptions) {
+    let (opened, capacity_bytes) = (&log.opened, options.capacity_bytes);
+    let holds_bytes = opened.disk_bytes();
+    if let Some(shrunk) = opened.shrunk {
+        let before_bytes = u64::from(shrunk.segments) * u64::from(opened.segment_bytes);
+        let (evicted, handed_over) = (shrunk.evicted, shrunk.handed_over);
+        tracing::warn!(
+            stream,
+            partition,
+            before_bytes,
+            holds_bytes,
+            capacity_bytes,
+            evicted,
+            handed_over,
+            "the log was made smaller: what was evicted is lost, what was handed over had reached every uplink"
+        );
+    } else if opened.keeps_more() && options.shrink_for.is_some() {
+        tracing::warn!(
+            stream,
+            partition,
+            holds_bytes,
+            capacity_bytes,
+            "the log is larger than its capacity and cannot be made smaller while it is full and may not evict"
+        );
+    } else if opened.keeps_more() {
+        tracing::warn!(
+            stream,
+            partition,
+            holds_bytes,
+            capacity_bytes,
+            "the log is larger than its capacity and stays so; start the agent once with --allow-eviction to make it smaller by its oldest events"
+        );
+    } else if holds_bytes > capacity_bytes {
+        tracing::info!(
+            stream,
+            partition,
+            holds_bytes,
+            capacity_bytes,
+            "the log is as small as its segments let it be"
+        );
+    }
 }
 
 impl OpenLog {
@@ -380,17 +592,25 @@ impl OpenLog {
         !self.identity.identity.diverged
     }
 
+    /// Bytes that its files take.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.opened.disk_bytes()
+    }
+
     /// Whether it is ended: nothing follows its last offset.
     pub(crate) fn is_ended(&self) -> bool {
         self.identity.identity.ended
     }
 }
 
-/// What the files of a log take: a log that only drains keeps its size.
+/// What the segments of a log take: a log that only drains keeps its size.
 fn bytes_in(path: &Path) -> io::Result<u64> {
     let mut bytes = 0;
-    for entry in std::fs::read_dir(path)? {
-        bytes += entry?.metadata()?.len();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("seg-") {
+            bytes += entry.metadata()?.len();
+        }
     }
     Ok(bytes)
 }
@@ -407,3 +627,6 @@ fn in_dir(path: &Path) -> impl Fn(io::Error) -> DiskError {
         source,
     }
 }
+
+/// A log that drains and has no files yet gets so many bytes of them.
+const DRAIN_BYTES_MIN: u64 = 1 << 20;

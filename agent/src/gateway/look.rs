@@ -86,6 +86,15 @@ impl Looker {
         }))
     }
 
+    /// A log is removed from its chain.
+    pub(super) fn forget(&mut self, log: LogId) {
+        for chain in &mut self.chains {
+            chain.logs.retain(|known| known.log_id() != log);
+            chain.burns.remove(&log);
+        }
+        self.chains.retain(|chain| !chain.logs.is_empty());
+    }
+
     /// Remembers the counts of this moment, to make rates of.
     pub(super) fn sample(&mut self) {
         let mut counts = BTreeMap::new();
@@ -255,7 +264,7 @@ impl Seen {
         Self {
             stream: chain.stream.clone(),
             partition: chain.partition,
-            capacity_bytes: chain.capacity_bytes,
+            capacity_bytes: chain.head().disk_bytes(),
             draining: chain.draining,
             logs: offered.map(|log| log.partition.clone()).collect(),
             burns: BTreeMap::new(),

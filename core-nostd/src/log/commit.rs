@@ -190,7 +190,8 @@ impl RingLog {
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
         self.begin()?;
-        if !self.has_room(self.reserve()) {
+        // Nothing follows it, so it may stand where frames of other sizes may not, and use up what is kept for others.
+        if !self.fits(self.control_room(0).saturating_add(self.resume_room())) {
             self.make_room(desk, 0, checkpoint, now).await?;
         }
         self.settle_burn(desk, now).await?;
@@ -576,22 +577,28 @@ impl RingLog {
     }
 
     fn has_room(&self, room: u32) -> bool {
-        !self.head.is_full
-            && self
-                .head
-                .position
-                .checked_add(room)
-                .is_some_and(|end| end <= self.geometry.segment_bytes())
+        !self.head.is_full && self.fits(room)
+    }
+
+    fn fits(&self, room: u32) -> bool {
+        self.head
+            .position
+            .checked_add(room)
+            .is_some_and(|end| end <= self.geometry.segment_bytes())
     }
 
     /// Whether a ledger fits into the head, behind the RESUME frame that may have to precede it.
     pub(super) fn has_room_for_ledger(&self) -> bool {
-        let resume_room = if self.burn.is_some() {
+        self.has_room(self.ledger_room().saturating_add(self.resume_room()))
+    }
+
+    /// For the RESUME frame that has to come before anything else.
+    fn resume_room(&self) -> u32 {
+        if self.burn.is_some() {
             self.control_room(RESUME_PAYLOAD_MAX)
         } else {
             0
-        };
-        self.has_room(self.ledger_room().saturating_add(resume_room))
+        }
     }
 
     /// What every commit leaves free in the head: a RESUME frame before it, and behind it a ledger and CLOSE for this life's end, a ledger for the next

@@ -358,7 +358,8 @@ impl<'a> Session<'a> {
     fn drained(&mut self, slot: u16) {
         let Some(log) = self.log_id(slot) else { return };
         tracing::info!(%log, "the hub has all of a closed log");
-        self.tell(ForwardEvent::Drained { log });
+        let uplink = self.options.uplink;
+        self.tell(ForwardEvent::Drained { log, uplink });
     }
 
     fn tell(&self, event: ForwardEvent) {
