@@ -431,7 +431,9 @@ impl Ring {
             return Ok((self, None));
         }
         let before = self.ledger().clone();
-        self.vacate(surplus, now).map_err(io)?;
+        // A log that evicts would let go of one more at once, for its next segment; it is counted with the others.
+        let spare = u32::from(options.when_full == WhenFull::EvictOldest);
+        self.vacate(surplus + spare, now).map_err(io)?;
         let after = self.ledger();
         let shrunk = Shrunk {
             segments,

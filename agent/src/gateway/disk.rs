@@ -630,3 +630,6 @@ fn in_dir(path: &Path) -> impl Fn(io::Error) -> DiskError {
 
 /// A log that drains and has no files yet gets so many bytes of them.
 const DRAIN_BYTES_MIN: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

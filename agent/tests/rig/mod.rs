@@ -129,6 +129,18 @@ impl Service {
         Self(command.spawn().expect("the binary starts"))
     }
 
+    /// As [`Service::start`], with its log lines in a file.
+    pub(crate) fn start_with_log(arguments: &[&str], log: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sedge"));
+        let log = std::fs::File::create(log).expect("a file in a temporary directory");
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        Self(command.spawn().expect("the binary starts"))
+    }
+
     /// SIGTERM; the exit code and how long it took.
     pub(crate) fn stop(mut self) -> (Option<i32>, Duration) {
         let pid = rustix::process::Pid::from_child(&self.0);

@@ -1,0 +1,269 @@
+//! Stories of the directory: what is left of a log when its time is over, and what must not go.
+
+use std::fs;
+
+use sedge_core::Offset;
+use sedge_store::Batch;
+
+use super::*;
+use crate::owner::{ITEM_BYTES_MAX, Item};
+
+/// Two hubs have to have everything before it goes.
+#[test]
+fn an_ended_log_goes_when_the_last_uplink_has_it() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(2));
+    assert_eq!(given.logs(0), ["0000", "0001"]);
+    for _ in 0..2 {
+        assert!(
+            disk.drained(log, 1, both).is_none(),
+            "one of two, told twice"
+        );
+    }
+    let drained = disk.drained(log, 2, both).unwrap();
+    assert!(disk.chains.iter().all(|chain| chain.logs.len() == 1));
+    let reading = drained.log.partition.clone();
+    reading.read(Offset::ZERO, 1).unwrap();
+    let gone = drained.remove().unwrap();
+    assert_eq!(given.logs(0), ["0001"]);
+    gone.finish().unwrap();
+    assert!(
+        reading.read(Offset::ZERO, 1).is_err(),
+        "nobody holds its files open"
+    );
+    let left = fs::read_dir(given.dir.path().join("streams/0000/0000")).unwrap();
+    assert_eq!(left.count(), 2, "an identity and a log");
+}
+
+#[test]
+fn a_log_without_an_uplink_stays() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(2));
+    assert!(disk.drained(log, 1, |_| BTreeSet::new()).is_none());
+}
+
+/// Whoever says it: the log that takes events stays.
+#[test]
+fn a_log_that_takes_events_stays() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(1));
+    assert!(disk.drained(log, 1, |_| BTreeSet::from([1])).is_none());
+}
+
+/// A hub holds another history of it: what only stands here can still be salvaged.
+#[test]
+fn a_log_that_diverged_stays() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(1));
+    disk.renew(log).unwrap();
+    drop(disk);
+    let mut disk = given.open(&given.of(1));
+    assert!(disk.drained(log, 1, |_| BTreeSet::from([1])).is_none());
+    assert_eq!(given.logs(0), ["0000", "0001"]);
+}
+
+/// A device's records went into logs that are all removed. It goes on where it stood, and no place in the chain is given twice.
+#[test]
+fn devices_and_places_survive_the_logs_that_are_removed() {
+    let given = Given::new();
+    for (life, partitions) in [1, 2, 1, 2].into_iter().enumerate() {
+        let log = given.put_from_device(&given.of(partitions), 70 + life as u64);
+        let mut disk = given.open(&given.of(3 - partitions));
+        let chain = disk
+            .chains
+            .iter()
+            .find(|chain| chain.partition == 0)
+            .unwrap();
+        assert_eq!(usize::from(chain.head().place), life + 1);
+        let drained = disk.drained(log, 1, |_| BTreeSet::from([1])).unwrap();
+        drained.remove().unwrap().finish().unwrap();
+        drop(disk);
+        let disk = given.open(&given.of(3 - partitions));
+        let lanes = disk.lanes();
+        drop(lanes);
+        let head = disk
+            .chains
+            .iter()
+            .find(|chain| chain.partition == 0)
+            .unwrap()
+            .head();
+        assert_eq!(head.claims.device_next(&DEVICE), Some(70 + life as u64));
+        assert_eq!(given.logs(0).len(), 1);
+    }
+}
+
+/// The stream is taken out of the configuration, drained, and comes back.
+#[test]
+fn a_removed_stream_leaves_no_log_and_comes_back_in_its_chain() {
+    let given = Given::new();
+    let log = given.put_from_device(&given.of(1), 70);
+    let mut disk = given.open(&given.without());
+    assert!(disk.lanes().get("telemetry").is_none());
+    let drained = disk.drained(log, 1, |_| BTreeSet::from([1])).unwrap();
+    drained.remove().unwrap().finish().unwrap();
+    assert!(disk.chains.iter().all(|chain| chain.stream != "telemetry"));
+    drop(disk);
+    assert!(given.logs(0).is_empty());
+    drop(given.open(&given.without()));
+    let disk = given.open(&given.of(1));
+    let lanes = disk.lanes();
+    assert_eq!(lanes["telemetry"].len(), 1);
+    let head = disk.chains[0].head();
+    assert_eq!(
+        (head.place, head.claims.device_next(&DEVICE)),
+        (1, Some(70))
+    );
+}
+
+/// Nobody knows what it was, so nobody may delete it.
+#[test]
+fn what_was_set_aside_in_a_drained_log_is_kept() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    fs::write(
+        given.dir.path().join("streams/0000/0000/0000/notes.txt"),
+        "mine",
+    )
+    .unwrap();
+    let mut disk = given.open(&given.of(2));
+    let drained = disk.drained(log, 1, |_| BTreeSet::from([1])).unwrap();
+    drained.remove().unwrap().finish().unwrap();
+    let aside = fs::read_dir(given.dir.path().join("set-aside")).unwrap();
+    let kept: Vec<_> = aside
+        .map(|file| fs::read(file.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(kept, [b"mine"]);
+}
+
+/// A log that is full and may not evict is to end, and the size of records was changed as well: nothing is evicted for it.
+#[test]
+fn a_full_log_of_a_removed_stream_keeps_all_it_holds() {
+    let given = Given::new();
+    let refusing = given.of_with(1, "when_full = \"refuse\"", "");
+    let disk = given.open(&refusing);
+    let partition = disk.chains[0].head().partition.clone();
+    partition.set_cursor(1, Offset::ZERO);
+    let mut producer = partition.producer();
+    let mut batch = Batch::new();
+    batch.push(|unit| unit.record(None, None, &[], &[b'x'; 10_000]), b"");
+    while !partition.stats().full {
+        if producer.stage(&batch).is_err() {
+            std::thread::yield_now();
+        }
+    }
+    let next = partition.next();
+    drop((producer, partition, disk));
+    for _ in 0..2 {
+        let disk = given.open(&given.with_record_max("64KiB", given.without_text()));
+        let log = &disk
+            .chains
+            .iter()
+            .find(|chain| chain.stream == "telemetry")
+            .unwrap()
+            .logs[0];
+        assert!(log.partition.oldest() == Offset::ZERO && log.partition.next() >= next);
+        assert_eq!(log.partition.ledger().evicted, 0);
+        assert!(log.is_ended() && !log.partition.stats().failed);
+    }
+}
+
+/// A directory, and configurations of a gateway in it.
+struct Given {
+    dir: tempfile::TempDir,
+}
+
+impl Given {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir }
+    }
+
+    /// With so many partitions.
+    fn of(&self, partitions: u16) -> checked::Agent {
+        self.of_with(partitions, "", "")
+    }
+
+    fn of_with(&self, partitions: u16, stream: &str, gateway: &str) -> checked::Agent {
+        let streams = format!(
+            "[[stream]]\nname = \"telemetry\"\npartitions = {partitions}\ncapacity = \"4MiB\"\n{stream}\n{}",
+            self.without_text()
+        );
+        self.parse(gateway, &streams)
+    }
+
+    /// Without the stream.
+    fn without(&self) -> checked::Agent {
+        self.parse("", &self.without_text())
+    }
+
+    fn without_text(&self) -> String {
+        "[[stream]]\nname = \"other\"\ncapacity = \"4MiB\"\n".into()
+    }
+
+    fn with_record_max(&self, record_max: &str, streams: String) -> checked::Agent {
+        self.parse(&format!("record_max = \"{record_max}\"\n"), &streams)
+    }
+
+    fn parse(&self, gateway: &str, streams: &str) -> checked::Agent {
+        let text = format!(
+            "[gateway]\nid = \"gw-1\"\ndata_dir = \"{}\"\n{gateway}{streams}",
+            self.dir.path().display()
+        );
+        sedge_config::agent::parse(&text, "agent.toml".as_ref(), None).expect("a configuration")
+    }
+
+    fn open(&self, agent: &checked::Agent) -> Disk {
+        let on_fatal: OnFatal = Arc::new(|what| panic!("{what}"));
+        Disk::open(agent, WhenTooLarge::Keep, &on_fatal).unwrap()
+    }
+
+    /// Puts a record into the log of partition 0 that takes events, and says which log that was.
+    fn put(&self, agent: &checked::Agent, value: &[u8]) -> LogId {
+        self.put_with(agent, value, b"")
+    }
+
+    fn put_from_device(&self, agent: &checked::Agent, next: u64) -> LogId {
+        let mut bytes = [0; ITEM_BYTES_MAX];
+        let item = Item::DeviceCursor { log: DEVICE, next };
+        self.put_with(agent, b"from a device", item.encode(&mut bytes))
+    }
+
+    fn put_with(&self, agent: &checked::Agent, value: &[u8], item: &[u8]) -> LogId {
+        let disk = self.open(agent);
+        let chain = disk
+            .chains
+            .iter()
+            .find(|chain| chain.partition == 0 && chain.stream == "telemetry");
+        let partition = chain.unwrap().head().partition.clone();
+        let mut batch = Batch::new();
+        batch.push(|unit| unit.record(None, None, &[], value), item);
+        partition.producer().stage(&batch).unwrap();
+        disk.close();
+        partition.log_id()
+    }
+
+    /// The log directories of a partition of the stream.
+    fn logs(&self, partition: u16) -> Vec<String> {
+        let dir = self.dir.path().join(format!("streams/0000/{partition:04}"));
+        let names = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        names.retain(|name| name.parse::<u32>().is_ok());
+        names.sort();
+        names
+    }
+}
+
+fn both(stream: &str) -> BTreeSet<u32> {
+    assert_eq!(stream, "telemetry");
+    BTreeSet::from([1, 2])
+}
+
+const DEVICE: [u8; 16] = [0xD; 16];
