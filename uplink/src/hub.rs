@@ -32,7 +32,7 @@ use crate::wire::{self, bye, kind};
 use catalog::Catalog;
 pub use catalog::CatalogError;
 use groups::Groups;
-pub use options::{HubOptions, StreamOptions};
+pub use options::{HubClock, HubOptions, StreamOptions};
 use registry::Registry;
 use seats::Seats;
 use status::Counters;
@@ -286,7 +286,7 @@ fn broken(stream: Stream, e: &StreamError) -> Ended {
 /// What is done at intervals: the catalog's copy and retention.
 async fn upkeep(shared: Arc<Shared>) {
     let mut copy = interval(shared.options.catalog_copy_every);
-    let mut retention = interval(RETENTION_EVERY);
+    let mut retention = interval(shared.options.retention_every);
     copy.set_missed_tick_behavior(MissedTickBehavior::Delay);
     retention.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -340,7 +340,6 @@ pub enum HubError {
     Interrupted,
 }
 
-const RETENTION_EVERY: Duration = Duration::from_secs(60);
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a commit under way may take when the hub stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_500);

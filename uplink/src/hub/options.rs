@@ -1,9 +1,12 @@
 //! How a hub is to be.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sedge_core::Micros;
 use sedge_core::log::WhenFull;
+use sedge_store::{Clock, system_clock};
 
 /// How a hub is to be.
 #[derive(Clone, Debug)]
@@ -20,7 +23,15 @@ pub struct HubOptions {
     pub credit_bytes: u32,
     /// How often the catalog is copied.
     pub catalog_copy_every: Duration,
+    /// How often it is looked what is older than its retention.
+    pub retention_every: Duration,
+    /// What mirrors go by: when something arrived, and how old it is now.
+    pub clock: HubClock,
 }
+
+/// A clock that can stand in a struct that is printed.
+#[derive(Clone)]
+pub struct HubClock(Clock);
 
 /// How the mirrors of a stream are kept.
 #[derive(Clone, Debug)]
@@ -45,6 +56,8 @@ impl HubOptions {
             connections_max: 1_024,
             credit_bytes: 4 << 20,
             catalog_copy_every: Duration::from_secs(600),
+            retention_every: Duration::from_secs(60),
+            clock: HubClock(system_clock()),
         }
     }
 
@@ -52,6 +65,30 @@ impl HubOptions {
     pub(crate) fn stream(&self, stream: &str) -> StreamOptions {
         let fitting = self.streams.iter().find(|s| fits(&s.name, stream));
         fitting.cloned().unwrap_or_default()
+    }
+}
+
+impl HubClock {
+    /// The time.
+    pub(crate) fn now(&self) -> Micros {
+        (self.0)()
+    }
+
+    /// The clock itself.
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clone()
+    }
+}
+
+impl From<Clock> for HubClock {
+    fn from(clock: Clock) -> Self {
+        Self(clock)
+    }
+}
+
+impl fmt::Debug for HubClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{Budget, Clock, DataDir, Mirror, MirrorOptions, Name, Numbered, system_clock};
+use sedge_store::{Budget, DataDir, Mirror, MirrorOptions, Name, Numbered};
 use tokio::sync::watch;
 
 use super::HubError;
@@ -23,7 +23,6 @@ use crate::wire;
 pub(crate) struct Registry {
     data: DataDir,
     options: HubOptions,
-    clock: HubClock,
     /// What all mirrors together may take on the disk.
     budget: Budget,
     streams: RwLock<BTreeMap<String, Stream>>,
@@ -77,7 +76,6 @@ impl Registry {
         let registry = Self {
             data,
             options: options.clone(),
-            clock: HubClock(system_clock()),
             budget: Budget::new(options.disk_max),
             streams: RwLock::default(),
             joining: Mutex::default(),
@@ -185,7 +183,7 @@ impl Registry {
                 continue;
             };
             let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-            let before = Micros::new((self.clock.0)().get().saturating_sub(age));
+            let before = Micros::new(self.options.clock.now().get().saturating_sub(age));
             for member in partition.members() {
                 if let Err(e) = member.mirror.expire(before) {
                     tracing::error!(stream = %partition.stream, log = %member.log_id(), error = %e, "retention failed");
@@ -328,11 +326,11 @@ impl Registry {
             ..Default::default()
         };
         let (dir, log) = (numbered.path.join("log"), LogId::new(identity.log.0));
-        let clock = self.clock.0.clone();
+        let clock = self.options.clock.clock();
         let (mirror, _) = Mirror::open(dir, log, options, clock).map_err(io::Error::other)?;
         if mirror.next().get() < identity.start {
             let (from, to) = (mirror.next(), Offset::new(identity.start));
-            let gap = gap_of(from, to, 0, (self.clock.0)());
+            let gap = gap_of(from, to, 0, self.options.clock.now());
             mirror.append_gap(&gap).map_err(io::Error::other)?;
         }
         Ok(mirror)
@@ -365,7 +363,7 @@ impl Registry {
         };
         let (from, to) = (Offset::new(link.next), Offset::new(end));
         tracing::warn!(log = %member.log_id(), from = link.next, to = end, "the gateway no longer has the rest of a log");
-        let gap = gap_of(from, to, to.since(from), (self.clock.0)());
+        let gap = gap_of(from, to, to.since(from), self.options.clock.now());
         member.mirror.append_gap(&gap).map_err(io::Error::other)?;
         self.progressed();
         Ok(())
@@ -428,15 +426,6 @@ impl Refusal {
         code: Code::INTERNAL,
         reason: "the hub's disk did not do it",
     };
-}
-
-/// A clock that can stand in a struct that is printed.
-struct HubClock(Clock);
-
-impl std::fmt::Debug for HubClock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
-    }
 }
 
 const MIRRORS: &str = "mirrors";
