@@ -225,6 +225,39 @@ fn old_records_expire_segment_by_segment() {
     assert_balance(&mut log);
 }
 
+/// A mirror whose origin closed it: its segments go when they are old, as long as there is room to say so, and the rest all at once.
+#[test]
+fn an_ended_mirror_expires_and_stays_ended() {
+    let wide = Dimensions {
+        segment_count: 12,
+        ..MIRROR
+    };
+    let mut log = new_log(wide);
+    while log.head().0 < 10 {
+        fill(&mut log, 1);
+    }
+    log.end(b"", NOW).unwrap();
+    let next = log.next();
+    assert_eq!(log.expire_ended(Micros::new(NOW.get() - 1), NOW), Ok(0));
+    assert_eq!(log.ledger().expired, 0, "they are younger");
+    // Segment 0 lies two behind the head, with an unused one before it.
+    let head = log.head().0;
+    let expired = log.expire_ended(NOW, NOW).unwrap();
+    assert_eq!(expired, 11, "all but the head");
+    assert_eq!(log.ledger().expired, log.head_base().get());
+    for _ in 0..2 {
+        log = open(wide, log.into_media()).0;
+        assert!(log.is_ended() && log.head().0 == head && log.next() == next);
+        assert_eq!(
+            log.expire_ended(NOW, NOW),
+            Ok(11),
+            "nothing is counted twice"
+        );
+        assert_eq!(log.ledger().expired, log.head_base().get());
+        assert_balance(&mut log);
+    }
+}
+
 /// The segments behind the head are to be taken away: what they hold is counted, durably, and what the others hold stays.
 #[test]
 fn vacated_segments_hold_nothing_and_all_is_counted() {

@@ -103,6 +103,26 @@ impl FileMedia {
         }
     }
 
+    /// Removes the file of this segment, and says whether there was one.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub(crate) fn remove(&mut self, segment: u32) -> io::Result<bool> {
+        if let Some(preparing) = self.preparing.take() {
+            // It would make the file again.
+            drop(preparing.thread.join());
+        }
+        self.open.retain(|o| o.segment != segment);
+        match fs::remove_file(self.dir.join(file_name(self.number_of(segment)))) {
+            Ok(()) => {
+                self.budget.give_back(self.segment_bytes.into());
+                Ok(true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Starts to write `segment` through with zeros, unless that was done (it may hold records) or another is being prepared.
     pub fn prepare(&mut self, segment: u32) {
         if self.preparing.is_some() || self.is_written_through(segment).unwrap_or(true) {

@@ -173,25 +173,40 @@ impl Mirror {
         Ok(())
     }
 
-    /// Lets go of the oldest segments if everything in them arrived before `before`; says how many. The head stays, and
-    /// so does a log that has ended.
+    /// Lets go of the oldest segments if everything in them arrived before `before`; says whether any went. The head stays. The files of
+    /// a log that has ended go with their records.
     ///
     /// # Errors
     /// As [`Mirror::append`].
-    pub fn expire(&self, before: Micros) -> Result<u64, AppendError> {
-        let mut writing = match self.writing(false) {
-            Err(AppendError::Ended) => return Ok(0),
-            writing => writing?,
-        };
-        let mut segments = 0;
+    pub fn expire(&self, before: Micros) -> Result<bool, AppendError> {
+        let mut writing = self.writing(true)?;
+        if writing.state == State::Failed {
+            return Err(AppendError::Failed);
+        }
+        if writing.state == State::Ended {
+            let expired = self.expire_ended(&mut writing.ring, before);
+            return expired.map_err(|e| self.fail(&mut writing, e));
+        }
+        let mut any = false;
         loop {
             match writing.ring.expire(before, (self.0.clock)()) {
-                Ok(true) => segments += 1,
-                Ok(false) => return Ok(segments),
+                Ok(true) => any = true,
+                Ok(false) => return Ok(any),
                 Err(e) => return Err(self.fail(&mut writing, e)),
             }
             self.0.index.recycled(writing.ring.ledger());
         }
+    }
+
+    /// Readers let go of the segments before their files go.
+    fn expire_ended(&self, ring: &mut Ring, before: Micros) -> io::Result<bool> {
+        let expired = ring.expire_ended(before, (self.0.clock)())?;
+        self.0.index.recycled(ring.ledger());
+        let removed = ring.take_away(expired)? > 0;
+        if removed {
+            self.0.reading.let_go();
+        }
+        Ok(removed)
     }
 
     /// Whether the origin closed this log and all of it is here.

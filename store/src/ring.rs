@@ -624,6 +624,31 @@ impl Ring {
         }
     }
 
+    /// As [`Ring::expire`], for a log that has ended: says how many segments behind the head can be taken away.
+    pub(crate) fn expire_ended(&mut self, before: Micros, now: Micros) -> io::Result<u32> {
+        self.bring_scratch();
+        let mut desk = Desk {
+            media: &mut Blocking(&mut self.media),
+            scratch: &mut self.scratch,
+        };
+        let expired = run(self.log.expire_ended(&mut desk, before, now));
+        self.scratch = Vec::new();
+        expired.map_err(commit_io)
+    }
+
+    /// Removes the files of so many segments behind the head, which hold nothing any more; says how many there were.
+    pub(crate) fn take_away(&mut self, count: u32) -> io::Result<u32> {
+        let (head, segments) = (self.log.head().0, self.geometry().segment_count());
+        let mut removed = 0;
+        for steps in 1..=count {
+            removed += u32::from(self.media.remove((head + steps) % segments)?);
+        }
+        if removed > 0 {
+            durable_file::sync_dir(&self.dir)?;
+        }
+        Ok(removed)
+    }
+
     /// Recycling stops commits for a moment. It waits until the segment is written through or at hand, which
     /// happens in the background while the head begins to fill, or for a moment when it does not.
     pub(crate) fn is_time_to_maintain(&self) -> bool {

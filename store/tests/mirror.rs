@@ -153,8 +153,8 @@ fn what_is_older_than_the_retention_goes_and_is_told_as_expired() {
     let mirror = open(&given, origin.log_id());
     fixture::put(&origin, &["x".repeat(1000).as_str(); 1200]);
     copy(&origin, &mirror);
-    assert_eq!(mirror.expire(Micros::new(0)).unwrap(), 0);
-    assert!(mirror.expire(Micros::new(i64::MAX)).unwrap() > 0);
+    assert!(!mirror.expire(Micros::new(0)).unwrap());
+    assert!(mirror.expire(Micros::new(i64::MAX)).unwrap());
     let shown = shown(&mirror);
     let [gap] = fixture::gaps(&shown)[..] else {
         panic!("one gap")
@@ -162,6 +162,40 @@ fn what_is_older_than_the_retention_goes_and_is_told_as_expired() {
     assert_eq!(gap.cause, Cause::Expired);
     assert_eq!(gap.lost, mirror.ledger().expired);
     assert_eq!(payloads(&shown).len() as u64 + gap.lost, 1200);
+}
+
+/// The origin closed its log long ago. Its records go like others, and their files with them; the end stays what it was.
+#[test]
+fn an_ended_mirror_gives_its_space_back_when_its_records_are_old() {
+    let mut given = Given::default();
+    given.options.capacity_bytes = 8 << 20;
+    let origin = given.open();
+    let mirror = open(&given, origin.log_id());
+    fixture::put(&origin, &["x".repeat(1000).as_str(); 1200]);
+    copy(&origin, &mirror);
+    mirror.end().unwrap();
+    assert!(!mirror.expire(Micros::new(0)).unwrap());
+    let (before, reader) = (mirror.disk_bytes(), mirror.read(Offset::ZERO, 1).unwrap());
+    assert!(reader.gap.is_none() && mirror.expire(Micros::new(i64::MAX)).unwrap());
+    assert!(mirror.disk_bytes() < before, "{before}");
+    let (gone, next) = (mirror.ledger().expired, mirror.next());
+    let account = |mirror: &Mirror| {
+        let shown = shown(mirror);
+        let [gap] = fixture::gaps(&shown)[..] else {
+            panic!("one gap")
+        };
+        assert_eq!((gap.cause, gap.lost), (Cause::Expired, gone));
+        assert_eq!(payloads(&shown).len() as u64 + gone, 1200);
+        assert!(mirror.is_ended() && mirror.next() == next);
+    };
+    account(&mirror);
+    drop(mirror);
+    let mirror = open(&given, origin.log_id());
+    account(&mirror);
+    assert!(
+        !mirror.expire(Micros::new(i64::MAX)).unwrap(),
+        "the head stays"
+    );
 }
 
 fn options() -> MirrorOptions {

@@ -190,14 +190,49 @@ impl RingLog {
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
         self.begin()?;
-        // Nothing follows it, so it may stand where frames of other sizes may not, and use up what is kept for others.
-        if !self.fits(self.control_room(0).saturating_add(self.resume_room())) {
+        // Behind it a mirror still writes what expires. In an origin nothing follows, so it may stand where frames of other sizes may
+        // not, and use up what is kept for others.
+        let fits = if self.is_mirror() {
+            self.has_room(self.reserve())
+        } else {
+            self.fits(self.control_room(0).saturating_add(self.resume_room()))
+        };
+        if !fits {
             self.make_room(desk, 0, checkpoint, now).await?;
         }
         self.settle_burn(desk, now).await?;
         self.write_control(desk, Control::End, now).await?;
         self.state = State::Ended;
         Ok(())
+    }
+
+    /// Writes `ledger` and END behind the END of a log that has ended; when this returns, both are durable. A power cut between them
+    /// leaves a log that can be ended again.
+    pub(super) async fn write_ledger_behind_end<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        ledger: &Ledger,
+        now: Micros,
+    ) -> Result<(), CommitError<O::Error>> {
+        let mut bytes = [0; ENCODED_LEN_MAX];
+        let len = ledger.emit(&mut bytes).ok_or(CommitError::TooLarge)?;
+        let bytes = bytes.get(..len).unwrap_or_default();
+        self.write_control(desk, Control::Ledger(bytes), now)
+            .await?;
+        self.write_control(desk, Control::End, now).await?;
+        self.ledger = ledger.clone();
+        self.unsaved = false;
+        self.state = State::Ended;
+        Ok(())
+    }
+
+    /// How often [`RingLog::write_ledger_behind_end`] surely has room.
+    pub(super) fn ledgers_behind_end(&self) -> u32 {
+        let left = self
+            .geometry
+            .segment_bytes()
+            .saturating_sub(self.head.position);
+        left / self.ledger_room().saturating_add(self.control_room(0))
     }
 
     /// Writes `ledger` to the head; when this returns, it is durable.

@@ -78,6 +78,18 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
         self.with(|ring, desk| run(ring.expire(desk, before, now)))
     }
 
+    /// See [`RingLog::expire_ended`].
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub fn expire_ended(
+        &mut self,
+        before: Micros,
+        now: Micros,
+    ) -> Result<u32, CommitError<M::Error>> {
+        self.with(|ring, desk| run(ring.expire_ended(desk, before, now)))
+    }
+
     /// See [`RingLog::vacate`].
     ///
     /// # Errors

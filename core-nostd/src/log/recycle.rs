@@ -113,6 +113,51 @@ impl RingLog {
         Ok(false)
     }
 
+    /// Lets go of the segments of an ended log in which every record was committed before `before`: they may be taken away. Says how many
+    /// segments behind the head that are. Each time takes room behind END, and there is not much: at the last but the head must be what goes.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub async fn expire_ended<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        before: Micros,
+        now: Micros,
+    ) -> Result<u32, CommitError<O::Error>> {
+        if !self.is_ended() {
+            return Ok(0);
+        }
+        let (mut count, mut is_all) = (0, true);
+        let mut ledger = self.ledger.clone();
+        for steps in 1..self.geometry.segment_count() {
+            let segment = self.ahead(self.head.segment, steps);
+            let slot = self.slot(desk, segment).await;
+            let Some(opened) = slot.as_ref().and_then(|slot| self.as_own(slot)) else {
+                continue;
+            };
+            let successor = self.successor(desk, segment, Some(&opened)).await;
+            let Some(successor) =
+                successor.filter(|next| next.base_time.is_known() && next.base_time <= before)
+            else {
+                is_all = false;
+                break;
+            };
+            count = steps;
+            if successor.base > ledger.oldest {
+                let mut tally = Tally::new(ledger, Cause::Expired);
+                tally.count(desk, segment, Some(opened), &successor).await;
+                ledger = tally.into_ledger(successor.base, now);
+            }
+        }
+        if ledger.oldest > self.ledger.oldest {
+            if self.ledgers_behind_end() < 1 + u32::from(!is_all) {
+                return Ok(0);
+            }
+            self.write_ledger_behind_end(desk, &ledger, now).await?;
+        }
+        Ok(count)
+    }
+
     /// Lets go of all that the `count` segments behind the head hold, oldest first, and makes the ledger that says so durable.
     /// Whoever owns the medium may take them away then, and open the log again without them. The head stays, whatever `count` says.
     ///
