@@ -245,7 +245,9 @@ impl Disk {
         open.drained.insert(uplink);
         let carriers = carriers(&chain.stream);
         let by_all = !carriers.is_empty() && carriers.is_subset(&open.drained);
-        if takes || !by_all || !open.is_ended() || !open.is_offered() {
+        // Without a writer nobody has asked the log where its devices stood.
+        let is_known = open.opened.intake_refused.is_none();
+        if takes || !by_all || !open.is_ended() || !open.is_offered() || !is_known {
             return None;
         }
         let drained = Drained {

@@ -83,8 +83,7 @@ fn devices_and_places_survive_the_logs_that_are_removed() {
         drained.remove().unwrap().finish().unwrap();
         drop(disk);
         let disk = given.open(&given.of(3 - partitions));
-        let lanes = disk.lanes();
-        drop(lanes);
+        drop(disk.lanes());
         let head = disk
             .chains
             .iter()
@@ -102,7 +101,7 @@ fn a_removed_stream_leaves_no_log_and_comes_back_in_its_chain() {
     let given = Given::new();
     let log = given.put_from_device(&given.of(1), 70);
     let mut disk = given.open(&given.without());
-    assert!(disk.lanes().get("telemetry").is_none());
+    assert!(!disk.lanes().contains_key("telemetry"));
     let drained = disk.drained(log, 1, |_| BTreeSet::from([1])).unwrap();
     drained.remove().unwrap().finish().unwrap();
     assert!(disk.chains.iter().all(|chain| chain.stream != "telemetry"));
