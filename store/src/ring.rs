@@ -426,11 +426,11 @@ impl Ring {
         if surplus == 0 || self.is_ended() {
             return Ok((self, None));
         }
+        let before = self.ledger().clone();
         let ready = self.prepare_to_vacate(uplinks, checkpoint, now);
         if !ready.map_err(io)? {
             return Ok((self, None));
         }
-        let before = self.ledger().clone();
         // A log that evicts would let go of one more at once, for its next segment; it is counted with the others.
         let spare = u32::from(options.when_full == WhenFull::EvictOldest);
         self.vacate(surplus + spare, now).map_err(io)?;
@@ -441,17 +441,24 @@ impl Ring {
             handed_over: after.handed_over - before.handed_over,
         };
         self.close(now).map_err(io)?;
-        let head = self.log.head().0;
-        let vacated = (1..=surplus).map(|steps| self.media.number_of((head + steps) % segments));
-        let vacated: Vec<u32> = vacated.collect();
-        // Nothing of it may be written any more.
-        drop(self);
-        for number in vacated {
-            fs::remove_file(dir.join(file_name(number))).map_err(io)?;
-        }
-        durable_file::sync_dir(&dir).map_err(io)?;
+        self.remove_behind_head(surplus).map_err(io)?;
+        // What could be mended was mended when it was opened before.
         let (ring, opened) = Self::open(dir.clone(), options, &mut NoOwner, now)?;
         Ok((ring, Some((shrunk, opened))))
+    }
+
+    /// Removes the files of the `count` segments behind the head; what goes on without them is to be opened again.
+    fn remove_behind_head(self, count: u32) -> io::Result<()> {
+        let (head, segments) = (self.log.head().0, self.geometry().segment_count());
+        let number_of = |steps| self.media.number_of((head + steps) % segments);
+        let numbers: Vec<u32> = (1..=count).map(number_of).collect();
+        let dir = self.dir.clone();
+        // A segment that is being prepared would be made again.
+        drop(self);
+        for number in numbers {
+            fs::remove_file(dir.join(file_name(number)))?;
+        }
+        durable_file::sync_dir(&dir)
     }
 
     /// Lets only `uplinks` hold records back, and makes sure that the head has room for a ledger. `false`: it cannot have any now.
