@@ -189,7 +189,7 @@ impl Mirror {
                 Ok(false) => return Ok(segments),
                 Err(e) => return Err(self.fail(&mut writing, e)),
             }
-            self.0.index.recycled(writing.ring.ledger());
+            self.recycled(&writing.ring);
         }
     }
 
@@ -274,11 +274,17 @@ impl Mirror {
         }
         match writing.ring.maintain((self.0.clock)()) {
             Ok(_) => {
-                self.0.index.recycled(writing.ring.ledger());
+                self.recycled(&writing.ring);
                 Ok(())
             }
             Err(e) => Err(self.fail(writing, e)),
         }
+    }
+
+    fn recycled(&self, ring: &Ring) {
+        self.0
+            .index
+            .recycled(ring.durable(), ring.head_bytes(), ring.ledger());
     }
 
     fn fail(&self, writing: &mut Writing, error: io::Error) -> AppendError {

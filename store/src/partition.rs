@@ -81,8 +81,8 @@ impl Partition {
     /// Opens the log in `dir`, or makes one there, and starts its writer. What the tail says is durable when this returns.
     ///
     /// # Errors
-    /// When the directory cannot be used at all. Damaged content is no error, and a disk that is too full for the log to go on
-    /// only means that nothing is taken: see [`Opened`].
+    /// When the directory cannot be used at all. Damaged content is no error, and a disk that is too full for the log to begin or
+    /// go on only means that nothing is taken until it has room: see [`Partition::intake_refused`].
     pub fn open(
         dir: impl Into<PathBuf>,
         options: PartitionOptions,
@@ -146,6 +146,15 @@ impl Partition {
     /// When the file system refuses.
     pub fn offset_for_time(&self, time: Micros) -> Result<Offset, ReadError> {
         self.0.reading.offset_for_time(time)
+    }
+
+    /// Events at or behind `from` that are held: what a reader at `from` has not got. Offsets that were burned are none; unreadable
+    /// ones count, as each may have been one. Blocks for the disk, for one segment at most.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn events_from(&self, from: Offset) -> Result<u64, ReadError> {
+        Ok(self.0.reading.events_from(from)?)
     }
 
     /// The crc of the data frame that ends at `next`; `None` if none held does.

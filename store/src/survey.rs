@@ -59,6 +59,7 @@ impl Surveyed {
             base,
             base_time,
             data_start,
+            ref ledger,
             ..
         } = *header;
         Some(Held {
@@ -66,6 +67,7 @@ impl Surveyed {
             seq,
             base,
             base_time,
+            skipped: ledger.skipped,
             data_start,
         })
     }

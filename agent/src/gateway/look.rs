@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use sedge_config::checked;
+use sedge_core::Micros;
 use sedge_core::frame::Header;
-use sedge_core::{LogId, Micros, Offset};
 use sedge_store::{Partition, system_clock};
 use sedge_uplink::forward::{ForwardHandle, ForwardStatus};
 
@@ -32,6 +32,24 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// What `uplink` has not got of `log`. A log that cannot be read has nothing that could be told.
+    fn of(log: &Partition, uplink: u32) -> Self {
+        let (ledger, next) = (log.ledger(), log.next());
+        let acked = ledger.cursor(uplink).map_or(ledger.oldest, |c| c.next);
+        let from = acked.max(ledger.oldest);
+        if from >= next {
+            return Self::default();
+        }
+        let events = log.events_from(from).unwrap_or(next.since(from));
+        let chunk = log.read(from, 1).ok();
+        let made =
+            chunk.and_then(|chunk| Some(Header::parse(&chunk.frames, None).ok()?.time.get()));
+        Self {
+            events,
+            oldest: made.filter(|_| events > 0),
+        }
+    }
+
     /// Both together.
     fn with(self, other: Self) -> Self {
         let oldest = self.oldest.into_iter().chain(other.oldest).min();
@@ -51,14 +69,6 @@ impl Waiting {
     }
 }
 
-/// Offsets that hold no event, as they were burned while this process looked: an unclean restart burns many at once, and
-/// they are no lag. What was burned before, in a backlog of earlier lives, is not told apart.
-#[derive(Default)]
-struct Burns {
-    /// How many were burned in all when the log had come to this offset; the first is that of the start.
-    seen: Vec<(Offset, u64)>,
-}
-
 /// What there is to look at of one chain.
 struct Seen {
     stream: String,
@@ -66,7 +76,6 @@ struct Seen {
     capacity_bytes: u64,
     draining: bool,
     logs: Vec<Partition>,
-    burns: BTreeMap<LogId, Burns>,
 }
 
 impl Looker {
@@ -95,8 +104,7 @@ impl Looker {
                 source.counts().accepted,
             );
         }
-        for chain in &mut self.chains {
-            chain.note_burns();
+        for chain in &self.chains {
             counts.insert(
                 chain.id(),
                 chain.logs.iter().map(|log| log.next().get()).sum(),
@@ -113,7 +121,6 @@ impl Looker {
 
     /// The status at this moment. Blocks for the disk.
     pub(super) fn look(&mut self) -> Status {
-        self.chains.iter_mut().for_each(Seen::note_burns);
         let forwarded: Vec<ForwardStatus> =
             self.forwarders.iter().map(ForwardHandle::status).collect();
         let uplinks = self
@@ -258,17 +265,6 @@ impl Seen {
             capacity_bytes: chain.capacity_bytes,
             draining: chain.draining,
             logs: offered.map(|log| log.partition.clone()).collect(),
-            burns: BTreeMap::new(),
-        }
-    }
-
-    fn note_burns(&mut self) {
-        for log in &self.logs {
-            let (next, burned) = (log.next(), log.ledger().skipped);
-            self.burns
-                .entry(log.log_id())
-                .or_default()
-                .note(next, burned);
         }
     }
 
@@ -276,31 +272,8 @@ impl Seen {
     fn waiting(&self, uplink: u32) -> Waiting {
         self.logs
             .iter()
-            .map(|log| self.waiting_in(log, uplink))
+            .map(|log| Waiting::of(log, uplink))
             .fold(Waiting::default(), Waiting::with)
-    }
-
-    fn waiting_in(&self, log: &Partition, uplink: u32) -> Waiting {
-        let (ledger, next) = (log.ledger(), log.next());
-        let acked = ledger
-            .cursor(uplink)
-            .map_or(ledger.oldest, |cursor| cursor.next)
-            .min(next);
-        if acked == next {
-            return Waiting::default();
-        }
-        let burned = self
-            .burns
-            .get(&log.log_id())
-            .map_or(0, |burns| burns.above(acked));
-        let events = next.since(acked).saturating_sub(burned);
-        let chunk = log.read(acked.max(ledger.oldest), 1).ok();
-        let made =
-            chunk.and_then(|chunk| Some(Header::parse(&chunk.frames, None).ok()?.time.get()));
-        Waiting {
-            events,
-            oldest: made.filter(|_| events > 0),
-        }
     }
 
     fn id(&self) -> String {
@@ -326,51 +299,8 @@ fn losses(ledger: &sedge_core::ledger::Ledger) -> Losses {
     }
 }
 
-impl Burns {
-    fn note(&mut self, next: Offset, burned: u64) {
-        if self.seen.last().is_none_or(|(_, before)| *before != burned) {
-            self.seen.push((next, burned));
-        }
-        if self.seen.len() > BURNS_MAX {
-            self.seen.remove(1);
-        }
-    }
-
-    /// Offsets at or above `acked` that were burned.
-    fn above(&self, acked: Offset) -> u64 {
-        let (Some(first), Some(last)) = (self.seen.first(), self.seen.last()) else {
-            return 0;
-        };
-        let below = self
-            .seen
-            .iter()
-            .rev()
-            .find(|(next, _)| *next <= acked)
-            .unwrap_or(first);
-        last.1 - below.1.min(last.1)
-    }
-}
-
 fn age(made: Option<i64>) -> Option<f64> {
     let now = system_clock()();
     made.filter(|_| now.is_known())
         .map(|made| (now.get().saturating_sub(made)).max(0) as f64 / 1e6)
-}
-
-/// One restart burns once; more than a few in one life are not possible.
-const BURNS_MAX: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_restart_burned_is_no_lag_until_the_hub_has_passed_it() {
-        let mut burns = Burns::default();
-        burns.note(Offset::new(100), 0);
-        burns.note(Offset::new(65_640), 65_536);
-        burns.note(Offset::new(65_700), 65_536);
-        assert_eq!(burns.above(Offset::new(50)), 65_536);
-        assert_eq!(burns.above(Offset::new(65_650)), 0);
-    }
 }
