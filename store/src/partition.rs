@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) index: Arc<Index>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) log_id: LogId,
+    /// It was there when it was opened, or made then.
+    pub(crate) made: bool,
     pub(crate) settled: watch::Receiver<Ticket>,
     pub(crate) durable: watch::Receiver<Offset>,
     pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
@@ -105,6 +107,19 @@ impl Partition {
     /// The offset behind what is durable: readers come this far.
     pub fn durable(&self) -> watch::Receiver<Offset> {
         self.0.durable.clone()
+    }
+
+    /// Why nothing is taken, while the disk has no room for the log. A producer is told [`StageError::Full`] meanwhile, and woken
+    /// when there is room: then this is `None`, for good.
+    ///
+    /// [`StageError::Full`]: crate::StageError::Full
+    pub fn intake_refused(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.queue.refused()
+    }
+
+    /// Whether the log, with its id, stands on the disk. If not, it is made when there is room.
+    pub fn is_made(&self) -> bool {
+        self.0.made || self.0.queue.refused().borrow().is_none()
     }
 
     /// The first offset that is held.
