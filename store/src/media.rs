@@ -343,7 +343,9 @@ fn write_through(dir: &Path, segment: u32, bytes: u32, budget: &Budget) -> io::R
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
             let temporary = dir.join(format!("{TEMPORARY}{}", file_name(segment)));
-            (File::create(&temporary)?, Some(temporary))
+            let made = File::create(&temporary);
+            let made = made.inspect_err(|_| budget.give_back(bytes.into()));
+            (made?, Some(temporary))
         }
         Err(e) => return Err(e),
     };
