@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 pub use disk::DiskError;
 
-use crate::ingest::{Ingest, StreamHandle};
+use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::telemetry::{self, Telemetry};
 use crate::{control, http, source};
@@ -52,6 +52,17 @@ pub enum GatewayError {
     Panicked,
 }
 
+impl GatewayError {
+    /// Whether it may pass when somebody makes room on the disk.
+    fn is_want_of_room(&self) -> bool {
+        match self {
+            Self::Disk(error) => error.is_want_of_room(),
+            Self::Listen { source, .. } => disk::is_full(source),
+            Self::Store(_) | Self::Panicked => false,
+        }
+    }
+}
+
 /// Runs a gateway until `shutdown`, then commits and acknowledges what was taken.
 ///
 /// # Errors
@@ -60,11 +71,11 @@ pub async fn run(agent: checked::Agent, shutdown: Shutdown) -> Result<(), Gatewa
     let agent = Arc::new(agent);
     let telemetry = Telemetry::new();
     loop {
-        match Life::begin(Arc::clone(&agent), &telemetry)
-            .await?
-            .run(shutdown.clone())
-            .await?
-        {
+        let life = Life::begin_when_there_is_room(&agent, &telemetry, shutdown.clone());
+        let Some(life) = life.await? else {
+            return Ok(());
+        };
+        match life.run(shutdown.clone()).await? {
             Ended::Shutdown => return Ok(()),
             Ended::Diverged => {
                 tracing::warn!("opening new logs behind those that the hub holds otherwise")
@@ -99,6 +110,28 @@ struct Doors {
 }
 
 impl Life {
+    /// Begins, or tries again as long as the disk lacks the room for the directory itself. None if it is told to stop before.
+    async fn begin_when_there_is_room(
+        agent: &Arc<checked::Agent>,
+        telemetry: &Telemetry,
+        mut shutdown: Shutdown,
+    ) -> Result<Option<Self>, GatewayError> {
+        let mut pause = ROOM_FIRST;
+        loop {
+            let error = match Self::begin(Arc::clone(agent), telemetry).await {
+                Err(error) if error.is_want_of_room() => error,
+                begun => return begun.map(Some),
+            };
+            if pause == ROOM_FIRST {
+                tracing::error!(%error, "the disk has no room for the directory of the logs; nothing is taken until it has");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(ROOM_MOST),
+                () = shutdown.requested() => return Ok(None),
+            }
+        }
+    }
+
     async fn begin(
         agent: Arc<checked::Agent>,
         telemetry: &Telemetry,
@@ -333,13 +366,19 @@ fn start_forwarders(
             uplink: uplink_number(&uplink.name),
             retry_max: uplink.retry_max,
         };
-        let (listed, logs) = watch::channel(logs.collect());
+        // A log that the disk has no room for is none yet: offered, its id would be in the hub's chain for ever.
+        let (made, to_be): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.handle.is_made());
+        let (listed, logs) = watch::channel(made);
+        let listed = Arc::new(listed);
+        for log in to_be {
+            tasks.spawn(list_when_made(log, Arc::clone(&listed), shutdown.clone()));
+        }
         let forwarder = Forwarder::new(options, logs, events.clone())
             .expect("a checked endpoint is an address");
         handles.push(forwarder.handle());
         let mut shutdown = shutdown.clone();
         tasks.spawn(async move {
-            // The list is fixed for this life, and must not look closed.
+            // Nobody may change the list any more, but it must not look closed.
             let _listed = listed;
             forwarder
                 .run(async move { shutdown.requested().await })
@@ -347,6 +386,17 @@ fn start_forwarders(
         });
     }
     handles
+}
+
+async fn list_when_made(log: Log, listed: Arc<watch::Sender<Vec<Log>>>, mut shutdown: Shutdown) {
+    let mut refused = log.handle.intake_refused();
+    let made = async { refused.wait_for(Option::is_none).await.is_ok() };
+    tokio::select! {
+        made = made => if made {
+            listed.send_modify(|logs| logs.push(log));
+        },
+        () = shutdown.requested() => {}
+    }
 }
 
 fn start_source(
@@ -389,9 +439,11 @@ fn start_doors(
         shutdown.clone(),
     ));
     if let Some(listener) = doors.http {
+        let refusals = Refusals::of(ingest);
         tasks.spawn(http::serve(
             listener,
             http::of_agent(look()),
+            Arc::new(move || refusals.lines()),
             shutdown.clone(),
         ));
     }
@@ -407,6 +459,10 @@ fn start_doors(
     });
 }
 
+/// A disk without room for the directory is asked again after this long at first …
+const ROOM_FIRST: Duration = Duration::from_secs(1);
+/// … and no more often than this in the end.
+const ROOM_MOST: Duration = Duration::from_secs(30);
 /// For a source to have its last events committed and acknowledged.
 const SOURCES_PATIENCE: Duration = Duration::from_millis(1000);
 /// For the logs to be closed.

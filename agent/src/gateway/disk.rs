@@ -76,6 +76,27 @@ pub enum DiskError {
     },
 }
 
+impl DiskError {
+    /// Whether it may pass when somebody makes room on the disk.
+    pub(crate) fn is_want_of_room(&self) -> bool {
+        match self {
+            Self::DataDir(DataDirError::Io { source, .. }) | Self::Io { source, .. } => {
+                is_full(source)
+            }
+            Self::DataDir(DataDirError::Held { .. }) => false,
+            Self::Log(error) => error.want_of_room().is_some(),
+        }
+    }
+}
+
+/// A disk that has no room, or no more room for us.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StreamIdentity {
     name: sedge_store::Name,
@@ -312,20 +333,20 @@ fn open_chain(
         logs.push(log);
     }
     if takes && logs.last().is_none_or(|last| last.identity.identity.ended) {
-        logs.push(next_log(&mut found, logs.len(), options).map_err(in_dir(path))??);
+        let place = logs.last().map_or(0, |last| last.place.saturating_add(1));
+        logs.push(next_log(&mut found, place, options).map_err(in_dir(path))??);
     }
     Ok(logs)
 }
 
 fn next_log(
     found: &mut Section<'_, LogIdentity>,
-    place: usize,
+    place: u16,
     options: &PartitionOptions,
 ) -> io::Result<Result<OpenLog, OpenError>> {
-    let chain = u16::try_from(place).unwrap_or(u16::MAX);
     Ok(open_log(
         found.create(LogIdentity {
-            chain,
+            chain: place,
             ended: false,
             diverged: false,
         })?,
@@ -378,6 +399,11 @@ impl OpenLog {
     /// Whether a hub may be offered it.
     pub(crate) fn is_offered(&self) -> bool {
         !self.identity.identity.diverged
+    }
+
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.identity.path
     }
 
     /// Whether it is ended: nothing follows its last offset.

@@ -1,6 +1,7 @@
 //! Gathers the status of a running gateway. Reads what others count; changes nothing.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -76,6 +77,10 @@ struct Seen {
     capacity_bytes: u64,
     draining: bool,
     logs: Vec<Partition>,
+    /// Ended because a hub holds them otherwise, each with its directory.
+    diverged: Vec<(PathBuf, Partition)>,
+    /// Why the newest takes nothing, as it was told last.
+    refused: Option<Arc<str>>,
 }
 
 impl Looker {
@@ -104,7 +109,8 @@ impl Looker {
                 source.counts().accepted,
             );
         }
-        for chain in &self.chains {
+        for chain in &mut self.chains {
+            chain.tell_refusal();
             counts.insert(
                 chain.id(),
                 chain.logs.iter().map(|log| log.next().get()).sum(),
@@ -192,13 +198,16 @@ impl Looker {
     fn partition(&self, chain: &Seen) -> status::Partition {
         let head = chain.logs.last().expect("a chain has a log");
         let (stats, ledger) = (head.stats(), head.ledger());
-        let numbers = self
+        let uplinks = self
             .agent
             .uplinks
             .iter()
             .filter(|uplink| uplink.carries(&chain.stream));
+        let numbers: Vec<u32> = uplinks
+            .map(|uplink| super::uplink_number(&uplink.name))
+            .collect();
         // The slowest of them holds the events back.
-        let waiting = numbers.map(|uplink| chain.waiting(super::uplink_number(&uplink.name)));
+        let waiting = numbers.iter().map(|uplink| chain.waiting(*uplink));
         let waiting = waiting.reduce(|one, other| one.max(other));
         status::Partition {
             partition: chain.partition,
@@ -209,6 +218,7 @@ impl Looker {
             capacity_bytes: chain.capacity_bytes,
             rate: self.rates.rate(&chain.id()),
             full: stats.full,
+            refused: chain.refusal().as_deref().map(str::to_owned),
             lag: waiting.map(|waiting| waiting.events),
             oldest_unacked_s: waiting.and_then(|waiting| age(waiting.oldest)),
             losses: losses(&ledger),
@@ -216,6 +226,7 @@ impl Looker {
             commit_s: stats.commit_us as f64 / 1e6,
             commit_max_s: stats.commit_us_max as f64 / 1e6,
             bytes: stats.bytes,
+            diverged: chain.diverged(&numbers),
         }
     }
 
@@ -259,12 +270,19 @@ impl Seen {
             .logs
             .iter()
             .filter(|log| log.is_offered() || log.place == head);
+        let diverged = chain
+            .logs
+            .iter()
+            .filter(|log| !log.is_offered())
+            .map(|log| (log.path().to_owned(), log.partition.clone()));
         Self {
             stream: chain.stream.clone(),
             partition: chain.partition,
             capacity_bytes: chain.capacity_bytes,
             draining: chain.draining,
             logs: offered.map(|log| log.partition.clone()).collect(),
+            diverged: diverged.collect(),
+            refused: None,
         }
     }
 
@@ -274,6 +292,48 @@ impl Seen {
             .iter()
             .map(|log| Waiting::of(log, uplink))
             .fold(Waiting::default(), Waiting::with)
+    }
+
+    fn diverged(&self, uplinks: &[u32]) -> Vec<status::Diverged> {
+        let seen = |(path, log): &(PathBuf, Partition)| {
+            let waiting = uplinks
+                .iter()
+                .map(|uplink| Waiting::of(log, *uplink).events);
+            status::Diverged {
+                log: log.log_id().to_string(),
+                path: path.display().to_string(),
+                events: waiting.max().unwrap_or(0),
+            }
+        };
+        self.diverged.iter().map(seen).collect()
+    }
+
+    /// Why it takes nothing, if it should.
+    fn refusal(&self) -> Option<Arc<str>> {
+        let head = self.logs.last().filter(|_| !self.draining)?;
+        head.intake_refused().borrow().clone()
+    }
+
+    /// One log line when the disk turns out to have no room, and one when it has.
+    fn tell_refusal(&mut self) {
+        let refused = self.refusal();
+        if refused == self.refused {
+            return;
+        }
+        let (stream, partition) = (self.stream.as_str(), self.partition);
+        match &refused {
+            Some(why) => {
+                tracing::error!(
+                    partition,
+                    "stream {stream}: {why}; nothing is taken until it has"
+                )
+            }
+            None => tracing::info!(
+                partition,
+                "stream {stream}: the disk has room, events are taken"
+            ),
+        }
+        self.refused = refused;
     }
 
     fn id(&self) -> String {
