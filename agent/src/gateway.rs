@@ -201,17 +201,22 @@ impl Life {
                 tracing::info!(%log, "an ended log is at the hub as a whole");
                 None
             }
-            ForwardEvent::Diverged { log } => Some(self.diverged(log)),
+            ForwardEvent::Diverged { log } => self.diverged(log),
         }
     }
 
-    fn diverged(&mut self, log: LogId) -> Result<Ended, GatewayError> {
+    fn diverged(&mut self, log: LogId) -> Option<Result<Ended, GatewayError>> {
         tracing::error!(%log, "the hub holds another history of this log (restored or cloned disk?); a new log follows it");
         let path = self.agent.gateway.data_dir.clone();
-        self.disk
-            .renew(log)
-            .map_err(|source| DiskError::Io { path, source })?;
-        Ok(Ended::Diverged)
+        match self.disk.renew(log) {
+            Ok(()) => Some(Ok(Ended::Diverged)),
+            Err(error) if disk::is_full(&error) => {
+                // This log goes on taking; the hub's next connection tells of it again.
+                tracing::error!(%log, %error, "no room to write that down; nothing of this log is handed over until there is");
+                None
+            }
+            Err(source) => Some(Err(DiskError::Io { path, source }.into())),
+        }
     }
 
     /// Stop taking, commit, acknowledge; then close. All within two seconds, whatever hangs.

@@ -80,6 +80,8 @@ pub struct Partition {
     pub oldest: u64,
     /// One past the last offset that is durable.
     pub next: u64,
+    /// Events that are held; burned offsets are none.
+    pub held: u64,
     /// Part of its segments that hold something.
     pub fill: f64,
     /// Disk space, fixed.

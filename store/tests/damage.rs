@@ -223,8 +223,7 @@ fn a_disk_that_is_too_full_refuses_intake_and_readers_go_on() {
 
 fn refused(partition: &Partition) -> Option<String> {
     let refused = partition.intake_refused();
-    let why = refused.borrow().as_deref().map(str::to_owned);
-    why
+    refused.borrow().as_deref().map(str::to_owned)
 }
 
 fn segments(given: &Given) -> Vec<PathBuf> {

@@ -230,6 +230,7 @@ fn a_backlog_of_killed_lives_is_shown_in_events_and_drains_to_none() {
         (partition["lag"].as_u64(), uplink["lag"].as_u64())
     };
     assert_eq!(lags(), (Some(1_500), Some(1_500)));
+    assert_eq!(site.status()["streams"][0]["partitions"][0]["held"], 1_500);
     let metric = "sedge_uplink_lag_events{uplink=\"hq\"} 1500";
     assert!(site.page("/metrics").lines().any(|line| line == metric));
     let hub = site.start_hub();

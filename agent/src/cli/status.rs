@@ -134,7 +134,7 @@ fn partition_line(stream: &Stream, partition: &Partition) -> String {
     format!(
         "{name:<20} {:>8} {:>8} {:>4.0}% {:>8} {:>8} {:>8}{state}",
         rate(partition.rate),
-        count(partition.next - partition.oldest.min(partition.next)),
+        count(partition.held),
         partition.fill * 100.0,
         partition.lag.map_or("-".to_owned(), count),
         partition.oldest_unacked_s.map_or("-".to_owned(), span),
@@ -226,7 +226,7 @@ mod tests {
             ..Default::default()
         };
         let partition = Partition {
-            next: u64::MAX,
+            held: u64::MAX,
             fill: 1.0,
             rate: 1e9,
             lag: Some(u64::MAX),

@@ -214,6 +214,9 @@ impl Looker {
             log: head.log_id().to_string(),
             oldest: head.oldest().get(),
             next: head.next().get(),
+            held: head
+                .events_from(head.oldest())
+                .unwrap_or(head.next().since(head.oldest())),
             fill: stats.segments_held as f64 / stats.segments.max(1) as f64,
             capacity_bytes: chain.capacity_bytes,
             rate: self.rates.rate(&chain.id()),
