@@ -197,13 +197,15 @@ impl Seen {
 
     /// The log that is there, or the one that is to be made.
     fn without_ring(dir: &Path, options: &RingOptions) -> Result<Self, OpenError> {
+        // What will be written when there is room is read with the same dimensions.
+        let geometry = ring::geometry_to_be(dir, options)?;
         if let Some(seen) = look(dir).map_err(io(dir))? {
-            return Ok(seen);
+            return Ok(Self { geometry, ..seen });
         }
         let ledger = Ledger::starting_at(Offset::ZERO);
         Ok(Self {
             index: Index::new(Vec::new(), Offset::ZERO, 0, ledger),
-            geometry: ring::geometry_to_be(dir, options)?,
+            geometry,
             log_id: ring::drawn().map_err(io(dir))?,
         })
     }

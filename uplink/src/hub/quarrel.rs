@@ -22,7 +22,7 @@ impl Claim {
     /// last session, while its old connection may look alive for half a minute. Another process began with another time.
     pub(crate) fn continues(&self, older: &Self) -> bool {
         let step = self.generation.checked_sub(older.generation);
-        step.is_some_and(|step| step < SESSIONS_APART)
+        step.is_some_and(|step| (1..SESSIONS_APART).contains(&step))
     }
 }
 
@@ -141,5 +141,6 @@ mod tests {
         assert!(!claim(began + 4_000_000).continues(&claim(began + 4)));
         let (older, newer) = (claim(began), claim(began + 4_000_000));
         assert!(!older.continues(&newer), "the older one comes back");
+        assert!(!older.continues(&older), "a clone that counts alike");
     }
 }
