@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! → status⏎                          ← one JSON object (crate::status::Status), end
-//! → push {"stream":"telemetry"}⏎     ← ok⏎ or refused WHY⏎
+//! → push {"stream":"telemetry"}⏎     ← ok⏎ or refused WHY⏎ or unavailable WHY⏎
 //! → line⏎ line⏎ …                    ← acknowledged N⏎ …   cumulative; after the commit that holds them
 //! → end                              ← done {"acknowledged":N,"dead_letter":M}⏎
 //! ```
@@ -136,7 +136,9 @@ async fn answer(
     }
     let pusher = match request.strip_prefix(PUSH) {
         Some(push) => Pusher::new(push, &ingest),
-        None => Err("the first line is neither status nor push".to_owned()),
+        None => Err(Turned::Refused(
+            "the first line is neither status nor push".to_owned(),
+        )),
     };
     match pusher {
         Ok(mut pusher) => {
@@ -145,8 +147,19 @@ async fn answer(
             to.write_all(format!("done {}\n", serde_json::to_string(&done)?).as_bytes())
                 .await
         }
-        Err(why) => to.write_all(format!("refused {why}\n").as_bytes()).await,
+        Err(turned_away) => to.write_all(format!("{turned_away}\n").as_bytes()).await,
     }
+}
+
+/// Why a pusher is turned away, as it is told.
+#[derive(Debug, thiserror::Error)]
+enum Turned {
+    /// It asks for something that there is not.
+    #[error("refused {0}")]
+    Refused(String),
+    /// It may come again later.
+    #[error("unavailable {0}")]
+    Later(String),
 }
 
 /// Lines on their way into a stream.
@@ -161,12 +174,17 @@ struct Pusher {
 }
 
 impl Pusher {
-    fn new(push: &str, ingest: &Ingest) -> Result<Self, String> {
+    fn new(push: &str, ingest: &Ingest) -> Result<Self, Turned> {
         let push: Push = serde_json::from_str(push)
-            .map_err(|error| format!("the request is malformed: {error}"))?;
-        let key = Template::parse(push.key.as_deref().unwrap_or(KEY_DEFAULT))?;
-        if ingest.stream(&push.stream).is_none() {
-            return Err(format!("there is no stream \"{}\"", push.stream));
+            .map_err(|error| Turned::Refused(format!("the request is malformed: {error}")))?;
+        let key =
+            Template::parse(push.key.as_deref().unwrap_or(KEY_DEFAULT)).map_err(Turned::Refused)?;
+        let Some(stream) = ingest.stream(&push.stream) else {
+            let none = format!("there is no stream \"{}\"", push.stream);
+            return Err(Turned::Refused(none));
+        };
+        if let Some(why) = stream.refused() {
+            return Err(Turned::Later(format!("stream {}: {why}", push.stream)));
         }
         let mut intake = ingest.intake(&push.stream, &key);
         // A pusher waits for its acknowledgement: company will not come.

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 pub use disk::{DiskError, WhenTooLarge};
 
-use crate::ingest::{Ingest, StreamHandle};
+use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::telemetry::{self, Telemetry};
 use crate::{control, http, source};
@@ -52,6 +52,17 @@ pub enum GatewayError {
     Panicked,
 }
 
+impl GatewayError {
+    /// Whether it may pass when somebody makes room on the disk.
+    fn is_want_of_room(&self) -> bool {
+        match self {
+            Self::Disk(error) => error.is_want_of_room(),
+            Self::Listen { source, .. } => disk::is_full(source),
+            Self::Store(_) | Self::Panicked => false,
+        }
+    }
+}
+
 /// Runs a gateway until `shutdown`, then commits and acknowledges what was taken.
 ///
 /// # Errors
@@ -64,11 +75,12 @@ pub async fn run(
     let agent = Arc::new(agent);
     let telemetry = Telemetry::new();
     loop {
-        match Life::begin(Arc::clone(&agent), when_too_large, &telemetry)
-            .await?
-            .run(shutdown.clone())
-            .await?
-        {
+        let life =
+            Life::begin_when_there_is_room(&agent, when_too_large, &telemetry, shutdown.clone());
+        let Some(life) = life.await? else {
+            return Ok(());
+        };
+        match life.run(shutdown.clone()).await? {
             Ended::Shutdown => return Ok(()),
             Ended::Diverged => {
                 tracing::warn!("opening new logs behind those that the hub holds otherwise")
@@ -90,7 +102,7 @@ struct Life {
     disk: Disk,
     looker: Arc<Mutex<Looker>>,
     /// What each uplink is to send.
-    lists: Vec<watch::Sender<Vec<Log>>>,
+    lists: Vec<Arc<watch::Sender<Vec<Log>>>>,
     sources: JoinSet<()>,
     others: JoinSet<()>,
     stop_sources: Trigger,
@@ -106,6 +118,29 @@ struct Doors {
 }
 
 impl Life {
+    /// Begins, or tries again as long as the disk lacks the room for the directory itself. None if it is told to stop before.
+    async fn begin_when_there_is_room(
+        agent: &Arc<checked::Agent>,
+        when_too_large: WhenTooLarge,
+        telemetry: &Telemetry,
+        mut shutdown: Shutdown,
+    ) -> Result<Option<Self>, GatewayError> {
+        let mut pause = ROOM_FIRST;
+        loop {
+            let error = match Self::begin(Arc::clone(agent), when_too_large, telemetry).await {
+                Err(error) if error.is_want_of_room() => error,
+                begun => return begun.map(Some),
+            };
+            if pause == ROOM_FIRST {
+                tracing::error!(%error, "the disk has no room for the directory of the logs; nothing is taken until it has");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(ROOM_MOST),
+                () = shutdown.requested() => return Ok(None),
+            }
+        }
+    }
+
     async fn begin(
         agent: Arc<checked::Agent>,
         when_too_large: WhenTooLarge,
@@ -182,7 +217,7 @@ impl Life {
                 }
                 None
             }
-            ForwardEvent::Diverged { log } => Some(self.diverged(log)),
+            ForwardEvent::Diverged { log } => self.diverged(log),
         }
     }
 
@@ -215,13 +250,18 @@ impl Life {
         });
     }
 
-    fn diverged(&mut self, log: LogId) -> Result<Ended, GatewayError> {
+    fn diverged(&mut self, log: LogId) -> Option<Result<Ended, GatewayError>> {
         tracing::error!(%log, "the hub holds another history of this log (restored or cloned disk?); a new log follows it");
         let path = self.agent.gateway.data_dir.clone();
-        self.disk
-            .renew(log)
-            .map_err(|source| DiskError::Io { path, source })?;
-        Ok(Ended::Diverged)
+        match self.disk.renew(log) {
+            Ok(()) => Some(Ok(Ended::Diverged)),
+            Err(error) if disk::is_full(&error) => {
+                // This log goes on taking; the hub's next connection tells of it again.
+                tracing::error!(%log, %error, "no room to write that down; nothing of this log is handed over until there is");
+                None
+            }
+            Err(source) => Some(Err(DiskError::Io { path, source }.into())),
+        }
     }
 
     /// Stop taking, commit, acknowledge; then close. All within two seconds, whatever hangs.
@@ -355,7 +395,7 @@ fn start_forwarders(
     events: &mpsc::UnboundedSender<ForwardEvent>,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
-) -> (Vec<ForwardHandle>, Vec<watch::Sender<Vec<Log>>>) {
+) -> (Vec<ForwardHandle>, Vec<Arc<watch::Sender<Vec<Log>>>>) {
     let (mut handles, mut lists) = (Vec::new(), Vec::new());
     for uplink in &agent.uplinks {
         let logs = disk
@@ -381,7 +421,13 @@ fn start_forwarders(
             uplink: uplink_number(&uplink.name),
             retry_max: uplink.retry_max,
         };
-        let (listed, logs) = watch::channel(logs.collect());
+        // A log that the disk has no room for is none yet: offered, its id would be in the hub's chain for ever.
+        let (made, to_be): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.handle.is_made());
+        let (listed, logs) = watch::channel(made);
+        let listed = Arc::new(listed);
+        for log in to_be {
+            tasks.spawn(list_when_made(log, Arc::clone(&listed), shutdown.clone()));
+        }
         let forwarder = Forwarder::new(options, logs, events.clone())
             .expect("a checked endpoint is an address");
         handles.push(forwarder.handle());
@@ -394,6 +440,17 @@ fn start_forwarders(
         });
     }
     (handles, lists)
+}
+
+async fn list_when_made(log: Log, listed: Arc<watch::Sender<Vec<Log>>>, mut shutdown: Shutdown) {
+    let mut refused = log.handle.intake_refused();
+    let made = async { refused.wait_for(Option::is_none).await.is_ok() };
+    tokio::select! {
+        made = made => if made {
+            listed.send_modify(|logs| logs.push(log));
+        },
+        () = shutdown.requested() => {}
+    }
 }
 
 fn start_source(
@@ -436,9 +493,11 @@ fn start_doors(
         shutdown.clone(),
     ));
     if let Some(listener) = doors.http {
+        let refusals = Refusals::of(ingest);
         tasks.spawn(http::serve(
             listener,
             http::of_agent(look()),
+            Arc::new(move || refusals.lines()),
             shutdown.clone(),
         ));
     }
@@ -454,6 +513,10 @@ fn start_doors(
     });
 }
 
+/// A disk without room for the directory is asked again after this long at first …
+const ROOM_FIRST: Duration = Duration::from_secs(1);
+/// … and no more often than this in the end.
+const ROOM_MOST: Duration = Duration::from_secs(30);
 /// For a source to have its last events committed and acknowledged.
 const SOURCES_PATIENCE: Duration = Duration::from_millis(1000);
 /// For the logs to be closed.

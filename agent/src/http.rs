@@ -17,6 +17,9 @@ use crate::shutdown::Shutdown;
 /// Makes the text of `/metrics`; blocks for the disk.
 pub(crate) type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// What is not well, a line each; must not block.
+pub(crate) type Ailments = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// The metrics of an agent.
 pub(crate) fn of_agent(gather: Gather) -> Metrics {
     Arc::new(move || metrics::of_agent(&gather()))
@@ -31,11 +34,15 @@ pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 }
 
 /// Answers until the shutdown.
-pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, mut shutdown: Shutdown) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    ailments: Ailments,
+    mut shutdown: Shutdown,
+) {
     let router = Router::new()
         .route("/metrics", get(move || answer(Arc::clone(&metrics))))
-        // The process answers, so it is alive: everything that must work for that ends it when it fails.
-        .route("/healthz", get(|| async { "ok\n" }));
+        .route("/healthz", get(move || health(Arc::clone(&ailments))));
     let served = axum::serve(listener, router);
     let ended = tokio::select! {
         ended = served.into_future() => ended,
@@ -44,6 +51,13 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, mut shutdown:
     if let Err(error) = ended {
         tracing::warn!(%error, "metrics are not served any more");
     }
+}
+
+/// The process answers, so it is alive: everything that must work for that ends it when it fails. What a restart would not cure
+/// is told behind that.
+async fn health(ailments: Ailments) -> String {
+    let lines = std::iter::once("ok".to_owned()).chain(ailments());
+    lines.map(|line| line + "\n").collect()
 }
 
 async fn answer(metrics: Metrics) -> Response {

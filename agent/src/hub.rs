@@ -38,8 +38,14 @@ pub async fn run(config: checked::Hub, mut shutdown: Shutdown) -> Result<(), Hub
         None => None,
     };
     let hub = Hub::open(options(&config)).await?;
-    let served =
-        http.map(|http| tokio::spawn(http::serve(http, of_hub(hub.handle()), shutdown.clone())));
+    let served = http.map(|http| {
+        tokio::spawn(http::serve(
+            http,
+            of_hub(hub.handle()),
+            Arc::new(Vec::new),
+            shutdown.clone(),
+        ))
+    });
     let outcome = hub
         .run(listener, async move { shutdown.requested().await })
         .await;

@@ -141,6 +141,33 @@ impl StreamHandle {
     }
 }
 
+/// Which streams take nothing, because the disk has no room for their logs.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusals(Arc<Shared>);
+
+impl Refusals {
+    pub(crate) fn of(ingest: &Ingest) -> Self {
+        Self(Arc::clone(&ingest.0))
+    }
+
+    /// A line for each, in words. Touches no disk.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let streams = self.0.streams.iter();
+        streams
+            .filter_map(|(name, stream)| Some(format!("stream {name}: {}", stream.refused()?)))
+            .collect()
+    }
+}
+
+impl StreamHandle {
+    /// Why one of its partitions takes nothing, if that is so.
+    #[must_use]
+    pub fn refused(&self) -> Option<Arc<str>> {
+        let refused = |lane: &Lane| lane.partition.intake_refused().borrow().clone();
+        self.0.iter().find_map(refused)
+    }
+}
+
 impl Lane {
     /// A partition that has just been opened with the owner of `claims`.
     #[must_use]

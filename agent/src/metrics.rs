@@ -131,7 +131,7 @@ fn sources(text: &mut Text, sources: &[Source]) {
 
 fn partitions(text: &mut Text, status: &Status) {
     type Get = fn(&Partition) -> Option<f64>;
-    let families: [(&'static str, &str, &str, Get); 11] = [
+    let families: [(&'static str, &str, &str, Get); 14] = [
         (
             "sedge_stream_next_offset",
             "counter",
@@ -161,6 +161,24 @@ fn partitions(text: &mut Text, status: &Status) {
             "gauge",
             "Full: sources are held back.",
             |p| Some(f64::from(u8::from(p.full))),
+        ),
+        (
+            "sedge_stream_intake_refused",
+            "gauge",
+            "The disk has no room for the log: nothing is taken.",
+            |p| Some(f64::from(u8::from(p.refused.is_some()))),
+        ),
+        (
+            "sedge_stream_diverged_logs",
+            "gauge",
+            "Logs set aside because a hub holds them otherwise.",
+            |p| Some(p.diverged.len() as f64),
+        ),
+        (
+            "sedge_stream_diverged_events",
+            "gauge",
+            "Events in them that were never acknowledged.",
+            |p| Some(p.diverged.iter().map(|log| log.events).sum::<u64>() as f64),
         ),
         (
             "sedge_stream_lag_events",
@@ -370,6 +388,12 @@ pub(crate) fn of_hub(status: &HubStatus) -> String {
     for (name, kind, help, value) in families {
         text.family(name, kind, help).sample(&[], value);
     }
+    let help = "Two gateways have this name and replace each other.";
+    let mut family = text.family("sedge_hub_identity_in_use", "gauge", help);
+    for identity in &status.identities {
+        let gateway: &dyn Display = &identity.gateway;
+        family.sample(&[("gateway", gateway)], u8::from(identity.in_use));
+    }
     type Get = fn(&PartitionStatus) -> u64;
     let families: [(&'static str, &str, &str, Get); 3] = [
         (
@@ -441,8 +465,28 @@ pub(crate) fn of_hub(status: &HubStatus) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use sedge_uplink::hub::IdentityStatus;
+
     use super::*;
     use crate::status::Stream;
+
+    #[test]
+    fn two_gateways_of_one_name_are_a_gauge_of_the_hub() {
+        let identity = |gateway: &str, in_use| IdentityStatus {
+            gateway: gateway.into(),
+            in_use,
+        };
+        let text = of_hub(&HubStatus {
+            identities: vec![identity("gw-7", true), identity("gw-8", false)],
+            ..Default::default()
+        });
+        for line in [
+            "sedge_hub_identity_in_use{gateway=\"gw-7\"} 1",
+            "sedge_hub_identity_in_use{gateway=\"gw-8\"} 0",
+        ] {
+            assert!(text.lines().any(|has| has == line), "{text}");
+        }
+    }
 
     #[test]
     fn a_drop_is_told_with_stream_and_reason_and_a_quote_does_not_break_the_text() {

@@ -80,6 +80,8 @@ pub struct Partition {
     pub oldest: u64,
     /// One past the last offset that is durable.
     pub next: u64,
+    /// Events that are held; burned offsets are none.
+    pub held: u64,
     /// Part of its segments that hold something.
     pub fill: f64,
     /// Disk space, fixed.
@@ -88,6 +90,8 @@ pub struct Partition {
     pub rate: f64,
     /// Full, and nothing may be evicted: sources are held back.
     pub full: bool,
+    /// Why nothing is taken: the disk has no room for the log. Tried again by itself.
+    pub refused: Option<String>,
     /// Events that not every uplink has; none without an uplink.
     pub lag: Option<u64>,
     /// Age of the oldest of them in seconds.
@@ -102,6 +106,19 @@ pub struct Partition {
     pub commit_max_s: f64,
     /// Frame bytes written in this life.
     pub bytes: u64,
+    /// Earlier logs of its chain that a hub holds otherwise.
+    pub diverged: Vec<Diverged>,
+}
+
+/// A log that was ended because a hub holds another history under its id: it stays where it is, and is offered to nobody.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diverged {
+    /// Its id, 32 hex digits.
+    pub log: String,
+    /// Its directory.
+    pub path: String,
+    /// Events in it that some uplink has never acknowledged: at most so many are only there.
+    pub events: u64,
 }
 
 /// Where the offsets of a log have gone.

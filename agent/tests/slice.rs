@@ -187,6 +187,54 @@ fn a_restored_disk_goes_on_in_a_new_log_and_overwrites_nothing() {
     assert_eq!(hub.stop().0, Some(0));
 }
 
+/// An older copy of the directory comes back while the hub is away, and takes three events. The hub holds another history at their offsets: the
+/// operator sees where they are and how many.
+#[test]
+fn a_log_that_diverged_is_shown_with_the_events_that_only_it_has() {
+    let place = Place::new();
+    let (hub, agent) = (place.start_hub(), place.start_agent());
+    assert_eq!(place.push("telemetry", &numbers(0..10)).code, Some(0));
+    place.drained();
+    assert_eq!(agent.stop().0, Some(0));
+    let copy = Command::new("cp")
+        .args(["-a", &place.text("agent"), &place.text("old")])
+        .status();
+    assert!(copy.expect("cp runs").success());
+    let agent = place.start_agent();
+    assert_eq!(place.push("telemetry", &numbers(10..20)).code, Some(0));
+    place.drained();
+    assert_eq!((agent.stop().0, hub.stop().0), (Some(0), Some(0)));
+    std::fs::remove_dir_all(place.path("agent")).expect("the newer directory goes");
+    std::fs::rename(place.path("old"), place.path("agent")).expect("the older one comes back");
+
+    let agent = place.start_agent();
+    assert_eq!(place.push("telemetry", "a\nb\nc\n").code, Some(0));
+    let _hub = place.start_hub();
+    let mut diverged = serde_json::Value::Null;
+    eventually("the hub holds another history", || {
+        let ran = place.status();
+        let status: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_default();
+        diverged = status["streams"][0]["partitions"][0]["diverged"][0].clone();
+        !diverged.is_null()
+    });
+    let path = diverged["path"].as_str().expect("a path").to_owned();
+    assert!(path.ends_with("streams/0000/0000/0000"), "{path}");
+    assert_eq!(diverged["events"], 3);
+    let screen = sedge(&["status", "--config", &place.text("agent.toml")]).out;
+    let line = "  diverged, 3 events not at the hub: streams/0000/0000/0000";
+    assert!(screen.lines().any(|shown| shown == line), "{screen}");
+    let metrics = get(place.http_address, "/metrics");
+    for line in [
+        "sedge_stream_diverged_logs{stream=\"telemetry\",partition=\"0\"} 1",
+        "sedge_stream_diverged_events{stream=\"telemetry\",partition=\"0\"} 3",
+    ] {
+        assert!(metrics.lines().any(|has| has == line), "{metrics}");
+    }
+    assert_eq!(agent.stop().0, Some(0));
+    let salvaged = sedge(&["inspect", &path, "--salvage", &place.text("salvaged")]);
+    assert_eq!(salvaged.code, Some(0), "{}{}", salvaged.out, salvaged.err);
+}
+
 #[test]
 fn more_partitions_end_the_logs_and_lose_nothing() {
     let place = Place::new();

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::durable_file::{self, TEMPORARY};
+use crate::media::is_full;
 
 /// A data directory, held by this process until it is dropped.
 #[derive(Debug)]
@@ -68,7 +69,11 @@ impl DataDir {
             Err(e) => return Err(io(e.into())),
         }
         lock.set_len(0).map_err(io)?;
-        writeln!(lock, "{}", std::process::id()).map_err(io)?;
+        match writeln!(lock, "{}", std::process::id()) {
+            // It is for people: who is refused is not told the pid then, but refused.
+            Err(e) if is_full(&e) => {}
+            written => written.map_err(io)?,
+        }
         Ok(Self { root, _lock: lock })
     }
 

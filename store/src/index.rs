@@ -16,6 +16,8 @@ pub(crate) struct Held {
     pub(crate) seq: u64,
     pub(crate) base: Offset,
     pub(crate) base_time: Micros,
+    /// Offsets of gap frames in all segments before it.
+    pub(crate) skipped: u64,
     /// Where its frames begin.
     pub(crate) data_start: u32,
 }
@@ -56,6 +58,20 @@ pub(crate) struct Place {
     pub(crate) bytes: u32,
 }
 
+/// What lies at and behind an offset, as far as it can be told without reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The offset, or the oldest that is held.
+    pub(crate) from: Offset,
+    pub(crate) durable: Offset,
+    /// The beginning of the segment that holds it.
+    pub(crate) segment: Place,
+    /// Offsets of gap frames in that segment.
+    pub(crate) skipped_here: u64,
+    /// Offsets of gap frames in the segments behind it.
+    pub(crate) skipped_behind: u64,
+}
+
 /// Where an offset is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Located {
@@ -92,9 +108,23 @@ impl Index {
         inner.take_ledger(ledger);
     }
 
-    /// Segments below the oldest offset of `ledger` are about to be used again.
-    pub(crate) fn recycled(&self, ledger: &Ledger) {
-        self.lock().take_ledger(ledger);
+    /// Segments below the oldest offset of `ledger` are about to be used again. Making that ledger durable may have moved the end.
+    pub(crate) fn recycled(&self, durable: Offset, head_bytes: u32, ledger: &Ledger) {
+        self.committed(durable, head_bytes, None, ledger);
+    }
+
+    /// The log has been opened: what `now` says is so. Uplinks stand where they stand.
+    pub(crate) fn opened(&self, now: Self) {
+        let now = now.0.into_inner().expect("no holder panics");
+        let mut inner = self.lock();
+        inner.held = now.held;
+        inner.hints.clear();
+        (inner.durable, inner.head_bytes) = (now.durable, now.head_bytes);
+        inner.take_ledger(&now.ledger);
+    }
+
+    pub(crate) fn head_bytes(&self) -> u32 {
+        self.lock().head_bytes
     }
 
     pub(crate) fn change_ledger<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
@@ -139,11 +169,23 @@ impl Index {
 
     /// The beginning of the segment that holds `offset`.
     pub(crate) fn place_of_segment(&self, offset: Offset) -> Option<Place> {
-        let place = self.place(offset)?;
-        Some(Place {
-            position: place.held.data_start,
-            first: place.held.base,
-            ..place
+        self.place(offset).map(Place::at_start)
+    }
+
+    /// What lies at and behind `from`; `None` if nothing durable does. One look: the sums belong together.
+    pub(crate) fn standing(&self, from: Offset) -> Option<Standing> {
+        let inner = self.lock();
+        let from = from.max(inner.ledger.oldest);
+        let segment = inner.place(from)?.at_start();
+        let behind = inner.held.iter().find(|h| h.seq > segment.held.seq);
+        let skipped_all = inner.ledger.skipped;
+        let skipped_before_next = behind.map_or(skipped_all, |next| next.skipped);
+        Some(Standing {
+            from,
+            durable: inner.durable,
+            segment,
+            skipped_here: skipped_before_next.saturating_sub(segment.held.skipped),
+            skipped_behind: skipped_all.saturating_sub(skipped_before_next),
         })
     }
 
@@ -163,6 +205,16 @@ impl Index {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().expect("no holder panics")
+    }
+}
+
+impl Place {
+    fn at_start(self) -> Self {
+        Self {
+            position: self.held.data_start,
+            first: self.held.base,
+            ..self
+        }
     }
 }
 

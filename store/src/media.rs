@@ -384,7 +384,9 @@ fn write_through(dir: &Path, number: u32, bytes: u32, budget: &Budget) -> io::Re
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
             let temporary = dir.join(format!("{TEMPORARY}{}", file_name(number)));
-            (File::create(&temporary)?, Some(temporary))
+            let made = File::create(&temporary);
+            let made = made.inspect_err(|_| budget.give_back(bytes.into()));
+            (made?, Some(temporary))
         }
         Err(e) => return Err(e),
     };

@@ -194,14 +194,14 @@ impl Mirror {
                 Ok(false) => return Ok(any),
                 Err(e) => return Err(self.fail(&mut writing, e)),
             }
-            self.0.index.recycled(writing.ring.ledger());
+            self.recycled(&writing.ring);
         }
     }
 
     /// Readers let go of the segments before their files go.
     fn expire_ended(&self, ring: &mut Ring, before: Micros) -> io::Result<bool> {
         let expired = ring.expire_ended(before, (self.0.clock)())?;
-        self.0.index.recycled(ring.ledger());
+        self.recycled(ring);
         let removed = ring.take_away(expired)? > 0;
         if removed {
             self.0.reading.let_go();
@@ -290,11 +290,17 @@ impl Mirror {
         }
         match writing.ring.maintain((self.0.clock)()) {
             Ok(_) => {
-                self.0.index.recycled(writing.ring.ledger());
+                self.recycled(&writing.ring);
                 Ok(())
             }
             Err(e) => Err(self.fail(writing, e)),
         }
+    }
+
+    fn recycled(&self, ring: &Ring) {
+        self.0
+            .index
+            .recycled(ring.durable(), ring.head_bytes(), ring.ledger());
     }
 
     fn fail(&self, writing: &mut Writing, error: io::Error) -> AppendError {

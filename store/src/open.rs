@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sedge_core::entry::Entry;
 use sedge_core::frame::{Control, Frame, Kind};
+use sedge_core::ledger::Ledger;
 use sedge_core::segment::{Geometry, Role};
-use sedge_core::{LogId, Offset, varint};
+use sedge_core::{LogId, Micros, Offset, varint};
 use tokio::sync::watch;
 
 use crate::budget::Budget;
@@ -17,11 +18,11 @@ use crate::group::{Group, Items, Limits};
 use crate::index::{Index, Place};
 use crate::inspect;
 use crate::media::file_name;
-use crate::owner::Owner;
+use crate::owner::{NoOwner, Owner};
 use crate::partition::{Partition, PartitionOptions, Shared};
 use crate::queue::{Queue, Ticket};
 use crate::read::Reading;
-use crate::ring::{OpenError, Opened, Ring, RingOptions};
+use crate::ring::{self, OpenError, Opened, Ring, RingOptions};
 use crate::stats::Counters;
 use crate::survey;
 use crate::writer::{LedgerFrames, Writer};
@@ -32,7 +33,7 @@ pub(crate) fn open(
     mut owner: Box<dyn Owner>,
     clock: Clock,
 ) -> Result<(Partition, Opened), OpenError> {
-    let ring_options = RingOptions {
+    let mut ring_options = RingOptions {
         budget: Budget::default(),
         role: Role::Origin,
         capacity_bytes: options.capacity_bytes,
@@ -40,135 +41,223 @@ pub(crate) fn open(
         when_full: options.when_full,
         log_id: None,
     };
-    let (mut ring, mut opened) = match Ring::open(dir.clone(), &ring_options, &mut *owner, clock()) {
-        Err(error @ OpenError::NoRoom { .. }) => return read_only(dir, error, &options, clock),
-        opened => opened?,
+    let (mut ring, mut opened) = match Ring::open(dir.clone(), &ring_options, &mut *owner, clock())
+    {
+        Ok((ring, opened)) => (Some(ring), opened),
+        Err(error) => (None, without_room(error)?),
     };
-    let (mut index, mut reading) = reading_half(&ring)?;
-    restore(&ring, &index, &reading, &mut *owner).map_err(io(&dir))?;
-    if let Some(uplinks) = options.shrink_for.as_ref().filter(|_| opened.keeps_more()) {
-        let mut checkpoint = Vec::new();
-        owner.checkpoint(&mut checkpoint);
-        let shrunk;
-        (ring, shrunk) = ring.shrink(
+    let shrink_for = options
+        .shrink_for
+        .as_deref()
+        .filter(|_| opened.keeps_more());
+    if let (Some(uplinks), Some(too_large)) = (shrink_for, ring.take_if(|_| shrink_for.is_some())) {
+        let now = clock();
+        ring = Some(shrunk(
+            too_large,
             &ring_options,
-            opened.segments_wanted,
             uplinks,
-            &checkpoint,
-            clock(),
-        )?;
-        if let Some((shrunk, now)) = shrunk {
-            opened.shrunk = Some(shrunk);
-            opened.segments = now.segments;
-        }
-        // Whatever became of it, it was written.
-        (index, reading) = reading_half(&ring)?;
+            &mut *owner,
+            &mut opened,
+            now,
+        )?);
     }
-    let limits = Limits {
-        log_id: ring.log_id(),
-        frame_bytes_max: ring.geometry().frame_bytes_max() as usize,
-        commit_bytes_max: options.staged_bytes_max.min(ring.commit_bytes_max()),
-        commit_offsets_max: ring.geometry().commit_offsets_max().into(),
+    let seen = match &ring {
+        Some(ring) => Seen::of(ring).map_err(io(&dir))?,
+        None => Seen::without_ring(&dir, &ring_options)?,
     };
-    let queue = Arc::new(Queue::new(limits, options.linger, clock, ring.next()));
-    if opened.ended {
-        queue.poison();
-    }
-    let counters = Arc::new(Counters::default());
-    counters.set_segments(opened.segments);
+    let made = ring.is_some() || !seen.index.held().is_empty();
+    let index = Arc::new(seen.index);
+    let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
+    restore(&dir, &index, &reading, &mut *owner).map_err(io(&dir))?;
+    ring_options.log_id = Some(seen.log_id);
+    let queue = Arc::new(Queue::new(options.linger, clock));
     let settled = watch::Sender::new(Ticket::RECOVERED);
-    let durable = watch::Sender::new(ring.durable());
-    let (log_id, settled_seen, durable_seen) =
-        (ring.log_id(), settled.subscribe(), durable.subscribe());
-    let group = Group::new(ring.next());
-    let writer = Writer {
-        ring,
+    let durable = watch::Sender::new(index.durable());
+    let (settled_seen, durable_seen) = (settled.subscribe(), durable.subscribe());
+    let outfit = Outfit {
+        dir: dir.clone(),
+        ring_options,
+        options,
         owner,
-        limits,
         queue: queue.clone(),
         index: index.clone(),
-        counters: counters.clone(),
+        counters: Arc::default(),
         settled,
         durable,
-        on_fatal: options.on_fatal,
-        group,
-        held_back: None,
-        checkpoint: Vec::new(),
-        ledger: LedgerFrames {
-            written: Instant::now(),
-            changed: false,
-        },
     };
+    let counters = Arc::clone(&outfit.counters);
+    if let Some(why) = &opened.intake_refused {
+        queue.refuse(why);
+    }
     let thread = std::thread::Builder::new()
         .name("sedge-writer".into())
-        .stack_size(WRITER_STACK_BYTES)
-        .spawn(move || writer.run())
-        .map_err(io(&dir))?;
-    let (settled, durable) = (settled_seen, durable_seen);
-    let thread = Mutex::new(Some(thread));
+        .stack_size(WRITER_STACK_BYTES);
+    let thread = match ring {
+        Some(ring) => {
+            let writer = outfit.writer(ring, opened.ended);
+            thread.spawn(move || writer.run())
+        }
+        None => thread.spawn(move || outfit.wait_for_room()),
+    };
     let shared = Shared {
         queue,
         reading,
         index,
         counters,
-        log_id,
-        settled,
-        durable,
-        thread,
+        log_id: seen.log_id,
+        made,
+        settled: settled_seen,
+        durable: durable_seen,
+        thread: Mutex::new(Some(thread.map_err(io(&dir))?)),
     };
     Ok((Partition(Arc::new(shared)), opened))
 }
 
-/// What readers work with.
-fn reading_half(ring: &Ring) -> Result<(Arc<Index>, Reading), OpenError> {
+/// The log, made as small as its capacity, if it can be.
+fn shrunk(
+    ring: Ring,
+    options: &RingOptions,
+    uplinks: &[u32],
+    owner: &mut dyn Owner,
+    opened: &mut Opened,
+    now: Micros,
+) -> Result<Ring, OpenError> {
     let dir = ring.dir().to_path_buf();
-    let index = Arc::new(ring.index().map_err(io(&dir))?);
-    let reading = Reading::new(dir, ring.geometry(), ring.log_id(), index.clone());
-    Ok((index, reading))
+    let seen = Seen::of(&ring).map_err(io(&dir))?;
+    let index = Arc::new(seen.index);
+    let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
+    restore(&dir, &index, &reading, owner).map_err(io(&dir))?;
+    let mut checkpoint = Vec::new();
+    owner.checkpoint(&mut checkpoint);
+    let (ring, shrunk) = ring.shrink(options, opened.segments_wanted, uplinks, &checkpoint, now)?;
+    if let Some((shrunk, now)) = shrunk {
+        opened.shrunk = Some(shrunk);
+        opened.segments = now.segments;
+    }
+    Ok(ring)
 }
 
-/// A partition that takes nothing, because its log cannot be written: what is there is read all the same.
-fn read_only(
+/// What there is to say of an opening that failed for want of room alone: what is there is read all the same.
+fn without_room(error: OpenError) -> Result<Opened, OpenError> {
+    match error.want_of_room() {
+        Some(why) => Ok(Opened {
+            intake_refused: Some(why),
+            ..Opened::default()
+        }),
+        None => Err(error),
+    }
+}
+
+/// All that a writer needs beside the log itself.
+struct Outfit {
     dir: PathBuf,
-    why: OpenError,
-    options: &PartitionOptions,
-    clock: Clock,
-) -> Result<(Partition, Opened), OpenError> {
-    let Some((index, geometry, log_id)) = look(&dir).map_err(io(&dir))? else {
-        return Err(why);
-    };
-    tracing::error!(error = %why, "nothing is taken, reading goes on");
-    let next = index.durable();
-    let index = Arc::new(index);
-    let reading = Reading::new(dir, geometry, log_id, index.clone());
-    let limits = Limits {
-        log_id,
-        frame_bytes_max: 0,
-        commit_bytes_max: 0,
-        commit_offsets_max: 0,
-    };
-    let queue = Arc::new(Queue::new(limits, options.linger, clock, next));
-    queue.poison();
-    let shared = Shared {
-        queue,
-        reading,
-        index,
-        counters: Arc::new(Counters::default()),
-        log_id,
-        settled: watch::Sender::new(Ticket::RECOVERED).subscribe(),
-        durable: watch::Sender::new(next).subscribe(),
-        thread: Mutex::new(None),
-    };
-    let opened = Opened {
-        intake_refused: Some(why.to_string()),
-        ..Opened::default()
-    };
-    Ok((Partition(Arc::new(shared)), opened))
+    ring_options: RingOptions,
+    options: PartitionOptions,
+    owner: Box<dyn Owner>,
+    queue: Arc<Queue>,
+    index: Arc<Index>,
+    counters: Arc<Counters>,
+    settled: watch::Sender<Ticket>,
+    durable: watch::Sender<Offset>,
+}
+
+impl Outfit {
+    /// A writer of `ring`; from now on the queue takes what is staged.
+    fn writer(self, ring: Ring, ended: bool) -> Writer {
+        let limits = Limits {
+            log_id: ring.log_id(),
+            frame_bytes_max: ring.geometry().frame_bytes_max() as usize,
+            commit_bytes_max: self.options.staged_bytes_max.min(ring.commit_bytes_max()),
+            commit_offsets_max: ring.geometry().commit_offsets_max().into(),
+        };
+        self.counters.set_segments(ring.geometry().segment_count());
+        if ended {
+            self.queue.poison();
+        }
+        self.queue.begin(limits, ring.next());
+        Writer {
+            group: Group::new(ring.next()),
+            ring,
+            owner: self.owner,
+            limits,
+            queue: self.queue,
+            index: self.index,
+            counters: self.counters,
+            settled: self.settled,
+            durable: self.durable,
+            on_fatal: self.options.on_fatal,
+            held_back: None,
+            checkpoint: Vec::new(),
+            ledger: LedgerFrames {
+                written: Instant::now(),
+                changed: false,
+            },
+        }
+    }
+
+    /// Tries again, ever more seldom, until the disk has room for the log; then writes it. Ends when it is told to.
+    fn wait_for_room(self) {
+        let mut pause = TRY_AGAIN_FIRST;
+        while self.queue.wait_to_begin(Instant::now() + pause) {
+            pause = (pause * 2).min(TRY_AGAIN_MOST);
+            match self.try_again() {
+                Ok((ring, ended)) => return self.writer(ring, ended).run(),
+                Err(error) => {
+                    let why = error.want_of_room();
+                    self.queue.refuse(&why.unwrap_or_else(|| error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn try_again(&self) -> Result<(Ring, bool), OpenError> {
+        let now = self.queue.now();
+        // What could be mended was mended the first time.
+        let (ring, opened) = Ring::open(self.dir.clone(), &self.ring_options, &mut NoOwner, now)?;
+        self.index.opened(ring.index().map_err(io(&self.dir))?);
+        self.durable.send_replace(ring.durable());
+        Ok((ring, opened.ended))
+    }
+}
+
+/// What readers begin with.
+struct Seen {
+    index: Index,
+    geometry: Geometry,
+    log_id: LogId,
+}
+
+impl Seen {
+    fn of(ring: &Ring) -> std::io::Result<Self> {
+        Ok(Self {
+            index: ring.index()?,
+            geometry: ring.geometry(),
+            log_id: ring.log_id(),
+        })
+    }
+
+    /// The log that is there, or the one that is to be made.
+    fn without_ring(dir: &Path, options: &RingOptions) -> Result<Self, OpenError> {
+        // What will be written when there is room is read with the same dimensions.
+        let geometry = ring::geometry_to_be(dir, options)?;
+        if let Some(seen) = look(dir).map_err(io(dir))? {
+            return Ok(Self { geometry, ..seen });
+        }
+        let ledger = Ledger::starting_at(Offset::ZERO);
+        Ok(Self {
+            index: Index::new(Vec::new(), Offset::ZERO, 0, ledger),
+            geometry,
+            log_id: ring::drawn().map_err(io(dir))?,
+        })
+    }
 }
 
 /// What a reader needs to know of a log that has no writer; `None` if there is no log.
-fn look(dir: &Path) -> std::io::Result<Option<(Index, Geometry, LogId)>> {
-    let surveyed = survey::survey(dir)?;
+fn look(dir: &Path) -> std::io::Result<Option<Seen>> {
+    let surveyed = match survey::survey(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        surveyed => surveyed?,
+    };
     let newest = survey::newest(&surveyed);
     let Some((head, header, geometry)) =
         newest.and_then(|s| Some((s, s.header.as_ref()?, survey::geometry_of(&surveyed)?)))
@@ -180,11 +269,11 @@ fn look(dir: &Path) -> std::io::Result<Option<(Index, Geometry, LogId)>> {
     let ledger = inspect::ledger_of(dir, head.segment, header, geometry)?;
     let end = inspect::walk(dir, head.segment, header, geometry, None, |_| {})?;
     let held = survey::held(&surveyed, header.log_id, ledger.oldest);
-    Ok(Some((
-        Index::new(held, end.expected, end.position, ledger),
+    Ok(Some(Seen {
+        index: Index::new(held, end.expected, end.position, ledger),
         geometry,
-        header.log_id,
-    )))
+        log_id: header.log_id,
+    }))
 }
 
 fn io(dir: &Path) -> impl Fn(std::io::Error) -> OpenError {
@@ -196,7 +285,7 @@ fn io(dir: &Path) -> impl Fn(std::io::Error) -> OpenError {
 
 /// Tells the owner what it had said: the checkpoint of the head, then all that stands behind it.
 fn restore(
-    ring: &Ring,
+    dir: &Path,
     index: &Index,
     reading: &Reading,
     owner: &mut dyn Owner,
@@ -204,9 +293,9 @@ fn restore(
     let Some(head) = index.held().last().copied() else {
         return Ok(());
     };
-    let header = survey::look_at(ring.dir(), head.segment)?.header;
+    let header = survey::look_at(dir, head.segment)?.header;
     owner.restore(&header.map(|h| h.checkpoint).unwrap_or_default());
-    let end = ring.head_bytes();
+    let end = index.head_bytes();
     if end <= head.data_start {
         return Ok(());
     }
@@ -264,3 +353,7 @@ fn tell_units(frame: &Frame<'_>, owner: &mut dyn Owner) {
 
 /// The writer's thread holds nothing large on its stack.
 const WRITER_STACK_BYTES: usize = 256 << 10;
+/// A disk without room is asked again after this long at first …
+const TRY_AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// … and no more often than this in the end: each time may cost it some small writes.
+const TRY_AGAIN_MOST: Duration = Duration::from_secs(30);

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) index: Arc<Index>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) log_id: LogId,
+    /// It was there when it was opened, or made then.
+    pub(crate) made: bool,
     pub(crate) settled: watch::Receiver<Ticket>,
     pub(crate) durable: watch::Receiver<Offset>,
     pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
@@ -85,8 +87,8 @@ impl Partition {
     /// Opens the log in `dir`, or makes one there, and starts its writer. What the tail says is durable when this returns.
     ///
     /// # Errors
-    /// When the directory cannot be used at all. Damaged content is no error, and a disk that is too full for the log to go on
-    /// only means that nothing is taken: see [`Opened`].
+    /// When the directory cannot be used at all. Damaged content is no error, and a disk that is too full for the log to begin or
+    /// go on only means that nothing is taken until it has room: see [`Partition::intake_refused`].
     pub fn open(
         dir: impl Into<PathBuf>,
         options: PartitionOptions,
@@ -109,6 +111,19 @@ impl Partition {
     /// The offset behind what is durable: readers come this far.
     pub fn durable(&self) -> watch::Receiver<Offset> {
         self.0.durable.clone()
+    }
+
+    /// Why nothing is taken, while the disk has no room for the log. A producer is told [`StageError::Full`] meanwhile, and woken
+    /// when there is room: then this is `None`, for good.
+    ///
+    /// [`StageError::Full`]: crate::StageError::Full
+    pub fn intake_refused(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.queue.refused()
+    }
+
+    /// Whether the log, with its id, stands on the disk. If not, it is made when there is room.
+    pub fn is_made(&self) -> bool {
+        self.0.made || self.0.queue.refused().borrow().is_none()
     }
 
     /// The first offset that is held.
@@ -150,6 +165,15 @@ impl Partition {
     /// When the file system refuses.
     pub fn offset_for_time(&self, time: Micros) -> Result<Offset, ReadError> {
         self.0.reading.offset_for_time(time)
+    }
+
+    /// Events at or behind `from` that are held: what a reader at `from` has not got. Offsets that were burned are none; unreadable
+    /// ones count, as each may have been one. Blocks for the disk, for one segment at most.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn events_from(&self, from: Offset) -> Result<u64, ReadError> {
+        Ok(self.0.reading.events_from(from)?)
     }
 
     /// The crc of the data frame that ends at `next`; `None` if none held does.

@@ -49,13 +49,18 @@ impl Producer {
     /// # Errors
     /// [`StageError::Full`] is backpressure: wait for [`Producer::staged_room`] and stage again.
     pub fn stage(&mut self, batch: &Batch) -> Result<Ticket, StageError> {
-        let mut state = self.queue.lock();
+        let mut guard = self.queue.lock();
+        let state = &mut *guard;
         if state.closed {
             return Err(StageError::Closed);
         }
         let ticket = Ticket(state.ticket.0 + 1);
         let now = (self.queue.clock)();
-        if let Err(e) = state.filling.take(&self.queue.limits, batch, now, ticket) {
+        let taken = match &state.limits {
+            Some(limits) => state.filling.take(limits, batch, now, ticket),
+            None => Err(StageError::Full),
+        };
+        if let Err(e) = taken {
             self.full = state.number;
             return Err(e);
         }
@@ -66,7 +71,7 @@ impl Producer {
             self.group = state.number;
             state.unbound += usize::from(!self.window_bound);
         }
-        self.queue.wake_writer(state, is_first);
+        self.queue.wake_writer(guard, is_first);
         Ok(ticket)
     }
 
@@ -110,7 +115,7 @@ impl Drop for Producer {
 /// Why a batch was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StageError {
-    /// As much is staged as may be; there is room after the next commit.
+    /// As much is staged as may be; there is room after the next commit. Or the disk has no room for the log yet.
     #[error("as much is staged as may be")]
     Full,
     /// A unit is larger than a frame may be.
@@ -128,15 +133,18 @@ pub enum StageError {
 
 /// What producers and writer share.
 pub(crate) struct Queue {
-    limits: Limits,
     linger: Duration,
     clock: Clock,
     state: Mutex<State>,
     work: Condvar,
     room: watch::Sender<u64>,
+    /// Why nothing is taken, while the log waits for room on the disk.
+    refused: watch::Sender<Option<Arc<str>>>,
 }
 
 struct State {
+    /// None before the log is open.
+    limits: Option<Limits>,
     filling: Group,
     /// Counts groups, from 1.
     number: u64,
@@ -196,9 +204,11 @@ pub(crate) enum Work {
 }
 
 impl Queue {
-    pub(crate) fn new(limits: Limits, linger: Duration, clock: Clock, next: Offset) -> Self {
+    /// Takes nothing before [`Queue::begin`].
+    pub(crate) fn new(linger: Duration, clock: Clock) -> Self {
         let state = State {
-            filling: Group::new(next),
+            limits: None,
+            filling: Group::default(),
             number: 1,
             unbound: 0,
             first_staged: None,
@@ -209,13 +219,59 @@ impl Queue {
             writer_is_stuck: false,
         };
         Self {
-            limits,
             linger,
             clock,
             state: Mutex::new(state),
             work: Condvar::new(),
             room: watch::Sender::new(1),
+            refused: watch::Sender::new(None),
         }
+    }
+
+    /// The log is open, and goes on at `next`.
+    pub(crate) fn begin(&self, limits: Limits, next: Offset) {
+        let mut state = self.lock();
+        state.limits = Some(limits);
+        state.filling = Group::new(next);
+        state.number += 1;
+        if !state.closed {
+            self.room.send_replace(state.number);
+        }
+        self.refused.send_replace(None);
+    }
+
+    /// Says why nothing is taken yet.
+    pub(crate) fn refuse(&self, why: &str) {
+        self.refused.send_if_modified(|refused| {
+            let news = refused.as_deref() != Some(why);
+            if news {
+                *refused = Some(why.into());
+            }
+            news
+        });
+    }
+
+    pub(crate) fn refused(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.refused.subscribe()
+    }
+
+    /// Waits for `until`; `false` if the writer is told to stop before that. Errands stay until it begins.
+    pub(crate) fn wait_to_begin(&self, until: Instant) -> bool {
+        let mut state = self.lock();
+        while !state.closed {
+            let now = Instant::now();
+            if until <= now {
+                return true;
+            }
+            state.writer_waits = true;
+            state = self
+                .work
+                .wait_timeout(state, until - now)
+                .expect("no holder panics")
+                .0;
+            state.writer_waits = false;
+        }
+        false
     }
 
     /// Waits until a group is due (it is swapped into `group`, whose memory fills next) or `until` has come.
@@ -271,7 +327,12 @@ impl Queue {
     }
 
     fn swap(&self, state: &mut State, group: &mut Group) -> Ticket {
-        state.filling.seal(&self.limits);
+        let State {
+            limits, filling, ..
+        } = &mut *state;
+        if let Some(limits) = limits {
+            filling.seal(limits);
+        }
         group.clear(state.filling.next());
         std::mem::swap(&mut state.filling, group);
         state.number += 1;
@@ -353,7 +414,9 @@ const COMMIT_BYTES_WANTED: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::Arc;
+    use std::task::{Context, Waker};
     use std::time::{Duration, Instant};
 
     use sedge_core::{LogId, Offset};
@@ -368,7 +431,9 @@ mod tests {
             commit_bytes_max: 10_000,
             commit_offsets_max: 1000,
         };
-        Arc::new(Queue::new(limits, linger, system_clock(), Offset::ZERO))
+        let queue = Queue::new(linger, system_clock());
+        queue.begin(limits, Offset::ZERO);
+        Arc::new(queue)
     }
 
     fn batch(bytes: usize) -> Batch {
@@ -440,6 +505,41 @@ mod tests {
         assert_eq!(producer.stage(&batch(2000)), Err(StageError::Full));
         assert!(matches!(work(&queue), Work::Commit(_)));
         producer.stage(&batch(2000)).unwrap();
+    }
+
+    /// A producer that met a log without room is woken when the log begins, and not asked to come again before.
+    #[test]
+    fn who_met_a_log_that_is_not_open_is_woken_when_it_begins() {
+        let queue = Arc::new(Queue::new(LONG, system_clock()));
+        queue.refuse("the disk has no room");
+        let mut producer = Producer::new(queue.clone());
+        assert_eq!(producer.stage(&batch(10)), Err(StageError::Full));
+        let mut room = pin!(producer.staged_room());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(room.as_mut().poll(&mut context).is_pending());
+        assert!(queue.refused().borrow().is_some());
+        let limits = Limits {
+            log_id: LogId::default(),
+            frame_bytes_max: 66_000,
+            commit_bytes_max: 10_000,
+            commit_offsets_max: 1000,
+        };
+        queue.begin(limits, Offset::new(7));
+        assert!(room.poll(&mut context).is_ready());
+        producer.stage(&batch(10)).unwrap();
+        assert!(queue.refused().borrow().is_none());
+    }
+
+    #[test]
+    fn a_writer_that_waits_to_begin_is_told_to_stop() {
+        let queue = Queue::new(LONG, system_clock());
+        queue.errand(Errand::SetCursor {
+            uplink: 1,
+            next: Offset::ZERO,
+        });
+        assert!(queue.wait_to_begin(Instant::now()));
+        queue.errand(Errand::Close);
+        assert!(!queue.wait_to_begin(Instant::now() + LONG));
     }
 
     const LONG: Duration = Duration::from_secs(3600);

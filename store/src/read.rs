@@ -5,17 +5,19 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sedge_core::frame::Kind;
+use sedge_core::ledger::CURSORS_MAX;
 use sedge_core::segment::Geometry;
 use sedge_core::walk::{Found, Step, Walk, Window};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 
 use crate::group::FRAME_BYTES_WANTED;
-use crate::index::{Hint, Index, Located, Place};
+use crate::index::{Hint, Index, Located, Place, Standing};
 use crate::media::file_name;
 
 /// Whole data and gap frames, verbatim, one behind the other without a hole.
@@ -67,6 +69,17 @@ pub(crate) struct Reading {
     index: Arc<Index>,
     /// Descriptors by segment, the last used last.
     open: Mutex<Vec<(u32, Arc<File>)>>,
+    /// Of segments that were counted in, the last one last.
+    skips: Mutex<Vec<Skips>>,
+}
+
+/// What gap frames took in one segment.
+#[derive(Debug)]
+struct Skips {
+    seq: u64,
+    /// Offsets in all of them.
+    sum: u64,
+    ranges: Vec<Range<Offset>>,
 }
 
 impl Reading {
@@ -77,6 +90,7 @@ impl Reading {
             log_id,
             index,
             open: Mutex::new(Vec::new()),
+            skips: Mutex::new(Vec::new()),
         }
     }
 
@@ -138,6 +152,59 @@ impl Reading {
                 None => at = place.limit,
             }
         }
+    }
+
+    /// Durable offsets at or behind `from` that no gap frame took: records, and what has rotted. One segment is read at most,
+    /// and only once for all offsets in it.
+    pub(crate) fn events_from(&self, from: Offset) -> io::Result<u64> {
+        loop {
+            let Some(standing) = self.index.standing(from) else {
+                return Ok(0);
+            };
+            let skipped = standing.skipped_behind + self.skipped_in(&standing)?;
+            // Overtaken: the oldest offset is another now.
+            if self.index.still_holds(&standing.segment.held) {
+                let span = standing.durable.since(standing.from);
+                return Ok(span.saturating_sub(skipped));
+            }
+        }
+    }
+
+    /// Offsets at or behind `standing.from` that gap frames of its segment took.
+    fn skipped_in(&self, standing: &Standing) -> io::Result<u64> {
+        let (held, sum) = (standing.segment.held, standing.skipped_here);
+        if sum == 0 || standing.from <= held.base {
+            return Ok(sum);
+        }
+        let mut skips = self.skips.lock().expect("no holder panics");
+        let known = skips.iter().position(|s| s.seq == held.seq && s.sum == sum);
+        let known = match known {
+            Some(at) => skips.remove(at),
+            None => Skips {
+                seq: held.seq,
+                sum,
+                ranges: self.ranges_in(&standing.segment)?,
+            },
+        };
+        let behind = |range: &Range<Offset>| range.end.since(range.start.max(standing.from));
+        let skipped = known.ranges.iter().map(behind).sum();
+        skips.retain(|s| s.seq != held.seq);
+        if skips.len() >= CURSORS_MAX {
+            skips.remove(0);
+        }
+        skips.push(known);
+        Ok(skipped)
+    }
+
+    fn ranges_in(&self, segment: &Place) -> io::Result<Vec<Range<Offset>>> {
+        let mut ranges = Vec::new();
+        self.walk(segment, |at| {
+            if at.frame.header.kind == Kind::Gap {
+                ranges.push(at.frame.header.first..at.frame.end());
+            }
+            at.frame.end() < segment.limit
+        })?;
+        Ok(ranges)
     }
 
     /// The crc of the data frame that ends at `next`, if there is one.

@@ -75,7 +75,7 @@ pub struct Opened {
     pub frame_bytes_max: u32,
     /// It was made smaller, to the capacity.
     pub shrunk: Option<Shrunk>,
-    /// Why nothing is taken; reading goes on.
+    /// Why nothing is taken for now; reading goes on, and the log begins to take when the disk has room.
     pub intake_refused: Option<String>,
     /// Files that were set aside, and why.
     pub set_aside: Vec<(PathBuf, String)>,
@@ -135,7 +135,7 @@ pub enum OpenError {
         /// The one that should be.
         expected: LogId,
     },
-    /// Fewer than three segments can be used, and there is nothing to read either.
+    /// Fewer than three segments can be used.
     #[error("{}: room for {usable} segments of {segment_bytes} bytes, a log needs {SEGMENTS_MIN}", dir.display())]
     NoRoom {
         /// The directory.
@@ -229,6 +229,7 @@ impl Ring {
         ) = (segment_bytes, usable, count_wanted);
         opened.frame_bytes_max = wanted.frame_bytes_max();
         if usable < SEGMENTS_MIN {
+            give_back(dir, found).map_err(io)?;
             return Err(OpenError::NoRoom {
                 dir: dir.into(),
                 usable,
@@ -690,6 +691,24 @@ impl Ring {
 }
 
 impl OpenError {
+    /// In words for an operator, if the disk only lacks the room; what is in the directory is not at fault then.
+    #[must_use]
+    pub fn want_of_room(&self) -> Option<String> {
+        match self {
+            Self::NoRoom {
+                usable,
+                segment_bytes,
+                ..
+            } => Some(format!(
+                "the disk has room for {usable} of the {SEGMENTS_MIN} segments ({segment_bytes} bytes each) that a log needs at least"
+            )),
+            Self::Io { source, .. } if media::is_full(source) => {
+                Some(format!("the disk has no room: {source}"))
+            }
+            _ => None,
+        }
+    }
+
     fn of(dir: &Path, error: log::OpenError<io::Error>) -> Self {
         let dir = dir.to_path_buf();
         match error {
@@ -813,6 +832,25 @@ impl Opened {
     }
 }
 
+/// A log that cannot begin keeps no room from others: the segments that were just made, and none that was `found`, go again.
+fn give_back(dir: &Path, found: &[Surveyed]) -> io::Result<()> {
+    for segment in media::segments_in(dir)? {
+        if found.iter().all(|s| s.segment != segment) {
+            fs::remove_file(dir.join(file_name(segment)))?;
+        }
+    }
+    durable_file::sync_dir(dir)
+}
+
+/// The dimensions that a log in `dir` will have when there is room for it, but for the count of its segments.
+pub(crate) fn geometry_to_be(dir: &Path, options: &RingOptions) -> Result<Geometry, OpenError> {
+    let found = survey::survey(dir).unwrap_or_default();
+    geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
+        dir: dir.into(),
+        capacity_bytes: options.capacity_bytes,
+    })
+}
+
 /// The dimensions of the log that is there, or of a new one; `None` if the capacity is too small for any.
 fn geometry_for(found: &[Surveyed], options: &RingOptions) -> Option<Geometry> {
     let there = found
@@ -864,7 +902,7 @@ fn commit_io(error: CommitError<io::Error>) -> io::Error {
     }
 }
 
-fn drawn() -> io::Result<LogId> {
+pub(crate) fn drawn() -> io::Result<LogId> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(LogId::new(bytes))

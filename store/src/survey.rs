@@ -60,6 +60,7 @@ impl Surveyed {
             base,
             base_time,
             data_start,
+            ref ledger,
             ..
         } = *header;
         Some(Held {
@@ -67,6 +68,7 @@ impl Surveyed {
             seq,
             base,
             base_time,
+            skipped: ledger.skipped,
             data_start,
         })
     }

@@ -194,7 +194,11 @@ impl Writer {
     fn recycle(&mut self) -> io::Result<()> {
         if self.ring.maintain(self.queue.now())? {
             self.counters.recycled();
-            self.index.recycled(self.ring.ledger());
+            // The ledger that says so may have come behind a RESUME frame.
+            let durable = self.ring.durable();
+            self.index
+                .recycled(durable, self.ring.head_bytes(), self.ring.ledger());
+            self.durable.send_replace(durable);
         }
         Ok(())
     }

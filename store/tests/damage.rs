@@ -135,7 +135,53 @@ fn a_later_format_is_refused_and_not_touched() {
     assert_eq!(fs::read(&file).unwrap(), bytes);
 }
 
-/// Two of three segments are left and the disk is full: nothing can be taken, what is there is read.
+/// There is no room for three segments, and no log yet. It opens all the same, takes nothing, keeps no room from others, and makes the log
+/// when the disk has become larger.
+#[test]
+fn a_log_without_room_to_begin_begins_when_there_is_some() {
+    let Some(disk) = SmallDisk::mount("2m") else {
+        return;
+    };
+    let mut given = Given {
+        dir: tempfile::tempdir_in(&disk.path).unwrap(),
+        ..Given::default()
+    };
+    given.options.capacity_bytes = 64 << 20;
+    let (partition, opened) = open(&given).unwrap();
+    let why = opened.intake_refused.expect("there is no room");
+    assert!(
+        why.starts_with("the disk has room for 2 of the 3 segments"),
+        "{why}"
+    );
+    assert_eq!(refused(&partition).as_deref(), Some(&*why));
+    assert!(!partition.is_made());
+    assert!(segments(&given).is_empty(), "{:?}", segments(&given));
+    let mut producer = partition.producer();
+    for _ in 0..100 {
+        let refused = fixture::try_stage(&mut producer, b"one");
+        assert_eq!(refused, Err(StageError::Full));
+    }
+    partition.set_cursor(1, Offset::ZERO);
+    assert!(read_all(&partition, Offset::ZERO).is_empty());
+    partition.close();
+
+    let partition = given.open();
+    partition.set_cursor(1, Offset::ZERO);
+    disk.grow_to("16m");
+    eventually(|| refused(&partition).is_none());
+    assert!(partition.is_made());
+    fixture::put(&partition, &["one", "two"]);
+    let all = read_all(&partition, Offset::ZERO);
+    assert_eq!(payloads(&all), ["one", "two"]);
+    partition.close();
+    let again = given.open();
+    assert_eq!(again.log_id(), partition.log_id());
+    assert_eq!(again.cursor(1).unwrap().next, Offset::ZERO);
+    assert_eq!(again.ledger().skipped, 0, "nothing was written before");
+}
+
+/// One of three segments is left and the disk is full. What is there is read, and released; when somebody makes room, the log goes on
+/// where it was.
 #[test]
 fn a_disk_that_is_too_full_refuses_intake_and_readers_go_on() {
     let Some(disk) = SmallDisk::mount("1m") else {
@@ -145,14 +191,7 @@ fn a_disk_that_is_too_full_refuses_intake_and_readers_go_on() {
         dir: tempfile::tempdir_in(&disk.path).unwrap(),
         ..Given::default()
     };
-    given.options.capacity_bytes = 64 << 20;
     let log = given.dir.path().join("log");
-    assert!(matches!(
-        open(&given),
-        Err(OpenError::NoRoom { usable: 0 | 1, .. })
-    ));
-    fs::remove_dir_all(&log).unwrap();
-
     given.options.capacity_bytes = 512 << 10;
     fixture::put(&given.open(), &["one", "two"]);
     fs::write(disk.path.join("ballast"), vec![1; 400 << 10]).unwrap();
@@ -161,17 +200,49 @@ fn a_disk_that_is_too_full_refuses_intake_and_readers_go_on() {
     }
     fill_up(&disk.path.join("more ballast"));
     let (partition, opened) = open(&given).unwrap();
-    assert!(opened.intake_refused.is_some(), "{opened:?}");
-    assert_eq!(
-        payloads(&read_all(&partition, Offset::ZERO)),
-        ["one", "two"]
+    let why = opened.intake_refused.expect("there is no room");
+    assert!(
+        why.starts_with("the disk has room for 1 of the 3 segments"),
+        "{why}"
     );
-    assert_eq!(
-        fixture::try_stage(&mut partition.producer(), b"three"),
-        Err(StageError::Closed)
-    );
+    assert!(partition.is_made());
+    let all = read_all(&partition, Offset::ZERO);
+    assert_eq!(payloads(&all), ["one", "two"]);
+    let mut producer = partition.producer();
+    let refused_now = fixture::try_stage(&mut producer, b"three");
+    assert_eq!(refused_now, Err(StageError::Full));
+    assert_eq!(partition.events_from(Offset::new(1)).unwrap(), 1);
     partition.set_cursor(1, partition.next());
+
+    fs::remove_file(disk.path.join("ballast")).unwrap();
+    fs::remove_file(disk.path.join("more ballast")).unwrap();
+    eventually(|| refused(&partition).is_none());
+    fixture::put(&partition, &["three"]);
+    let all = read_all(&partition, Offset::ZERO);
+    assert_eq!(payloads(&all), ["one", "two", "three"]);
+    assert_eq!(partition.events_from(Offset::new(2)).unwrap(), 1);
     partition.close();
+    let report = inspect(&log).unwrap().log.unwrap();
+    assert!(report.balances && report.closed, "{report:?}");
+    assert_eq!(report.ledger.cursors[0].next, Offset::new(2));
+}
+
+fn refused(partition: &Partition) -> Option<String> {
+    let refused = partition.intake_refused();
+    refused.borrow().as_deref().map(str::to_owned)
+}
+
+fn segments(given: &Given) -> Vec<PathBuf> {
+    let entries = fs::read_dir(given.dir.path().join("log")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn eventually(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The capacity does not fit on the disk: the log begins with the segments that do, and says so.
@@ -216,6 +287,15 @@ impl SmallDisk {
             return None;
         }
         Some(Self { path, _dir: dir })
+    }
+
+    fn grow_to(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        let grown = Command::new("mount")
+            .args(["-o", &options])
+            .arg(&self.path)
+            .status();
+        assert!(grown.is_ok_and(|status| status.success()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use fixture::{Given, payloads, read_all};
+use fixture::{Given, Shown, payloads, read_all};
 use sedge_core::frame::Frame;
 use sedge_core::log::WhenFull;
 use sedge_core::{Cause, Micros, Offset};
@@ -284,4 +284,58 @@ fn an_ended_log_drains_and_closes_without_a_word_behind_its_end() {
     partition.close();
     assert!(!partition.stats().failed);
     assert_eq!(given.bytes(), before);
+}
+
+/// Each life ends with a kill, so that the next burns 65,536 offsets. Wherever a reader stands in the backlog, it is told how many
+/// events lie before it, and no burned offset is one.
+#[test]
+fn a_backlog_of_unclean_lives_is_counted_in_events() {
+    let given = Given::default();
+    for life in 0..3 {
+        let partition = given.open();
+        let mut producer = partition.producer();
+        for n in 0..250 {
+            let value = format!("{life} {n:01000}");
+            fixture::stage(&partition, &mut producer, value.as_bytes());
+        }
+        fixture::settle(&partition, &mut producer);
+    }
+    let partition = given.open();
+    let held: Vec<Offset> = read_all(&partition, Offset::ZERO)
+        .iter()
+        .filter_map(|shown| match shown {
+            Shown::Value(offset, _) => Some(*offset),
+            Shown::Gap(_) => None,
+        })
+        .collect();
+    assert!(partition.ledger().skipped >= 2 * 65_536);
+    assert_eq!(held.len(), 750, "nothing was evicted");
+    let segments = partition.stats().segments_held;
+    assert!(segments > 2, "the backlog spans {segments} segments");
+    assert_eq!(partition.events_from(Offset::ZERO).unwrap(), 750);
+    for (at, offset) in held.iter().enumerate() {
+        let before = (held.len() - at) as u64;
+        assert_eq!(partition.events_from(*offset).unwrap(), before);
+        assert_eq!(partition.events_from(*offset + 1).unwrap(), before - 1);
+    }
+    assert_eq!(partition.events_from(partition.next()).unwrap(), 0);
+    fixture::put(&partition, &["of this life"]);
+    assert_eq!(partition.events_from(Offset::ZERO).unwrap(), 751);
+    assert_eq!(partition.events_from(held[749] + 1).unwrap(), 1);
+}
+
+/// What was evicted is lost, and no event that waits.
+#[test]
+fn a_reader_that_was_overtaken_waits_for_what_is_held() {
+    let given = Given::default();
+    let partition = given.open();
+    let mut producer = partition.producer();
+    for _ in 0..3000 {
+        fixture::stage(&partition, &mut producer, &[b'x'; 1000]);
+    }
+    fixture::settle(&partition, &mut producer);
+    partition.close();
+    let held = partition.next().since(partition.oldest());
+    assert!(partition.ledger().evicted > 0);
+    assert_eq!(partition.events_from(Offset::ZERO).unwrap(), held);
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sedge_core::LogId;
+use sedge_core::custody::message::Code;
 use sedge_store::Partition;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -120,6 +121,7 @@ impl Forwarder {
         let mut shutdown = pin!(shutdown);
         let retry_max = self.options.retry_max;
         let mut backoff = Backoff::new(BACK_OFF_MIN.min(retry_max), retry_max);
+        let mut rivalry = Backoff::new(REPLACED_FIRST, REPLACED_MOST);
         loop {
             let began = Instant::now();
             let ended = tokio::select! {
@@ -135,7 +137,13 @@ impl Forwarder {
             if began.elapsed() > STEADY {
                 backoff.reset();
             }
-            let wait = ended.patience().max(backoff.next_wait());
+            if began.elapsed() > PEACE {
+                rivalry.reset();
+            }
+            let wait = match ended {
+                Ended::Bye(Code::REPLACED, _) => rivalry.next_wait(),
+                _ => ended.patience().max(backoff.next_wait()),
+            };
             self.disconnected(&ended, wait);
             tokio::select! {
                 () = &mut shutdown => return,
@@ -186,3 +194,9 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// A session of this length was a good one: the next attempt comes soon.
 const STEADY: Duration = Duration::from_secs(5);
+/// Two gateways of one name would otherwise throw each other out many times a second: who was replaced waits about this long …
+const REPLACED_FIRST: Duration = Duration::from_secs(10);
+/// … and when it happens again and again, as long as this.
+pub(crate) const REPLACED_MOST: Duration = Duration::from_secs(120);
+/// A session of this length had no rival.
+const PEACE: Duration = Duration::from_secs(300);

@@ -10,6 +10,7 @@ mod gateway;
 mod groups;
 mod options;
 mod partition;
+mod quarrel;
 mod registry;
 mod seats;
 mod status;
@@ -25,7 +26,7 @@ use sedge_store::DataDirError;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::stream::{Stream, StreamError};
 use crate::wire::{self, bye, kind};
@@ -34,6 +35,7 @@ pub use catalog::CatalogError;
 use groups::Groups;
 pub use options::{HubClock, HubOptions, StreamOptions};
 use registry::Registry;
+pub use seats::IdentityStatus;
 use seats::Seats;
 use status::Counters;
 pub use status::{GroupStatus, HubStatus, PartitionStatus};
@@ -293,7 +295,10 @@ async fn upkeep(shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         let step = tokio::select! {
             _ = copy.tick() => tokio::task::spawn_blocking(move || shared.copy_catalog()),
-            _ = retention.tick() => tokio::task::spawn_blocking(move || shared.registry.expire()),
+            _ = retention.tick() => {
+                shared.seats.settle(Instant::now());
+                tokio::task::spawn_blocking(move || shared.registry.expire())
+            }
         };
         if step.await.is_err() {
             tracing::error!("upkeep was interrupted");

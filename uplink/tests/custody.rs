@@ -5,8 +5,8 @@ mod rig;
 use std::time::Duration;
 
 use rig::{
-    RunningForwarder, RunningHub, log, lost, numbers, origin, origin_of, pull, pull_all, records,
-    stage, stage_sized, until,
+    RunningForwarder, RunningHub, SmallDisk, log, lost, numbers, origin, origin_of, pull, pull_all,
+    records, stage, stage_sized, until,
 };
 use sedge_core::log::WhenFull;
 use sedge_uplink::client::PullOptions;
@@ -200,4 +200,64 @@ async fn a_full_mirror_keeps_what_it_has_and_holds_up_nothing_else() {
         "not all, or not in order"
     );
     drop(hub);
+}
+
+/// The hub's disk has no room for the first segment of a further log. That log waits at the gateway, over a restart of the hub too, while others
+/// go on; it is taken as soon as there is room, with nothing missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_cannot_be_made_holds_up_its_own_log_and_no_other() {
+    let Some(disk) = SmallDisk::mount("24m") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (bulk, alarms) = (
+        origin(&dir.path().join("bulk")),
+        origin(&dir.path().join("alarms")),
+    );
+    let stream = StreamOptions {
+        capacity: 12 << 20,
+        ..StreamOptions::default()
+    };
+    let options = HubOptions {
+        streams: vec![stream],
+        ..HubOptions::new(disk.path().join("hub"))
+    };
+    let alarms_log = Log {
+        stream: "alarms".into(),
+        ..log(&alarms)
+    };
+    let mut hub = RunningHub::start_with(options.clone(), "127.0.0.1:0".parse().unwrap()).await;
+    let (address, url) = (hub.address, hub.url());
+    let gateway = RunningForwarder::start(&url, "gw-7", vec![alarms_log.clone()]);
+    stage(&alarms, 0..10, 1).await;
+    gateway.drained().await;
+    gateway.kill().await;
+    disk.fill(1 << 20);
+    stage(&bulk, 0..100, 10).await;
+    let alarmed = || {
+        pull(PullOptions {
+            stream: "alarms".into(),
+            ..rig::options(&url)
+        })
+    };
+    for life in 1..=2 {
+        let gateway = RunningForwarder::start(&url, "gw-7", vec![alarms_log.clone(), log(&bulk)]);
+        stage(&alarms, life * 10..(life + 1) * 10, 1).await;
+        until("one is refused and the other goes on", || async {
+            let status = gateway.handle.status();
+            let of = |stream: &str| status.logs.iter().find(|l| l.stream == stream);
+            let refused = of("telemetry")?.refused.as_deref() == Some("disk full");
+            (refused && of("alarms")?.acked == alarms.next()).then_some(())
+        })
+        .await;
+        assert_eq!(alarmed().await, numbers(0..(life + 1) * 10));
+        gateway.kill().await;
+        hub.stop().await.unwrap();
+        hub = RunningHub::start_with(options.clone(), address).await;
+    }
+    disk.clear();
+    let gateway = RunningForwarder::start(&url, "gw-7", vec![alarms_log, log(&bulk)]);
+    gateway.drained().await;
+    assert_eq!(pull_all(&url).await, numbers(0..100));
+    hub.stop().await.unwrap();
 }

@@ -100,6 +100,103 @@ async fn the_newer_of_two_connections_of_one_identity_wins() {
     assert_eq!(pull_all(&hub.url()).await, numbers(0..20));
 }
 
+/// Two processes call themselves gw-7 and take the seat from each other. The third time the hub says so, the one that was thrown out knows
+/// who has its name and does not come back at once, and what both bring still arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_of_one_name_are_found_out_and_told() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hub = RunningHub::start(dir.path()).await;
+    let partition = origin(log_dir.path());
+    let start = || RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    let in_use = || hub.handle.status().identities[0].in_use;
+    let mut holder = start();
+    stage(&partition, 0..10, 5).await;
+    holder.drained().await;
+    for time in 1..=3 {
+        let newer = start();
+        let told = until("the older is told", || async {
+            let status = holder.handle.status();
+            (status.replaced == 1)
+                .then_some(status.last_error)
+                .flatten()
+        })
+        .await;
+        newer.drained().await;
+        let who = match time {
+            3 => "replaced: identity in use by 127.0.0.1:",
+            _ => "replaced: a newer connection of this gateway, from 127.0.0.1:",
+        };
+        assert!(told.starts_with(who), "{told}");
+        assert_eq!(in_use(), time == 3);
+        let older = std::mem::replace(&mut holder, newer);
+        assert_eq!(older.handle.status().sessions, 1, "it does not fight");
+        older.kill().await;
+    }
+    stage(&partition, 10..20, 5).await;
+    holder.drained().await;
+    assert_eq!(pull_all(&hub.url()).await, numbers(0..20));
+}
+
+/// One gateway loses its network again and again, while the hub takes the old connection for alive: nobody else has its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_comes_back_often_is_not_taken_for_two() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hub = RunningHub::start(dir.path()).await;
+    let partition = origin(log_dir.path());
+    let network = Network::to(hub.address).await;
+    let gateway = RunningForwarder::start(&network.url(), "gw-7", vec![log(&partition)]);
+    for cuts in 0..4_u64 {
+        stage(&partition, cuts * 10..(cuts + 1) * 10, 5).await;
+        gateway.drained().await;
+        network.cut();
+    }
+    until("it is back", || async {
+        (hub.handle.status().replaced == 4).then_some(())
+    })
+    .await;
+    assert!(!hub.handle.status().identities[0].in_use);
+    gateway.kill().await;
+}
+
+/// A wire that can be cut at the gateway's end only: the hub's end stays open and silent.
+struct Network {
+    address: SocketAddr,
+    cut: tokio::sync::watch::Sender<()>,
+}
+
+impl Network {
+    async fn to(hub: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cut = tokio::sync::watch::Sender::new(());
+        let cuts = cut.clone();
+        tokio::spawn(async move {
+            let mut silent = Vec::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut far = TcpStream::connect(hub).await.unwrap();
+                let mut cut = cuts.subscribe();
+                let wire = tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = cut.changed() => {}
+                    }
+                    far
+                });
+                silent.push(wire);
+            }
+        });
+        Self { address, cut }
+    }
+
+    fn url(&self) -> String {
+        format!("sedge://{}", self.address)
+    }
+
+    fn cut(&self) {
+        self.cut.send_replace(());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_too_many_is_refused_and_room_comes_back() {
     let dir = tempfile::tempdir().unwrap();

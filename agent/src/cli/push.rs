@@ -44,6 +44,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(why) = first.strip_prefix("refused ") {
         return Err(Failure::new(Code::Usage, why.trim_end()));
     }
+    if let Some(why) = first.strip_prefix("unavailable ") {
+        return Err(Failure::unavailable(why.trim_end()));
+    }
     let reader = std::thread::spawn(move || last_answer(answers));
     let sent = send(&agent);
     let (acknowledged, done) = reader.join().unwrap_or((0, None));

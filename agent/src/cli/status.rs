@@ -2,12 +2,13 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Failure;
 use super::reach::{self, Reach};
 use crate::control;
-use crate::status::{Partition, Source, Status, Stream, Uplink};
+use crate::status::{Diverged, Partition, Source, Status, Stream, Uplink};
 
 /// Which agent, and how to show it.
 #[derive(Debug, clap::Args)]
@@ -81,10 +82,10 @@ fn screen(status: &Status) -> String {
         head[0], head[1], head[2], head[3], head[4], head[5], head[6]
     ));
     for stream in &status.streams {
-        stream
-            .partitions
-            .iter()
-            .for_each(|partition| line(partition_line(stream, partition)));
+        for partition in &stream.partitions {
+            line(partition_line(stream, partition));
+            notes(status, partition).for_each(&mut line);
+        }
     }
     line(String::new());
     line(format!(
@@ -122,20 +123,38 @@ fn partition_line(stream: &Stream, partition: &Partition) -> String {
         1 => cut(&stream.name, 20),
         _ => format!("{}/{}", cut(&stream.name, 16), partition.partition),
     };
-    let state = match (partition.full, stream.draining) {
-        (true, _) => " FULL",
-        (_, true) => " draining",
+    let state = match partition {
+        Partition {
+            refused: Some(_), ..
+        } => " NO ROOM",
+        Partition { full: true, .. } => " FULL",
+        _ if stream.draining => " draining",
         _ => "",
     };
     format!(
         "{name:<20} {:>8} {:>8} {:>4.0}% {:>8} {:>8} {:>8}{state}",
         rate(partition.rate),
-        count(partition.next - partition.oldest.min(partition.next)),
+        count(partition.held),
         partition.fill * 100.0,
         partition.lag.map_or("-".to_owned(), count),
         partition.oldest_unacked_s.map_or("-".to_owned(), span),
         count(partition.losses.lost() + partition.losses.refused),
     )
+}
+
+/// What there is to say of a partition in words.
+fn notes(status: &Status, partition: &Partition) -> impl Iterator<Item = String> {
+    let diverged = |log: &Diverged| {
+        let path = Path::new(&log.path);
+        let within = path.strip_prefix(&status.data_dir).unwrap_or(path);
+        let events = count(log.events);
+        format!(
+            "  diverged, {events} events not at the hub: {}",
+            within.display()
+        )
+    };
+    let refused = partition.refused.iter().map(|why| format!("  {why}"));
+    refused.chain(partition.diverged.iter().map(diverged))
 }
 
 fn uplink_line(uplink: &Uplink) -> String {
@@ -207,12 +226,18 @@ mod tests {
             ..Default::default()
         };
         let partition = Partition {
-            next: u64::MAX,
+            held: u64::MAX,
             fill: 1.0,
             rate: 1e9,
             lag: Some(u64::MAX),
             oldest_unacked_s: Some(1e9),
             full: true,
+            refused: Some(long.clone()),
+            diverged: vec![Diverged {
+                path: long.repeat(2),
+                events: u64::MAX,
+                ..Default::default()
+            }],
             losses,
             ..Default::default()
         };

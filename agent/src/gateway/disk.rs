@@ -94,6 +94,27 @@ pub enum DiskError {
     },
 }
 
+impl DiskError {
+    /// Whether it may pass when somebody makes room on the disk.
+    pub(crate) fn is_want_of_room(&self) -> bool {
+        match self {
+            Self::DataDir(DataDirError::Io { source, .. }) | Self::Io { source, .. } => {
+                is_full(source)
+            }
+            Self::DataDir(DataDirError::Held { .. }) => false,
+            Self::Log(error) => error.want_of_room().is_some(),
+        }
+    }
+}
+
+/// A disk that has no room, or no more room for us.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StreamIdentity {
     name: sedge_store::Name,
@@ -597,6 +618,11 @@ impl OpenLog {
     /// Bytes that its files take.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.opened.disk_bytes()
+    }
+
+    /// Its directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.identity.path
     }
 
     /// Whether it is ended: nothing follows its last offset.

@@ -1,12 +1,13 @@
 //! Gathers the status of a running gateway. Reads what others count; changes nothing.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use sedge_config::checked;
 use sedge_core::frame::Header;
-use sedge_core::{LogId, Micros, Offset};
+use sedge_core::{LogId, Micros};
 use sedge_store::{Partition, system_clock};
 use sedge_uplink::forward::{ForwardHandle, ForwardStatus};
 
@@ -32,6 +33,24 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// What `uplink` has not got of `log`. A log that cannot be read has nothing that could be told.
+    fn of(log: &Partition, uplink: u32) -> Self {
+        let (ledger, next) = (log.ledger(), log.next());
+        let acked = ledger.cursor(uplink).map_or(ledger.oldest, |c| c.next);
+        let from = acked.max(ledger.oldest);
+        if from >= next {
+            return Self::default();
+        }
+        let events = log.events_from(from).unwrap_or(next.since(from));
+        let chunk = log.read(from, 1).ok();
+        let made =
+            chunk.and_then(|chunk| Some(Header::parse(&chunk.frames, None).ok()?.time.get()));
+        Self {
+            events,
+            oldest: made.filter(|_| events > 0),
+        }
+    }
+
     /// Both together.
     fn with(self, other: Self) -> Self {
         let oldest = self.oldest.into_iter().chain(other.oldest).min();
@@ -51,14 +70,6 @@ impl Waiting {
     }
 }
 
-/// Offsets that hold no event, as they were burned while this process looked: an unclean restart burns many at once, and
-/// they are no lag. What was burned before, in a backlog of earlier lives, is not told apart.
-#[derive(Default)]
-struct Burns {
-    /// How many were burned in all when the log had come to this offset; the first is that of the start.
-    seen: Vec<(Offset, u64)>,
-}
-
 /// What there is to look at of one chain.
 struct Seen {
     stream: String,
@@ -66,7 +77,10 @@ struct Seen {
     capacity_bytes: u64,
     draining: bool,
     logs: Vec<Partition>,
-    burns: BTreeMap<LogId, Burns>,
+    /// Ended because a hub holds them otherwise, each with its directory.
+    diverged: Vec<(PathBuf, Partition)>,
+    /// Why the newest takes nothing, as it was told last.
+    refused: Option<Arc<str>>,
 }
 
 impl Looker {
@@ -90,7 +104,6 @@ impl Looker {
     pub(super) fn forget(&mut self, log: LogId) {
         for chain in &mut self.chains {
             chain.logs.retain(|known| known.log_id() != log);
-            chain.burns.remove(&log);
         }
         self.chains.retain(|chain| !chain.logs.is_empty());
     }
@@ -105,7 +118,7 @@ impl Looker {
             );
         }
         for chain in &mut self.chains {
-            chain.note_burns();
+            chain.tell_refusal();
             counts.insert(
                 chain.id(),
                 chain.logs.iter().map(|log| log.next().get()).sum(),
@@ -122,7 +135,6 @@ impl Looker {
 
     /// The status at this moment. Blocks for the disk.
     pub(super) fn look(&mut self) -> Status {
-        self.chains.iter_mut().for_each(Seen::note_burns);
         let forwarded: Vec<ForwardStatus> =
             self.forwarders.iter().map(ForwardHandle::status).collect();
         let uplinks = self
@@ -194,23 +206,30 @@ impl Looker {
     fn partition(&self, chain: &Seen) -> status::Partition {
         let head = chain.logs.last().expect("a chain has a log");
         let (stats, ledger) = (head.stats(), head.ledger());
-        let numbers = self
+        let uplinks = self
             .agent
             .uplinks
             .iter()
             .filter(|uplink| uplink.carries(&chain.stream));
+        let numbers: Vec<u32> = uplinks
+            .map(|uplink| super::uplink_number(&uplink.name))
+            .collect();
         // The slowest of them holds the events back.
-        let waiting = numbers.map(|uplink| chain.waiting(super::uplink_number(&uplink.name)));
+        let waiting = numbers.iter().map(|uplink| chain.waiting(*uplink));
         let waiting = waiting.reduce(|one, other| one.max(other));
         status::Partition {
             partition: chain.partition,
             log: head.log_id().to_string(),
             oldest: head.oldest().get(),
             next: head.next().get(),
+            held: head
+                .events_from(head.oldest())
+                .unwrap_or(head.next().since(head.oldest())),
             fill: stats.segments_held as f64 / stats.segments.max(1) as f64,
             capacity_bytes: chain.capacity_bytes,
             rate: self.rates.rate(&chain.id()),
             full: stats.full,
+            refused: chain.refusal().as_deref().map(str::to_owned),
             lag: waiting.map(|waiting| waiting.events),
             oldest_unacked_s: waiting.and_then(|waiting| age(waiting.oldest)),
             losses: losses(&ledger),
@@ -218,6 +237,7 @@ impl Looker {
             commit_s: stats.commit_us as f64 / 1e6,
             commit_max_s: stats.commit_us_max as f64 / 1e6,
             bytes: stats.bytes,
+            diverged: chain.diverged(&numbers),
         }
     }
 
@@ -261,23 +281,19 @@ impl Seen {
             .logs
             .iter()
             .filter(|log| log.is_offered() || log.place == head);
+        let diverged = chain
+            .logs
+            .iter()
+            .filter(|log| !log.is_offered())
+            .map(|log| (log.path().to_owned(), log.partition.clone()));
         Self {
             stream: chain.stream.clone(),
             partition: chain.partition,
             capacity_bytes: chain.head().disk_bytes(),
             draining: chain.draining,
             logs: offered.map(|log| log.partition.clone()).collect(),
-            burns: BTreeMap::new(),
-        }
-    }
-
-    fn note_burns(&mut self) {
-        for log in &self.logs {
-            let (next, burned) = (log.next(), log.ledger().skipped);
-            self.burns
-                .entry(log.log_id())
-                .or_default()
-                .note(next, burned);
+            diverged: diverged.collect(),
+            refused: None,
         }
     }
 
@@ -285,31 +301,50 @@ impl Seen {
     fn waiting(&self, uplink: u32) -> Waiting {
         self.logs
             .iter()
-            .map(|log| self.waiting_in(log, uplink))
+            .map(|log| Waiting::of(log, uplink))
             .fold(Waiting::default(), Waiting::with)
     }
 
-    fn waiting_in(&self, log: &Partition, uplink: u32) -> Waiting {
-        let (ledger, next) = (log.ledger(), log.next());
-        let acked = ledger
-            .cursor(uplink)
-            .map_or(ledger.oldest, |cursor| cursor.next)
-            .min(next);
-        if acked == next {
-            return Waiting::default();
+    fn diverged(&self, uplinks: &[u32]) -> Vec<status::Diverged> {
+        let seen = |(path, log): &(PathBuf, Partition)| {
+            let waiting = uplinks
+                .iter()
+                .map(|uplink| Waiting::of(log, *uplink).events);
+            status::Diverged {
+                log: log.log_id().to_string(),
+                path: path.display().to_string(),
+                events: waiting.max().unwrap_or(0),
+            }
+        };
+        self.diverged.iter().map(seen).collect()
+    }
+
+    /// Why it takes nothing, if it should.
+    fn refusal(&self) -> Option<Arc<str>> {
+        let head = self.logs.last().filter(|_| !self.draining)?;
+        head.intake_refused().borrow().clone()
+    }
+
+    /// One log line when the disk turns out to have no room, and one when it has.
+    fn tell_refusal(&mut self) {
+        let refused = self.refusal();
+        if refused == self.refused {
+            return;
         }
-        let burned = self
-            .burns
-            .get(&log.log_id())
-            .map_or(0, |burns| burns.above(acked));
-        let events = next.since(acked).saturating_sub(burned);
-        let chunk = log.read(acked.max(ledger.oldest), 1).ok();
-        let made =
-            chunk.and_then(|chunk| Some(Header::parse(&chunk.frames, None).ok()?.time.get()));
-        Waiting {
-            events,
-            oldest: made.filter(|_| events > 0),
+        let (stream, partition) = (self.stream.as_str(), self.partition);
+        match &refused {
+            Some(why) => {
+                tracing::error!(
+                    partition,
+                    "stream {stream}: {why}; nothing is taken until it has"
+                )
+            }
+            None => tracing::info!(
+                partition,
+                "stream {stream}: the disk has room, events are taken"
+            ),
         }
+        self.refused = refused;
     }
 
     fn id(&self) -> String {
@@ -335,51 +370,8 @@ fn losses(ledger: &sedge_core::ledger::Ledger) -> Losses {
     }
 }
 
-impl Burns {
-    fn note(&mut self, next: Offset, burned: u64) {
-        if self.seen.last().is_none_or(|(_, before)| *before != burned) {
-            self.seen.push((next, burned));
-        }
-        if self.seen.len() > BURNS_MAX {
-            self.seen.remove(1);
-        }
-    }
-
-    /// Offsets at or above `acked` that were burned.
-    fn above(&self, acked: Offset) -> u64 {
-        let (Some(first), Some(last)) = (self.seen.first(), self.seen.last()) else {
-            return 0;
-        };
-        let below = self
-            .seen
-            .iter()
-            .rev()
-            .find(|(next, _)| *next <= acked)
-            .unwrap_or(first);
-        last.1 - below.1.min(last.1)
-    }
-}
-
 fn age(made: Option<i64>) -> Option<f64> {
     let now = system_clock()();
     made.filter(|_| now.is_known())
         .map(|made| (now.get().saturating_sub(made)).max(0) as f64 / 1e6)
-}
-
-/// One restart burns once; more than a few in one life are not possible.
-const BURNS_MAX: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_restart_burned_is_no_lag_until_the_hub_has_passed_it() {
-        let mut burns = Burns::default();
-        burns.note(Offset::new(100), 0);
-        burns.note(Offset::new(65_640), 65_536);
-        burns.note(Offset::new(65_700), 65_536);
-        assert_eq!(burns.above(Offset::new(50)), 65_536);
-        assert_eq!(burns.above(Offset::new(65_650)), 0);
-    }
 }

@@ -1,8 +1,9 @@
 //! One gateway and one hub with their configuration files, directories and ports.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -145,6 +146,60 @@ impl Site {
             );
             std::thread::sleep(PULL_AGAIN_AFTER);
         }
+    }
+
+    /// What `sedge status --json` says of the running agent.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn status(&self) -> serde_json::Value {
+        let mut status = Command::new(sedge());
+        let status = status
+            .args(["status", "--json", "--config"])
+            .arg(self.agent_toml());
+        let output = status.output().expect("a command");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            panic!("no status: {said}")
+        })
+    }
+
+    /// Runs `sedge push` with `lines` to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn push(&self, lines: &str) -> Output {
+        let mut push = Command::new(sedge());
+        let push = push
+            .args(["push", STREAM, "--config"])
+            .arg(self.agent_toml());
+        let piped = push
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("a command");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        // A push that is turned away may be gone before it reads.
+        drop(stdin.write_all(lines.as_bytes()));
+        drop(stdin);
+        child.wait_with_output().expect("our own child")
+    }
+
+    /// The body of a page of the agent's HTTP door.
+    ///
+    /// # Panics
+    /// If nobody answers there.
+    #[must_use]
+    pub fn page(&self, path: &str) -> String {
+        let mut door = TcpStream::connect(self.agent_http).expect("the agent's HTTP door");
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        door.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        door.read_to_string(&mut answer).expect("an answer");
+        let body = answer.split_once("\r\n\r\n");
+        body.expect("a body").1.to_owned()
     }
 
     /// The agent's data directory.

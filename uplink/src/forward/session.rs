@@ -48,6 +48,8 @@ pub(super) struct Session<'a> {
     began: Instant,
     body: Vec<u8>,
     sent_bytes: u64,
+    /// What the hub said with its Bye.
+    farewell: String,
 }
 
 /// A log in this session.
@@ -86,8 +88,8 @@ enum Found {
 pub(super) enum Ended {
     /// We were told to stop.
     ShutDown,
-    /// One of the two ended it, with a code of the protocol.
-    Bye(Code),
+    /// One of the two ended it, with a code of the protocol and what the hub said with it.
+    Bye(Code, String),
     /// The connection or the disk failed.
     Failed(String),
 }
@@ -125,6 +127,7 @@ impl<'a> Session<'a> {
             began,
             body: vec![0; GREETING_BYTES],
             sent_bytes: 0,
+            farewell: String::new(),
         })
     }
 
@@ -190,6 +193,10 @@ impl<'a> Session<'a> {
         match turn {
             Ok(Turn::Received(message)) => {
                 let now = self.now();
+                if message.kind == kind::BYE {
+                    let bye: Option<wire::Bye> = wire::parse(&message.body).ok();
+                    self.farewell = bye.map_or_else(String::new, |bye| bye.reason);
+                }
                 self.sender.handle_message(now, message.kind, &message.body);
                 Ok(())
             }
@@ -299,7 +306,10 @@ impl<'a> Session<'a> {
                 SenderEvent::Diverged { slot } => self.diverged(slot),
                 SenderEvent::Refused { slot, code } => self.refused(slot, code),
                 SenderEvent::Closed { slot } => self.drained(slot),
-                SenderEvent::Ended { code } => return Err(Ended::Bye(code)),
+                SenderEvent::Ended { code } => {
+                    let said = std::mem::take(&mut self.farewell);
+                    return Err(Ended::Bye(code, said));
+                }
             }
         }
         Ok(())
@@ -463,7 +473,7 @@ impl<'a> Session<'a> {
         let Ok(_) = tokio::time::timeout(FAREWELL, self.stream.flush()).await else {
             return ended;
         };
-        if ended == Ended::Bye(Code::REPLACED) {
+        if matches!(ended, Ended::Bye(Code::REPLACED, _)) {
             status::lock(&self.board).replaced();
         }
         ended
@@ -484,9 +494,7 @@ impl Ended {
     /// The least time to wait before the next attempt.
     pub(super) fn patience(&self) -> Duration {
         match self {
-            // Two gateways of one name would otherwise throw each other out many times a second.
-            Self::Bye(Code::REPLACED) => Duration::from_secs(5),
-            Self::Bye(Code::VERSION | Code::IDENTITY | Code::NOT_ALLOWED) => {
+            Self::Bye(Code::VERSION | Code::IDENTITY | Code::NOT_ALLOWED, _) => {
                 Duration::from_secs(30)
             }
             _ => Duration::ZERO,
@@ -498,7 +506,8 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ShutDown => f.write_str("stopped"),
-            Self::Bye(code) => write!(f, "{code}"),
+            Self::Bye(code, said) if said.is_empty() => write!(f, "{code}"),
+            Self::Bye(code, said) => write!(f, "{code}: {said}"),
             Self::Failed(why) => f.write_str(why),
         }
     }

@@ -18,8 +18,9 @@ use sedge_store::{AppendError, Name};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::quarrel::Claim;
 use super::registry::{Admitted, Offer, Refusal};
-use super::seats::Seat;
+use super::seats::{Replaced, Seat};
 use super::{Ended, Farewell, Shared, broken};
 use crate::forward::unix_us;
 use crate::stream::{Incoming, Stream, Turn};
@@ -64,6 +65,8 @@ enum Over {
     Gone,
     /// The peer broke a rule.
     Broke(u16, String),
+    /// A newer connection of this gateway has taken its seat.
+    Replaced(Replaced),
 }
 
 /// Serves the gateway that said `first`, a Hello.
@@ -146,10 +149,9 @@ impl Session {
                 Ok(committed) => self.committed(committed),
                 Err(_) => Err(Over::Gone),
             },
-            () = lost(&mut self.seat) => {
+            replaced = lost(&mut self.seat) => {
                 self.shared.counters.replaced();
-                self.receiver.leave(Code::REPLACED, "a newer connection of this gateway");
-                Err(Over::Said)
+                Err(Over::Replaced(replaced))
             }
             () = shared.stopped() => {
                 self.receiver.leave(Code::SHUTTING_DOWN, "the hub is being stopped");
@@ -207,7 +209,7 @@ impl Session {
             self.receiver.leave(Code::TOO_LARGE, "too many logs");
             return Ok(());
         }
-        self.sit_down(&gateway).await?;
+        self.sit_down(&gateway, hello.intro.generation).await?;
         let logs: Vec<_> = hello.logs.iter().collect();
         let offers = logs.iter().map(offer_of).collect();
         let answers = self.admit(gateway.clone(), offers, true).await?;
@@ -238,24 +240,21 @@ impl Session {
     }
 
     /// Takes the gateway's seat; the connection that has it ends first.
-    async fn sit_down(&mut self, gateway: &Name) -> Result<(), Over> {
+    async fn sit_down(&mut self, gateway: &Name, generation: u64) -> Result<(), Over> {
         if self.gateway.as_ref() == Some(gateway) {
             return Ok(());
         }
         self.seat = None;
-        match self.shared.seats.take(gateway.as_str()).await {
-            Some((seat, replaced)) => {
-                if replaced {
-                    tracing::warn!(%gateway, peer = %self.peer, "a newer connection takes over");
-                }
-                self.seat = Some(seat);
-                Ok(())
-            }
-            None => Err(Over::Broke(
-                bye::REPLACED,
-                "a newer connection of this gateway".into(),
-            )),
-        }
+        let claim = Claim {
+            peer: self.peer,
+            generation,
+        };
+        let taking = self
+            .shared
+            .seats
+            .take(gateway.as_str(), claim, Instant::now());
+        self.seat = Some(taking.await.map_err(Over::Replaced)?);
+        Ok(())
     }
 
     async fn admit(
@@ -445,6 +444,12 @@ impl Session {
         match over {
             Over::Gone => Ok(()),
             Over::Broke(code, reason) => Err(Farewell::new(self.stream, code, reason)),
+            Over::Replaced(replaced) => {
+                // What was committed last is acknowledged first.
+                self.say();
+                self.stream.end(bye::REPLACED, &replaced.to_string()).await;
+                Ok(())
+            }
             Over::Said => {
                 self.say();
                 match tokio::time::timeout(FAREWELL, self.stream.flush()).await {
@@ -461,7 +466,7 @@ impl Session {
 }
 
 /// When the seat is lost; without one, never.
-async fn lost(seat: &mut Option<Seat>) {
+async fn lost(seat: &mut Option<Seat>) -> Replaced {
     match seat {
         Some(seat) => seat.lost().await,
         None => std::future::pending().await,

@@ -51,6 +51,11 @@ impl Partition {
         }
     }
 
+    /// Whether a log with this identity belongs to it.
+    pub(crate) fn is_of(&self, identity: &Identity) -> bool {
+        self.number == identity.number && self.stream == identity.stream
+    }
+
     /// A log of the chain is missing here: where a further one would begin is not known.
     pub(crate) fn damaged(&self) {
         self.damaged.store(true, Ordering::Relaxed);

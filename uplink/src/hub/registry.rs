@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
@@ -28,6 +28,8 @@ pub(crate) struct Registry {
     streams: RwLock<BTreeMap<String, Stream>>,
     /// Held while a log joins.
     joining: Mutex<()>,
+    /// Logs with a place in a chain whose mirrors the disk had no room for: tried again when they are offered.
+    waiting: Mutex<Vec<Numbered<Identity>>>,
     /// Moves whenever something new can be read.
     progress: watch::Sender<u64>,
 }
@@ -79,12 +81,19 @@ impl Registry {
             budget: Budget::new(options.disk_max),
             streams: RwLock::default(),
             joining: Mutex::default(),
+            waiting: Mutex::default(),
             progress: watch::Sender::new(0),
         };
         for numbered in identities {
             let path = numbered.path.clone();
-            if let Err(e) = registry.open_member(numbered) {
-                tracing::error!(mirror = %path.display(), error = %e, "a mirror cannot be used: its partition takes nothing more");
+            match registry.open_member(numbered) {
+                Ok(_) => {}
+                Err(e) if is_full(&e) => {
+                    tracing::error!(mirror = %path.display(), error = %e, "the disk has no room for a mirror: its log is not taken for now");
+                }
+                Err(e) => {
+                    tracing::error!(mirror = %path.display(), error = %e, "a mirror cannot be used: its partition takes nothing more");
+                }
             }
         }
         Ok(registry)
@@ -142,9 +151,9 @@ impl Registry {
         let _turn = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         self.admit_in_turn(catalog, gateway, stream, offer).map_err(|e| {
             tracing::error!(%gateway, stream = %offer.stream, log = %offer.log, error = %e, "a log cannot be taken");
-            match e.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Refusal::DISK_FULL,
-                _ => Refusal::INTERNAL,
+            match is_full(&e) {
+                true => Refusal::DISK_FULL,
+                false => Refusal::INTERNAL,
             }
         })
     }
@@ -214,6 +223,9 @@ impl Registry {
             return Err(io::Error::other(
                 "a mirror of this partition cannot be used",
             ));
+        }
+        if let Some(partition) = &known {
+            self.open_waiting(catalog, partition)?;
         }
         let links = known.as_ref().map(|p| p.links()).unwrap_or_default();
         let (partition, at) = match (chain::join(&links, &offered), known) {
@@ -287,24 +299,59 @@ impl Registry {
         }
         let numbered = self.data.numbered::<Identity>(MIRRORS)?.create(identity)?;
         let partition = self.open_member(numbered)?;
+        self.joined(catalog, &partition);
+        Ok(partition)
+    }
+
+    fn joined(&self, catalog: &Catalog, partition: &Partition) {
         // An index that lags behind is repaired at the next start.
-        if let Err(e) = catalog.note(&[known(&partition)]) {
+        if let Err(e) = catalog.note(&[known(partition)]) {
             tracing::error!(error = %e, "the catalog did not take a partition");
         }
         self.progressed();
-        Ok(partition)
+    }
+
+    /// Opens the mirrors of `partition` that the disk had no room for, in their order.
+    fn open_waiting(&self, catalog: &Catalog, partition: &Partition) -> io::Result<()> {
+        let waiting: Vec<_> = {
+            let mut all = self.waiting();
+            all.extract_if(.., |n| partition.is_of(&n.identity))
+                .collect()
+        };
+        let mut outcome = Ok(());
+        for numbered in waiting {
+            match self.open_member(numbered) {
+                Ok(partition) => self.joined(catalog, &partition),
+                Err(e) => outcome = outcome.and(Err(e)),
+            }
+        }
+        outcome
     }
 
     fn open_member(&self, numbered: Numbered<Identity>) -> io::Result<Arc<Partition>> {
         let partition = self.make_known(&numbered.identity);
-        match self.open_mirror(&numbered) {
+        let behind_another = self.waiting().iter().any(|n| partition.is_of(&n.identity));
+        let opened = match behind_another {
+            // A chain has no holes.
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => self.open_mirror(&numbered),
+        };
+        match opened {
             Ok(mirror) => partition.push(Arc::new(Member::new(numbered, mirror))),
+            Err(e) if is_full(&e) => {
+                self.waiting().push(numbered);
+                return Err(e);
+            }
             Err(e) => {
                 partition.damaged();
                 return Err(e);
             }
         }
         Ok(partition)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Numbered<Identity>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The partition of `identity`, which is there from now on.
@@ -327,7 +374,11 @@ impl Registry {
         };
         let (dir, log) = (numbered.path.join("log"), LogId::new(identity.log.0));
         let clock = self.options.clock.clock();
-        let (mirror, _) = Mirror::open(dir, log, options, clock).map_err(io::Error::other)?;
+        let (mirror, _) =
+            Mirror::open(dir, log, options, clock).map_err(|e| match e.want_of_room() {
+                Some(why) => io::Error::new(io::ErrorKind::StorageFull, why),
+                None => io::Error::other(e),
+            })?;
         if mirror.next().get() < identity.start {
             let (from, to) = (mirror.next(), Offset::new(identity.start));
             let gap = gap_of(from, to, 0, self.options.clock.now());
@@ -384,6 +435,14 @@ fn verdict(partition: &Partition, at: usize) -> io::Result<Verdict<'static>> {
         .unwrap_or(&members[at]);
     let crc_below = holder.mirror.crc_below(next).map_err(io::Error::other)?;
     Ok(Verdict::Resume { next, crc_below })
+}
+
+/// A disk that has no room, or no more room for us.
+fn is_full(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 fn gap_of(from: Offset, to: Offset, lost: u64, when: Micros) -> Gap {

@@ -3,9 +3,14 @@
 //! A connection holds its seat until its last commit is done, so that what the next one is told is durable is all there is.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, watch};
+use tokio::time::Instant;
+
+use super::quarrel::{Claim, Quarrel, Verdict};
 
 /// All seats.
 #[derive(Debug, Default)]
@@ -14,36 +19,89 @@ pub(crate) struct Seats(Mutex<HashMap<String, Place>>);
 #[derive(Debug, Default)]
 struct Place {
     taken: Arc<Turn<()>>,
-    /// How often the seat was asked for; whoever holds it leaves when this moves on.
-    asked: watch::Sender<u64>,
+    /// Who asked for the seat last; whoever holds it leaves when that is somebody else.
+    asked: watch::Sender<Asked>,
+    quarrel: Quarrel,
+}
+
+/// A request for a seat.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    /// Which one, counted from 1.
+    number: u64,
+    claim: Option<Claim>,
+    /// Two gateways have this name.
+    in_use: bool,
 }
 
 /// A seat that is held.
 #[derive(Debug)]
 pub(crate) struct Seat {
     _turn: OwnedMutexGuard<()>,
-    asked: watch::Receiver<u64>,
+    asked: watch::Receiver<Asked>,
     mine: u64,
 }
 
+/// Who took a seat from whom: what its holder is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    by: Option<SocketAddr>,
+    in_use: bool,
+}
+
+/// Whether a gateway's name is used by two of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityStatus {
+    /// The name.
+    pub gateway: String,
+    /// Connections of it replace each other.
+    pub in_use: bool,
+}
+
 impl Seats {
-    /// Takes the seat of `gateway`, as soon as its holder has left. Also says whether there was one.
-    pub(crate) async fn take(&self, gateway: &str) -> Option<(Seat, bool)> {
-        let (taken, asked, mine) = {
-            let mut places = self.lock();
-            let place = places.entry(gateway.into()).or_default();
-            place.asked.send_modify(|n| *n += 1);
-            let mine = *place.asked.borrow();
-            (Arc::clone(&place.taken), place.asked.subscribe(), mine)
-        };
-        let held = taken.try_lock().is_err();
-        let seat = Seat {
+    /// Takes the seat of `gateway`, as soon as its holder has left.
+    ///
+    /// # Errors
+    /// When somebody newer came while this one waited.
+    pub(crate) async fn take(
+        &self,
+        gateway: &str,
+        claim: Claim,
+        now: Instant,
+    ) -> Result<Seat, Replaced> {
+        let (taken, asked, mine) = self.ask(gateway, claim, now);
+        let mut seat = Seat {
             _turn: taken.lock_owned().await,
             asked,
             mine,
         };
-        // Somebody newer may have come while this one waited.
-        (!seat.is_lost()).then_some((seat, held))
+        match seat.replaced() {
+            None => Ok(seat),
+            Some(replaced) => Err(replaced),
+        }
+    }
+
+    fn ask(
+        &self,
+        gateway: &str,
+        claim: Claim,
+        now: Instant,
+    ) -> (Arc<Turn<()>>, watch::Receiver<Asked>, u64) {
+        let mut places = self.lock();
+        let place = places.entry(gateway.into()).or_default();
+        let before = *place.asked.borrow();
+        let older = before.claim.filter(|_| place.taken.try_lock().is_err());
+        let in_use = match older {
+            Some(older) => place.replace(gateway, &older, &claim, now),
+            None => place.quarrel.is_on(now),
+        };
+        let mine = before.number + 1;
+        place.asked.send_replace(Asked {
+            number: mine,
+            claim: Some(claim),
+            in_use,
+        });
+        (Arc::clone(&place.taken), place.asked.subscribe(), mine)
     }
 
     /// Gateways with a connection now.
@@ -56,23 +114,97 @@ impl Seats {
             .collect()
     }
 
+    /// All names that were used since the start.
+    pub(crate) fn identities(&self, now: Instant) -> Vec<IdentityStatus> {
+        let places = self.lock();
+        let identities = places.iter().map(|(name, place)| IdentityStatus {
+            gateway: name.clone(),
+            in_use: place.quarrel.is_on(now),
+        });
+        identities.collect()
+    }
+
+    /// Says of which names only one gateway seems to be left.
+    pub(crate) fn settle(&self, now: Instant) {
+        for (gateway, place) in self.lock().iter_mut() {
+            if place.quarrel.settle(now) {
+                tracing::info!(
+                    gateway,
+                    "identity-in-use is over: nobody was replaced for a while"
+                );
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Place>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Place {
+    /// A connection that holds the seat is replaced. Says whether two gateways have the name.
+    fn replace(&mut self, gateway: &str, older: &Claim, newer: &Claim, now: Instant) -> bool {
+        let (peer, other) = (newer.peer, older.peer);
+        if newer.continues(older) {
+            tracing::info!(gateway, %peer, %other, "the gateway comes back before its last connection has ended");
+            return self.quarrel.is_on(now);
+        }
+        let verdict = self.quarrel.replaced(now);
+        match verdict {
+            Verdict::Calm => {
+                tracing::warn!(gateway, %peer, %other, "a newer connection takes over")
+            }
+            Verdict::Raised => {
+                tracing::warn!(gateway, %peer, %other, "identity-in-use: two gateways have this id and replace each other; give one of them another")
+            }
+            Verdict::GoesOn => tracing::debug!(gateway, %peer, %other, "identity-in-use goes on"),
+        }
+        verdict != Verdict::Calm
+    }
+}
+
 impl Seat {
     /// When a newer connection asks for the seat.
-    pub(crate) async fn lost(&mut self) {
+    pub(crate) async fn lost(&mut self) -> Replaced {
         let mine = self.mine;
         // The sender stays in the table for ever, so this only ends when the number moves.
-        if self.asked.wait_for(|n| *n != mine).await.is_err() {
-            std::future::pending().await
+        if self
+            .asked
+            .wait_for(|asked| asked.number != mine)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
         }
+        let asked = *self.asked.borrow();
+        asked.into()
     }
 
-    fn is_lost(&self) -> bool {
-        *self.asked.borrow() != self.mine
+    fn replaced(&mut self) -> Option<Replaced> {
+        let asked = *self.asked.borrow();
+        (asked.number != self.mine).then(|| asked.into())
+    }
+}
+
+impl From<Asked> for Replaced {
+    fn from(asked: Asked) -> Self {
+        Self {
+            by: asked.claim.map(|claim| claim.peer),
+            in_use: asked.in_use,
+        }
+    }
+}
+
+impl fmt::Display for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.in_use {
+            true => "identity in use by ",
+            false => "a newer connection of this gateway, from ",
+        })?;
+        match self.by {
+            Some(peer) => write!(f, "{peer}"),
+            None => f.write_str("somewhere"),
+        }
     }
 }
 
@@ -80,40 +212,72 @@ impl Seat {
 mod tests {
     use super::*;
 
+    fn claim(generation: u64) -> Claim {
+        Claim {
+            peer: ([127, 0, 0, 1], generation as u16).into(),
+            generation,
+        }
+    }
+
     #[tokio::test]
     async fn the_newer_connection_gets_the_seat_once_the_older_has_left() {
         let seats = Arc::new(Seats::default());
-        let (mut first, replaced) = seats.take("gw-7").await.unwrap();
-        assert!(!replaced);
+        let now = Instant::now();
+        let mut first = seats.take("gw-7", claim(5), now).await.unwrap();
         let second = tokio::spawn({
             let seats = Arc::clone(&seats);
-            async move {
-                seats
-                    .take("gw-7")
-                    .await
-                    .is_some_and(|(_, replaced)| replaced)
-            }
+            async move { seats.take("gw-7", claim(9), now).await.is_ok() }
         });
-        first.lost().await;
+        let replaced = first.lost().await.to_string();
+        assert_eq!(
+            replaced,
+            "a newer connection of this gateway, from 127.0.0.1:9"
+        );
         assert!(!second.is_finished(), "the first is still committing");
         drop(first);
         assert!(second.await.unwrap());
-        assert!(seats.take("gw-8").await.is_some());
+        assert!(seats.take("gw-8", claim(1), now).await.is_ok());
     }
 
     #[tokio::test]
     async fn of_two_that_wait_only_the_newest_gets_the_seat() {
         let seats = Arc::new(Seats::default());
-        let (first, _) = seats.take("gw-7").await.unwrap();
-        let wait = || {
+        let first = seats.take("gw-7", claim(1), Instant::now()).await.unwrap();
+        let wait = |generation| {
             let seats = Arc::clone(&seats);
-            tokio::spawn(async move { seats.take("gw-7").await.is_some() })
+            let now = Instant::now();
+            tokio::spawn(async move { seats.take("gw-7", claim(generation), now).await.is_ok() })
         };
-        let second = wait();
+        let second = wait(2);
         tokio::task::yield_now().await;
-        let third = wait();
+        let third = wait(3);
         tokio::task::yield_now().await;
         drop(first);
         assert_eq!((second.await.unwrap(), third.await.unwrap()), (false, true));
+    }
+
+    /// Two processes have one name. Each is told who else has it, from the third time on; one that only comes back is not suspected.
+    #[tokio::test]
+    async fn who_is_replaced_again_and_again_is_told_who_else_has_its_name() {
+        let seats = Seats::default();
+        let now = Instant::now();
+        let mut told = Vec::new();
+        let mut held = seats.take("gw-7", claim(10_000), now).await.unwrap();
+        for generation in [10_001, 10_002, 10_003, 50_000, 10_004, 50_001] {
+            let asking = seats.take("gw-7", claim(generation), now);
+            let leaving = async {
+                told.push(held.lost().await.in_use);
+                drop(held);
+            };
+            held = tokio::join!(asking, leaving).0.unwrap();
+        }
+        assert_eq!(told, [false, false, false, false, false, true]);
+        let status = |in_use| IdentityStatus {
+            gateway: "gw-7".into(),
+            in_use,
+        };
+        assert_eq!(seats.identities(now), [status(true)]);
+        let later = now + std::time::Duration::from_secs(3_600);
+        assert_eq!(seats.identities(later), [status(false)]);
     }
 }

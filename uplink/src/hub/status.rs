@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Shared;
+use tokio::time::Instant;
+
+use super::{IdentityStatus, Shared};
 
 /// A snapshot of a hub.
 #[derive(Clone, Debug, Default)]
 pub struct HubStatus {
     /// Gateways that are connected now.
     pub gateways: Vec<String>,
+    /// Every gateway that was connected since the start, and whether two of them have its name.
+    pub identities: Vec<IdentityStatus>,
     /// Consumers that are connected now.
     pub consumers: u64,
     /// Connections that were refused for want of room.
@@ -133,6 +137,7 @@ impl Shared {
         let c = &self.counters;
         HubStatus {
             gateways: self.seats.connected(),
+            identities: self.seats.identities(Instant::now()),
             consumers: c.consumers.load(Relaxed),
             refused: c.refused.load(Relaxed),
             broken: c.broken.load(Relaxed),

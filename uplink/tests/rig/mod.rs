@@ -2,8 +2,10 @@
 #![allow(dead_code, missing_docs, reason = "each story uses a part of it")]
 
 use std::future::Future;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, system_clock};
@@ -123,6 +125,48 @@ pub(crate) fn log(partition: &Partition) -> Log {
         chain: 0,
         closed: false,
         handle: partition.clone(),
+    }
+}
+
+/// A file system in memory, for as long as this lives. Only root can have one.
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    pub(crate) fn mount(size: &str) -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let size = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(disk.path())
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: no tmpfs can be mounted here, so the story was not told");
+            return None;
+        }
+        Some(disk)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes all but `bytes_left` of it.
+    pub(crate) fn fill(&self, bytes_left: usize) {
+        let kept_free = self.path().join("kept-free");
+        std::fs::write(&kept_free, vec![1; bytes_left]).unwrap();
+        let mut ballast = std::fs::File::create(self.path().join("ballast")).unwrap();
+        while ballast.write_all(&[1; 4096]).is_ok() {}
+        std::fs::remove_file(kept_free).unwrap();
+    }
+
+    pub(crate) fn clear(&self) {
+        std::fs::remove_file(self.path().join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.path()).status());
     }
 }
 
