@@ -383,9 +383,36 @@ impl Intake {
         }
     }
 
+    /// Resolves when the oldest of what was staged has come nearer to being durable, and at once if it is; never, if nothing waits.
+    pub fn next_settled(
+        &self,
+        oldest: Option<&[Receipt]>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let first = oldest.map(|receipts| self.first_unsettled(receipts));
+        let wait = first.map(|unsettled| unsettled.map(|receipt| self.wait(receipt)));
+        async move {
+            match wait {
+                Some(Some(wait)) => wait.await,
+                Some(None) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Whether all of `receipts` are settled.
+    #[must_use]
+    pub fn are_settled(&self, receipts: &[Receipt]) -> bool {
+        self.first_unsettled(receipts).is_none()
+    }
+
     /// Tells whether the peer sends nothing more before its messages are acknowledged.
     pub fn set_window_bound(&mut self, window_bound: bool) {
         self.window_bound = window_bound;
+    }
+
+    fn first_unsettled(&self, receipts: &[Receipt]) -> Option<Receipt> {
+        let unsettled = |receipt: &&Receipt| self.settled(receipt.lane) < receipt.ticket;
+        receipts.iter().find(unsettled).copied()
     }
 
     fn batch(&mut self, lane: u16) -> &mut Batch {

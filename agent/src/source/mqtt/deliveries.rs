@@ -140,20 +140,19 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Resolves when the oldest group can be acknowledged; never, if nothing waits.
-    pub(super) async fn next_settled(&self) {
-        match self.waiting.front() {
-            Some(group) => self.group_settled(group).await,
-            None => std::future::pending().await,
-        }
+    /// Resolves when the oldest group has come nearer to being acknowledged; never, if nothing waits.
+    pub(super) fn next_settled(&self) -> impl Future<Output = ()> + Send + 'static {
+        let oldest = self.waiting.front();
+        self.intake
+            .next_settled(oldest.map(|group| &*group.receipts))
     }
 
-    /// Acknowledges the oldest group, which is settled, and those behind it that are.
+    /// Acknowledges the oldest group, if it is settled, and those behind it that are.
     pub(super) fn acknowledge(&mut self, acks: &Acks) {
         while self
             .waiting
             .front()
-            .is_some_and(|group| self.is_settled(group))
+            .is_some_and(|group| self.intake.are_settled(&group.receipts))
         {
             let Some(group) = self.waiting.pop_front() else {
                 return;
@@ -184,8 +183,8 @@ impl Deliveries {
 
     /// Waits until everything that was staged is on disk.
     pub(super) async fn all_settled(&self) {
-        for group in &self.waiting {
-            self.group_settled(group).await;
+        for receipt in self.waiting.iter().flat_map(|group| &group.receipts) {
+            self.intake.wait(*receipt).await;
         }
     }
 
@@ -286,19 +285,6 @@ impl Deliveries {
                 .claims(*lane)
                 .acknowledging(session.id.number, *index_next);
         }
-    }
-
-    async fn group_settled(&self, group: &Group) {
-        for receipt in &group.receipts {
-            self.intake.wait(*receipt).await;
-        }
-    }
-
-    fn is_settled(&self, group: &Group) -> bool {
-        group
-            .receipts
-            .iter()
-            .all(|receipt| self.intake.settled(receipt.lane) >= receipt.ticket)
     }
 }
 

@@ -280,34 +280,16 @@ impl Link {
         }
     }
 
-    /// Resolves when the oldest of what was staged has come nearer to being durable; never, if nothing waits.
     fn next_settled(&self) -> impl Future<Output = ()> + Send + 'static {
-        let unsettled = |receipt: &&Receipt| self.intake.settled(receipt.lane) < receipt.ticket;
         let oldest = self.unsettled.front();
-        let wait = oldest.map(|first| {
-            first
-                .receipts
-                .iter()
-                .find(unsettled)
-                .map(|&receipt| self.intake.wait(receipt))
-        });
-        async move {
-            match wait {
-                Some(Some(wait)) => wait.await,
-                Some(None) => {}
-                None => std::future::pending().await,
-            }
-        }
+        self.intake
+            .next_settled(oldest.map(|first| &*first.receipts))
     }
 
     /// Acknowledges what is durable by now.
     fn settled(&mut self, receiver: &mut Receiver<Vec<ReceiverSlot>>) {
         while let Some(first) = self.unsettled.front() {
-            if first
-                .receipts
-                .iter()
-                .any(|receipt| self.intake.settled(receipt.lane) < receipt.ticket)
-            {
+            if !self.intake.are_settled(&first.receipts) {
                 break;
             }
             receiver.stored(first.slot, first.next);
