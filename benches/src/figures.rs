@@ -1,5 +1,6 @@
 //! The figures of one run, as a person and as a program want them.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -56,6 +57,19 @@ impl Figures {
                 .map(|(name, value, _)| ((*name).to_owned(), json!(value)))
                 .collect::<Map<_, _>>(),
         )
+    }
+
+    /// Writes them to standard output, as one JSON object or one figure a line.
+    ///
+    /// # Errors
+    /// If nobody takes them.
+    pub fn print(&self, as_json: bool) -> io::Result<()> {
+        let shown = if as_json {
+            format!("{}\n", self.json())
+        } else {
+            self.text()
+        };
+        io::stdout().write_all(shown.as_bytes())
     }
 
     /// One figure a line.

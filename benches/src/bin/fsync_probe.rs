@@ -1,7 +1,6 @@
 //! `fsync-probe`: what one small durable overwrite costs on this disk, without anything around it.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -38,13 +37,7 @@ fn main() -> Result<()> {
     );
     let file = tempfile::tempfile_in(&arguments.dir)
         .with_context(|| arguments.dir.display().to_string())?;
-    let figures = probe(&file, &arguments)?;
-    let shown = if arguments.json {
-        format!("{}\n", figures.json())
-    } else {
-        figures.text()
-    };
-    std::io::stdout().write_all(shown.as_bytes())?;
+    probe(&file, &arguments)?.print(arguments.json)?;
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! `sedge-load`: publishes at QoS 1 and tells how fast, how late, and at what cost to the other end.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,13 +81,7 @@ fn main() -> Result<()> {
         }
         .run()?;
     }
-    let figures = measure(&load, &arguments)?;
-    let shown = if arguments.json {
-        format!("{}\n", figures.json())
-    } else {
-        figures.text()
-    };
-    std::io::stdout().write_all(shown.as_bytes())?;
+    measure(&load, &arguments)?.print(arguments.json)?;
     Ok(())
 }
 
