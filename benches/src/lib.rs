@@ -3,6 +3,9 @@
 //! None of it knows sedge from inside: it sees an MQTT port, a process id and a block device.
 
 pub mod figures;
+pub mod folder;
 pub mod load;
 pub mod observe;
 pub mod peers;
+pub mod subscriber;
+pub mod table;

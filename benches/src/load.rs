@@ -266,7 +266,6 @@ impl Template {
         }
         payload.resize(payload_bytes - 2, b'x');
         payload.extend(b"\"}");
-        // JSON numbers have no leading zeros: the first digit is 1 and stays.
         payload[NUMBER_IN_PAYLOAD] = b'1';
         let mut bytes = Vec::new();
         packets::publish(&mut bytes, topic, 1, false, &payload);
@@ -342,6 +341,14 @@ impl Acks {
     }
 }
 
+/// The number of an event, from 0 on in each run, by its payload.
+#[must_use]
+pub fn number_of(payload: &[u8]) -> Option<u64> {
+    let digits = payload.get(NUMBER_IN_PAYLOAD..)?.get(..NUMBER_DIGITS)?;
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    number.checked_sub(NUMBER_BEFORE_FIRST)
+}
+
 fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("bounds are fixed")
 }
@@ -360,6 +367,8 @@ const IDS: usize = 1 << 16;
 const WINDOW_MAX: u16 = 1 << 15;
 const NUMBER_IN_PAYLOAD: usize = "{\"n\":".len();
 const NUMBER_DIGITS: usize = 13;
+/// JSON numbers have no leading zeros: the first digit is 1 and stays.
+const NUMBER_BEFORE_FIRST: u64 = 10_u64.pow(NUMBER_DIGITS as u32 - 1);
 /// A listener that says nothing for so long has lost an event.
 const SILENCE: Duration = Duration::from_secs(30);
 /// The kernel's timer slack is 50 µs; shorter pauses would be longer than asked for.
@@ -368,7 +377,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
-    use super::{NUMBER_DIGITS, Template};
+    use super::{NUMBER_BEFORE_FIRST, Template, number_of};
     use sedge_tests::rig::packets::{Packet, first};
 
     #[test]
@@ -390,7 +399,8 @@ mod tests {
         };
         let value: serde_json::Value = serde_json::from_slice(payload).unwrap();
         assert_eq!(payload.len(), 128);
-        assert_eq!(value["n"], 10_u64.pow(NUMBER_DIGITS as u32 - 1) + 41);
+        assert_eq!(value["n"], NUMBER_BEFORE_FIRST + 41);
+        assert_eq!(number_of(payload), Some(41));
 
         let (packet, _) = first(&bytes[used..]).unwrap();
         assert!(

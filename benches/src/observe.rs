@@ -1,12 +1,14 @@
-//! What a run costs, read from outside: a process's CPU time and memory, a block device's written bytes.
+//! What a run costs, read from outside: a process's CPU time and memory, a block device's written bytes, an agent's counters; and the machine.
 //!
 //! Bytes are read at the device, after a sync: `/proc/PID/io` overstates files that are overwritten in place.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// A running process.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +96,68 @@ impl Device {
     }
 }
 
+/// The metrics page of an agent.
+#[derive(Clone, Copy, Debug)]
+pub struct Metrics(pub SocketAddr);
+
+impl Metrics {
+    /// The sum of all samples that begin with `name`: a family, or one sample of it by its labels.
+    ///
+    /// # Errors
+    /// If the page cannot be had, or has no such sample.
+    pub fn sum(self, name: &str) -> Result<u64> {
+        let mut stream = TcpStream::connect(self.0).context("no metrics")?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        sum_of(&page, name)
+    }
+}
+
+fn sum_of(page: &str, name: &str) -> Result<u64> {
+    let samples: Vec<&str> = page.lines().filter(|line| line.starts_with(name)).collect();
+    ensure!(!samples.is_empty(), "no {name} among the metrics");
+    samples
+        .iter()
+        .map(|sample| {
+            let (_, value) = sample
+                .rsplit_once(' ')
+                .context("a sample without a value")?;
+            value.parse::<u64>().with_context(|| (*sample).to_owned())
+        })
+        .sum()
+}
+
+/// What the figures were measured on.
+///
+/// # Errors
+/// If this is not Linux.
+pub fn machine() -> Result<String> {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
+    let field = |name: &str| {
+        let line = cpu.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(format!(
+        "{} × {}, Linux {}",
+        std::thread::available_parallelism()?,
+        field("model name")
+            .or_else(|| field("Model"))
+            .unwrap_or_else(|| "unknown processor".into()),
+        release.split(['-', '\n']).next().unwrap_or_default(),
+    ))
+}
+
+/// How many programs wanted a processor at the same time, over the last minute.
+///
+/// # Errors
+/// If this is not Linux.
+pub fn load_average() -> Result<String> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(load.split(' ').next().unwrap_or_default().to_owned())
+}
+
 /// What Linux reports times in, on every architecture (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 /// The unit of /proc/diskstats, whatever the device's own sector is.
@@ -101,7 +165,7 @@ const SECTOR_BYTES: u64 = 512;
 
 #[cfg(test)]
 mod tests {
-    use super::{Device, Process};
+    use super::{Device, Process, sum_of};
     use std::path::PathBuf;
 
     #[test]
@@ -119,6 +183,14 @@ mod tests {
             device.sectors("   7       4 loop4 11 0 88 1 200 5 4321 9 0 0 0"),
             None
         );
+    }
+
+    #[test]
+    fn samples_of_one_family_are_summed_and_a_missing_one_is_no_zero() {
+        let page = "# TYPE a counter\na{x=\"1\"} 40\na{x=\"2\"} 2\nb 7\n";
+        assert_eq!(sum_of(page, "a{").unwrap(), 42);
+        assert_eq!(sum_of(page, "a{x=\"2\"").unwrap(), 2);
+        assert!(sum_of(page, "c").is_err());
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use sedge_tests::rig::daemon::{Daemon, sedge};
-use sedge_tests::rig::scratch::Ext4;
 use sedge_tests::rig::{eventually, free_address};
-use tempfile::TempDir;
+
+use crate::folder::Folder;
 
 /// Who listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Peer {
 impl Peer {
     /// As tables call it.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Mosquitto => "mosquitto",
             Self::Floor => "floor",
@@ -44,28 +44,19 @@ pub struct Running {
     folder: Folder,
 }
 
-#[derive(Debug)]
-enum Folder {
-    Disk(Ext4),
-    Plain(TempDir),
-}
-
 impl Running {
     /// Starts `peer` with its data on an ext4 of its own, if this machine gives one, else in a temporary directory.
     ///
     /// # Errors
     /// If a configuration cannot be written, or a program is not there.
     pub fn start(peer: Peer) -> Result<Self> {
-        let folder = match Ext4::create(DISK_MIB) {
-            Ok(disk) => Folder::Disk(disk),
-            Err(_) => Folder::Plain(TempDir::new()?),
-        };
+        let folder = Folder::own_disk(DISK_MIB)?;
         let path = folder.path();
         let address = free_address();
         let command = match peer {
-            Peer::Mosquitto => mosquitto(&path, address)?,
+            Peer::Mosquitto => mosquitto(&path, address, UNLIMITED)?,
             Peer::Floor => floor(&path, address)?,
-            Peer::Sedge => agent(&path, address, None)?,
+            Peer::Sedge => agent(&path, address, "off", "")?,
         };
         Self::run(peer.name(), command, address, folder)
     }
@@ -75,10 +66,40 @@ impl Running {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_agent_with_hub(hub: SocketAddr) -> Result<Self> {
-        let folder = Folder::Plain(TempDir::new()?);
+        let folder = Folder::shared()?;
         let address = free_address();
-        let command = agent(&folder.path(), address, Some(hub))?;
+        let uplink = format!(
+            "\n[[uplink]]\nname = \"hq\"\nurl = \"sedge://{hub}\"\nretry_max = \"100ms\"\n"
+        );
+        let command = agent(&folder.path(), address, "off", &uplink)?;
         Self::run("agent", command, address, folder)
+    }
+
+    /// Starts a mosquitto that subscribers stand behind. It hands out as much at a time as sedge asks for by default,
+    /// and drops nothing, however far they fall behind.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_broker() -> Result<Self> {
+        let folder = Folder::shared()?;
+        let address = free_address();
+        let command = mosquitto(&folder.path(), address, SUBSCRIBER_WINDOW)?;
+        Self::run("mosquitto", command, address, folder)
+    }
+
+    /// Starts `sedge agent` as a client of the broker at `broker`, with a listener of its own for events that are to be there before,
+    /// and its metrics at `http`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_agent_behind(broker: SocketAddr, http: SocketAddr) -> Result<Self> {
+        let folder = Folder::own_disk(DISK_MIB)?;
+        let address = free_address();
+        let source = format!(
+            "\n[[source]]\ntype = \"mqtt\"\nname = \"{BEHIND}\"\nurl = \"mqtt://{broker}\"\ntopics = [\"sensors/#\"]\nstream = \"telemetry\"\n"
+        );
+        let command = agent(&folder.path(), address, &http.to_string(), &source)?;
+        Self::run(Peer::Sedge.name(), command, address, folder)
     }
 
     /// Starts `sedge hub` on `address`.
@@ -86,7 +107,7 @@ impl Running {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_hub(address: SocketAddr) -> Result<Self> {
-        let folder = Folder::Plain(TempDir::new()?);
+        let folder = Folder::shared()?;
         let data = folder.path();
         let config = data.join("hub.toml");
         let text = format!(
@@ -126,23 +147,14 @@ impl Running {
     /// True if its block device is its own, so that what is written there was written by it.
     #[must_use]
     pub fn has_own_disk(&self) -> bool {
-        matches!(self.folder, Folder::Disk(_))
+        matches!(self.folder, Folder::OwnDisk(_))
     }
 }
 
-impl Folder {
-    fn path(&self) -> PathBuf {
-        match self {
-            Self::Disk(disk) => disk.path(),
-            Self::Plain(folder) => folder.path().to_path_buf(),
-        }
-    }
-}
-
-fn mosquitto(path: &Path, address: SocketAddr) -> Result<Command> {
+fn mosquitto(path: &Path, address: SocketAddr, window: u16) -> Result<Command> {
     let config = path.join("mosquitto.conf");
     let text = format!(
-        "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\nmax_queued_messages 0\n",
+        "listener {} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages {window}\nmax_queued_messages 0\n",
         address.port()
     );
     std::fs::write(&config, text)?;
@@ -169,18 +181,13 @@ fn floor(path: &Path, address: SocketAddr) -> Result<Command> {
     Ok(command)
 }
 
-/// Only what has no default, and the ports, which a test may not take from anyone.
-fn agent(path: &Path, address: SocketAddr, hub: Option<SocketAddr>) -> Result<Command> {
+/// Only what has no default, the ports, which a test may not take from anyone, and `more`.
+fn agent(path: &Path, address: SocketAddr, http: &str, more: &str) -> Result<Command> {
     let data = path.join("data").display().to_string();
-    let mut text = format!(
-        "[gateway]\nid = \"bench\"\ndata_dir = \"{data}\"\nhttp = \"off\"\n\n\
-         [[source]]\ntype = \"mqtt-listen\"\nname = \"direct\"\nlisten = \"{address}\"\nstream = \"telemetry\"\n"
+    let text = format!(
+        "[gateway]\nid = \"bench\"\ndata_dir = \"{data}\"\nhttp = \"{http}\"\n\n\
+         [[source]]\ntype = \"mqtt-listen\"\nname = \"direct\"\nlisten = \"{address}\"\nstream = \"telemetry\"\n{more}"
     );
-    if let Some(hub) = hub {
-        text.push_str(&format!(
-            "\n[[uplink]]\nname = \"hq\"\nurl = \"sedge://{hub}\"\nretry_max = \"100ms\"\n"
-        ));
-    }
     let config = path.join("agent.toml");
     std::fs::write(&config, text)?;
     let mut command = Command::new(sedge());
@@ -188,6 +195,11 @@ fn agent(path: &Path, address: SocketAddr, hub: Option<SocketAddr>) -> Result<Co
     Ok(command)
 }
 
+/// The source of an agent that stands behind a broker.
+pub const BEHIND: &str = "plant";
+/// Messages that the broker has unacknowledged with a subscriber, at most: the default of the source's `inflight_max`.
+pub const SUBSCRIBER_WINDOW: u16 = 100;
+const UNLIMITED: u16 = 0;
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// Room for the shipped capacity of 256 MiB, the dead letters, and the file system's own.
 const DISK_MIB: u64 = 512;

@@ -2,7 +2,10 @@
 //!
 //! Run by `cargo xtask bench`, which builds everything first and puts the table into docs/performance.md.
 
+mod behind_a_broker;
+
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,8 +13,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use sedge_benches::figures::Figures;
 use sedge_benches::load::{Load, Until};
-use sedge_benches::observe::{Device, Process};
+use sedge_benches::observe::{Device, Process, load_average, machine};
 use sedge_benches::peers::{Peer, Running};
+use sedge_benches::table::Table;
 use sedge_tests::rig::daemon::sedge;
 use sedge_tests::rig::free_address;
 use serde_json::Value;
@@ -31,17 +35,10 @@ struct Arguments {
     seconds: f64,
 }
 
-/// One row of the table: a figure for each peer.
-struct Row {
-    name: &'static str,
-    unit: &'static str,
-    goal: &'static str,
-    values: Vec<(Peer, Vec<f64>)>,
-}
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let mut table = Table::default();
+    let mut table = Table::beside(&YARDSTICKS);
+    let mut behind = Table::beside(&[behind_a_broker::YARDSTICK]);
     for round in 1..=arguments.rounds {
         for peer in [Peer::Mosquitto, Peer::Floor, Peer::Sedge] {
             writeln!(std::io::stderr(), "round {round}: {}", peer.name())?;
@@ -49,8 +46,18 @@ fn main() -> Result<()> {
         }
         writeln!(std::io::stderr(), "round {round}: outage and catch-up")?;
         outage(&arguments, &mut table)?;
+        writeln!(std::io::stderr(), "round {round}: behind a broker")?;
+        behind_a_broker::measure(arguments.count / 4, &mut behind)?;
     }
-    std::io::stdout().write_all(table.markdown(arguments.rounds)?.as_bytes())?;
+    let text = format!(
+        "{}, ext4 on a loop device of its own for each run; load average at the end {}.\nMedians of {} rounds.\n\n{}\nBehind a broker:\n\n{}",
+        machine()?,
+        load_average()?,
+        arguments.rounds,
+        table.markdown(),
+        behind.markdown(),
+    );
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 
@@ -63,11 +70,11 @@ fn one_peer(peer: Peer, arguments: &Arguments, table: &mut Table) -> Result<()> 
             "RSS idle",
             "MiB",
             "≤ 8",
-            peer,
+            peer.name(),
             process.resident_bytes()?.0 as f64 / MIB,
         );
     }
-    let flat_out = |in_flight, count| load(&running, in_flight, None, Until::Count(count));
+    let flat_out = |in_flight, count| load(running.address, in_flight, None, Until::Count(count));
     // Past the first lap of the files, which is not what a gateway does for years.
     if peer != Peer::Mosquitto {
         flat_out(1_000, SECOND_LAP_EVENTS).run()?;
@@ -85,27 +92,42 @@ fn one_peer(peer: Peer, arguments: &Arguments, table: &mut Table) -> Result<()> 
             names[0],
             "events/s",
             goals[0],
-            peer,
+            peer.name(),
             figures.value("events_per_second"),
         );
-        table.add(names[1], "µs", "", peer, figures.value("puback_p50_us"));
-        table.add(names[2], "µs", "", peer, figures.value("puback_p99_us"));
-        table.add(names[3], "s", goals[1], peer, cpu);
+        table.add(
+            names[1],
+            "µs",
+            "",
+            peer.name(),
+            figures.value("puback_p50_us"),
+        );
+        table.add(
+            names[2],
+            "µs",
+            "",
+            peer.name(),
+            figures.value("puback_p99_us"),
+        );
+        table.add(names[3], "s", goals[1], peer.name(), cpu);
         table.add(
             names[4],
             "",
             goals[2],
-            peer,
+            peer.name(),
             device_bytes.unwrap_or(f64::NAN),
         );
     }
     let until = Until::For(Duration::try_from_secs_f64(arguments.seconds)?);
-    let (figures, device_bytes) = measured(&running, &load(&running, 1_000, Some(1_000.0), until))?;
+    let (figures, device_bytes) = measured(
+        &running,
+        &load(running.address, 1_000, Some(1_000.0), until),
+    )?;
     table.add(
         "1,000/s: p50 to PUBACK",
         "µs",
         "",
-        peer,
+        peer.name(),
         figures.value("puback_p50_us"),
     );
     let goal = "≤ 5,000 + 2 × raw p99 + 1,000";
@@ -113,7 +135,7 @@ fn one_peer(peer: Peer, arguments: &Arguments, table: &mut Table) -> Result<()> 
         "1,000/s: p99 to PUBACK",
         "µs",
         goal,
-        peer,
+        peer.name(),
         figures.value("puback_p99_us"),
     );
     let device_bytes = device_bytes.unwrap_or(f64::NAN);
@@ -121,17 +143,23 @@ fn one_peer(peer: Peer, arguments: &Arguments, table: &mut Table) -> Result<()> 
         "1,000/s: device bytes a payload byte",
         "",
         "≤ 9",
-        peer,
+        peer.name(),
         device_bytes,
     );
     if peer == Peer::Sedge {
         let (_, highest) = process.resident_bytes()?;
-        table.add("RSS highest", "MiB", "≤ 16", peer, highest as f64 / MIB);
+        table.add(
+            "RSS highest",
+            "MiB",
+            "≤ 16",
+            peer.name(),
+            highest as f64 / MIB,
+        );
         table.add(
             "raw fdatasync p99 of 4 KiB in place",
             "µs",
             "",
-            peer,
+            peer.name(),
             raw_sync_p99(&running)?,
         );
     }
@@ -152,14 +180,14 @@ fn outage(arguments: &Arguments, table: &mut Table) -> Result<()> {
     for (name, goal, in_flight, count) in rows {
         let hub_address = free_address();
         let agent = Running::start_agent_with_hub(hub_address)?;
-        load(&agent, in_flight, None, Until::Count(count)).run()?;
+        load(agent.address, in_flight, None, Until::Count(count)).run()?;
         if in_flight > 1 {
             let (resident, _) = Process(agent.pid()).resident_bytes()?;
             table.add(
                 "RSS with a million queued",
                 "MiB",
                 "≤ 16",
-                Peer::Sedge,
+                Peer::Sedge.name(),
                 resident as f64 / MIB,
             );
         }
@@ -168,7 +196,7 @@ fn outage(arguments: &Arguments, table: &mut Table) -> Result<()> {
             name,
             "events/s",
             goal,
-            Peer::Sedge,
+            Peer::Sedge.name(),
             count as f64 / took.as_secs_f64(),
         );
     }
@@ -176,7 +204,7 @@ fn outage(arguments: &Arguments, table: &mut Table) -> Result<()> {
 }
 
 /// From the first event that a consumer can see at the hub to the last: the pause before the agent's next attempt is not part of it.
-fn catch_up(hub_address: std::net::SocketAddr, count: u64) -> Result<Duration> {
+fn catch_up(hub_address: SocketAddr, count: u64) -> Result<Duration> {
     let hub = Running::start_hub(hub_address)?;
     let mut begun = None;
     loop {
@@ -224,10 +252,10 @@ fn seen_at_hub(hub: &Running, count: u64) -> Result<u64> {
     Ok(u64::from(at(0)?))
 }
 
-fn load(running: &Running, in_flight: u16, rate: Option<f64>, until: Until) -> Load {
+fn load(to: SocketAddr, in_flight: u16, rate: Option<f64>, until: Until) -> Load {
     let topic = "sensors/bench/load".to_owned();
     Load {
-        to: running.address,
+        to,
         connections: 1,
         in_flight,
         rate,
@@ -274,123 +302,7 @@ fn raw_sync_p99(running: &Running) -> Result<f64> {
     figures["fdatasync_p99_us"].as_f64().context("no p99")
 }
 
-/// Rows in the order in which they were first seen.
-#[derive(Default)]
-struct Table(Vec<Row>);
-
-impl Table {
-    fn add(
-        &mut self,
-        name: &'static str,
-        unit: &'static str,
-        goal: &'static str,
-        peer: Peer,
-        value: f64,
-    ) {
-        let row = match self.0.iter().position(|row| row.name == name) {
-            Some(place) => &mut self.0[place],
-            None => {
-                self.0.push(Row {
-                    name,
-                    unit,
-                    goal,
-                    values: Vec::new(),
-                });
-                self.0.last_mut().expect("just pushed")
-            }
-        };
-        match row.values.iter_mut().find(|(known, _)| *known == peer) {
-            Some((_, values)) => values.push(value),
-            None => row.values.push((peer, vec![value])),
-        }
-    }
-
-    fn markdown(&self, rounds: usize) -> Result<String> {
-        let mut text = format!("{}\nMedians of {rounds} rounds.\n\n", machine()?);
-        text.push_str(
-            "| what | mosquitto | floor | sedge | sedge : mosquitto | sedge : floor | goal |\n",
-        );
-        text.push_str("|---|---|---|---|---|---|---|\n");
-        for row in &self.0 {
-            let of = |peer: Peer| {
-                median(
-                    row.values
-                        .iter()
-                        .find(|(known, _)| *known == peer)?
-                        .1
-                        .clone(),
-                )
-            };
-            let [mosquitto, floor, sedge] = [Peer::Mosquitto, Peer::Floor, Peer::Sedge].map(of);
-            // What is all but nothing is no yardstick.
-            let ratio = |other: Option<f64>| {
-                let other = other.filter(|other| *other > 0.05);
-                sedge.zip(other).map(|(sedge, other)| sedge / other)
-            };
-            text.push_str(&format!(
-                "| {}{} | {} | {} | {} | {} | {} | {} |\n",
-                row.name,
-                if row.unit.is_empty() {
-                    String::new()
-                } else {
-                    format!(", {}", row.unit)
-                },
-                shown(mosquitto),
-                shown(floor),
-                shown(sedge),
-                shown(ratio(mosquitto)),
-                shown(ratio(floor)),
-                row.goal,
-            ));
-        }
-        Ok(text)
-    }
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.retain(|value| !value.is_nan());
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
-}
-
-fn shown(value: Option<f64>) -> String {
-    match value {
-        None => "–".into(),
-        Some(value) if !value.is_finite() => "–".into(),
-        Some(value) if value >= 1_000.0 => grouped(value.round() as u64),
-        Some(value) if value >= 100.0 => format!("{value:.0}"),
-        Some(value) => format!("{value:.2}"),
-    }
-}
-
-fn grouped(value: u64) -> String {
-    if value < 1_000 {
-        value.to_string()
-    } else {
-        format!("{},{:03}", grouped(value / 1_000), value % 1_000)
-    }
-}
-
-/// What the figures were measured on, and what else it was doing.
-fn machine() -> Result<String> {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
-    let field = |name: &str| {
-        let line = cpu.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let load = std::fs::read_to_string("/proc/loadavg")?;
-    Ok(format!(
-        "{} × {}, Linux {}, ext4 on a loop device of its own for each run; load average at the end {}.",
-        std::thread::available_parallelism()?,
-        field("model name")
-            .or_else(|| field("Model"))
-            .unwrap_or_else(|| "unknown processor".into()),
-        release.split(['-', '\n']).next().unwrap_or_default(),
-        load.split(' ').next().unwrap_or_default(),
-    ))
-}
-
+const YARDSTICKS: [&str; 2] = [Peer::Mosquitto.name(), Peer::Floor.name()];
 const PAYLOAD_BYTES: usize = 128;
 const MIB: f64 = 1024.0 * 1024.0;
 /// More than the shipped capacity of 256 MiB holds.
