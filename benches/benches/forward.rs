@@ -1,9 +1,9 @@
 //! A backlog handed over from a gateway's log to a hub on loopback: read, sent, stored, synced, acknowledged.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use sedge_benches::folder::Folder;
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, system_clock};
 use sedge_uplink::forward::{ForwardOptions, Forwarder, Log};
 use sedge_uplink::hub::{Hub, HubOptions};
@@ -19,13 +19,13 @@ fn forward(criterion: &mut Criterion) {
         ("1,000 events a frame", 200_000, 1_000),
         ("1 event a frame", 5_000, 1),
     ] {
-        let folder = TempDir::new().expect("a temporary directory");
-        let partition = backlog(folder.path(), events, each);
+        let folder = Folder::own_disk(DISK_MIB).expect("a disk");
+        let partition = backlog(&folder, events, each);
         group.throughput(Throughput::Elements(events));
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|times| {
                 (0..times)
-                    .map(|_| runtime.block_on(hand_over(&partition)))
+                    .map(|_| runtime.block_on(hand_over(&partition, &folder, events)))
                     .sum()
             });
         });
@@ -34,16 +34,20 @@ fn forward(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// From the start of the forwarder to the hub's last acknowledgement. Each time to a hub that has nothing, under a new name.
-async fn hand_over(partition: &Partition) -> Duration {
-    let folder = TempDir::new().expect("a temporary directory");
+/// From the start of the forwarder to the hub's last acknowledgement. Each time to a hub that has nothing.
+async fn hand_over(partition: &Partition, disk: &Folder, events: u64) -> Duration {
+    let folder = TempDir::new_in(disk.path()).expect("a directory");
     let hub = Hub::open(HubOptions::new(folder.path()))
         .await
         .expect("a hub");
+    let hub_handle = hub.handle();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("sedge://{}", listener.local_addr().expect("it is bound"));
-    let hub = tokio::spawn(hub.run(listener, std::future::pending()));
+    let (stop, stopped) = watch::channel(false);
+    let hub = tokio::spawn(hub.run(listener, told(stopped.clone())));
 
+    // What the hub before this one took is forgotten, so that this one is owed everything.
+    partition.drop_cursor(UPLINK);
     let log = Log {
         stream: "telemetry".into(),
         partition: 0,
@@ -56,34 +60,34 @@ async fn hand_over(partition: &Partition) -> Duration {
     let options = ForwardOptions {
         url,
         identity: "gateway".into(),
-        uplink: 1,
+        uplink: UPLINK,
         retry_max: Duration::from_secs(1),
     };
     let forwarder = Forwarder::new(options, seen, tell).expect("the address is fine");
     let handle = forwarder.handle();
     let begun = Instant::now();
-    let forwarder = tokio::spawn(forwarder.run(std::future::pending()));
-    loop {
-        let status = handle.status();
-        if status.connected && status.logs.len() == 1 && status.lag() == 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let forwarder = tokio::spawn(forwarder.run(told(stopped)));
+    while handle.status().acked_offsets < events {
+        tokio::time::sleep(POLL).await;
     }
     let took = begun.elapsed();
-    forwarder.abort();
-    hub.abort();
+
+    assert_eq!(hub_handle.status().stored_offsets, events);
+    stop.send_replace(true);
+    forwarder.await.expect("the forwarder ends");
+    hub.await.expect("the hub ends").expect("without trouble");
     took
 }
 
-fn backlog(folder: &Path, events: u64, each: u64) -> Partition {
-    let options = PartitionOptions {
-        capacity_bytes: 128 << 20,
-        ..PartitionOptions::default()
-    };
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // An error says that nobody is left who could tell.
+    stopped.wait_for(|stopped| *stopped).await.ok();
+}
+
+fn backlog(folder: &Folder, events: u64, each: u64) -> Partition {
     let opened = Partition::open(
-        folder.join("log"),
-        options,
+        folder.path().join("log"),
+        PartitionOptions::default(),
         Box::new(NoOwner),
         system_clock(),
     );
@@ -117,6 +121,12 @@ fn backlog(folder: &Path, events: u64, each: u64) -> Partition {
     }
     partition
 }
+
+const UPLINK: u32 = 1;
+/// How exactly the end is seen; a hand-over takes a hundred times as long.
+const POLL: Duration = Duration::from_millis(1);
+/// Room for the shipped capacity of 256 MiB, the hub's copy, and the file system's own.
+const DISK_MIB: u64 = 1024;
 
 criterion_group!(benches, forward);
 criterion_main!(benches);

@@ -1,9 +1,9 @@
 //! The log: appended to with and without a disk under it, opened again, and read as `pull` reads it.
 
 use std::hint::black_box;
-use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use sedge_benches::folder::Folder;
 use sedge_core::driver::Ram;
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{Form, Frame, Label, emit_data};
@@ -11,7 +11,7 @@ use sedge_core::log::{CommitError, Fresh, Log, Options, WhenFull};
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
 use sedge_core::{LogId, Micros, Offset};
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, Producer, Ticket, system_clock};
-use tempfile::TempDir;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// What the log machine itself costs: a commit of 100 events into memory.
@@ -27,54 +27,50 @@ fn append_without_sync(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// From staging to durable, on this machine's temporary directory, with nobody to wait for.
+/// From staging to durable on a disk, with nobody to wait for, on the second lap of the files.
 fn append_with_sync(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append with sync");
+    let folder = Folder::own_disk(DISK_MIB).expect("a disk");
+    let partition = partition(&folder);
+    let mut appender = Appender::to(&partition);
+    let (thousand, written) = (batch(1_000), || partition.stats().bytes);
+    while written() < PartitionOptions::default().capacity_bytes {
+        appender.append(&thousand);
+    }
     for events in [1, u32::from(EVENTS), 1_000] {
-        let folder = TempDir::new().expect("a temporary directory");
-        let partition = partition(folder.path());
-        let mut producer = partition.producer();
-        producer.set_window_bound(true);
-        let mut settled = partition.settled();
         let batch = batch(events);
         group.throughput(Throughput::Elements(u64::from(events)));
         group.bench_function(format!("{events} events a commit"), |bencher| {
-            bencher.iter(|| {
-                let ticket = stage(&mut producer, &batch);
-                wait(&mut settled, ticket);
-            });
+            bencher.iter(|| appender.append(&batch));
         });
-        partition.close();
     }
     group.finish();
+    partition.close();
 }
 
-/// Opening what a killed process left: 64 MiB of segments, one of them to be walked.
+/// Opening what a killed process left, its files still in the page cache: a segment to be walked, the others to be looked at.
 fn recovery(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("recovery");
     group.sample_size(10);
-    let folder = TempDir::new().expect("a temporary directory");
-    fill(folder.path());
-    group.bench_function("64 MiB after a kill", |bencher| {
-        bencher.iter_batched(
-            || (),
-            |()| partition(folder.path()),
-            BatchSize::PerIteration,
-        );
+    let folder = Folder::own_disk(DISK_MIB).expect("a disk");
+    // Dropping it, not closing it, is what a kill would do, here and after each opening.
+    drop(filled(&folder));
+    group.bench_function("after a kill, 200,000 events held", |bencher| {
+        bencher.iter_batched(|| (), |()| partition(&folder), BatchSize::PerIteration);
     });
+    assert_eq!(read_all(&partition(&folder)), FILL_EVENTS);
     group.finish();
 }
 
-/// Reading everything, with each entry decoded.
+/// Reading everything from the page cache, with each entry decoded.
 fn pull(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pull");
     group.sample_size(10);
-    let folder = TempDir::new().expect("a temporary directory");
-    fill(folder.path());
-    let partition = partition(folder.path());
+    let folder = Folder::own_disk(DISK_MIB).expect("a disk");
+    let partition = filled(&folder);
     group.throughput(Throughput::Elements(FILL_EVENTS));
-    group.bench_function("200,000 events from disk", |bencher| {
-        bencher.iter(|| read_all(&partition))
+    group.bench_function("200,000 events", |bencher| {
+        bencher.iter(|| assert_eq!(read_all(&partition), FILL_EVENTS))
     });
     group.finish();
     partition.close();
@@ -94,31 +90,25 @@ fn read_all(partition: &Partition) -> u64 {
         }
         from = chunk.next;
     }
-    assert_eq!(events, FILL_EVENTS);
     events
 }
 
-fn fill(folder: &Path) {
+/// A log in `folder` that holds [`FILL_EVENTS`].
+fn filled(folder: &Folder) -> Partition {
     let partition = partition(folder);
-    let mut producer = partition.producer();
-    producer.set_window_bound(true);
-    let mut settled = partition.settled();
+    let mut appender = Appender::to(&partition);
     let batch = batch(1_000);
     for _ in 0..FILL_EVENTS / 1_000 {
-        let ticket = stage(&mut producer, &batch);
-        wait(&mut settled, ticket);
+        appender.append(&batch);
     }
-    // Not closed: dropping it is what a kill would do.
+    partition
 }
 
-fn partition(folder: &Path) -> Partition {
-    let options = PartitionOptions {
-        capacity_bytes: 64 << 20,
-        ..PartitionOptions::default()
-    };
+/// With the shipped options.
+fn partition(folder: &Folder) -> Partition {
     Partition::open(
-        folder.join("log"),
-        options,
+        folder.path().join("log"),
+        PartitionOptions::default(),
         Box::new(NoOwner),
         system_clock(),
     )
@@ -126,19 +116,32 @@ fn partition(folder: &Path) -> Partition {
     .0
 }
 
-fn stage(producer: &mut Producer, batch: &Batch) -> Ticket {
-    producer.stage(batch).expect("there is room")
+/// A connection that waits for each of its batches before it sends the next.
+struct Appender {
+    producer: Producer,
+    settled: watch::Receiver<Ticket>,
+    runtime: Runtime,
 }
 
-/// Waits as a connection would, without a runtime around it.
-fn wait(settled: &mut watch::Receiver<Ticket>, ticket: Ticket) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime without drivers");
-    let reached = runtime
-        .block_on(settled.wait_for(|settled| *settled >= ticket))
-        .map(|_| ());
-    reached.expect("the writer lives");
+impl Appender {
+    fn to(partition: &Partition) -> Self {
+        let mut producer = partition.producer();
+        producer.set_window_bound(true);
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        Self {
+            producer,
+            settled: partition.settled(),
+            runtime: runtime.expect("a runtime without drivers"),
+        }
+    }
+
+    /// Returns when `batch` is durable.
+    fn append(&mut self, batch: &Batch) {
+        let ticket = self.producer.stage(batch).expect("there is room");
+        let reached = self.settled.wait_for(|settled| *settled >= ticket);
+        let reached = self.runtime.block_on(reached).map(|_| ());
+        reached.expect("the writer lives");
+    }
 }
 
 fn batch(events: u32) -> Batch {
@@ -217,6 +220,8 @@ const TOPIC: &[u8] = b"sensors/boiler-1/temp";
 const VALUE: [u8; 128] = [b'7'; 128];
 const EVENTS: u16 = 100;
 const FILL_EVENTS: u64 = 200_000;
+/// Room for the shipped capacity of 256 MiB, and the file system's own.
+const DISK_MIB: u64 = 512;
 const CHUNK_BYTES: usize = 256 << 10;
 
 criterion_group!(
