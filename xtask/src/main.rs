@@ -16,7 +16,7 @@ usage: cargo xtask COMMAND
 
   ci      format, tidy, clippy, docs, then every test
   test    build the release binary and run every test of the workspace
-  bench   measure beside mosquitto and the floor model, and write docs/performance.md
+  bench   measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy    what a machine can check about how the project is laid out
 ";
 
@@ -36,7 +36,7 @@ fn command() -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("ci") => ci::everything(),
         Some("test") => ci::test(&arguments[1..]),
-        Some("bench") => bench::compare(&arguments[1..]),
+        Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),
     }
