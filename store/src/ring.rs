@@ -1,32 +1,38 @@
 //! Core's log machine on segment files, with the buffer it works in. Blocking; one owner at a time.
 //!
 //! Opening looks at what is there first: what is foreign or damaged beyond use is set aside, a directory of an earlier capacity
-//! keeps its segment size, and what does not fit on the disk is done without.
+//! keeps its segment size, and what does not fit on the disk is done without (`found`). `space` makes a log smaller.
+
+mod found;
+mod space;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sedge_core::frame::{self, Control, Form, Label};
 use sedge_core::ledger::{Ledger, TooManyCursors};
 use sedge_core::log::{
     self, CommitError, Committed, Fresh, LostHead, MaintainError, Maintained, Options, Refusal,
     RingLog, WhenFull,
 };
 use sedge_core::media::{Blocking, Desk, run};
-use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role};
+use sedge_core::segment::{Dimensions, Geometry, Role};
 use sedge_core::{LogId, Micros, Offset};
 use serde::Serialize;
 
 use crate::budget::Budget;
-use crate::data_dir::{IDENTITY, SET_ASIDE, set_aside_into};
+use crate::data_dir::{SET_ASIDE, set_aside_into};
 use crate::durable_file;
 use crate::index::{Held, Index};
-use crate::media::{self, FileMedia, SYNC_FAILED, file_name};
+use crate::media::{self, FileMedia, file_name};
 use crate::mend;
-use crate::owner::{NoOwner, Owner};
-use crate::survey::{self, StampSeen, Surveyed};
+use crate::owner::Owner;
+use crate::survey::{self, Surveyed};
+
+use found::SEGMENTS_MIN;
+
+pub(crate) use found::geometry_to_be;
 
 /// A log that can be written.
 #[derive(Debug)]
@@ -181,13 +187,13 @@ impl Ring {
             suspects,
             ..Opened::default()
         };
-        tidy(&dir, &mut opened).map_err(io)?;
+        found::tidy(&dir, &mut opened).map_err(io)?;
         // What a failed sync left in doubt proves nothing.
         if opened.suspects.is_empty() {
             opened.mended = mend::beginnings(&dir, options.role, owner).map_err(io)?;
         }
-        let found = survey_usable(&dir, options.role, &mut opened)?;
-        let geometry = geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
+        let found = found::survey_usable(&dir, options.role, &mut opened)?;
+        let geometry = found::geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
             dir: dir.clone(),
             capacity_bytes: options.capacity_bytes,
         })?;
@@ -216,11 +222,11 @@ impl Ring {
             .map_err(io)?;
         let (media, usable) = match options.role {
             Role::Origin => {
-                let numbers = reserve_files(dir, &media, found, count_wanted).map_err(io)?;
+                let numbers = found::reserve_files(dir, &media, found, count_wanted).map_err(io)?;
                 let usable = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
                 (media.made_of(numbers), usable)
             }
-            Role::Mirror => (media, count_wanted.max(used_up_to(found))),
+            Role::Mirror => (media, count_wanted.max(found::used_up_to(found))),
         };
         (
             opened.segment_bytes,
@@ -229,7 +235,7 @@ impl Ring {
         ) = (segment_bytes, usable, count_wanted);
         opened.frame_bytes_max = wanted.frame_bytes_max();
         if usable < SEGMENTS_MIN {
-            give_back(dir, found).map_err(io)?;
+            found::give_back(dir, found).map_err(io)?;
             return Err(OpenError::NoRoom {
                 dir: dir.into(),
                 usable,
@@ -275,7 +281,7 @@ impl Ring {
             suspect,
             ..Options::new(geometry, options.when_full)
         };
-        let scratch_bytes = scratch_bytes(&dir, &geometry).map_err(io)?;
+        let scratch_bytes = found::scratch_bytes(&dir, &geometry).map_err(io)?;
         let mut scratch = vec![0; scratch_bytes];
         let mut desk = Desk {
             media: &mut Blocking(&mut media),
@@ -360,24 +366,14 @@ impl Ring {
         checkpoint: &[u8],
         now: Micros,
     ) -> Result<Committed, CommitError<io::Error>> {
-        self.bring_scratch();
-        let mut desk = Desk {
-            media: &mut Blocking(&mut self.media),
-            scratch: &mut self.scratch,
-        };
-        run(self.log.commit(&mut desk, frames, span, checkpoint, now))
+        self.at_desk(async |log, desk| log.commit(desk, frames, span, checkpoint, now).await)
     }
 
     /// Recycles the oldest segment, if that is allowed: it is accounted for, and ready for the next roll. `false`: it is not.
     pub(crate) fn maintain(&mut self, now: Micros) -> io::Result<bool> {
         let mut outcome = Ok(false);
         for _ in 0..self.geometry().segment_count() {
-            self.bring_scratch();
-            let mut desk = Desk {
-                media: &mut Blocking(&mut self.media),
-                scratch: &mut self.scratch,
-            };
-            outcome = match run(self.log.maintain(&mut desk, now)) {
+            outcome = match self.at_desk(async |log, desk| log.maintain(desk, now).await) {
                 Ok(Maintained::Ready) => Ok(true),
                 Ok(Maintained::Full) => Ok(false),
                 // No room for a segment that was never there: the one behind it may do.
@@ -404,112 +400,13 @@ impl Ring {
 }
 
 impl Ring {
-    /// Makes a log of more than `wanted` segments one of as many: the oldest go, and what `uplinks` do not have of them is lost.
-    /// `None`: it stays as it is, because it is not larger, or cannot be written now.
-    ///
-    /// A kill at any moment leaves a log: what goes is durably accounted for before the first file goes, and whichever files are
-    /// left are a ring.
-    pub(crate) fn shrink(
-        mut self,
-        options: &RingOptions,
-        wanted: u32,
-        uplinks: &[u32],
-        checkpoint: &[u8],
-        now: Micros,
-    ) -> Result<(Self, Option<(Shrunk, Opened)>), OpenError> {
-        let dir = self.dir.clone();
-        let io = |source| OpenError::Io {
-            dir: dir.clone(),
-            source,
-        };
-        let segments = self.geometry().segment_count();
-        let surplus = segments.saturating_sub(wanted);
-        if surplus == 0 || self.is_ended() {
-            return Ok((self, None));
-        }
-        let before = self.ledger().clone();
-        let ready = self.prepare_to_vacate(uplinks, checkpoint, now);
-        if !ready.map_err(io)? {
-            return Ok((self, None));
-        }
-        // A log that evicts would let go of one more at once, for its next segment; it is counted with the others.
-        let spare = u32::from(options.when_full == WhenFull::EvictOldest);
-        self.vacate(surplus + spare, now).map_err(io)?;
-        let after = self.ledger();
-        let shrunk = Shrunk {
-            segments,
-            evicted: after.evicted - before.evicted,
-            handed_over: after.handed_over - before.handed_over,
-        };
-        self.close(now).map_err(io)?;
-        self.remove_behind_head(surplus).map_err(io)?;
-        // What could be mended was mended when it was opened before.
-        let (ring, opened) = Self::open(dir.clone(), options, &mut NoOwner, now)?;
-        Ok((ring, Some((shrunk, opened))))
-    }
-
-    /// Removes the files of the `count` segments behind the head; what goes on without them is to be opened again.
-    fn remove_behind_head(self, count: u32) -> io::Result<()> {
-        let (head, segments) = (self.log.head().0, self.geometry().segment_count());
-        let number_of = |steps| self.media.number_of((head + steps) % segments);
-        let numbers: Vec<u32> = (1..=count).map(number_of).collect();
-        let dir = self.dir.clone();
-        // A segment that is being prepared would be made again.
-        drop(self);
-        for number in numbers {
-            fs::remove_file(dir.join(file_name(number)))?;
-        }
-        durable_file::sync_dir(&dir)
-    }
-
-    /// Lets only `uplinks` hold records back, and makes sure that the head has room for a ledger. `false`: it cannot have any now.
-    fn prepare_to_vacate(
-        &mut self,
-        uplinks: &[u32],
-        checkpoint: &[u8],
-        now: Micros,
-    ) -> io::Result<bool> {
-        let known: Vec<u32> = self.ledger().cursors.iter().map(|c| c.uplink).collect();
-        for gone in known.iter().filter(|uplink| !uplinks.contains(uplink)) {
-            self.drop_cursor(*gone);
-        }
-        let oldest = self.ledger().oldest;
-        for new in uplinks.iter().filter(|uplink| !known.contains(uplink)) {
-            self.set_cursor(*new, oldest).map_err(io::Error::other)?;
-        }
-        // A commit leaves room behind it, in the next segment if need be.
-        let mut mark = [0; MARK_BYTES_MAX];
-        let label = Label {
-            form: Form::Explicit,
-            first: self.next(),
-            time: now,
-            first_of_commit: true,
-        };
-        let len = frame::emit_control(&mut mark, &self.log_id(), label, Control::Mark)
-            .expect("a mark is small");
-        self.commit(&mark[..len], 0, checkpoint, now)
-    }
-
-    fn vacate(&mut self, count: u32, now: Micros) -> io::Result<()> {
-        self.bring_scratch();
-        let mut desk = Desk {
-            media: &mut Blocking(&mut self.media),
-            scratch: &mut self.scratch,
-        };
-        run(self.log.vacate(&mut desk, count, now)).map_err(commit_io)
-    }
-
     /// Writes that this life ends cleanly. Behind the end of a log nothing is written.
     pub(crate) fn close(&mut self, now: Micros) -> io::Result<()> {
         if self.is_ended() {
             return Ok(());
         }
-        self.bring_scratch();
-        let mut desk = Desk {
-            media: &mut Blocking(&mut self.media),
-            scratch: &mut self.scratch,
-        };
-        run(self.log.close(&mut desk, now)).map_err(commit_io)
+        self.at_desk(async |log, desk| log.close(desk, now).await)
+            .map_err(commit_io)
     }
 
     /// Writes that the log ends here, once. Without room for it, and nothing that may be recycled, a later life has to.
@@ -518,12 +415,7 @@ impl Ring {
             return Ok(());
         }
         for attempt in 0..2 {
-            self.bring_scratch();
-            let mut desk = Desk {
-                media: &mut Blocking(&mut self.media),
-                scratch: &mut self.scratch,
-            };
-            match run(self.log.end(&mut desk, checkpoint, now)) {
+            match self.at_desk(async |log, desk| log.end(desk, checkpoint, now).await) {
                 Err(CommitError::NeedsMaintain) if attempt == 0 => drop(self.maintain(now)?),
                 Err(CommitError::NeedsMaintain) => return Ok(()),
                 outcome => return outcome.map_err(commit_io),
@@ -534,12 +426,7 @@ impl Ring {
 
     /// Writes the ledger with its cursors. Without room for it in the head, the next open header carries it.
     pub(crate) fn save_ledger(&mut self, now: Micros) -> io::Result<()> {
-        self.bring_scratch();
-        let mut desk = Desk {
-            media: &mut Blocking(&mut self.media),
-            scratch: &mut self.scratch,
-        };
-        match run(self.log.save_ledger(&mut desk, now)) {
+        match self.at_desk(async |log, desk| log.save_ledger(desk, now).await) {
             Err(CommitError::NeedsMaintain) => Ok(()),
             saved => saved.map_err(commit_io),
         }
@@ -617,12 +504,7 @@ impl Ring {
         if self.is_ended() {
             return Ok(false);
         }
-        self.bring_scratch();
-        let mut desk = Desk {
-            media: &mut Blocking(&mut self.media),
-            scratch: &mut self.scratch,
-        };
-        let expired = run(self.log.expire(&mut desk, before, now));
+        let expired = self.at_desk(async |log, desk| log.expire(desk, before, now).await);
         self.scratch = Vec::new();
         match expired {
             Ok(expired) => Ok(expired),
@@ -632,32 +514,6 @@ impl Ring {
         }
     }
 
-    /// As [`Ring::expire`], for a log that has ended: says how many segments behind the head can be taken away.
-    pub(crate) fn expire_ended(&mut self, before: Micros, now: Micros) -> io::Result<u32> {
-        self.bring_scratch();
-        let mut desk = Desk {
-            media: &mut Blocking(&mut self.media),
-            scratch: &mut self.scratch,
-        };
-        let expired = run(self.log.expire_ended(&mut desk, before, now));
-        self.scratch = Vec::new();
-        expired.map_err(commit_io)
-    }
-
-    /// Removes the files of so many segments behind the head, which hold nothing any more; says how many there were.
-    pub(crate) fn take_away(&mut self, count: u32) -> io::Result<u32> {
-        let (head, segments) = (self.log.head().0, self.geometry().segment_count());
-        let mut removed = 0;
-        for steps in 1..=count {
-            removed += u32::from(self.media.remove((head + steps) % segments)?);
-        }
-        if removed > 0 {
-            durable_file::sync_dir(&self.dir)?;
-        }
-        Ok(removed)
-    }
-
-    /// Recycling stops commits for a moment. It waits until the segment is written through or at hand, which
     /// happens in the background while the head begins to fill, or for a moment when it does not.
     pub(crate) fn is_time_to_maintain(&self) -> bool {
         let some_used = self.head_bytes() > self.geometry().segment_bytes() / 8;
@@ -683,10 +539,19 @@ impl Ring {
         self.media.expect_read(next);
     }
 
-    fn bring_scratch(&mut self) {
+    /// Does some work with the log, in the buffer for it.
+    fn at_desk<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut RingLog, &mut Desk<'_, Blocking<'_, FileMedia>>) -> T,
+    ) -> T {
         if self.scratch.is_empty() {
             self.scratch = vec![0; self.scratch_bytes];
         }
+        let mut desk = Desk {
+            media: &mut Blocking(&mut self.media),
+            scratch: &mut self.scratch,
+        };
+        run(work(&mut self.log, &mut desk))
     }
 }
 
@@ -726,173 +591,12 @@ impl OpenError {
     }
 }
 
-/// Sets aside what is foreign, removes what was never finished.
-fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
-    let (foreign, unfinished) = survey::foreign_in(dir, &[SET_ASIDE, SYNC_FAILED, IDENTITY])?;
-    for path in unfinished {
-        fs::remove_file(path)?;
-    }
-    for path in foreign {
-        opened.set_aside(dir, &path, "not a segment of a log")?;
-    }
-    Ok(())
-}
-
-/// The files of a log that is to have `wanted`, in the order of their numbers: those that were ever used, and blank ones as far
-/// as the disk has room.
-fn reserve_files(
-    dir: &Path,
-    media: &FileMedia,
-    found: &[Surveyed],
-    wanted: u32,
-) -> io::Result<Vec<u32>> {
-    let wanted = wanted as usize;
-    let used = used_up_to(found);
-    let mut numbers = Vec::new();
-    for (at, surveyed) in found.iter().enumerate() {
-        let number = surveyed.segment;
-        // What was used is kept, whatever the capacity; a file that lost its end is then as good as it can be.
-        let kept = number < used || at < wanted;
-        if kept && (media.reserve(number)? || number < used) {
-            numbers.push(number);
-        } else {
-            fs::remove_file(dir.join(file_name(number)))?;
-        }
-    }
-    let mut free = (0..).filter(|number| found.iter().all(|s| s.segment != *number));
-    while numbers.len() < wanted {
-        let number = free.next().expect("a free number exists");
-        if !media.reserve(number)? {
-            break;
-        }
-        numbers.push(number);
-    }
-    numbers.sort_unstable();
-    durable_file::sync_dir(dir)?;
-    Ok(numbers)
-}
-
-/// One past the number of the last file that was ever used.
-fn used_up_to(found: &[Surveyed]) -> u32 {
-    let ever_used = found.iter().filter(|s| s.stamp != StampSeen::Blank);
-    ever_used.map(|s| s.segment + 1).max().unwrap_or(0)
-}
-
-/// The segments that belong together; the others are set aside.
-fn survey_usable(dir: &Path, role: Role, opened: &mut Opened) -> Result<Vec<Surveyed>, OpenError> {
-    let io = |source| OpenError::Io {
-        dir: dir.into(),
-        source,
-    };
-    let found = survey::survey(dir).map_err(io)?;
-    let segment_bytes = survey::geometry_of(&found).map(|g| g.segment_bytes());
-    let is_log = found.iter().any(|s| s.header.is_some());
-    let mut usable = Vec::new();
-    for surveyed in found {
-        let fits = |g: Geometry| {
-            Some(g.segment_bytes()) == segment_bytes
-                && g.role() == role
-                && g.medium() == Medium::File
-        };
-        let why = match surveyed.stamp {
-            StampSeen::Bad(BadStamp::Newer(version)) => {
-                return Err(OpenError::Newer {
-                    dir: dir.into(),
-                    segment: surveyed.segment,
-                    version,
-                });
-            }
-            StampSeen::Bad(BadStamp::Corrupt) if surveyed.header.is_none() => {
-                "its stamp is damaged"
-            }
-            StampSeen::Good(stamp) if !fits(stamp.geometry) => {
-                "it belongs to a log of other dimensions"
-            }
-            // Without any header a new log would be made here, over whatever there is.
-            StampSeen::Good(_) if !is_log && !mend::is_unused(dir, &surveyed).map_err(io)? => {
-                "its beginning is damaged"
-            }
-            StampSeen::Good(_) | StampSeen::Blank | StampSeen::Bad(BadStamp::Corrupt) => {
-                usable.push(surveyed);
-                continue;
-            }
-        };
-        opened
-            .set_aside(dir, &dir.join(file_name(surveyed.segment)), why)
-            .map_err(io)?;
-    }
-    Ok(usable)
-}
-
 impl Opened {
     fn set_aside(&mut self, dir: &Path, path: &Path, why: &str) -> io::Result<()> {
         let to = set_aside_into(&dir.join(SET_ASIDE), path, why)?;
         self.set_aside.push((to, why.into()));
         Ok(())
     }
-}
-
-/// A log that cannot begin keeps no room from others: the segments that were just made, and none that was `found`, go again.
-fn give_back(dir: &Path, found: &[Surveyed]) -> io::Result<()> {
-    for segment in media::segments_in(dir)? {
-        if found.iter().all(|s| s.segment != segment) {
-            fs::remove_file(dir.join(file_name(segment)))?;
-        }
-    }
-    durable_file::sync_dir(dir)
-}
-
-/// The dimensions that a log in `dir` will have when there is room for it, but for the count of its segments.
-pub(crate) fn geometry_to_be(dir: &Path, options: &RingOptions) -> Result<Geometry, OpenError> {
-    let found = survey::survey(dir).unwrap_or_default();
-    geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
-        dir: dir.into(),
-        capacity_bytes: options.capacity_bytes,
-    })
-}
-
-/// The dimensions of the log that is there, or of a new one; `None` if the capacity is too small for any.
-fn geometry_for(found: &[Surveyed], options: &RingOptions) -> Option<Geometry> {
-    let there = found
-        .iter()
-        .find_map(Surveyed::geometry)
-        .map(|g| g.segment_bytes());
-    let extra = 512;
-    let needed = 4 * (u64::from(options.frame_bytes_max) + extra);
-    let share = (options.capacity_bytes / SEGMENTS_WANTED)
-        .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
-        .max(needed);
-    // A small capacity still makes a ring, of four small segments; the largest record gives way.
-    let share = share
-        .next_multiple_of(PAGE_BYTES)
-        .min(options.capacity_bytes / 4 / PAGE_BYTES * PAGE_BYTES);
-    let segment_bytes = there.map_or(u32::try_from(share).ok(), Some)?;
-    let frame_bytes_max = options
-        .frame_bytes_max
-        .min((segment_bytes / 4).checked_sub(512)?);
-    let segment_count =
-        u32::try_from(options.capacity_bytes / u64::from(segment_bytes.max(1))).ok()?;
-    Geometry::new(Dimensions {
-        medium: Medium::File,
-        role: options.role,
-        write_unit: 1,
-        segment_bytes,
-        segment_count: segment_count.max(SEGMENTS_MIN),
-        frame_bytes_max,
-        commit_offsets_max: COMMIT_OFFSETS_MAX,
-    })
-    .ok()
-}
-
-/// Enough for the frames of any segment that is there, whatever was configured when it was written.
-fn scratch_bytes(dir: &Path, geometry: &Geometry) -> io::Result<usize> {
-    let found = survey::survey(dir)?;
-    let largest = found
-        .iter()
-        .filter_map(Surveyed::geometry)
-        .map(|g| g.scratch_bytes())
-        .max();
-    Ok(largest.unwrap_or(0).max(geometry.scratch_bytes()))
 }
 
 fn commit_io(error: CommitError<io::Error>) -> io::Error {
@@ -918,18 +622,7 @@ fn boot() -> u64 {
     .unwrap_or(0)
 }
 
-/// A log has at least this many.
-const SEGMENTS_MIN: u32 = 3;
-/// Segments in a log of usual size: recycling one takes away a 64th of what is held.
-const SEGMENTS_WANTED: u64 = 64;
-const SEGMENT_BYTES_MIN: u64 = 1 << 20;
-const SEGMENT_BYTES_MAX: u64 = 16 << 20;
-const PAGE_BYTES: u64 = 4096;
-/// What an unclean stop burns; more than a commit of the usual size ever holds.
-const COMMIT_OFFSETS_MAX: u32 = 1 << 16;
 /// Time for the kernel to read a segment ahead.
 const MAINTAIN_DELAY: Duration = Duration::from_millis(200);
 /// A RESUME frame and a ledger may come before the frames of a commit.
 const ROLL_MARGIN: usize = 1024;
-/// A header and a type.
-const MARK_BYTES_MAX: usize = 32;

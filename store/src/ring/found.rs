@@ -1,0 +1,189 @@
+//! What stands in a directory before a log is opened in it: which files belong to it, which are set aside, its dimensions.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role};
+
+use super::{OpenError, Opened, RingOptions};
+use crate::data_dir::{IDENTITY, SET_ASIDE};
+use crate::durable_file;
+use crate::media::{self, FileMedia, SYNC_FAILED, file_name};
+use crate::mend;
+use crate::survey::{self, StampSeen, Surveyed};
+
+/// Sets aside what is foreign, removes what was never finished.
+pub(super) fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
+    let (foreign, unfinished) = survey::foreign_in(dir, &[SET_ASIDE, SYNC_FAILED, IDENTITY])?;
+    for path in unfinished {
+        fs::remove_file(path)?;
+    }
+    for path in foreign {
+        opened.set_aside(dir, &path, "not a segment of a log")?;
+    }
+    Ok(())
+}
+
+/// The files of a log that is to have `wanted`, in the order of their numbers: those that were ever used, and blank ones as far
+/// as the disk has room.
+pub(super) fn reserve_files(
+    dir: &Path,
+    media: &FileMedia,
+    found: &[Surveyed],
+    wanted: u32,
+) -> io::Result<Vec<u32>> {
+    let wanted = wanted as usize;
+    let used = used_up_to(found);
+    let mut numbers = Vec::new();
+    for (at, surveyed) in found.iter().enumerate() {
+        let number = surveyed.segment;
+        // What was used is kept, whatever the capacity; a file that lost its end is then as good as it can be.
+        let kept = number < used || at < wanted;
+        if kept && (media.reserve(number)? || number < used) {
+            numbers.push(number);
+        } else {
+            fs::remove_file(dir.join(file_name(number)))?;
+        }
+    }
+    let mut free = (0..).filter(|number| found.iter().all(|s| s.segment != *number));
+    while numbers.len() < wanted {
+        let number = free.next().expect("a free number exists");
+        if !media.reserve(number)? {
+            break;
+        }
+        numbers.push(number);
+    }
+    numbers.sort_unstable();
+    durable_file::sync_dir(dir)?;
+    Ok(numbers)
+}
+
+/// One past the number of the last file that was ever used.
+pub(super) fn used_up_to(found: &[Surveyed]) -> u32 {
+    let ever_used = found.iter().filter(|s| s.stamp != StampSeen::Blank);
+    ever_used.map(|s| s.segment + 1).max().unwrap_or(0)
+}
+
+/// The segments that belong together; the others are set aside.
+pub(super) fn survey_usable(
+    dir: &Path,
+    role: Role,
+    opened: &mut Opened,
+) -> Result<Vec<Surveyed>, OpenError> {
+    let io = |source| OpenError::Io {
+        dir: dir.into(),
+        source,
+    };
+    let found = survey::survey(dir).map_err(io)?;
+    let segment_bytes = survey::geometry_of(&found).map(|g| g.segment_bytes());
+    let is_log = found.iter().any(|s| s.header.is_some());
+    let mut usable = Vec::new();
+    for surveyed in found {
+        let fits = |g: Geometry| {
+            Some(g.segment_bytes()) == segment_bytes
+                && g.role() == role
+                && g.medium() == Medium::File
+        };
+        let why = match surveyed.stamp {
+            StampSeen::Bad(BadStamp::Newer(version)) => {
+                return Err(OpenError::Newer {
+                    dir: dir.into(),
+                    segment: surveyed.segment,
+                    version,
+                });
+            }
+            StampSeen::Bad(BadStamp::Corrupt) if surveyed.header.is_none() => {
+                "its stamp is damaged"
+            }
+            StampSeen::Good(stamp) if !fits(stamp.geometry) => {
+                "it belongs to a log of other dimensions"
+            }
+            // Without any header a new log would be made here, over whatever there is.
+            StampSeen::Good(_) if !is_log && !mend::is_unused(dir, &surveyed).map_err(io)? => {
+                "its beginning is damaged"
+            }
+            StampSeen::Good(_) | StampSeen::Blank | StampSeen::Bad(BadStamp::Corrupt) => {
+                usable.push(surveyed);
+                continue;
+            }
+        };
+        opened
+            .set_aside(dir, &dir.join(file_name(surveyed.segment)), why)
+            .map_err(io)?;
+    }
+    Ok(usable)
+}
+
+/// A log that cannot begin keeps no room from others: the segments that were just made, and none that was `found`, go again.
+pub(super) fn give_back(dir: &Path, found: &[Surveyed]) -> io::Result<()> {
+    for segment in media::segments_in(dir)? {
+        if found.iter().all(|s| s.segment != segment) {
+            fs::remove_file(dir.join(file_name(segment)))?;
+        }
+    }
+    durable_file::sync_dir(dir)
+}
+
+/// The dimensions that a log in `dir` will have when there is room for it, but for the count of its segments.
+pub(crate) fn geometry_to_be(dir: &Path, options: &RingOptions) -> Result<Geometry, OpenError> {
+    let found = survey::survey(dir).unwrap_or_default();
+    geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
+        dir: dir.into(),
+        capacity_bytes: options.capacity_bytes,
+    })
+}
+
+/// The dimensions of the log that is there, or of a new one; `None` if the capacity is too small for any.
+pub(super) fn geometry_for(found: &[Surveyed], options: &RingOptions) -> Option<Geometry> {
+    let there = found
+        .iter()
+        .find_map(Surveyed::geometry)
+        .map(|g| g.segment_bytes());
+    let extra = 512;
+    let needed = 4 * (u64::from(options.frame_bytes_max) + extra);
+    let share = (options.capacity_bytes / SEGMENTS_WANTED)
+        .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+        .max(needed);
+    // A small capacity still makes a ring, of four small segments; the largest record gives way.
+    let share = share
+        .next_multiple_of(PAGE_BYTES)
+        .min(options.capacity_bytes / 4 / PAGE_BYTES * PAGE_BYTES);
+    let segment_bytes = there.map_or(u32::try_from(share).ok(), Some)?;
+    let frame_bytes_max = options
+        .frame_bytes_max
+        .min((segment_bytes / 4).checked_sub(512)?);
+    let segment_count =
+        u32::try_from(options.capacity_bytes / u64::from(segment_bytes.max(1))).ok()?;
+    Geometry::new(Dimensions {
+        medium: Medium::File,
+        role: options.role,
+        write_unit: 1,
+        segment_bytes,
+        segment_count: segment_count.max(SEGMENTS_MIN),
+        frame_bytes_max,
+        commit_offsets_max: COMMIT_OFFSETS_MAX,
+    })
+    .ok()
+}
+
+/// Enough for the frames of any segment that is there, whatever was configured when it was written.
+pub(super) fn scratch_bytes(dir: &Path, geometry: &Geometry) -> io::Result<usize> {
+    let found = survey::survey(dir)?;
+    let largest = found
+        .iter()
+        .filter_map(Surveyed::geometry)
+        .map(|g| g.scratch_bytes())
+        .max();
+    Ok(largest.unwrap_or(0).max(geometry.scratch_bytes()))
+}
+
+/// A log has at least this many.
+pub(super) const SEGMENTS_MIN: u32 = 3;
+/// Segments in a log of usual size: recycling one takes away a 64th of what is held.
+const SEGMENTS_WANTED: u64 = 64;
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+const PAGE_BYTES: u64 = 4096;
+/// What an unclean stop burns; more than a commit of the usual size ever holds.
+const COMMIT_OFFSETS_MAX: u32 = 1 << 16;
