@@ -433,7 +433,7 @@ impl<S: Sim> World<S> {
             (_, Role::Origin) => &[0, most],
         };
         // Whoever does not trust the last frame does not trust a torn RESUME frame either.
-        let is_more = self.setting.tail == Tail::Fresh && burned % most == 0;
+        let is_more = self.setting.tail == Tail::Fresh && burned.is_multiple_of(most);
         if self.damage == Damage::None && !legal.contains(&burned) && !is_more {
             return Err(format!(
                 "{burned} offsets are burned, and not {legal:?}; {recovered:?}"
