@@ -102,7 +102,7 @@ struct Life {
     disk: Disk,
     looker: Arc<Mutex<Looker>>,
     /// What each uplink is to send.
-    lists: Vec<Arc<watch::Sender<Vec<Log>>>>,
+    lists: Vec<Listed>,
     sources: JoinSet<()>,
     others: JoinSet<()>,
     stop_sources: Trigger,
@@ -389,13 +389,16 @@ fn uplink_number(name: &str) -> u32 {
     sedge_core::crc::crc32c(name.as_bytes())
 }
 
+/// The logs that an uplink is offered; they change while it runs.
+type Listed = Arc<watch::Sender<Vec<Log>>>;
+
 fn start_forwarders(
     agent: &checked::Agent,
     disk: &Disk,
     events: &mpsc::UnboundedSender<ForwardEvent>,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
-) -> (Vec<ForwardHandle>, Vec<Arc<watch::Sender<Vec<Log>>>>) {
+) -> (Vec<ForwardHandle>, Vec<Listed>) {
     let (mut handles, mut lists) = (Vec::new(), Vec::new());
     for uplink in &agent.uplinks {
         let logs = disk
@@ -442,7 +445,7 @@ fn start_forwarders(
     (handles, lists)
 }
 
-async fn list_when_made(log: Log, listed: Arc<watch::Sender<Vec<Log>>>, mut shutdown: Shutdown) {
+async fn list_when_made(log: Log, listed: Listed, mut shutdown: Shutdown) {
     let mut refused = log.handle.intake_refused();
     let made = async { refused.wait_for(Option::is_none).await.is_ok() };
     tokio::select! {
