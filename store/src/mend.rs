@@ -26,15 +26,24 @@ use crate::open::tell;
 use crate::owner::Owner;
 use crate::survey::{self, HeaderSeen, StampSeen, Surveyed};
 
-/// Mends what can be mended in `dir`, and says which segments that was. What it wrote is durable when this returns.
-pub(crate) fn beginnings(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Vec<u32>> {
+/// Mends what can be mended in `dir`, and says which segments that was. What it wrote is durable when this returns. What cannot be read or
+/// written stays as it is.
+pub(crate) fn beginnings(dir: &Path, role: Role, owner: &mut dyn Owner) -> Vec<u32> {
     let mut mended = Vec::new();
     // Each round makes one more segment whole, which may be what proves the next one.
-    while let Some(segment) = mend_one(dir, role, owner)? {
-        tracing::warn!(dir = %dir.display(), segment, "the beginning of a segment was damaged, and is written anew from what its frames prove");
-        mended.push(segment);
+    loop {
+        match mend_one(dir, role, owner) {
+            Ok(Some(segment)) if !mended.contains(&segment) => {
+                tracing::warn!(dir = %dir.display(), segment, "the beginning of a segment was damaged, and is written anew from what its frames prove");
+                mended.push(segment);
+            }
+            Ok(_) => return mended,
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "the beginning of a segment is damaged and cannot be mended");
+                return mended;
+            }
+        }
     }
-    Ok(mended)
 }
 
 fn mend_one(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Option<u32>> {

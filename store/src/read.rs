@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use sedge_core::frame::Kind;
 use sedge_core::ledger::CURSORS_MAX;
 use sedge_core::segment::Geometry;
@@ -375,18 +376,47 @@ impl Span {
         }
     }
 
-    /// Reads `len` bytes from `position` on; fewer where the file ends.
+    /// Reads `len` bytes from `position` on; zeros where the file ends, and where the medium cannot be read: neither is a frame.
     pub(crate) fn fill(&mut self, file: &File, position: u32, len: usize) -> io::Result<()> {
+        self.fill_by(position, len, |into, at| {
+            rustix::io::pread(file, rustix::buffer::spare_capacity(into), at)
+        })
+    }
+
+    fn fill_by(
+        &mut self,
+        position: u32,
+        len: usize,
+        mut pread: impl FnMut(&mut Vec<u8>, u64) -> Result<usize, Errno>,
+    ) -> io::Result<()> {
         self.position = position;
         self.bytes.clear();
         self.bytes.reserve_exact(len);
+        let mut piece = Vec::new();
+        // From the first place that cannot be read on, sector by sector, so that it hides nothing beside it.
+        let mut is_whole = true;
         while self.bytes.len() < len {
             let at = u64::from(position) + self.bytes.len() as u64;
-            let read = rustix::io::pread(file, rustix::buffer::spare_capacity(&mut self.bytes), at);
-            match read {
-                // A file that lost its end: the walk finds nothing in zeros.
+            let left = len - self.bytes.len();
+            if is_whole {
+                match pread(&mut self.bytes, at) {
+                    // A file that lost its end: the walk finds nothing in zeros.
+                    Ok(0) => self.bytes.resize(len, 0),
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(Errno::IO) => is_whole = false,
+                    Err(e) => return Err(e.into()),
+                }
+                continue;
+            }
+            let to_border = SECTOR_BYTES - at % SECTOR_BYTES;
+            let wanted = left.min(usize::try_from(to_border).unwrap_or(usize::MAX));
+            piece.clear();
+            piece.reserve_exact(wanted);
+            match pread(&mut piece, at) {
                 Ok(0) => self.bytes.resize(len, 0),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(n) => self.bytes.extend_from_slice(&piece[..n.min(wanted)]),
+                Err(Errno::INTR) => {}
+                Err(Errno::IO) => self.bytes.resize(self.bytes.len() + wanted, 0),
                 Err(e) => return Err(e.into()),
             }
         }
@@ -453,3 +483,46 @@ fn joined(gap: Option<Gap>, further: Gap) -> Gap {
 /// Segments that readers look at at the same time.
 const DESCRIPTORS_MAX: usize = 4;
 const WALK_BYTES: usize = 256 << 10;
+/// What a disk cannot read comes in sectors, or in several of them.
+const SECTOR_BYTES: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk on which one sector cannot be read, and reads that go beyond its end.
+    #[test]
+    fn a_sector_that_cannot_be_read_hides_nothing_beside_it() {
+        let disk: Vec<u8> = (0..4000_u32).map(|n| (n % 251) as u8 + 1).collect();
+        let bad = 1024..1536;
+        let mut reads = 0;
+        for (position, len) in [
+            (0, 4096),
+            (700, 2000),
+            (1100, 100),
+            (1030, 1000),
+            (3900, 500),
+        ] {
+            let mut span = Span::default();
+            let filled = span.fill_by(position, len, |into, at| {
+                reads += 1;
+                let at = at as usize;
+                let end = disk.len().min(at + into.capacity() - into.len());
+                if at < bad.end && end > bad.start {
+                    return Err(Errno::IO);
+                }
+                let bytes = disk.get(at..end).unwrap_or_default();
+                into.extend_from_slice(bytes);
+                Ok(bytes.len())
+            });
+            filled.unwrap();
+            let seen = span.as_window().bytes;
+            assert_eq!(seen.len(), len);
+            for (at, byte) in (position as usize..).zip(seen) {
+                let stored = disk.get(at).filter(|_| !bad.contains(&at));
+                assert_eq!(*byte, stored.copied().unwrap_or(0), "byte {at}");
+            }
+        }
+        assert!(reads < 40, "{reads} reads");
+    }
+}

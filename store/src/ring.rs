@@ -190,7 +190,7 @@ impl Ring {
         found::tidy(&dir, &mut opened).map_err(io)?;
         // What a failed sync left in doubt proves nothing.
         if opened.suspects.is_empty() {
-            opened.mended = mend::beginnings(&dir, options.role, owner).map_err(io)?;
+            opened.mended = mend::beginnings(&dir, options.role, owner);
         }
         let found = found::survey_usable(&dir, options.role, &mut opened)?;
         let geometry = found::geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
