@@ -82,6 +82,7 @@ pub enum Control<'a> {
 
 /// Why bytes are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Bad {
     /// They may be the beginning of one that takes `needed` bytes in all.
     Incomplete {

@@ -32,6 +32,7 @@ impl Gap {
 /// Why a range of offsets has no entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Cause {
     /// The oldest records made room for new ones.
     Evicted,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Offset(u64);
 
 impl Offset {
@@ -68,6 +69,7 @@ impl fmt::Display for Offset {
 /// What makes a log this log: 16 random bytes, drawn when it is formatted.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct LogId([u8; 16]);
 
 impl LogId {
@@ -136,6 +138,7 @@ impl core::error::Error for BadLogId {}
 /// A point in time: microseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Micros(i64);
 
 impl Micros {

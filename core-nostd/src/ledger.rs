@@ -168,6 +168,7 @@ impl Ledger {
 
 /// The ledger has no place for another uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TooManyCursors;
 
 impl core::fmt::Display for TooManyCursors {

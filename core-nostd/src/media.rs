@@ -69,8 +69,11 @@ impl<M: Media> Media for &mut M {
 
 /// The same operations for whoever must wait for them: the log is written against this trait, one operation at a time.
 ///
-/// A driver that never waits implements [`Media`] and comes in through [`Blocking`]. A future that is dropped before it is ready leaves
-/// the operation's range torn; the log knows, and treats it as it treats a failure.
+/// A driver that never waits implements [`Media`] and comes in through [`Blocking`].
+///
+/// A future that is dropped before it is ready may leave its operation undone, done in part, or done. Whichever it is must be settled before
+/// the next operation, a read too, is carried out: an operation that takes effect behind a later one breaks the log. What is left the log looks at, and
+/// treats as it treats a failure (docs/decisions/0004-log-machine.md).
 pub trait Operations {
     /// Why an operation failed.
     type Error;
@@ -103,6 +106,31 @@ pub trait Operations {
     }
 }
 
+/// A borrowed medium is a medium. Lend it to a log whose `open` may be dropped: what a dropped future owns is gone.
+impl<O: Operations> Operations for &mut O {
+    type Error = O::Error;
+
+    async fn read(&mut self, segment: u32, position: u32, into: &mut [u8]) -> Result<(), O::Error> {
+        (**self).read(segment, position, into).await
+    }
+
+    async fn program(&mut self, segment: u32, position: u32, bytes: &[u8]) -> Result<(), O::Error> {
+        (**self).program(segment, position, bytes).await
+    }
+
+    async fn erase(&mut self, segment: u32) -> Result<(), O::Error> {
+        (**self).erase(segment).await
+    }
+
+    async fn sync(&mut self) -> Result<(), O::Error> {
+        (**self).sync().await
+    }
+
+    fn grain(&self) -> u32 {
+        (**self).grain()
+    }
+}
+
 /// A medium whose operations are done when they return.
 #[derive(Debug)]
 pub struct Blocking<'m, M>(pub &'m mut M);
@@ -131,7 +159,7 @@ impl<M: Media> Operations for Blocking<'_, M> {
     }
 }
 
-/// Runs to its end what stands on a [`Blocking`] medium, and therefore never waits.
+/// Polls `work` until it is ready: made for what stands on a [`Blocking`] medium, and therefore never waits.
 pub fn run<F: Future>(work: F) -> F::Output {
     let mut work = pin!(work);
     let mut context = Context::from_waker(Waker::noop());

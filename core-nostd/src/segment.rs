@@ -14,6 +14,7 @@ pub struct Geometry(Dimensions);
 
 /// The dimensions of a log, to be checked by [`Geometry::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Dimensions {
     /// What the log stands on.
     pub medium: Medium,
@@ -33,6 +34,7 @@ pub struct Dimensions {
 
 /// What a log stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Medium {
     /// NOR flash: erase to ones, program each unit once. Compact frames.
     Nor,
@@ -42,6 +44,7 @@ pub enum Medium {
 
 /// Whose records a log holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Role {
     /// Records are born here.
     Origin,
@@ -188,6 +191,7 @@ impl Geometry {
 
 /// Which rule the dimensions of a log break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BadGeometry {
     /// On NOR flash a power of two up to 32, on files 1.
     WriteUnit,
@@ -306,6 +310,7 @@ impl Stamp {
 
 /// Why a segment has no stamp to work with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BadStamp {
     /// Written by a later version, with this number: not ours to wipe. Magic, version and crc keep their places in all versions.
     Newer(u8),

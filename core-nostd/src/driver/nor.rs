@@ -2,35 +2,15 @@
 
 use embedded_storage::nor_flash::NorFlash;
 
+use super::region::{NorError, Piece, Region, UnitBuffer, Units, take_part};
 use crate::media::Media;
 
-/// Segments that lie one behind the other in a flash, from `start` on.
+/// Segments that lie one behind the other in a flash.
 #[derive(Debug)]
 pub struct Nor<F> {
     flash: F,
-    start: u32,
-    segment_bytes: u32,
+    region: Region,
 }
-
-/// Why an operation failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NorError<E> {
-    /// The flash failed.
-    Flash(E),
-    /// Beyond the end of the segment or of the address range.
-    OutOfBounds,
-}
-
-impl<E: core::fmt::Debug> core::fmt::Display for NorError<E> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Flash(error) => write!(f, "flash: {error:?}"),
-            Self::OutOfBounds => f.write_str("outside of the flash region"),
-        }
-    }
-}
-
-impl<E: core::fmt::Debug> core::error::Error for NorError<E> {}
 
 impl<F: NorFlash> Nor<F> {
     /// A medium over the region that begins at `start`.
@@ -38,15 +18,8 @@ impl<F: NorFlash> Nor<F> {
     /// # Errors
     /// [`NorError::OutOfBounds`] if start or segments are no whole erase blocks, or the flash reads in units of more than 32 bytes.
     pub fn new(flash: F, start: u32, segment_bytes: u32) -> Result<Self, NorError<F::Error>> {
-        let whole = |bytes: u32| (bytes as usize).is_multiple_of(F::ERASE_SIZE);
-        if !whole(start) || !whole(segment_bytes) || F::READ_SIZE > READ_UNIT_MAX {
-            return Err(NorError::OutOfBounds);
-        }
-        Ok(Self {
-            flash,
-            start,
-            segment_bytes,
-        })
+        let region = Region::new(start, segment_bytes, Self::UNITS).ok_or(NorError::OutOfBounds)?;
+        Ok(Self { flash, region })
     }
 
     /// The flash.
@@ -54,49 +27,32 @@ impl<F: NorFlash> Nor<F> {
         self.flash
     }
 
-    fn address(&self, segment: u32, position: u32, len: usize) -> Result<u32, NorError<F::Error>> {
-        let inside = u32::try_from(len)
-            .ok()
-            .and_then(|len| position.checked_add(len))
-            .is_some_and(|end| end <= self.segment_bytes);
-        let start = segment
-            .checked_mul(self.segment_bytes)
-            .and_then(|at| at.checked_add(self.start));
-        start
-            .and_then(|at| at.checked_add(position))
-            .filter(|_| inside)
-            .ok_or(NorError::OutOfBounds)
-    }
-
-    /// Reads the unit that `address` lies in, and copies what stands from there on; says how much.
-    fn read_part(&mut self, address: u32, into: &mut [u8]) -> Result<usize, NorError<F::Error>> {
-        let unit = F::READ_SIZE.clamp(1, READ_UNIT_MAX);
-        let mut buffer = [0; READ_UNIT_MAX];
-        let bytes = buffer.get_mut(..unit).ok_or(NorError::OutOfBounds)?;
-        let ahead = address as usize % unit;
-        let start = address.saturating_sub(u32::try_from(ahead).unwrap_or(0));
-        self.flash.read(start, bytes).map_err(NorError::Flash)?;
-        let from = bytes.get(ahead..).unwrap_or_default();
-        into.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-        Ok(from.len().min(into.len()))
-    }
+    const UNITS: Units = Units {
+        read: F::READ_SIZE,
+        write: F::WRITE_SIZE,
+        erase: F::ERASE_SIZE,
+    };
 }
 
 impl<F: NorFlash> Media for Nor<F> {
     type Error = NorError<F::Error>;
 
     fn read(&mut self, segment: u32, position: u32, into: &mut [u8]) -> Result<(), Self::Error> {
-        let mut address = self.address(segment, position, into.len())?;
-        let unit = F::READ_SIZE.max(1);
+        let mut address = self.region.address(segment, position, into.len())?;
         let mut rest = into;
         while !rest.is_empty() {
-            let whole = rest.len() - rest.len() % unit;
-            let taken = if (address as usize).is_multiple_of(unit) && whole > 0 {
-                let bytes = rest.get_mut(..whole).ok_or(NorError::OutOfBounds)?;
-                self.flash.read(address, bytes).map_err(NorError::Flash)?;
-                whole
-            } else {
-                self.read_part(address, rest)?
+            let taken = match Self::UNITS.piece(address, rest.len()) {
+                Piece::Whole(len) => {
+                    let bytes = rest.get_mut(..len).ok_or(NorError::OutOfBounds)?;
+                    self.flash.read(address, bytes).map_err(NorError::Flash)?;
+                    len
+                }
+                Piece::Part { start, unit, ahead } => {
+                    let mut buffer = UnitBuffer::default();
+                    let bytes = buffer.get_mut(..unit).ok_or(NorError::OutOfBounds)?;
+                    self.flash.read(start, bytes).map_err(NorError::Flash)?;
+                    take_part(bytes, ahead, rest)
+                }
             };
             rest = rest.get_mut(taken..).unwrap_or_default();
             address = address.saturating_add(u32::try_from(taken).unwrap_or(u32::MAX));
@@ -105,15 +61,13 @@ impl<F: NorFlash> Media for Nor<F> {
     }
 
     fn program(&mut self, segment: u32, position: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        let address = self.address(segment, position, bytes.len())?;
+        let address = self.region.address(segment, position, bytes.len())?;
         self.flash.write(address, bytes).map_err(NorError::Flash)
     }
 
     fn erase(&mut self, segment: u32) -> Result<(), Self::Error> {
-        let start = self.address(segment, 0, self.segment_bytes as usize)?;
-        self.flash
-            .erase(start, start.saturating_add(self.segment_bytes))
-            .map_err(NorError::Flash)
+        let (from, to) = self.region.range(segment)?;
+        self.flash.erase(from, to).map_err(NorError::Flash)
     }
 
     fn sync(&mut self) -> Result<(), Self::Error> {
@@ -121,11 +75,9 @@ impl<F: NorFlash> Media for Nor<F> {
     }
 
     fn grain(&self) -> u32 {
-        u32::try_from(F::WRITE_SIZE.max(F::READ_SIZE)).unwrap_or(u32::MAX)
+        Self::UNITS.grain()
     }
 }
-
-const READ_UNIT_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

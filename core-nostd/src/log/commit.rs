@@ -1,14 +1,13 @@
 //! Appending: one commit at a time, into the head or, when it is full, into the spare.
 //!
-//! Whatever is written to the head goes through [`RingLog::begin`] before and [`RingLog::written`] or [`RingLog::torn`] behind: a write that does not
+//! Whatever is written to the head goes through `begin` before and `written` or `torn` behind: a write that does not
 //! end well, or whose future is dropped, leaves a torn range that is never trusted and on flash never programmed again.
 
 use core::fmt;
 
-use super::recover::time_behind;
 use super::{Burn, Head, RingLog, Spare, State};
 use crate::frame::{self, Control, Form, Frame, Header, Kind, claimed_span};
-use crate::gap::{Cause, Gap};
+use crate::gap::Gap;
 use crate::ids::{Micros, Offset};
 use crate::ledger::{ENCODED_LEN_MAX, Ledger};
 use crate::media::{Desk, Operations};
@@ -29,6 +28,7 @@ pub struct Committed {
 
 /// Why nothing was committed. Except for [`CommitError::Media`], nothing was written either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum CommitError<E> {
     /// The head is full and there is no spare: call `maintain`, then come again.
     NeedsMaintain,
@@ -96,7 +96,7 @@ impl RingLog {
         checkpoint: &[u8],
         now: Micros,
     ) -> Result<Committed, CommitError<O::Error>> {
-        self.begin()?;
+        self.begin(desk).await?;
         let measure = self.measure(frames)?;
         if measure.span != span {
             return Err(CommitError::Malformed);
@@ -120,9 +120,8 @@ impl RingLog {
         let (segment, position) = self.head();
         match self.geometry.medium() {
             Medium::Nor => self.append_each(desk, frames).await?,
-            Medium::File => self.append_all(desk, frames, measure.span).await?,
+            Medium::File => self.append_all(desk, frames, &measure).await?,
         }
-        self.ledger.skipped = self.ledger.skipped.saturating_add(measure.skipped);
         self.sync(desk).await?;
         Ok(Committed {
             first,
@@ -141,7 +140,7 @@ impl RingLog {
         desk: &mut Desk<'_, O>,
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
-        self.begin()?;
+        self.begin(desk).await?;
         if !self.unsaved {
             return Ok(());
         }
@@ -162,7 +161,7 @@ impl RingLog {
         desk: &mut Desk<'_, O>,
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
-        self.begin()?;
+        self.begin(desk).await?;
         let room = self
             .ledger_room()
             .saturating_mul(2)
@@ -189,7 +188,7 @@ impl RingLog {
         checkpoint: &[u8],
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
-        self.begin()?;
+        self.begin(desk).await?;
         // Behind it a mirror still writes what expires. In an origin nothing follows, so it may stand where frames of other sizes may
         // not, and use up what is kept for others.
         let fits = if self.is_mirror() {
@@ -308,18 +307,6 @@ impl RingLog {
         Ok(())
     }
 
-    /// Whether the log can be written, and what an interrupted write left.
-    pub(super) fn begin<E>(&mut self) -> Result<(), CommitError<E>> {
-        if self.state == State::Writing {
-            self.torn();
-        }
-        match self.state {
-            State::Ended => Err(CommitError::Ended),
-            State::Failed => Err(CommitError::Failed),
-            State::Open | State::Closed | State::Writing => Ok(()),
-        }
-    }
-
     fn measure<E>(&self, frames: &[u8]) -> Result<Measure, CommitError<E>> {
         let flags_matter = self.geometry.role() == Role::Origin && self.form() == Form::Explicit;
         let mut measure = Measure {
@@ -398,8 +385,16 @@ impl RingLog {
         }
         // Taken before it is touched: whatever happens, it is a spare no longer.
         let spare = self.spare.take().ok_or(CommitError::NeedsMaintain)?;
+        if self.half_opened.replace(spare.segment).is_some() {
+            // It could not be erased, and keeps its number; nothing may come between it and what is opened now.
+            self.head.seq = self.head.seq.saturating_add(1);
+            self.head.position = self.geometry.segment_bytes();
+        }
         match self.open_segment(desk, spare, checkpoint, now).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.half_opened = None;
+                Ok(())
+            }
             Err(error) => {
                 self.fail_on_file();
                 Err(CommitError::Media(error))
@@ -453,7 +448,7 @@ impl RingLog {
         &mut self,
         desk: &mut Desk<'_, O>,
         frames: &[u8],
-        span: u64,
+        measure: &Measure,
     ) -> Result<(), CommitError<O::Error>> {
         self.state = State::Writing;
         match desk
@@ -462,7 +457,8 @@ impl RingLog {
             .await
         {
             Ok(()) => {
-                self.written(self.padded(frames.len()), span);
+                self.written(self.padded(frames.len()), measure.span);
+                self.ledger.skipped = self.ledger.skipped.saturating_add(measure.skipped);
                 Ok(())
             }
             Err(error) => Err(self.failed(error)),
@@ -481,10 +477,8 @@ impl RingLog {
                 .map_err(|_| CommitError::Malformed)?;
             let into = desk.scratch.get_mut(..len).ok_or(CommitError::TooLarge)?;
             into.copy_from_slice(rest.get(..len).unwrap_or_default());
-            let (end, time) = (frame.end(), time_behind(self.last_time, &frame));
             self.append_scratch(desk, len).await?;
-            self.end = end;
-            self.last_time = time;
+            self.count_in(&frame);
             rest = rest.get(len..).unwrap_or_default();
         }
         Ok(())
@@ -578,34 +572,6 @@ impl RingLog {
         CommitError::Media(error)
     }
 
-    /// A write to the head did not end well.
-    fn torn(&mut self) {
-        self.state = State::Open;
-        self.fail_on_file();
-        if self.geometry.medium() == Medium::Nor {
-            let touched = self
-                .head
-                .position
-                .saturating_add(self.geometry.frame_bytes_max());
-            self.head.position = self
-                .geometry
-                .grid_at_or_after(touched)
-                .unwrap_or(self.geometry.segment_bytes());
-            let most = u64::from(self.geometry.commit_offsets_max());
-            self.burn = self.burn.or(Some(Burn {
-                to: self.end + most,
-                cause: Cause::Burned,
-                lost: 0,
-            }));
-        }
-    }
-
-    fn fail_on_file(&mut self) {
-        if self.geometry.medium() == Medium::File {
-            self.state = State::Failed;
-        }
-    }
-
     /// Whether the RESUME frame that settles a burn fits into the head.
     pub(super) fn has_room_for_resume(&self) -> bool {
         self.has_room(self.control_room(RESUME_PAYLOAD_MAX))
@@ -616,10 +582,8 @@ impl RingLog {
     }
 
     fn fits(&self, room: u32) -> bool {
-        self.head
-            .position
-            .checked_add(room)
-            .is_some_and(|end| end <= self.geometry.segment_bytes())
+        let end = self.head.position.checked_add(room);
+        self.half_opened.is_none() && end.is_some_and(|end| end <= self.geometry.segment_bytes())
     }
 
     /// Whether a ledger fits into the head, behind the RESUME frame that may have to precede it.
@@ -662,7 +626,7 @@ impl RingLog {
         }
     }
 
-    fn padded(&self, len: usize) -> u32 {
+    pub(super) fn padded(&self, len: usize) -> u32 {
         self.geometry
             .round_up(u32::try_from(len).unwrap_or(u32::MAX))
     }

@@ -5,16 +5,18 @@
 //!   spare ──► head ──► … ──► … ──► oldest
 //!   open()    commit()              maintain()
 //! ```
-//! `recover` makes a [`RingLog`] out of whatever stands on the medium, `lost_head` accounts for a head whose own beginning is damaged, `commit` appends to the head and rolls into the spare, `recycle` turns
-//! the oldest segment into the next spare, `slot` reads and writes what stands before the frames. The machine hands one
+//! `recover` makes a [`RingLog`] out of whatever stands on the medium, `lost_head` accounts for a head whose own beginning is damaged, `commit` appends to the head and rolls into the spare, `in_doubt` finds out what a write left that did not end well,
+//! `recycle` turns the oldest segment into the next spare, `slot` reads and writes what stands before the frames. The machine hands one
 //! operation at a time to its medium and changes its own state only after that has succeeded. It reads no clock: time is an argument.
 
 mod commit;
 mod facade;
+mod in_doubt;
 mod lost_head;
 mod recover;
 mod recycle;
 mod slot;
+mod waiting;
 
 use core::fmt;
 
@@ -30,6 +32,7 @@ pub use lost_head::LostHead;
 pub use recover::{OpenError, Recovered};
 pub use recycle::{MaintainError, Maintained};
 pub use slot::{Opened, Slot, look};
+pub use waiting::AsyncLog;
 
 pub(crate) use recover::{entry_time, time_behind};
 
@@ -47,6 +50,10 @@ pub struct RingLog {
     /// Offsets that a torn commit may have taken; a RESUME frame burns them before anything else is written.
     burn: Option<Burn>,
     spare: Option<Spare>,
+    /// Where a write to the head began that did not end well, until it is known what it left.
+    torn_at: Option<u32>,
+    /// A spare whose opening did not end well: it may already be the newest segment, and behind its base nothing may be written elsewhere.
+    half_opened: Option<u32>,
     /// Candidates for recycling to pass over, because erasing them failed.
     passed_over: u32,
     /// The ledger in memory says more than the one that is durable.
@@ -158,7 +165,14 @@ impl RingLog {
     /// The offset that the next record gets, burned ones passed over. Encode frames from here.
     #[must_use]
     pub fn next(&self) -> Offset {
-        self.burn.map_or(self.end, |burn| burn.to)
+        match self.burn {
+            Some(burn) => burn.to,
+            // A future was dropped: the next call burns what it may have taken.
+            None if self.state == State::Writing && self.geometry.medium() == Medium::Nor => {
+                self.torn_to()
+            }
+            None => self.end,
+        }
     }
 
     /// The first offset that is held.
@@ -246,6 +260,11 @@ impl RingLog {
         self.ledger.refused = self.ledger.refused.saturating_add(records);
     }
 
+    /// How far the offsets may have been used by a commit that did not end well.
+    fn torn_to(&self) -> Offset {
+        self.end + u64::from(self.geometry.commit_offsets_max())
+    }
+
     fn label(&self, first: Offset, time: Micros) -> Label {
         Label {
             form: self.form(),
@@ -280,6 +299,7 @@ pub struct View {
 
 /// Why a segment is not ours to touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Refusal {
     /// It was written by a later version of the format.
     NewerVersion {

@@ -36,6 +36,7 @@ pub struct Recovered {
 
 /// Why a log cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum OpenError<E> {
     /// A segment is not ours to touch.
     Refused(Refusal),
@@ -146,6 +147,8 @@ impl RingLog {
             end: Offset::ZERO,
             burn: None,
             spare: None,
+            torn_at: None,
+            half_opened: None,
             passed_over: 0,
             unsaved: false,
             last_time: fresh.now,
@@ -185,6 +188,8 @@ impl RingLog {
             end: tail.next,
             burn: None,
             spare: None,
+            torn_at: None,
+            half_opened: None,
             passed_over: 0,
             unsaved: false,
             last_time: tail.time,

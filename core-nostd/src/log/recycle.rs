@@ -22,6 +22,7 @@ pub enum Maintained {
 
 /// Why no spare could be made ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum MaintainError<E> {
     /// The ledger could not be written first.
     Ledger(CommitError<E>),
@@ -53,7 +54,13 @@ impl RingLog {
         desk: &mut Desk<'_, O>,
         now: Micros,
     ) -> Result<Maintained, MaintainError<O::Error>> {
-        self.begin().map_err(MaintainError::Ledger)?;
+        self.begin(desk).await.map_err(MaintainError::Ledger)?;
+        if self.passed_over == 0
+            && let Err(error) = self.take_back_half_opened(desk).await
+        {
+            self.passed_over = self.passed_over.saturating_add(1);
+            return Err(MaintainError::Media(error));
+        }
         if self.spare.is_some() {
             return Ok(Maintained::Ready);
         }
@@ -91,7 +98,7 @@ impl RingLog {
         before: Micros,
         now: Micros,
     ) -> Result<bool, MaintainError<O::Error>> {
-        self.begin().map_err(MaintainError::Ledger)?;
+        self.begin(desk).await.map_err(MaintainError::Ledger)?;
         for steps in 1..self.geometry.segment_count() {
             let segment = self.ahead(self.head.segment, steps);
             let Some(slot @ Slot::Open(oldest)) = self.slot(desk, segment).await else {
@@ -169,7 +176,7 @@ impl RingLog {
         count: u32,
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
-        self.begin()?;
+        self.begin(desk).await?;
         let mut ledger = self.ledger.clone();
         for steps in 1..=count.min(self.geometry.segment_count().saturating_sub(1)) {
             let segment = self.ahead(self.head.segment, steps);
