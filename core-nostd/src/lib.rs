@@ -12,6 +12,22 @@
 //! [`log::Log`] writes one, [`read::Reader`] reads it beside the writer, [`custody`] hands its frames to the next place over the wires of
 //! [`framing`]. Nothing here allocates, waits or knows what time it is.
 //!
+//! # Firmware
+//!
+//! [`driver`] holds the media: RAM that outlives a reset, and NOR flash by the traits that chips' crates implement. [`log::Log`] calls and has it done;
+//! [`log::AsyncLog`] is the same for an executor, and its futures may be dropped anywhere. [`intake`] stands between interrupt handlers and either.
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `embedded-storage` | `driver::Nor` on a blocking `NorFlash` (0.3) |
+//! | `embedded-storage-async` | `driver::AsyncNor` on one that is waited for (0.4) |
+//! | `embedded-io` | `framing::link::uart` on a blocking UART (0.7) |
+//! | `embedded-io-async` | its twins that are waited for (0.7) |
+//! | `defmt` | `Format` for errors and ids (1) |
+//! | `std` | CRC by the processor's instruction |
+//!
+//! None is on by default, and none takes anything away. The minimum supported Rust version is 1.95 (`rust-version` of the workspace).
+//!
 //! ```
 //! use sedge_core::driver::Ram;
 //! use sedge_core::entry::{Entry, Record};
@@ -67,6 +83,7 @@ pub mod frame;
 pub mod framing;
 pub mod gap;
 pub mod ids;
+pub mod intake;
 pub mod ledger;
 pub mod log;
 pub mod media;
