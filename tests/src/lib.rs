@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub mod disk;
+pub mod drops;
 pub mod flash;
 pub mod oracle;
 pub mod payload;
@@ -12,4 +13,5 @@ pub mod rig;
 pub mod script;
 pub mod sim;
 pub mod sweep;
+pub mod waiting;
 pub mod world;

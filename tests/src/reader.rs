@@ -2,7 +2,7 @@
 
 use sedge_core::entry::Entry;
 use sedge_core::frame::Frame;
-use sedge_core::gap::Cause;
+use sedge_core::gap::{Cause, Gap};
 use sedge_core::ids::LogId;
 use sedge_core::log::View;
 use sedge_core::media::{Blocking, run};
@@ -27,12 +27,7 @@ pub fn read<S: Sim>(sim: &Shared<S>, geometry: &Geometry, log: &LogId, view: Vie
     for _ in 0..steps_max {
         match run(reader.read(&mut media, &mut scratch, view)) {
             Read::Frame { frame, .. } => show(&frame, &mut seen),
-            Read::Gap(gap) => seen.push(Seen::Gap {
-                from: gap.from.get(),
-                to: gap.to.get(),
-                lost: gap.lost,
-                why: why(gap.cause),
-            }),
+            Read::Gap(gap) => seen.push(seen_gap(&gap)),
             Read::CaughtUp => return seen,
             other => panic!("nobody writes, but the reader met {other:?} after {seen:?}"),
         }
@@ -40,7 +35,7 @@ pub fn read<S: Sim>(sim: &Shared<S>, geometry: &Geometry, log: &LogId, view: Vie
     panic!("the reader does not end; at {}", reader.next());
 }
 
-fn show(frame: &Frame<'_>, seen: &mut Vec<Seen>) {
+pub(crate) fn show(frame: &Frame<'_>, seen: &mut Vec<Seen>) {
     for (offset, entry) in frame.entries() {
         if let Entry::Record(record) = entry {
             seen.push(Seen::Record {
@@ -49,12 +44,16 @@ fn show(frame: &Frame<'_>, seen: &mut Vec<Seen>) {
             });
         }
     }
-    seen.extend(frame.gap().map(|gap| Seen::Gap {
+    seen.extend(frame.gap().as_ref().map(seen_gap));
+}
+
+pub(crate) fn seen_gap(gap: &Gap) -> Seen {
+    Seen::Gap {
         from: gap.from.get(),
         to: gap.to.get(),
         lost: gap.lost,
         why: why(gap.cause),
-    }));
+    }
 }
 
 /// The cause, as far as the oracle tells them apart.

@@ -525,7 +525,7 @@ impl<S: Sim> World<S> {
     }
 }
 
-fn sums(ledger: &Ledger, next: Offset) -> Sums {
+pub(crate) fn sums(ledger: &Ledger, next: Offset) -> Sums {
     Sums {
         oldest: ledger.oldest.get(),
         next: next.get(),

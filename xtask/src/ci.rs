@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::run::{cargo, expect_success, say, watched, workspace_root};
 use crate::tidy;
 
-/// Format, tidy, clippy, docs, tests.
+/// Format, tidy, clippy, docs, tests. The tests of the core run with the features that the package of the simulated media switches on.
 pub(crate) fn everything() -> Result<()> {
     expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
@@ -23,6 +23,33 @@ pub(crate) fn everything() -> Result<()> {
             "-D",
             "warnings",
         ]),
+    )?;
+    // Whoever uses the core switches its features on; no crate of ours does with all of them.
+    expect_success(
+        "clippy of the core with every feature",
+        &mut cargo(&[
+            "clippy",
+            "--package",
+            "sedge-core",
+            "--all-features",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    expect_success(
+        "docs of the core with every feature",
+        cargo(&[
+            "doc",
+            "--package",
+            "sedge-core",
+            "--all-features",
+            "--no-deps",
+            "--locked",
+        ])
+        .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     expect_success(
         "docs",

@@ -302,6 +302,7 @@ impl RingLog {
             position: end,
             is_full: false,
         };
+        self.blank_at = None;
         self.last_time = base_time;
         self.unsaved = false;
         Ok(())

@@ -5,11 +5,11 @@
 //!                        └ torn_at                   └ next grid point
 //! spare  | stamp | ?????? | untouched                                   flash: a spare that may be open already (half_opened)
 //! ```
-//! On flash the log looks before it writes on. A frame that is whole has its offsets, as it would have after an open, so that no sum counts them twice;
-//! the units that may be touched are programmed no more either way.
+//! On flash the log looks before it writes on, and takes what it sees as it would after an open: a frame that is whole has its offsets, so that no sum
+//! counts them twice; bytes that are all blank were not touched; anything else is programmed no more.
 
 use super::recover::time_behind;
-use super::{Burn, CommitError, RingLog, Spare, State, slot};
+use super::{Burn, CommitError, RingLog, Spare, State, Tail, slot};
 use crate::frame::{Control, Frame};
 use crate::gap::Cause;
 use crate::media::{Desk, Operations};
@@ -71,9 +71,17 @@ impl RingLog {
 
     /// A frame that stands whole at `position` is part of the log, whoever was not told.
     async fn look_back<O: Operations>(&mut self, desk: &mut Desk<'_, O>, position: u32) {
-        let rest = self.geometry.segment_bytes().saturating_sub(position);
-        let len = self.geometry.frame_bytes_max().min(rest) as usize;
-        let bytes = desk.fill(self.head.segment, position, len).await;
+        let segment = self.head.segment;
+        let end = position
+            .saturating_add(self.geometry.frame_bytes_max())
+            .min(self.geometry.segment_bytes());
+        if desk.is_blank(segment, position, end).await {
+            self.torn_at = None;
+            self.go_on_at_blank(position);
+            return;
+        }
+        let len = end.saturating_sub(position) as usize;
+        let bytes = desk.fill(segment, position, len).await;
         self.torn_at = None;
         let Ok((frame, len)) = Frame::parse(bytes, &self.log_id, Some(self.end)) else {
             return;
@@ -88,6 +96,16 @@ impl RingLog {
             self.burn = None;
             self.head.position = position.saturating_add(self.padded(len));
         }
+    }
+
+    /// Blank bytes end the walk of every reader: what is written next stands right there, or in another segment.
+    fn go_on_at_blank(&mut self, position: u32) {
+        let is_again = self.blank_at.replace(position) == Some(position);
+        self.head.position = if is_again || self.tail == Tail::Fresh {
+            self.geometry.segment_bytes()
+        } else {
+            position
+        };
     }
 
     /// A frame stands in the head.

@@ -52,6 +52,9 @@ pub struct RingLog {
     spare: Option<Spare>,
     /// Where a write to the head began that did not end well, until it is known what it left.
     torn_at: Option<u32>,
+    /// Where such a write left nothing, and was tried again.
+    blank_at: Option<u32>,
+    tail: Tail,
     /// A spare whose opening did not end well: it may already be the newest segment, and behind its base nothing may be written elsewhere.
     half_opened: Option<u32>,
     /// Candidates for recycling to pass over, because erasing them failed.
@@ -118,7 +121,7 @@ pub struct Options {
     pub tail: Tail,
 }
 
-/// Flash: where writing goes on after an open. Only a cut leaves a frame in doubt, but nobody tells a log how the life before ended.
+/// Flash: where writing goes on after an open, and behind a write that was given up and left nothing. Only a cut leaves a frame in doubt, but nobody tells a log how the life before ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
     /// Right behind the last frame that is valid. For flash whose cells read the same each time, or report an error.
