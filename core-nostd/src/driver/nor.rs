@@ -22,6 +22,11 @@ impl<F: NorFlash> Nor<F> {
         Ok(Self { flash, region })
     }
 
+    /// The flash, to be looked at.
+    pub const fn flash(&self) -> &F {
+        &self.flash
+    }
+
     /// The flash.
     pub fn into_inner(self) -> F {
         self.flash

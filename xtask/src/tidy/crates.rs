@@ -42,6 +42,9 @@ const DIRECTIONS: [(&str, &str, &[&str]); 8] = [
     ("xtask", "xtask", &[]),
 ];
 
+/// The firmware is a workspace of its own: it is built for other processors.
+const WORKSPACES: [&str; 2] = ["Cargo.toml", "firmware/Cargo.toml"];
+
 const REASONS: &str = "docs/decisions/0002-dependencies.md";
 
 /// Crates depend on each other only in the direction that the architecture gives.
@@ -75,7 +78,7 @@ pub(super) fn directions(tree: &Tree, problems: &mut Problems) -> Result<()> {
     Ok(())
 }
 
-/// Every dependency in the workspace table has its line of reason, and every such line a dependency.
+/// Every dependency in a workspace's table has its line of reason, and every such line a dependency.
 pub(super) fn reasons(tree: &Tree, problems: &mut Problems) -> Result<()> {
     let reasons = tree
         .text(REASONS)
@@ -85,35 +88,41 @@ pub(super) fn reasons(tree: &Tree, problems: &mut Problems) -> Result<()> {
         .filter_map(|line| line.strip_prefix("| `"))
         .filter_map(|row| row.split('`').next())
         .collect();
-    let workspace = manifest(tree, "Cargo.toml")?;
-    let table = workspace
-        .get("workspace")
-        .and_then(|workspace| workspace.get("dependencies"));
-    let used: Vec<&String> = table
-        .and_then(Value::as_table)
-        .into_iter()
-        .flat_map(Table::keys)
-        .collect();
-    for name in used
-        .iter()
-        .filter(|name| !DIRECTIONS.iter().any(|(_, ours, _)| ours == *name))
-    {
-        if !given.contains(&name.as_str()) {
-            problems.add(
-                REASONS,
-                format!("says nothing of {name}, which the root Cargo.toml depends on"),
-            );
+    let mut used = Vec::new();
+    for workspace in WORKSPACES {
+        let from_outside = shared_dependencies(&manifest(tree, workspace)?);
+        for name in &from_outside {
+            if !given.contains(&name.as_str()) {
+                problems.add(
+                    REASONS,
+                    format!("says nothing of {name}, which {workspace} depends on"),
+                );
+            }
         }
+        used.extend(from_outside);
     }
     for name in given {
-        if !used.iter().any(|used| *used == name) {
+        if !used.iter().any(|used| used == name) {
             problems.add(
                 REASONS,
-                format!("speaks of {name}, which the root Cargo.toml does not depend on"),
+                format!("speaks of {name}, which no workspace depends on"),
             );
         }
     }
     Ok(())
+}
+
+/// What a workspace's table of dependencies takes from outside of the project.
+fn shared_dependencies(workspace: &Table) -> Vec<String> {
+    let table = workspace
+        .get("workspace")
+        .and_then(|workspace| workspace.get("dependencies"))
+        .and_then(Value::as_table);
+    let entries = table.into_iter().flatten();
+    entries
+        .filter(|(_, source)| source.get("path").is_none())
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 fn members(tree: &Tree) -> Result<Vec<String>> {
@@ -161,7 +170,7 @@ fn dependencies(manifest: &Table) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::dependencies;
+    use super::{dependencies, shared_dependencies};
 
     #[test]
     fn dependencies_of_one_target_and_of_tests_are_seen() {
@@ -174,6 +183,20 @@ mod tests {
         assert_eq!(
             dependencies(&manifest.parse().unwrap()),
             ["sedge-core", "sedge-store"]
+        );
+    }
+
+    #[test]
+    fn crates_of_the_project_need_no_reason() {
+        let manifest = r#"
+            [workspace.dependencies]
+            sedge-core = { path = "../core-nostd" }
+            heapless = "0.9"
+            serde = { version = "1" }
+        "#;
+        assert_eq!(
+            shared_dependencies(&manifest.parse().unwrap()),
+            ["heapless", "serde"]
         );
     }
 }
