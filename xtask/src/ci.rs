@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::firmware;
 use crate::run::{cargo, expect_success, say, watched, workspace_root};
 use crate::tidy;
 
-/// Format, tidy, clippy, docs, tests. The tests of the core run with the features that the package of the simulated media switches on.
+/// Format, tidy, clippy, docs, firmware, tests. The tests of the core run with the features that the package of the simulated media switches on.
 pub(crate) fn everything() -> Result<()> {
     expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
@@ -55,6 +56,7 @@ pub(crate) fn everything() -> Result<()> {
         "docs",
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
+    firmware::build_and_run()?;
     test(&[])
 }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod firmware;
 mod run;
 mod tidy;
 
@@ -14,10 +15,11 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci      format, tidy, clippy, docs, then every test
-  test    build the release binary and run every test of the workspace
-  bench   measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
-  tidy    what a machine can check about how the project is laid out
+  ci        format, tidy, clippy, docs, firmware, then every test
+  test      build the release binary and run every test of the workspace
+  firmware  build the images for microcontrollers and run each under QEMU
+  bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
+  tidy      what a machine can check about how the project is laid out
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +38,7 @@ fn command() -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("ci") => ci::everything(),
         Some("test") => ci::test(&arguments[1..]),
+        Some("firmware") => firmware::build_and_run(),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),

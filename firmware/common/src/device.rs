@@ -64,8 +64,12 @@ pub fn run<B: Board>(
     mut chip: Chip<'_>,
     settings: &Settings,
 ) -> Result<Infallible, Broken> {
+    let mut memory = Memory {
+        scratch: [0; SCRATCH_BYTES],
+        heard: [0; HEAR_BYTES],
+    };
     loop {
-        let mut device = Device::start(board, chip, settings)?;
+        let mut device = Device::start(board, chip, settings, &mut memory)?;
         while !device.diverged {
             device.turn()?;
         }
@@ -73,14 +77,23 @@ pub fn run<B: Board>(
     }
 }
 
+/// The buffers that are too large to be moved about on a small stack.
+struct Memory {
+    scratch: [u8; SCRATCH_BYTES],
+    heard: [u8; HEAR_BYTES],
+}
+
+/// A log on the chip, with a buffer that it does not own.
+type ChipLog<'b, 'c> = Log<Nor<Chip<'c>>, &'b mut [u8; SCRATCH_BYTES]>;
+
 /// A started device.
 struct Device<'b, 'c, B> {
     board: &'b mut B,
     settings: &'b Settings,
-    log: Log<Nor<Chip<'c>>, [u8; SCRATCH_BYTES]>,
+    log: ChipLog<'b, 'c>,
     reader: Reader,
     sender: Sender<[SenderSlot; 1], &'static str>,
-    decoder: Decoder<[u8; HEAR_BYTES]>,
+    decoder: Decoder<&'b mut [u8; HEAR_BYTES]>,
     sensor: Sensor,
     /// Which start of the device this is, from 1.
     boot: u32,
@@ -96,7 +109,12 @@ struct Device<'b, 'c, B> {
 }
 
 impl<'b, 'c, B: Board> Device<'b, 'c, B> {
-    fn start(board: &'b mut B, mut chip: Chip<'c>, settings: &'b Settings) -> Result<Self, Broken> {
+    fn start(
+        board: &'b mut B,
+        mut chip: Chip<'c>,
+        settings: &'b Settings,
+        memory: &'b mut Memory,
+    ) -> Result<Self, Broken> {
         let boot = boots::count(&mut chip).map_err(Broken::Chip)?;
         let geometry = geometry(&chip, settings)?;
         let fresh = Fresh {
@@ -108,7 +126,7 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
             .map_err(|fault| Broken::Open(OpenError::Media(fault)))?;
         let options = Options::new(geometry, WhenFull::EvictOldest);
         let (log, found) =
-            Log::open(nor, options, fresh, [0; SCRATCH_BYTES]).map_err(Broken::Open)?;
+            Log::open(nor, options, fresh, &mut memory.scratch).map_err(Broken::Open)?;
         let how = if found.formatted {
             "a new log"
         } else {
@@ -121,12 +139,14 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
             log.next(),
             found.burned
         ));
-        Ok(Self::with(board, log, settings, boot))
+        let decoder = Decoder::new(&mut memory.heard);
+        Ok(Self::with(board, log, decoder, settings, boot))
     }
 
     fn with(
         board: &'b mut B,
-        log: Log<Nor<Chip<'c>>, [u8; SCRATCH_BYTES]>,
+        log: ChipLog<'b, 'c>,
+        decoder: Decoder<&'b mut [u8; HEAR_BYTES]>,
         settings: &'b Settings,
         boot: u32,
     ) -> Self {
@@ -155,7 +175,7 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
             settings,
             log,
             sender,
-            decoder: Decoder::new([0; HEAR_BYTES]),
+            decoder,
             sensor: Sensor::new(boot),
             boot,
             measured: 0,
@@ -461,7 +481,7 @@ const VALUE_BYTES: usize = 64;
 const ENTRY_EXTRA: usize = 16;
 /// Longest message body: one largest frame, so that a damaged byte costs little.
 const BODY_BYTES: usize = FRAME_BYTES + DATA_HEAD_LEN_MAX;
-/// Longest message that it hears: a Welcome for one log.
+/// Longest message that it hears, a Welcome for one log, with type and CRC.
 const HEAR_BYTES: usize = 384;
 const UPLINK: u32 = 1;
 const IDLE_TIMEOUT_US: u64 = 30_000_000;

@@ -53,10 +53,10 @@ impl<R: Registers> Board for CortexM<R> {
         unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) };
     }
 
-    /// These boards have no random number generator. How far the tick counter has come after each sleep depends on the world outside; 128 sleeps are stirred.
+    /// These boards have no random number generator. How far the tick counter has come after each sleep depends on the world outside; 64 sleeps are stirred.
     fn draw(&mut self) -> [u8; 16] {
         let mut pot = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
-        for _ in 0..128 {
+        for _ in 0..64 {
             self.rest();
             pot = (pot ^ u128::from(read(SYST_CVR)))
                 .wrapping_mul(FNV_PRIME)
