@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows how sedge works inside. It sees ports, exit codes, and the lines of `sedge pull`.
 
+pub mod board;
 pub mod broker;
 pub mod daemon;
 pub mod device;

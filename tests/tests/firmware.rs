@@ -1,0 +1,140 @@
+//! The firmware on an emulated microcontroller, and the real agent and hub: what the device's log has taken arrives once and in order.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sedge_tests::random::Random;
+use sedge_tests::rig::board::{Bench, CORTEX_M3, CORTEX_M4F, Model};
+use sedge_tests::rig::pull::Pulled;
+use sedge_tests::rig::site::{Setup, Site};
+use sedge_tests::rig::{alone, chance, eventually, skip, tell};
+
+/// A Cortex-M3 measures fifty times a second. It is reset at random moments, also while it starts, stands still, and the agent is killed; bytes are damaged and lost on the wire.
+#[test]
+fn measurements_of_a_board_that_is_reset_arrive_once_and_in_order() {
+    let mut chance = chance("measurements_of_a_board_that_is_reset_arrive_once_and_in_order");
+    chain(CORTEX_M3, &mut chance, |bench, chance| {
+        if chance.below(2) == 0 {
+            bench.reset();
+        } else {
+            bench.stands_still(Duration::from_millis(chance.below(200)));
+        }
+    });
+}
+
+/// The same with a Cortex-M4F whose power fails: what is on its chip is what the last instruction left there.
+#[test]
+fn measurements_of_a_board_whose_power_fails_arrive_once_and_in_order() {
+    let mut chance = chance("measurements_of_a_board_whose_power_fails_arrive_once_and_in_order");
+    chain(CORTEX_M4F, &mut chance, |bench, _| {
+        bench.power_fails();
+        bench.power_on();
+    });
+}
+
+fn chain(model: Model, chance: &mut Random, trouble: fn(&mut Bench, &mut Random)) {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a directory");
+    let port = folder.path().join("usb-board-if00");
+    let noise = Random::new(chance.bits());
+    let mut bench = match Bench::new(model, port.clone(), noise) {
+        Ok(bench) => bench,
+        Err(missing) => return skip("the firmware's chain", &missing),
+    };
+    let site = site(&port);
+    let (mut agent, hub) = (site.start_agent(), site.start_hub());
+    bench.power_on();
+    await_kept(&bench, 1);
+    for _ in 0..TROUBLES {
+        std::thread::sleep(Duration::from_millis(chance.below(500)));
+        if chance.below(3) == 0 {
+            agent.kill();
+            agent = site.start_agent();
+        } else {
+            trouble(&mut bench, chance);
+        }
+    }
+    let kept = await_kept(&bench, kept(&bench).len() + 1);
+    let last = kept.last().expect("there is one");
+    let pulled = eventually(SETTLE_WITHIN, "the hub shows the last of them", || {
+        let pulled = site.pull().ok()?;
+        seen(&pulled).contains(last).then_some(pulled)
+    });
+    settle(&kept, &pulled);
+    let starts = bench
+        .said()
+        .iter()
+        .filter(|line| line.starts_with("start "))
+        .count();
+    tell(&format!(
+        "{}: {TROUBLES} troubles, {starts} starts: {} measurements, each once and in order",
+        model.package,
+        kept.len()
+    ));
+    agent.terminate(STOP_WITHIN);
+    hub.terminate(STOP_WITHIN);
+}
+
+/// A measurement: of which start of the device, and which of that start's.
+type Measurement = (u64, u64);
+
+/// What the device said that its log had taken.
+fn kept(bench: &Bench) -> Vec<Measurement> {
+    let read = |line: &String| {
+        let mut words = line.strip_prefix("kept ")?.split(' ');
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    bench.said().iter().filter_map(read).collect()
+}
+
+fn await_kept(bench: &Bench, count: usize) -> Vec<Measurement> {
+    eventually(SETTLE_WITHIN, "the device measures", || {
+        let kept = kept(bench);
+        (kept.len() >= count).then_some(kept)
+    })
+}
+
+fn seen(pulled: &Pulled) -> Vec<Measurement> {
+    let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+    let events = pulled.events.iter();
+    events
+        .map(|event| (number(&event.value["boot"]), number(&event.value["n"])))
+        .collect()
+}
+
+/// Everything that was kept is there, each measurement once and in order, and nothing was lost. Beyond that only what was in doubt may be there: the last
+/// measurement of a start, which the device did not live to tell, and what came after the last that was looked at.
+fn settle(kept: &[Measurement], pulled: &Pulled) {
+    pulled.assert_dense();
+    assert_eq!(pulled.lost(), 0, "{:?}", pulled.gaps);
+    let seen = seen(pulled);
+    for pair in seen.windows(2) {
+        assert!(pair[0] < pair[1], "{:?} came after {:?}", pair[1], pair[0]);
+    }
+    for measurement in kept {
+        assert!(
+            seen.binary_search(measurement).is_ok(),
+            "{measurement:?} was kept and is not there"
+        );
+    }
+    let last = kept.last().expect("there is one");
+    for (boot, n) in seen.iter().filter(|measurement| *measurement <= last) {
+        let told = kept.binary_search(&(*boot, *n)).is_ok();
+        let was_last = !kept.contains(&(*boot, n + 1));
+        assert!(told || was_last, "nobody measured {n} in start {boot}");
+    }
+}
+
+fn site(port: &Path) -> Site {
+    Site::new(Setup {
+        more_sources: format!(
+            "[[source]]\ntype = \"serial\"\nname = \"board\"\ndevice = \"{}\"\nprotocol = \"link\"\nstream = \"telemetry\"\n",
+            port.display()
+        ),
+        ..Setup::default()
+    })
+}
+
+const TROUBLES: u32 = 25;
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+const STOP_WITHIN: Duration = Duration::from_secs(2);
