@@ -32,6 +32,52 @@ fn measurements_of_a_board_whose_power_fails_arrive_once_and_in_order() {
     });
 }
 
+/// Somebody puts an old copy of the chip in. The gateway has more of this log than the device: the device begins a new one, and all that it measures from
+/// then on arrives.
+#[test]
+fn a_board_with_an_old_copy_of_its_chip_begins_a_new_log() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a directory");
+    let port = folder.path().join("usb-board-if00");
+    let noise = chance("a_board_with_an_old_copy_of_its_chip_begins_a_new_log");
+    let mut bench = match Bench::new(CORTEX_M4F, port.clone(), noise) {
+        Ok(bench) => bench,
+        Err(missing) => return skip("the old copy of a chip", &missing),
+    };
+    let site = site(&port);
+    let (agent, hub) = (site.start_agent(), site.start_hub());
+    bench.power_on();
+    await_kept(&bench, 10);
+    bench.copy_chip();
+    let before = await_kept(&bench, 50);
+    let arrived = |measurement: &Measurement| {
+        let pulled = site.pull().ok()?;
+        seen(&pulled).contains(measurement).then_some(pulled)
+    };
+    let last = before.last().expect("there is one");
+    eventually(SETTLE_WITHIN, "the first life arrives", || arrived(last));
+    bench.put_back();
+    let line = eventually(SETTLE_WITHIN, "a new log begins", || {
+        let said = bench.said();
+        said.iter()
+            .position(|line| line.contains("a new one begins"))
+    });
+    let count = kept(&bench).len();
+    let after = await_kept(&bench, count + 20);
+    let last = after.last().expect("there is one");
+    let pulled = eventually(SETTLE_WITHIN, "the new log arrives", || arrived(last));
+    let seen = seen(&pulled);
+    for measurement in kept_in(&bench.said()[line..]) {
+        let times = seen.iter().filter(|seen| **seen == measurement).count();
+        assert!(
+            times == 1 || measurement > *last,
+            "{measurement:?} is there {times} times"
+        );
+    }
+    agent.terminate(STOP_WITHIN);
+    hub.terminate(STOP_WITHIN);
+}
+
 fn chain(model: Model, chance: &mut Random, trouble: fn(&mut Bench, &mut Random)) {
     let _alone = alone();
     let folder = tempfile::tempdir().expect("a directory");
@@ -80,11 +126,15 @@ type Measurement = (u64, u64);
 
 /// What the device said that its log had taken.
 fn kept(bench: &Bench) -> Vec<Measurement> {
+    kept_in(&bench.said())
+}
+
+fn kept_in(said: &[String]) -> Vec<Measurement> {
     let read = |line: &String| {
         let mut words = line.strip_prefix("kept ")?.split(' ');
         Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
     };
-    bench.said().iter().filter_map(read).collect()
+    said.iter().filter_map(read).collect()
 }
 
 fn await_kept(bench: &Bench, count: usize) -> Vec<Measurement> {

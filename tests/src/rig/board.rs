@@ -142,6 +142,24 @@ impl Bench {
         drop(powered.wire);
     }
 
+    /// What is on the chip now, for [`Self::put_back`].
+    ///
+    /// # Panics
+    /// If the chip does not outlive QEMU.
+    pub fn copy_chip(&self) {
+        std::fs::copy(self.file("memory"), self.file("copy")).expect("a memory");
+    }
+
+    /// The chip holds again what it held when it was copied. The board has no power meanwhile.
+    ///
+    /// # Panics
+    /// If there is no copy.
+    pub fn put_back(&mut self) {
+        self.power_fails();
+        std::fs::copy(self.file("copy"), self.file("memory")).expect("a copy");
+        self.power_on();
+    }
+
     /// Resets the board between two instructions.
     pub fn reset(&mut self) {
         self.monitor().say("system_reset");
