@@ -412,6 +412,24 @@ fn open_and_use(dimensions: Dimensions, bytes: Vec<u8>) {
     }
 }
 
+/// Only the head is left, without a stamp, and the oldest offset that its ledger names lies inside of it.
+#[test]
+fn log_of_a_lone_head_that_cannot_be_written_goes_on() {
+    let mut bytes = log_bytes(FILE);
+    let len = bytes.len();
+    bytes[32_800 % len] = 0;
+    for (from, to, count) in [
+        (0, 52_277, 251),
+        (0, 28_283, 211),
+        (52_896, 24_543, 166),
+        (0, 40_799, 54),
+    ] {
+        let (from, to) = (from % (len - count), to % (len - count));
+        bytes.copy_within(from..from + count, to);
+    }
+    open_and_use(FILE, bytes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 

@@ -260,7 +260,8 @@ impl RingLog {
     ) -> Option<Opened> {
         let fits = |candidate: &Opened| match opened {
             Some(opened) => candidate.seq > opened.seq,
-            None => candidate.base >= self.ledger.oldest,
+            // In a damaged log all that is held may lie inside of the head.
+            None => candidate.base >= self.ledger.oldest || candidate.seq == self.head.seq,
         };
         // Nearly always it is the next one in the ring.
         if let Some(next) = self.opened(desk, self.ahead(segment, 1)).await {
