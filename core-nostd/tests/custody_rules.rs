@@ -180,11 +180,20 @@ fn released(sender: &mut Sender<[SenderSlot; 1], &'static str>) -> Option<u64> {
 }
 
 fn ack(sender: &mut Sender<[SenderSlot; 1], &'static str>, next: u64, credit: u32) {
-    let next = Offset::new(next);
+    say_ack(sender, next, credit, false);
+}
+
+fn say_ack(
+    sender: &mut Sender<[SenderSlot; 1], &'static str>,
+    next: u64,
+    credit: u32,
+    ended: bool,
+) {
     let (kind, body) = body_of(&Message::Ack(Ack {
         slot: 0,
-        next,
+        next: Offset::new(next),
         credit,
+        ended,
     }));
     sender.handle_message(NOW, kind, &body);
 }
@@ -214,6 +223,27 @@ fn an_acknowledgement_of_what_was_never_sent_releases_nothing() {
     assert_eq!(released(&mut sender), Some(3));
     ack(&mut sender, 2, 35);
     assert_eq!(released(&mut sender), None);
+}
+
+/// The last Data was sent twice, so its end is acknowledged twice, once behind Close, which is lost. The receiver does not know yet that the log
+/// has ended, and the sender must not forget the log.
+#[test]
+fn an_end_that_is_acknowledged_twice_is_no_answer_to_close() {
+    let mut sender = welcomed_sender(3, 1000);
+    send_all(&mut sender);
+    sender.closed(0, Offset::new(3));
+    ack(&mut sender, 3, 1000);
+    let said = sender.poll_transmit(NOW, |_| None, &mut [0; 1024]);
+    assert_eq!(said.map(|said| said.kind), Some(kind::CLOSE));
+    ack(&mut sender, 3, 1000);
+    assert!(!is_closed(&mut sender));
+    say_ack(&mut sender, 3, 1000, true);
+    assert!(is_closed(&mut sender));
+}
+
+fn is_closed(sender: &mut Sender<[SenderSlot; 1], &'static str>) -> bool {
+    core::iter::from_fn(|| sender.poll_event())
+        .any(|event| matches!(event, SenderEvent::Closed { .. }))
 }
 
 #[test]

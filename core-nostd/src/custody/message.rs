@@ -203,6 +203,8 @@ pub struct Ack {
     pub next: Offset,
     /// Bytes of Data that the receiver holds beyond what it acknowledged, for the whole session.
     pub credit: u32,
+    /// The receiver has Close, and that survives a power cut too.
+    pub ended: bool,
 }
 
 /// A gap of one log.
@@ -592,6 +594,7 @@ mod tests {
                 slot: 1,
                 next: OFFER.next,
                 credit: 65_536,
+                ended: true,
             }),
             Message::Gap(SlotGap { slot: 1, gap }),
             Message::Rewind(Rewind {

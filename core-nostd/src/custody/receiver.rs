@@ -546,8 +546,12 @@ impl ReceiverSlot {
             return self.answer(slot).map(Message::Answer);
         }
         if core::mem::take(&mut self.ack_due) {
-            let next = self.durable;
-            return Some(Message::Ack(Ack { slot, next, credit }));
+            return Some(Message::Ack(Ack {
+                slot,
+                next: self.durable,
+                credit,
+                ended: self.ended,
+            }));
         }
         core::mem::take(&mut self.rewind_due).then(|| {
             self.rewound_us = Some(now_us);

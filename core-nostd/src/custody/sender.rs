@@ -582,7 +582,7 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
         if place.state != SlotState::Live || ack.next < place.acked || ack.next > place.sent {
             return;
         }
-        let progress = place.acknowledged(ack.next);
+        let progress = place.acknowledged(ack.next, ack.ended);
         self.credit = u64::from(ack.credit);
         if progress {
             self.probing = false;

@@ -130,17 +130,18 @@ impl SenderSlot {
     }
 
     /// Whether it said something new.
-    pub(super) fn acknowledged(&mut self, next: Offset) -> bool {
+    pub(super) fn acknowledged(&mut self, next: Offset, ended: bool) -> bool {
         self.flight.acknowledged(next);
+        if ended && self.close_sent {
+            self.stop(Stop::Closed);
+            return false;
+        }
         if next > self.acked {
             self.acked = next;
             self.position = self.position.max(next);
             self.gap = self.gap.filter(|gap| gap.from == self.position);
             self.released = true;
             return true;
-        }
-        if self.close_sent {
-            self.stop(Stop::Closed);
         }
         false
     }
@@ -164,7 +165,7 @@ impl SenderSlot {
         }
     }
 
-    /// Close waits until everything is acknowledged, so that the next acknowledgement is the answer to it.
+    /// Close waits until everything is acknowledged. An acknowledgement that does not say so is no answer to it: the end may be acknowledged more than once.
     pub(super) fn close_due(&self) -> bool {
         self.closed && !self.close_sent && self.acked == self.next
     }
