@@ -1,12 +1,13 @@
-//! A real mosquitto, and a tap between it and the agent that counts what the broker delivered.
+//! A real mosquitto, and a tap between it and the agent that writes down what passes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,7 +46,7 @@ impl Broker {
         let data = broker.folder.path().join("data");
         std::fs::create_dir(&data).expect("a directory");
         let config = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
+            "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages {IN_FLIGHT_MAX}\n\
              persistence true\npersistence_location {data}/\nuser root\nset_tcp_nodelay true\n",
             port = broker.address.port(),
             data = data.display(),
@@ -74,12 +75,55 @@ impl Broker {
     }
 }
 
-/// Stands between the agent and the broker and counts deliveries by topic and number.
+/// Stands between the agent and the broker and writes down what passes.
 #[derive(Debug)]
 pub struct Tap {
     /// Where the agent connects instead.
     pub address: SocketAddr,
-    counts: Arc<Mutex<HashMap<(String, u64), Deliveries>>>,
+    traffic: Arc<Traffic>,
+}
+
+/// A packet that passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// Since the tap was set.
+    pub at: Duration,
+    /// Connections are counted from 1.
+    pub connection: u32,
+    /// What it was.
+    pub packet: Passed,
+}
+
+/// What is written down of a packet, and the end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// CONNECT, from the agent.
+    Connect,
+    /// CONNACK, from the broker.
+    ConnAck {
+        /// The broker kept the agent's session.
+        session_present: bool,
+    },
+    /// A delivery, from the broker.
+    Publish {
+        /// Its topic.
+        topic: String,
+        /// The number in its payload; `u64::MAX` if it has none.
+        number: u64,
+        /// Its packet id.
+        id: u16,
+        /// With DUP set.
+        dup: bool,
+    },
+    /// PUBACK, from the agent. Whether the broker came to read it, nobody knows.
+    PubAck {
+        /// The packet id.
+        id: u16,
+    },
+    /// One of the two has closed.
+    End,
+    /// The agent was killed.
+    Killed,
 }
 
 /// How often the broker sent one message towards the agent.
@@ -100,83 +144,341 @@ impl Tap {
     pub fn before(broker: SocketAddr) -> Self {
         let address = free_address();
         let listener = TcpListener::bind(address).expect("a free port");
-        let counts = Arc::new(Mutex::new(HashMap::new()));
-        let theirs = Arc::clone(&counts);
+        let traffic = Arc::new(Traffic {
+            begin: Instant::now(),
+            passages: Mutex::default(),
+        });
+        let theirs = Arc::clone(&traffic);
         // Ends with the test's process; a tap holds nothing that must be put back.
         std::thread::spawn(move || {
-            for agent in listener.incoming().flatten() {
-                let counts = Arc::clone(&theirs);
-                std::thread::spawn(move || carry(agent, broker, &counts));
+            for (agent, connection) in listener.incoming().flatten().zip(1..) {
+                let traffic = Arc::clone(&theirs);
+                std::thread::spawn(move || carry(agent, broker, connection, &traffic));
             }
         });
-        Self { address, counts }
+        Self { address, traffic }
     }
 
-    /// What went through so far.
-    ///
-    /// # Panics
-    /// If a tap's thread has panicked.
+    /// To be called when the agent has been killed.
+    pub fn agent_killed(&self) {
+        self.traffic.passed(0, Passed::Killed);
+    }
+
+    /// Everything that passed so far, in order.
+    #[must_use]
+    pub fn passages(&self) -> Vec<Passage> {
+        self.traffic.passages().clone()
+    }
+
+    /// How often each message was delivered so far, by topic and number.
     #[must_use]
     pub fn deliveries(&self) -> HashMap<(String, u64), Deliveries> {
-        self.counts
-            .lock()
-            .expect("no panic under this lock")
-            .clone()
+        let mut counts: HashMap<_, Deliveries> = HashMap::new();
+        for passage in self.traffic.passages().iter() {
+            if let Passed::Publish {
+                topic, number, dup, ..
+            } = &passage.packet
+            {
+                let deliveries = counts.entry((topic.clone(), *number)).or_default();
+                let count = if *dup {
+                    &mut deliveries.dup
+                } else {
+                    &mut deliveries.fresh
+                };
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// Redeliveries of each message of which docs/decisions/0003 cannot say whether they are news; `window` is the agent's `inflight_max`.
+    #[must_use]
+    pub fn in_doubt(&self, window: u16) -> HashMap<(String, u64), u32> {
+        in_doubt(&self.traffic.passages(), window)
+    }
+
+    /// What passed under the packet ids that this message had, with the connections around it: to be shown when a test fails. Of messages
+    /// without number, only what was redelivered.
+    #[must_use]
+    pub fn story_of(&self, topic: &str, number: u64) -> String {
+        let passages = self.passages();
+        let ids: Vec<u16> = passages
+            .iter()
+            .filter_map(|passage| match &passage.packet {
+                Passed::Publish {
+                    topic: of,
+                    number: n,
+                    id,
+                    dup,
+                } if of == topic && *n == number && (*dup || number != u64::MAX) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        let told = passages.iter().filter(|passage| match &passage.packet {
+            Passed::Publish { id, .. } | Passed::PubAck { id } => ids.contains(id),
+            _ => true,
+        });
+        told.map(|passage| format!("{passage}\n")).collect()
     }
 }
 
-fn carry(agent: TcpStream, broker: SocketAddr, counts: &Mutex<HashMap<(String, u64), Deliveries>>) {
+impl fmt::Display for Passage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, connection) = (self.at.as_secs_f64(), self.connection);
+        write!(f, "{at:9.4} s, connection {connection}: {:?}", self.packet)
+    }
+}
+
+/// Which redeliveries lack both proofs: that no PUBACK can have been read for what stands under their packet id, and that the id cannot have
+/// been used again.
+fn in_doubt(passages: &[Passage], window: u16) -> HashMap<(String, u64), u32> {
+    let (mut doubts, mut run) = (HashMap::new(), Run::default());
+    let (mut unanswered, mut answered) = (HashSet::new(), HashSet::new());
+    for passage in passages {
+        match &passage.packet {
+            Passed::ConnAck {
+                session_present: false,
+            } => {
+                run = Run::default();
+                answered.extend(unanswered.drain());
+            }
+            Passed::Publish { id, dup, .. } if !dup || run.is_followed_by(*id) => {
+                run.goes_on(*id);
+                answered.remove(id);
+                unanswered.insert(*id);
+            }
+            Passed::Publish {
+                topic, number, id, ..
+            } if !run.proves(*id, window) && answered.remove(id) => {
+                *doubts.entry((topic.clone(), *number)).or_default() += 1;
+                unanswered.insert(*id);
+                // If it was stored again, the ids in the log do not count up to here.
+                run.len = 0;
+            }
+            Passed::PubAck { id } => answered.extend(unanswered.take(id)),
+            // Nobody knows what it had answered.
+            Passed::Killed => answered.extend(unanswered.drain()),
+            _ => {}
+        }
+    }
+    doubts
+}
+
+/// Publishes whose packet ids count up. At least `window` of them before the one that comes again, and fewer than `window` since, prove that
+/// its id has not been used again.
+#[derive(Default)]
+struct Run {
+    newest: u16,
+    len: u32,
+}
+
+impl Run {
+    fn is_followed_by(&self, id: u16) -> bool {
+        distance(self.newest, id) == 1
+    }
+
+    fn goes_on(&mut self, id: u16) {
+        self.len = if self.is_followed_by(id) {
+            self.len + 1
+        } else {
+            1
+        };
+        self.newest = id;
+    }
+
+    fn proves(&self, id: u16, window: u16) -> bool {
+        let since = distance(id, self.newest);
+        since < u32::from(window) && self.len > since + u32::from(window)
+    }
+}
+
+/// Steps of a counter from packet id `from` to `to`; after 65,535 comes 1.
+fn distance(from: u16, to: u16) -> u32 {
+    (u32::from(to) + 65_535 - u32::from(from)) % 65_535
+}
+
+/// What a tap has seen.
+#[derive(Debug)]
+struct Traffic {
+    begin: Instant,
+    passages: Mutex<Vec<Passage>>,
+}
+
+impl Traffic {
+    fn passed(&self, connection: u32, packet: Passed) {
+        // The time is read under the lock: it never goes back from one passage to the next.
+        let mut passages = self.passages();
+        passages.push(Passage {
+            at: self.begin.elapsed(),
+            connection,
+            packet,
+        });
+    }
+
+    fn passages(&self) -> MutexGuard<'_, Vec<Passage>> {
+        self.passages.lock().expect("no panic under this lock")
+    }
+}
+
+impl Passed {
+    fn of(packet: &Packet<'_>) -> Option<Self> {
+        Some(match *packet {
+            Packet::Connect { .. } => Self::Connect,
+            Packet::ConnAck {
+                session_present, ..
+            } => Self::ConnAck { session_present },
+            Packet::Publish {
+                topic,
+                id,
+                dup,
+                payload,
+            } => Self::Publish {
+                topic: topic.to_owned(),
+                number: number_in(payload).unwrap_or(u64::MAX),
+                id,
+                dup,
+            },
+            Packet::PubAck { id } => Self::PubAck { id },
+            Packet::Other(_) => return None,
+        })
+    }
+}
+
+fn number_in(payload: &[u8]) -> Option<u64> {
+    let value: Value = serde_json::from_slice(payload).ok()?;
+    value["n"].as_u64()
+}
+
+fn carry(agent: TcpStream, broker: SocketAddr, connection: u32, traffic: &Arc<Traffic>) {
     let Ok(broker) = TcpStream::connect(broker) else {
         return;
     };
-    let (Ok(mut from_agent), Ok(mut to_broker)) = (agent.try_clone(), broker.try_clone()) else {
+    let (Ok(from_agent), Ok(to_broker)) = (agent.try_clone(), broker.try_clone()) else {
         return;
     };
+    let theirs = Arc::clone(traffic);
     let up = std::thread::spawn(move || {
-        std::io::copy(&mut from_agent, &mut to_broker).ok();
-        to_broker.shutdown(Shutdown::Both).ok();
+        write_down_and_carry(&from_agent, &to_broker, connection, &theirs);
     });
-    count_and_carry(broker, &agent, counts);
-    agent.shutdown(Shutdown::Both).ok();
+    write_down_and_carry(&broker, &agent, connection, traffic);
     up.join().ok();
+    traffic.passed(connection, Passed::End);
 }
 
-/// Carries whole packets, so that what is counted is what was passed on.
-fn count_and_carry(
-    mut broker: TcpStream,
-    mut agent: &TcpStream,
-    counts: &Mutex<HashMap<(String, u64), Deliveries>>,
+/// Carries whole packets, so that what is written down is what was passed on.
+fn write_down_and_carry(
+    mut from: &TcpStream,
+    mut to: &TcpStream,
+    connection: u32,
+    traffic: &Traffic,
 ) {
     let (mut held, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
-    while let Ok(read @ 1..) = broker.read(&mut buffer) {
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
         held.extend_from_slice(&buffer[..read]);
         let mut used = 0;
         while let Some((packet, len)) = packets::first(&held[used..]) {
-            if let Packet::Publish {
-                topic,
-                dup,
-                payload,
-                ..
-            } = packet
-            {
-                let number = serde_json::from_slice(payload)
-                    .ok()
-                    .and_then(|value: Value| value["n"].as_u64());
-                let mut counts = counts.lock().expect("no panic under this lock");
-                let deliveries = counts
-                    .entry((topic.to_owned(), number.unwrap_or(u64::MAX)))
-                    .or_default();
-                if dup {
-                    deliveries.dup += 1
-                } else {
-                    deliveries.fresh += 1
-                }
+            if let Some(passed) = Passed::of(&packet) {
+                traffic.passed(connection, passed);
             }
             used += len;
         }
-        if agent.write_all(&held[..used]).is_err() {
-            return;
+        if to.write_all(&held[..used]).is_err() {
+            break;
         }
         held.drain(..used);
+    }
+    to.shutdown(Shutdown::Both).ok();
+}
+
+/// Most deliveries that mosquitto has in flight to the agent: the agent's `inflight_max`, as the guide asks of a 3.1.1 broker.
+pub const IN_FLIGHT_MAX: u16 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::{Passage, Passed, in_doubt};
+    use std::time::Duration;
+
+    const WINDOW: u16 = 3;
+
+    fn connected(session_present: bool) -> Passed {
+        Passed::ConnAck { session_present }
+    }
+
+    /// A delivery whose number is its packet id.
+    fn publish(id: u16, dup: bool) -> Passed {
+        Passed::Publish {
+            topic: "t".into(),
+            number: u64::from(id),
+            id,
+            dup,
+        }
+    }
+
+    fn fresh(ids: std::ops::RangeInclusive<u16>) -> Vec<Passed> {
+        ids.map(|id| publish(id, false)).collect()
+    }
+
+    fn answers(ids: std::ops::RangeInclusive<u16>) -> Vec<Passed> {
+        ids.map(|id| Passed::PubAck { id }).collect()
+    }
+
+    /// The numbers in doubt, in order.
+    fn doubts(packets: &[Vec<Passed>]) -> Vec<u64> {
+        let passage = |packet: Passed| Passage {
+            at: Duration::ZERO,
+            connection: 1,
+            packet,
+        };
+        let passages: Vec<_> = packets.concat().into_iter().map(passage).collect();
+        let doubts = in_doubt(&passages, WINDOW);
+        let mut numbers: Vec<_> = doubts.into_keys().map(|(_, number)| number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn only_the_first_window_of_a_session_is_in_doubt() {
+        let early = vec![connected(true), publish(3, true)];
+        assert_eq!(doubts(&[fresh(1..=3), answers(1..=3), early]), [3]);
+        let later = vec![connected(true), publish(4, true), publish(5, true)];
+        assert!(doubts(&[fresh(1..=5), answers(1..=5), later]).is_empty());
+    }
+
+    #[test]
+    fn what_has_no_answer_is_in_doubt_only_after_a_kill() {
+        let again = vec![connected(true), publish(2, true)];
+        assert!(doubts(&[fresh(1..=2), answers(1..=1), again.clone()]).is_empty());
+        assert_eq!(doubts(&[fresh(1..=2), vec![Passed::Killed], again]), [2]);
+    }
+
+    #[test]
+    fn what_came_before_a_doubt_proves_nothing_after_it() {
+        let doubt = vec![connected(true), publish(2, true), publish(3, true)];
+        let packets = [
+            fresh(1..=3),
+            answers(1..=3),
+            doubt,
+            fresh(4..=7),
+            answers(2..=7),
+        ];
+        let packets = packets.concat();
+        assert_eq!(doubts(&[packets.clone(), vec![publish(7, true)]]), [2, 3]);
+        assert_eq!(doubts(&[packets, vec![publish(6, true)]]), [2, 3, 6]);
+    }
+
+    /// The broker had it in flight and the connection broke before it passed.
+    #[test]
+    fn what_passes_for_the_first_time_with_dup_is_no_doubt() {
+        let unseen = vec![connected(true), publish(4, true), publish(5, true)];
+        assert!(doubts(&[fresh(1..=3), answers(1..=3), unseen]).is_empty());
+    }
+
+    #[test]
+    fn a_new_session_and_an_id_from_long_ago_are_in_doubt() {
+        let before = [fresh(1..=9), answers(1..=9)].concat();
+        let lost = vec![connected(false), publish(9, true)];
+        assert_eq!(doubts(&[before.clone(), lost]), [9]);
+        let old = vec![connected(true), publish(6, true)];
+        assert_eq!(doubts(&[before, old]), [6]);
     }
 }

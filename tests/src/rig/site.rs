@@ -125,24 +125,40 @@ impl Site {
         Pulled::by(&mut self.pull_command())
     }
 
-    /// Pulls again and again until events and losses together are at least `accepted`.
+    /// Pulls again and again until events and losses together are at least `accepted`. Where an event may be there twice a count proves
+    /// nothing of the others: see [`Self::pull_until`].
     ///
     /// # Panics
     /// If that is not so after `within`; what is not there then has been lost, or is stuck.
     #[must_use]
     pub fn pull_all(&self, accepted: u64, within: Duration) -> Pulled {
+        let what = format!("{accepted} accepted");
+        self.pull_until(&what, within, |pulled| {
+            pulled.events.len() as u64 + pulled.lost() >= accepted
+        })
+    }
+
+    /// Pulls again and again until what was pulled satisfies `enough`.
+    ///
+    /// # Panics
+    /// With `what` if that is not so after `within`.
+    #[must_use]
+    pub fn pull_until(
+        &self,
+        what: &str,
+        within: Duration,
+        enough: impl Fn(&Pulled) -> bool,
+    ) -> Pulled {
         let deadline = Instant::now() + within;
         loop {
             let latest = match self.pull() {
-                Ok(pulled) if pulled.events.len() as u64 + pulled.lost() >= accepted => {
-                    return pulled;
-                }
+                Ok(pulled) if enough(&pulled) => return pulled,
                 Ok(pulled) => format!("{} events, {} lost", pulled.events.len(), pulled.lost()),
                 Err(error) => error,
             };
             assert!(
                 Instant::now() < deadline,
-                "{accepted} accepted, after {within:?} the hub shows: {latest}"
+                "{what}: after {within:?} the hub shows {latest}"
             );
             std::thread::sleep(PULL_AGAIN_AFTER);
         }
