@@ -332,10 +332,12 @@ impl Session {
     }
 
     /// The client could use `packet` for another publish only after a whole lap of its counter, which is at least `run` long.
-    /// All of that lap we do not hold would be in flight: more than the window lets it.
+    /// All of that lap we do not hold would be in flight: more than the window lets it. And with a whole window after it, it cannot
+    /// be unacknowledged: the client's counter has gone back.
     fn cannot_be_reused(&self, packet: u16, window: u16) -> bool {
         let since = (u32::from(self.last) + PACKET_IDS - u32::from(packet)) % PACKET_IDS;
-        self.run > since + u32::from(window)
+        let window = u32::from(window);
+        since < window && self.run > since + window
     }
 }
 

@@ -76,6 +76,50 @@ async fn redelivery_in_a_kept_session_is_acknowledged_and_not_stored_again() {
     source.await.expect("stopped");
 }
 
+/// The broker stops between a PUBACK and its reading it, early in the session: it could as well have read it and taken the packet id for the
+/// next event. What may be news is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn redelivery_that_may_be_another_event_is_stored() {
+    let broker = FakeBroker::start().await;
+    let mut yard = Yard::new();
+    let source = start(&broker, &yard);
+    let mut conversation = broker.accept_subscribed().await;
+    conversation.publish(1, false, b"same").await;
+    assert_eq!(conversation.acknowledged().await, 1);
+    drop(conversation);
+    let mut conversation = broker.accept(true).await;
+    conversation.publish(1, true, b"same").await;
+    assert_eq!(conversation.acknowledged().await, 1);
+    assert_eq!(yard.values(), ["same", "same"]);
+    yard.stop();
+    source.await.expect("stopped");
+}
+
+/// The broker was killed and goes on from what it had saved: it gives packet ids to new events that it had given before. The connection breaks
+/// before they arrive, and they come with DUP = 1.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_broker_that_went_back_in_time_are_stored() {
+    let broker = FakeBroker::start().await;
+    let mut yard = Yard::new();
+    let source = start(&broker, &yard);
+    let mut conversation = broker.accept_subscribed().await;
+    for packet in 1..=300 {
+        conversation.publish(packet, false, b"same").await;
+        assert_eq!(conversation.acknowledged().await, packet);
+    }
+    drop(conversation);
+    drop(broker.accept(true).await);
+    let mut conversation = broker.accept(true).await;
+    for packet in 151..=153 {
+        conversation.publish(packet, true, b"same").await;
+        assert_eq!(conversation.acknowledged().await, packet);
+    }
+    assert_eq!(yard.values().len(), 303);
+    assert_eq!(yard.counts().duplicates, 0);
+    yard.stop();
+    source.await.expect("stopped");
+}
+
 /// The broker lost its session: it sends with DUP = 0, nothing proves a repetition, and the same content is stored again.
 #[tokio::test(flavor = "multi_thread")]
 async fn content_alone_never_makes_a_duplicate() {
