@@ -34,16 +34,21 @@ pub(crate) struct Seen {
 
 impl Yard {
     pub(crate) fn new() -> Self {
-        Self::with_memory(16 << 20)
+        Self::with_memory(MEMORY_BYTES)
     }
 
     pub(crate) fn with_memory(memory_bytes: u64) -> Self {
-        Self::on(tempfile::tempdir().expect("a directory"), memory_bytes)
+        Self::on(dir(), memory_bytes, LINGER)
     }
 
-    fn on(dir: tempfile::TempDir, memory_bytes: u64) -> Self {
+    /// A lone message waits so long before it is committed.
+    pub(crate) fn lingering(linger: Duration) -> Self {
+        Self::on(dir(), MEMORY_BYTES, linger)
+    }
+
+    fn on(dir: tempfile::TempDir, memory_bytes: u64, linger: Duration) -> Self {
         let streams = ["telemetry", DEAD_LETTER]
-            .map(|name| (name.to_owned(), stream(&dir.path().join(name))));
+            .map(|name| (name.to_owned(), stream(&dir.path().join(name), linger)));
         let telemetry = Telemetry::new().source("direct", "mqtt-listen", "telemetry");
         let (trigger, shutdown) = shutdown::pair();
         let ingest = Ingest::new(streams.into(), RECORD_BYTES_MAX, memory_bytes);
@@ -60,7 +65,7 @@ impl Yard {
     pub(crate) fn restarted(self) -> Self {
         let Self { ingest, dir, .. } = self;
         drop(ingest);
-        Self::on(dir, 16 << 20)
+        Self::on(dir, MEMORY_BYTES, LINGER)
     }
 
     pub(crate) fn shutdown(&self) -> Shutdown {
@@ -145,12 +150,16 @@ impl Seen {
     }
 }
 
-fn stream(dir: &Path) -> StreamHandle {
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn stream(dir: &Path, linger: Duration) -> StreamHandle {
     std::fs::create_dir_all(dir).expect("a directory");
     let (claims, owner) = Claims::new();
     let options = PartitionOptions {
         capacity_bytes: 16 << 20,
-        linger: Duration::from_millis(1),
+        linger,
         record_bytes_max: unit_bytes_max(RECORD_BYTES_MAX),
         ..PartitionOptions::default()
     };
@@ -173,5 +182,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     panic!("not within ten seconds: {what}");
 }
 
+const LINGER: Duration = Duration::from_millis(1);
+const MEMORY_BYTES: u64 = 16 << 20;
 /// Small, so that oversize is cheap.
 pub(crate) const RECORD_BYTES_MAX: u32 = 16 * 1024;

@@ -358,19 +358,27 @@ fn carry(agent: TcpStream, broker: SocketAddr, connection: u32, traffic: &Arc<Tr
     };
     let theirs = Arc::clone(traffic);
     let up = std::thread::spawn(move || {
-        write_down_and_carry(&from_agent, &to_broker, connection, &theirs);
+        // What the agent says after the broker has gone is written down too: it does not know.
+        write_down(&from_agent, connection, &theirs, |bytes| {
+            (&to_broker).write_all(bytes).ok();
+            true
+        });
+        to_broker.shutdown(Shutdown::Write).ok();
     });
-    write_down_and_carry(&broker, &agent, connection, traffic);
+    write_down(&broker, connection, traffic, |bytes| {
+        (&agent).write_all(bytes).is_ok()
+    });
+    agent.shutdown(Shutdown::Write).ok();
     up.join().ok();
     traffic.passed(connection, Passed::End);
 }
 
-/// Carries whole packets, so that what is written down is what was passed on.
-fn write_down_and_carry(
+/// Reads to the end, or until `pass` says no. Whole packets go on, so that what is written down is what was passed.
+fn write_down(
     mut from: &TcpStream,
-    mut to: &TcpStream,
     connection: u32,
     traffic: &Traffic,
+    mut pass: impl FnMut(&[u8]) -> bool,
 ) {
     let (mut held, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     while let Ok(read @ 1..) = from.read(&mut buffer) {
@@ -382,12 +390,11 @@ fn write_down_and_carry(
             }
             used += len;
         }
-        if to.write_all(&held[..used]).is_err() {
-            break;
+        if !pass(&held[..used]) {
+            return;
         }
         held.drain(..used);
     }
-    to.shutdown(Shutdown::Both).ok();
 }
 
 /// Most deliveries that mosquitto has in flight to the agent: the agent's `inflight_max`, as the guide asks of a 3.1.1 broker.

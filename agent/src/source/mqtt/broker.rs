@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc::v5;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::ingest::{Budget, Reserved};
 use crate::telemetry;
@@ -110,7 +110,10 @@ pub(super) struct Connection {
 
 /// Acknowledges deliveries of one connection. What is said after its end goes nowhere.
 #[derive(Clone)]
-pub(super) struct Acks(Client);
+pub(super) struct Acks {
+    client: Client,
+    task: AbortHandle,
+}
 
 #[derive(Clone)]
 enum Client {
@@ -143,7 +146,7 @@ impl Connection {
             ));
             Self {
                 arrivals,
-                acks: Acks(Client::V5(client)),
+                acks: Acks::new(Client::V5(client), &task),
                 task,
             }
         } else {
@@ -162,7 +165,7 @@ impl Connection {
             ));
             Self {
                 arrivals,
-                acks: Acks(Client::V4(client)),
+                acks: Acks::new(Client::V4(client), &task),
                 task,
             }
         }
@@ -196,9 +199,19 @@ impl Drop for Connection {
 }
 
 impl Acks {
+    fn new(client: Client, task: &JoinHandle<Lost>) -> Self {
+        let task = task.abort_handle();
+        Self { client, task }
+    }
+
+    /// The connection is over: no acknowledgement from now on reaches the broker.
+    pub(super) fn have_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// PUBACK for `packet_id`. Never waits: the request channel holds more than there are packet ids.
     pub(super) fn acknowledge(&self, packet_id: u16) {
-        let sent = match &self.0 {
+        let sent = match &self.client {
             Client::V4(client) => {
                 let mut publish = rumqttc::Publish::new("", rumqttc::QoS::AtLeastOnce, Vec::new());
                 publish.pkid = packet_id;
@@ -221,7 +234,7 @@ impl Acks {
     }
 
     fn disconnect(&self) {
-        let asked = match &self.0 {
+        let asked = match &self.client {
             Client::V4(client) => client.try_disconnect().is_ok(),
             Client::V5(client) => client.try_disconnect().is_ok(),
         };

@@ -33,6 +33,8 @@ pub(super) struct Deliveries {
     taken: Group,
     /// Staged, oldest first.
     waiting: VecDeque<Group>,
+    /// Staged, from a connection that has ended. Their packet ids meant something there only.
+    orphaned: VecDeque<Group>,
 }
 
 /// Our session at the broker, as the log remembers it.
@@ -70,12 +72,23 @@ impl Deliveries {
             session: None,
             taken: Group::default(),
             waiting: VecDeque::new(),
+            orphaned: VecDeque::new(),
         }
+    }
+
+    /// A connection is going to be made. What an earlier one brought and is not yet acknowledged never will be: the broker sends it
+    /// again. Until it is on disk its memory is held.
+    pub(super) fn connecting(&mut self) {
+        self.orphaned.append(&mut self.waiting);
+        let intake = &self.intake;
+        self.orphaned
+            .retain(|group| !intake.are_settled(&group.receipts));
     }
 
     /// A connection stands. What an earlier one brought is settled first: until then a redelivery could not be recognised.
     pub(super) async fn connected(&mut self, session_present: bool) -> Result<(), StageError> {
-        self.forget().await;
+        self.all_settled().await;
+        self.orphaned.clear();
         let known = self.intake.claims(HOME_LANE).session(&self.client);
         let (id, resumed) = match known {
             Some(id) if session_present => (id, true),
@@ -149,10 +162,12 @@ impl Deliveries {
 
     /// Acknowledges the oldest group, if it is settled, and those behind it that are.
     pub(super) fn acknowledge(&mut self, acks: &Acks) {
-        while self
-            .waiting
-            .front()
-            .is_some_and(|group| self.intake.are_settled(&group.receipts))
+        // What certainly does not leave is left unsettled: when it comes again it will be known.
+        while !acks.have_ended()
+            && self
+                .waiting
+                .front()
+                .is_some_and(|group| self.intake.are_settled(&group.receipts))
         {
             let Some(group) = self.waiting.pop_front() else {
                 return;
@@ -168,7 +183,7 @@ impl Deliveries {
     /// Acknowledges what settles within `timeout`.
     pub(super) async fn drain(&mut self, acks: &Acks, timeout: Duration) {
         let all = async {
-            while !self.waiting.is_empty() {
+            while !self.waiting.is_empty() && !acks.have_ended() {
                 self.next_settled().await;
                 self.acknowledge(acks);
             }
@@ -183,14 +198,10 @@ impl Deliveries {
 
     /// Waits until everything that was staged is on disk.
     pub(super) async fn all_settled(&self) {
-        for receipt in self.waiting.iter().flat_map(|group| &group.receipts) {
+        let groups = self.orphaned.iter().chain(&self.waiting);
+        for receipt in groups.flat_map(|group| &group.receipts) {
             self.intake.wait(*receipt).await;
         }
-    }
-
-    async fn forget(&mut self) {
-        self.all_settled().await;
-        self.waiting.clear();
     }
 
     /// A session that the broker has just made, noted before the first of its publishes.

@@ -84,6 +84,7 @@ async fn attempt(
     shutdown: &mut Shutdown,
 ) -> Result<Served, MqttError> {
     let target = target(config, ingest)?;
+    deliveries.connecting();
     let connection = Connection::start(
         &target,
         subscribe,

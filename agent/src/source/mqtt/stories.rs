@@ -76,6 +76,28 @@ async fn redelivery_in_a_kept_session_is_acknowledged_and_not_stored_again() {
     source.await.expect("stopped");
 }
 
+/// The connection breaks before the commit. The next one must not carry the PUBACK: there the packet id may stand for another message, and what
+/// comes again is known because none ever left.
+#[tokio::test(flavor = "multi_thread")]
+async fn commit_after_the_end_of_its_connection_is_not_acknowledged_on_the_next() {
+    let broker = FakeBroker::start().await;
+    let mut yard = Yard::lingering(Duration::from_millis(500));
+    let source = start(&broker, &yard);
+    let mut conversation = broker.accept_subscribed().await;
+    conversation.publish(7, false, b"same").await;
+    eventually("it was taken", || yard.counts().accepted == 1).await;
+    drop(conversation);
+    let mut conversation = broker.accept(true).await;
+    conversation.publish(7, true, b"same").await;
+    assert_eq!(conversation.acknowledged().await, 7);
+    conversation.publish(8, false, b"same").await;
+    assert_eq!(conversation.acknowledged().await, 8);
+    assert_eq!(yard.values(), ["same", "same"]);
+    assert_eq!(yard.counts().duplicates, 1);
+    yard.stop();
+    source.await.expect("stopped");
+}
+
 /// The broker stops between a PUBACK and its reading it, early in the session: it could as well have read it and taken the packet id for the
 /// next event. What may be news is stored.
 #[tokio::test(flavor = "multi_thread")]
