@@ -201,6 +201,22 @@ impl Claims {
         }
     }
 
+    /// Below this index it is not known whether the client of `session` holds a publish as acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self, session: u32) -> u64 {
+        let state = self.state();
+        let session = state.sessions.get(&session);
+        session.map_or(0, |session| session.acked)
+    }
+
+    /// To be called when a connection has ended and it is certain that of what was said with [`Claims::acknowledging`] the PUBACKs of the
+    /// publishes from index `from` on never left.
+    pub fn unacknowledged(&self, session: u32, from: u64) {
+        if let Some(session) = self.state().sessions.get_mut(&session) {
+            session.acked = session.acked.min(from);
+        }
+    }
+
     /// Device logs and sessions that are remembered.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {

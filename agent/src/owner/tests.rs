@@ -97,6 +97,23 @@ fn constant_payload_under_a_reused_packet_id_is_stored_after_its_puback() {
     assert!(!log.knows(session, 1, "open"));
 }
 
+/// The connection broke while PUBACKs were waiting to be written: those publishes are what they were before.
+#[test]
+fn publish_whose_puback_never_left_is_recognised_again() {
+    let mut log = Told::new();
+    let session = log.session("dev");
+    log.published(session, 1, "open");
+    log.published(session, 2, "open");
+    log.claims.acknowledging(session, 2);
+    assert!(!log.knows(session, 1, "open") && !log.knows(session, 2, "open"));
+    log.claims.unacknowledged(session, 1);
+    assert!(!log.knows(session, 1, "open") && log.knows(session, 2, "open"));
+    let log = log.restarted();
+    log.claims
+        .unacknowledged(session, log.claims.acknowledged(session));
+    assert!(!log.knows(session, 2, "open"), "after a kill nobody knows");
+}
+
 /// A kill may have come after the PUBACK had left, so it counts as sent.
 #[test]
 fn after_a_restart_a_lone_packet_id_proves_nothing() {
@@ -279,6 +296,9 @@ struct Model {
     staged: Vec<(u16, u32)>,
     /// Taken and not answered: packet id and one past the index in the table.
     pending: VecDeque<(u16, u64)>,
+    /// PUBACKs that wait to be written, and how far those that were go in the table.
+    handed: VecDeque<(u16, u64)>,
+    acked: u64,
     index_next: u64,
     committed: u64,
     stored: Vec<u32>,
@@ -301,6 +321,8 @@ impl Model {
             to_client: VecDeque::new(),
             staged: Vec::new(),
             pending: VecDeque::new(),
+            handed: VecDeque::new(),
+            acked: 0,
             index_next: 0,
             committed: 0,
             stored: Vec::new(),
@@ -313,7 +335,8 @@ impl Model {
             0..=29 => self.publish(),
             30..=59 => self.receive(),
             60..=79 => self.commit(),
-            80..=99 => self.acknowledge(),
+            80..=89 => self.acknowledge(),
+            90..=99 => self.write(),
             100..=119 => self.learn(),
             120..=123 => self.reconnect(),
             _ => self.kill(),
@@ -385,6 +408,13 @@ impl Model {
             }
             self.pending.pop_front();
             self.log.claims.acknowledging(self.session, index_next);
+            self.handed.push_back((packet, index_next));
+        }
+    }
+
+    fn write(&mut self) {
+        for (packet, index_next) in self.handed.drain(..self.handed.len().min(2)) {
+            self.acked = self.acked.max(index_next);
             self.to_client.push_back(packet);
         }
     }
@@ -400,6 +430,8 @@ impl Model {
         self.to_client.clear();
         self.to_server.clear();
         self.pending.clear();
+        self.handed.clear();
+        self.log.claims.unacknowledged(self.session, self.acked);
         self.commit();
         self.index_next = self.log.claims.publishes(self.session);
         self.committed = self.index_next;
@@ -413,6 +445,7 @@ impl Model {
     fn kill(&mut self) {
         self.staged.clear();
         self.log = std::mem::replace(&mut self.log, Told::new()).restarted();
+        self.acked = self.log.claims.acknowledged(self.session);
         self.reconnect();
     }
 }
@@ -445,6 +478,7 @@ fn redeliveries_of_a_client_that_counts_up_are_recognised_after_kills() {
         (0..3).for_each(|_| model.receive());
         model.commit();
         model.acknowledge();
+        (0..3).for_each(|_| model.write());
         (0..3).for_each(|_| model.learn());
     }
     (0..5).for_each(|_| model.publish());

@@ -1,6 +1,6 @@
 //! A real mosquitto, and a tap between it and the agent that writes down what passes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -214,11 +214,24 @@ impl Tap {
                 _ => None,
             })
             .collect();
-        let told = passages.iter().filter(|passage| match &passage.packet {
+        let is_told = |passage: &Passage| match &passage.packet {
             Passed::Publish { id, .. } | Passed::PubAck { id } => ids.contains(id),
             _ => true,
-        });
-        told.map(|passage| format!("{passage}\n")).collect()
+        };
+        let mut told = String::new();
+        for (index, passage) in passages.iter().enumerate() {
+            let neighbours = index.saturating_sub(NEIGHBOURS)..=index + NEIGHBOURS;
+            let neighbours =
+                &passages[*neighbours.start()..passages.len().min(neighbours.end() + 1)];
+            let near = |passage: &Passage| match &passage.packet {
+                Passed::Publish { id, .. } => ids.contains(id),
+                _ => false,
+            };
+            if is_told(passage) || neighbours.iter().any(near) {
+                told.push_str(&format!("{passage}\n"));
+            }
+        }
+        told
     }
 }
 
@@ -229,39 +242,90 @@ impl fmt::Display for Passage {
     }
 }
 
-/// Which redeliveries lack both proofs: that no PUBACK can have been read for what stands under their packet id, and that the id cannot have
-/// been used again.
+/// Which redeliveries lack both proofs: that no PUBACK can have left for what stands under their packet id, and that the id cannot have been
+/// used again.
 fn in_doubt(passages: &[Passage], window: u16) -> HashMap<(String, u64), u32> {
     let (mut doubts, mut run) = (HashMap::new(), Run::default());
-    let (mut unanswered, mut answered) = (HashSet::new(), HashSet::new());
+    let mut answers = Answers::default();
     for passage in passages {
         match &passage.packet {
             Passed::ConnAck {
                 session_present: false,
             } => {
                 run = Run::default();
-                answered.extend(unanswered.drain());
-            }
-            Passed::Publish { id, dup, .. } if !dup || run.is_followed_by(*id) => {
-                run.goes_on(*id);
-                answered.remove(id);
-                unanswered.insert(*id);
+                answers.are_unknown();
             }
             Passed::Publish {
-                topic, number, id, ..
-            } if !run.proves(*id, window) && answered.remove(id) => {
-                *doubts.entry((topic.clone(), *number)).or_default() += 1;
-                unanswered.insert(*id);
-                // If it was stored again, the ids in the log do not count up to here.
-                run.len = 0;
+                topic,
+                number,
+                id,
+                dup,
+            } => {
+                let mut stored = true;
+                if !dup || run.is_followed_by(*id) {
+                    run.goes_on(*id);
+                    answers.perhaps.remove(id);
+                } else if !run.proves(*id, window) && answers.perhaps.remove(id) {
+                    *doubts.entry((topic.clone(), *number)).or_default() += 1;
+                    // If it was stored again, the ids in the log do not count up to here.
+                    run.len = 0;
+                } else {
+                    stored = false;
+                }
+                answers.due.push_back((*id, stored));
             }
-            Passed::PubAck { id } => answered.extend(unanswered.take(id)),
-            // Nobody knows what it had answered.
-            Passed::Killed => answered.extend(unanswered.drain()),
-            _ => {}
+            Passed::PubAck { id } => answers.passed(*id),
+            Passed::End => answers.ended(),
+            Passed::Killed => answers.are_unknown(),
+            Passed::Connect | Passed::ConnAck { .. } => {}
         }
     }
     doubts
+}
+
+/// PUBACKs, which leave in the order of the deliveries.
+#[derive(Default)]
+struct Answers {
+    /// Of this connection, and not seen yet: the packet id, and whether its delivery was stored, as far as one can tell from here.
+    due: VecDeque<(u16, bool)>,
+    /// Of earlier connections, and certain to have stayed.
+    never: HashSet<u16>,
+    /// Those that the broker may have read.
+    perhaps: HashSet<u16>,
+}
+
+impl Answers {
+    fn passed(&mut self, id: u16) {
+        while let Some((due, stored)) = self.due.pop_front() {
+            self.may_have_left(due, stored);
+            if due == id {
+                return;
+            }
+        }
+    }
+
+    /// The agent cannot tell whether the next one had left.
+    fn ended(&mut self) {
+        if let Some((next, stored)) = self.due.pop_front() {
+            self.may_have_left(next, stored);
+        }
+        self.never.extend(self.due.drain(..).map(|(id, _)| id));
+    }
+
+    /// The agent remembers how far in its table PUBACKs may have left: with one goes all that was stored before.
+    fn may_have_left(&mut self, id: u16, stored: bool) {
+        self.perhaps.insert(id);
+        self.never.remove(&id);
+        if stored {
+            self.perhaps.extend(self.never.drain());
+        }
+    }
+
+    /// The agent remembers nothing of what had left.
+    fn are_unknown(&mut self) {
+        self.perhaps.extend(self.due.drain(..).map(|(id, _)| id));
+        self.perhaps.extend(self.never.drain());
+    }
 }
 
 /// Publishes whose packet ids count up. At least `window` of them before the one that comes again, and fewer than `window` since, prove that
@@ -397,6 +461,7 @@ fn write_down(
     }
 }
 
+const NEIGHBOURS: usize = 12;
 /// Most deliveries that mosquitto has in flight to the agent: the agent's `inflight_max`, as the guide asks of a 3.1.1 broker.
 pub const IN_FLIGHT_MAX: u16 = 100;
 
@@ -456,6 +521,14 @@ mod tests {
         let again = vec![connected(true), publish(2, true)];
         assert!(doubts(&[fresh(1..=2), answers(1..=1), again.clone()]).is_empty());
         assert_eq!(doubts(&[fresh(1..=2), vec![Passed::Killed], again]), [2]);
+    }
+
+    /// The connection ended while the agent was writing: the PUBACK that was next may have left, those behind it not.
+    #[test]
+    fn of_what_was_being_answered_the_next_is_in_doubt() {
+        let again = vec![connected(true), publish(2, true), publish(3, true)];
+        let packets = [fresh(1..=3), answers(1..=1), vec![Passed::End], again];
+        assert_eq!(doubts(&packets), [2]);
     }
 
     #[test]

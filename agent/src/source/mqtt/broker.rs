@@ -6,12 +6,13 @@
 //! This file knows nothing of streams, partitions or commits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::v5;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::ingest::{Budget, Reserved};
 use crate::telemetry;
@@ -112,7 +113,8 @@ pub(super) struct Connection {
 #[derive(Clone)]
 pub(super) struct Acks {
     client: Client,
-    task: AbortHandle,
+    /// PUBACKs that have been written since somebody asked.
+    written: Arc<AtomicUsize>,
 }
 
 #[derive(Clone)]
@@ -130,10 +132,12 @@ impl Connection {
         telemetry: Arc<telemetry::Source>,
     ) -> Self {
         let (sender, arrivals) = mpsc::channel(ARRIVALS_MAX);
+        let written = Arc::new(AtomicUsize::new(0));
         let intake = Intake {
             sender,
             budget,
             telemetry,
+            written: Arc::clone(&written),
         };
         if target.version_5 {
             let (client, event_loop) = v5::AsyncClient::new(options_v5(target), REQUESTS_MAX);
@@ -146,7 +150,10 @@ impl Connection {
             ));
             Self {
                 arrivals,
-                acks: Acks::new(Client::V5(client), &task),
+                acks: Acks {
+                    client: Client::V5(client),
+                    written,
+                },
                 task,
             }
         } else {
@@ -165,7 +172,10 @@ impl Connection {
             ));
             Self {
                 arrivals,
-                acks: Acks::new(Client::V4(client), &task),
+                acks: Acks {
+                    client: Client::V4(client),
+                    written,
+                },
                 task,
             }
         }
@@ -199,14 +209,10 @@ impl Drop for Connection {
 }
 
 impl Acks {
-    fn new(client: Client, task: &JoinHandle<Lost>) -> Self {
-        let task = task.abort_handle();
-        Self { client, task }
-    }
-
-    /// The connection is over: no acknowledgement from now on reaches the broker.
-    pub(super) fn have_ended(&self) -> bool {
-        self.task.is_finished()
+    /// How many acknowledgements have been written since this was asked last, in the order in which they were asked for. The next one may be
+    /// on its way.
+    pub(super) fn written(&self) -> usize {
+        self.written.swap(0, Relaxed)
     }
 
     /// PUBACK for `packet_id`. Never waits: the request channel holds more than there are packet ids.
@@ -249,6 +255,7 @@ struct Intake {
     sender: mpsc::Sender<Arrived>,
     budget: Budget,
     telemetry: Arc<telemetry::Source>,
+    written: Arc<AtomicUsize>,
 }
 
 impl Intake {
@@ -282,6 +289,11 @@ impl Intake {
         self.sender.send(Arrived::Delivery(delivery)).await.is_ok()
     }
 
+    /// rumqttc takes one request at a time, and tells of each when it has been written.
+    fn acknowledgement_written(&self) {
+        self.written.fetch_add(1, Relaxed);
+    }
+
     async fn say(&self, arrived: Arrived) -> bool {
         self.sender.send(arrived).await.is_ok()
     }
@@ -309,10 +321,14 @@ async fn poll_v4(
     subscribe: bool,
     intake: Intake,
 ) -> Lost {
-    use rumqttc::{Event, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
+    use rumqttc::{Event, Outgoing, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
     loop {
         let packet = match event_loop.poll().await {
             Ok(Event::Incoming(packet)) => packet,
+            Ok(Event::Outgoing(Outgoing::PubAck(_))) => {
+                intake.acknowledgement_written();
+                continue;
+            }
             Ok(Event::Outgoing(_)) => continue,
             Err(error) => return lost_v4(error),
         };
@@ -376,11 +392,16 @@ async fn poll_v5(
     subscribe: bool,
     intake: Intake,
 ) -> Lost {
+    use rumqttc::Outgoing;
     use v5::mqttbytes::QoS;
     use v5::mqttbytes::v5::{Filter, Packet, SubscribeReasonCode};
     loop {
         let packet = match event_loop.poll().await {
             Ok(v5::Event::Incoming(packet)) => packet,
+            Ok(v5::Event::Outgoing(Outgoing::PubAck(_))) => {
+                intake.acknowledgement_written();
+                continue;
+            }
             Ok(v5::Event::Outgoing(_)) => continue,
             Err(error) => return lost_v5(error),
         };
@@ -577,6 +598,25 @@ mod tests {
         first.acks.acknowledge(old.packet_id.expect("QoS 1"));
         second.acks.acknowledge(99);
         assert_eq!(conversation.acknowledged().await, 99);
+    }
+
+    /// What waits to be written when the connection ends never leaves, and that can be known.
+    #[tokio::test]
+    async fn only_what_was_written_counts_as_written() {
+        let broker = FakeBroker::start().await;
+        let mut connection = start(&broker.target(), false);
+        let mut conversation = broker.accept_subscribed().await;
+        conversation.publish(7, false, b"one").await;
+        conversation.publish(8, false, b"two").await;
+        delivery(&mut connection).await;
+        delivery(&mut connection).await;
+        connection.acks.acknowledge(7);
+        assert_eq!(conversation.acknowledged().await, 7);
+        drop(conversation);
+        while connection.arrivals.recv().await.is_some() {}
+        connection.lost().await;
+        connection.acks.acknowledge(8);
+        assert_eq!(connection.acks.written(), 1);
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use super::broker::{Acks, Delivery};
 use super::escape::Oversize;
 use crate::dead_letter::{DeadLetter, Reason, Remains};
 use crate::ingest::{Ingest, Intake, Receipt, Reserved};
-use crate::owner::{ITEM_BYTES_MAX, Item, SessionId, content_hash};
+use crate::owner::{Claims, ITEM_BYTES_MAX, Item, SessionId, content_hash};
 use crate::route::Subject;
 use crate::telemetry;
 
@@ -33,8 +33,10 @@ pub(super) struct Deliveries {
     taken: Group,
     /// Staged, oldest first.
     waiting: VecDeque<Group>,
-    /// Staged, from a connection that has ended. Their packet ids meant something there only.
+    /// Staged, from a connection that has ended.
     orphaned: VecDeque<Group>,
+    /// Handed to the connection and not yet known to be written, oldest first.
+    handed: VecDeque<Owed>,
 }
 
 /// Our session at the broker, as the log remembers it.
@@ -43,16 +45,24 @@ struct Session {
     resumed: bool,
     /// For each lane: the index that the session's next publish will have in its table.
     index_next: Vec<u64>,
+    /// For each lane: below this index PUBACKs may have left.
+    acked: Vec<u64>,
+}
+
+/// A PUBACK that is owed.
+#[derive(Clone, Copy)]
+struct Owed {
+    packet_id: u16,
+    /// Lane, and one past the index of what it stands for in its table.
+    row: Option<(u16, u64)>,
 }
 
 /// Deliveries that are staged together and acknowledged together.
 #[derive(Default)]
 struct Group {
-    packet_ids: Vec<u16>,
+    owed: Vec<Owed>,
     receipts: Vec<Receipt>,
     events: u64,
-    /// Lane, and one past the index of the newest publish of this group in it.
-    indices: Vec<(u16, u64)>,
     reserved: Reserved,
 }
 
@@ -73,12 +83,22 @@ impl Deliveries {
             taken: Group::default(),
             waiting: VecDeque::new(),
             orphaned: VecDeque::new(),
+            handed: VecDeque::new(),
         }
     }
 
-    /// A connection is going to be made. What an earlier one brought and is not yet acknowledged never will be: the broker sends it
-    /// again. Until it is on disk its memory is held.
-    pub(super) fn connecting(&mut self) {
+    /// The connection has ended. What it brought and is not acknowledged now never will be, because its packet id meant something there only:
+    /// the broker sends it again. Until it is on disk its memory is held.
+    pub(super) fn disconnected(&mut self, acks: &Acks) {
+        let perhaps_one_more = 1;
+        self.written(acks.written() + perhaps_one_more);
+        self.handed.clear();
+        if let Some(session) = &self.session {
+            for (lane, acked) in self.intake.lanes().zip(&session.acked) {
+                let claims = self.intake.claims(lane);
+                claims.unacknowledged(session.id.number, *acked);
+            }
+        }
         self.orphaned.append(&mut self.waiting);
         let intake = &self.intake;
         self.orphaned
@@ -94,15 +114,17 @@ impl Deliveries {
             Some(id) if session_present => (id, true),
             _ => (self.begin_session().await?, false),
         };
-        let index_next = self
-            .intake
-            .lanes()
-            .map(|lane| self.intake.claims(lane).publishes(id.number))
-            .collect();
+        let of_each_lane = |look: fn(&Claims, u32) -> u64| {
+            let lanes = self.intake.lanes();
+            lanes
+                .map(|lane| look(self.intake.claims(lane), id.number))
+                .collect()
+        };
         self.session = Some(Session {
             id,
             resumed,
-            index_next,
+            index_next: of_each_lane(Claims::publishes),
+            acked: of_each_lane(Claims::acknowledged),
         });
         Ok(())
     }
@@ -124,15 +146,21 @@ impl Deliveries {
             device: &self.source,
             payload: &payload,
         };
-        match self.intake.lane_of(&subject) {
+        let row = match self.intake.lane_of(&subject) {
             Ok(_) if self.intake.is_oversize(payload.len() + topic.len()) => {
-                self.dead(&Reason::Oversize, &topic, &Remains::of(&payload))
+                self.dead(&Reason::Oversize, &topic, &Remains::of(&payload));
+                None
             }
-            Ok(lane) if self.repeats(lane, dup, packet_id, topic.as_bytes(), &payload) => {}
-            Ok(lane) => self.store(lane, packet_id, &topic, &payload),
-            Err(error) => self.dead(&error.into(), &topic, &Remains::of(&payload)),
-        }
-        self.taken.packet_ids.extend(packet_id);
+            Ok(lane) => self
+                .repeated(lane, dup, packet_id, topic.as_bytes(), &payload)
+                .or_else(|| self.store(lane, packet_id, &topic, &payload)),
+            Err(error) => {
+                self.dead(&error.into(), &topic, &Remains::of(&payload));
+                None
+            }
+        };
+        let owed = packet_id.map(|packet_id| Owed { packet_id, row });
+        self.taken.owed.extend(owed);
     }
 
     /// Keeps what is left of a message that was streamed away.
@@ -147,7 +175,7 @@ impl Deliveries {
     /// Hands what was taken to the partitions. Waits for room where there is none.
     pub(super) async fn stage(&mut self) -> Result<(), StageError> {
         self.intake.stage_all(&mut self.taken.receipts).await?;
-        if !self.taken.receipts.is_empty() || !self.taken.packet_ids.is_empty() {
+        if !self.taken.receipts.is_empty() || !self.taken.owed.is_empty() {
             self.waiting.push_back(std::mem::take(&mut self.taken));
         }
         Ok(())
@@ -162,20 +190,20 @@ impl Deliveries {
 
     /// Acknowledges the oldest group, if it is settled, and those behind it that are.
     pub(super) fn acknowledge(&mut self, acks: &Acks) {
-        // What certainly does not leave is left unsettled: when it comes again it will be known.
-        while !acks.have_ended()
-            && self
-                .waiting
-                .front()
-                .is_some_and(|group| self.intake.are_settled(&group.receipts))
+        self.written(acks.written());
+        while self
+            .waiting
+            .front()
+            .is_some_and(|group| self.intake.are_settled(&group.receipts))
         {
             let Some(group) = self.waiting.pop_front() else {
                 return;
             };
             self.acknowledging(&group);
-            for packet_id in &group.packet_ids {
-                acks.acknowledge(*packet_id);
+            for owed in &group.owed {
+                acks.acknowledge(owed.packet_id);
             }
+            self.handed.extend(&group.owed);
             self.telemetry.settled(group.events);
         }
     }
@@ -183,7 +211,7 @@ impl Deliveries {
     /// Acknowledges what settles within `timeout`.
     pub(super) async fn drain(&mut self, acks: &Acks, timeout: Duration) {
         let all = async {
-            while !self.waiting.is_empty() && !acks.have_ended() {
+            while !self.waiting.is_empty() {
                 self.next_settled().await;
                 self.acknowledge(acks);
             }
@@ -227,38 +255,39 @@ impl Deliveries {
         Ok(id)
     }
 
-    /// Whether the delivery is provably another one of a record that is on disk.
-    fn repeats(
+    /// The row of the record on disk of which the delivery is provably another one.
+    fn repeated(
         &mut self,
         lane: u16,
         dup: bool,
         packet_id: Option<u16>,
         topic: &[u8],
         payload: &[u8],
-    ) -> bool {
+    ) -> Option<(u16, u64)> {
         let (Some(packet), Some(session), true) = (packet_id, &self.session, dup) else {
-            return false;
+            return None;
         };
-        let stored = session.resumed.then(|| {
-            let claims = self.intake.claims(lane);
-            claims.redelivered(
-                session.id.number,
-                packet,
-                content_hash(topic, payload),
-                self.window,
-            )
-        });
-        let Some(Some(index)) = stored else {
-            return false;
-        };
-        self.taken.indices.push((lane, index + 1));
+        if !session.resumed {
+            return None;
+        }
+        let claims = self.intake.claims(lane);
+        let hash = content_hash(topic, payload);
+        let index = claims.redelivered(session.id.number, packet, hash, self.window)?;
         self.telemetry.duplicates(1);
-        true
+        Some((lane, index + 1))
     }
 
-    fn store(&mut self, lane: u16, packet_id: Option<u16>, topic: &str, payload: &[u8]) {
+    /// Puts the delivery into the next commit. Returns the row that it will have.
+    fn store(
+        &mut self,
+        lane: u16,
+        packet_id: Option<u16>,
+        topic: &str,
+        payload: &[u8],
+    ) -> Option<(u16, u64)> {
         let mut bytes = [0; ITEM_BYTES_MAX];
         let mut item = &[][..];
+        let mut row = None;
         if let (Some(packet), Some(session)) = (packet_id, &mut self.session) {
             let item_of = Item::Publish {
                 session: session.id.number,
@@ -267,13 +296,14 @@ impl Deliveries {
             item = item_of.encode(&mut bytes);
             if let Some(next) = session.index_next.get_mut(usize::from(lane)) {
                 *next += 1;
-                self.taken.indices.push((lane, *next));
+                row = Some((lane, *next));
             }
         }
         self.intake
             .record(lane, None, &[("topic", topic.as_bytes())], payload, item);
         self.taken.events += 1;
         self.telemetry.accepted(1, payload.len() as u64);
+        row
     }
 
     fn dead(&mut self, reason: &Reason, topic: &str, payload: &Remains) {
@@ -291,10 +321,23 @@ impl Deliveries {
     /// From here on it is not known whether the broker holds these as acknowledged.
     fn acknowledging(&self, group: &Group) {
         let Some(session) = &self.session else { return };
-        for (lane, index_next) in &group.indices {
-            self.intake
-                .claims(*lane)
-                .acknowledging(session.id.number, *index_next);
+        for (lane, next) in group.owed.iter().filter_map(|owed| owed.row) {
+            let claims = self.intake.claims(lane);
+            claims.acknowledging(session.id.number, next);
+        }
+    }
+
+    /// The next `count` of the PUBACKs that were handed to the connection have been written to it.
+    fn written(&mut self, count: usize) {
+        let count = count.min(self.handed.len());
+        let written = self.handed.drain(..count);
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        for (lane, next) in written.filter_map(|owed| owed.row) {
+            if let Some(acked) = session.acked.get_mut(usize::from(lane)) {
+                *acked = (*acked).max(next);
+            }
         }
     }
 }

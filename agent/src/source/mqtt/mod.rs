@@ -84,7 +84,6 @@ async fn attempt(
     shutdown: &mut Shutdown,
 ) -> Result<Served, MqttError> {
     let target = target(config, ingest)?;
-    deliveries.connecting();
     let connection = Connection::start(
         &target,
         subscribe,
@@ -137,6 +136,7 @@ async fn serve(
             arrived = connection.arrivals.recv() => {
                 let Some(arrived) = arrived else {
                     let lost = connection.lost().await;
+                    deliveries.disconnected(&connection.acks);
                     return Ok(Served::Lost { lost, granted });
                 };
                 let taken = take_all(deliveries, arrived, &mut connection, target, telemetry);
