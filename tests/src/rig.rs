@@ -11,6 +11,7 @@ pub mod packets;
 pub mod pull;
 pub mod scratch;
 pub mod site;
+pub mod tap;
 pub mod write_log;
 
 use std::io::Write;
