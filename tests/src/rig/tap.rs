@@ -68,9 +68,9 @@ pub enum Passed {
 /// How often the broker sent one message towards the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deliveries {
-    /// As new.
+    /// As new. Also with DUP set, if the packet id had not passed in this session: the broker had sent it, and a broken connection swallowed it.
     pub fresh: u32,
-    /// With DUP set.
+    /// Again, with DUP set.
     pub dup: u32,
 }
 
@@ -112,22 +112,7 @@ impl Tap {
     /// How often each message was delivered so far, by topic and number.
     #[must_use]
     pub fn deliveries(&self) -> HashMap<(String, u64), Deliveries> {
-        let mut counts: HashMap<_, Deliveries> = HashMap::new();
-        for passage in self.traffic.passages().iter() {
-            if let Passed::Publish {
-                topic, number, dup, ..
-            } = &passage.packet
-            {
-                let deliveries = counts.entry((topic.clone(), *number)).or_default();
-                let count = if *dup {
-                    &mut deliveries.dup
-                } else {
-                    &mut deliveries.fresh
-                };
-                *count += 1;
-            }
-        }
-        counts
+        deliveries(&self.traffic.passages())
     }
 
     /// Redeliveries of each message of which docs/decisions/0003 cannot say whether they are news; `window` is the agent's `inflight_max`.
@@ -178,6 +163,35 @@ impl fmt::Display for Passage {
         let (at, connection) = (self.at.as_secs_f64(), self.connection);
         write!(f, "{at:9.4} s, connection {connection}: {:?}", self.packet)
     }
+}
+
+fn deliveries(passages: &[Passage]) -> HashMap<(String, u64), Deliveries> {
+    let mut counts: HashMap<_, Deliveries> = HashMap::new();
+    let mut passed = HashSet::new();
+    for passage in passages {
+        match &passage.packet {
+            Passed::ConnAck {
+                session_present: false,
+            } => passed.clear(),
+            Passed::Publish {
+                topic,
+                number,
+                id,
+                dup,
+            } => {
+                let deliveries = counts.entry((topic.clone(), *number)).or_default();
+                let is_first = passed.insert(*id);
+                let count = if is_first || !dup {
+                    &mut deliveries.fresh
+                } else {
+                    &mut deliveries.dup
+                };
+                *count += 1;
+            }
+            _ => {}
+        }
+    }
+    counts
 }
 
 /// Which redeliveries lack both proofs: that no PUBACK can have left for what stands under their packet id, and that the id cannot have been
@@ -404,7 +418,7 @@ const NEIGHBOURS: usize = 12;
 
 #[cfg(test)]
 mod tests {
-    use super::{Passage, Passed, in_doubt};
+    use super::{Deliveries, Passage, Passed, deliveries, in_doubt};
     use std::time::Duration;
 
     const WINDOW: u16 = 3;
@@ -431,15 +445,18 @@ mod tests {
         ids.map(|id| Passed::PubAck { id }).collect()
     }
 
-    /// The numbers in doubt, in order.
-    fn doubts(packets: &[Vec<Passed>]) -> Vec<u64> {
+    fn passages(packets: &[Vec<Passed>]) -> Vec<Passage> {
         let passage = |packet: Passed| Passage {
             at: Duration::ZERO,
             connection: 1,
             packet,
         };
-        let passages: Vec<_> = packets.concat().into_iter().map(passage).collect();
-        let doubts = in_doubt(&passages, WINDOW);
+        packets.concat().into_iter().map(passage).collect()
+    }
+
+    /// The numbers in doubt, in order.
+    fn doubts(packets: &[Vec<Passed>]) -> Vec<u64> {
+        let doubts = in_doubt(&passages(packets), WINDOW);
         let mut numbers: Vec<_> = doubts.into_keys().map(|(_, number)| number).collect();
         numbers.sort_unstable();
         numbers
@@ -487,7 +504,11 @@ mod tests {
     #[test]
     fn what_passes_for_the_first_time_with_dup_is_no_doubt() {
         let unseen = vec![connected(true), publish(4, true), publish(5, true)];
-        assert!(doubts(&[fresh(1..=3), answers(1..=3), unseen]).is_empty());
+        let packets = [fresh(1..=3), answers(1..=3), unseen];
+        assert!(doubts(&packets).is_empty());
+        let counts = deliveries(&passages(&packets));
+        let once = Deliveries { fresh: 1, dup: 0 };
+        assert!(counts.len() == 5 && counts.values().all(|count| *count == once));
     }
 
     #[test]
