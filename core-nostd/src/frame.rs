@@ -11,6 +11,7 @@ use crate::entry::Entry;
 use crate::gap::{Cause, Gap};
 use crate::ids::{LogId, Micros, Offset};
 use crate::octets::{Reader, Writer};
+use crate::segment::{Medium, Role};
 
 /// A frame that passed its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +135,19 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub const fn span(&self) -> u64 {
         self.span
+    }
+
+    /// Whether a commit of such a log begins with this frame. On flash each frame is one.
+    #[must_use]
+    pub fn begins_commit(&self, medium: Medium, role: Role) -> bool {
+        match (medium, role) {
+            (Medium::Nor, _) => true,
+            (Medium::File, Role::Origin) => self.header.first_of_commit,
+            (Medium::File, Role::Mirror) => matches!(
+                self.control(),
+                Some(Control::Mark | Control::Close | Control::End)
+            ),
+        }
     }
 
     /// The offset behind the frame.

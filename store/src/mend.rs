@@ -13,10 +13,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use sedge_core::frame::Control;
 use sedge_core::ledger::{ENCODED_LEN_MAX, Ledger};
 use sedge_core::segment::{
-    Geometry, OPEN_FIELDS_LEN, OPEN_HEADER_FIXED_LEN, OpenHeader, Role, STAMP_LEN, Stamp,
+    Geometry, Medium, OPEN_FIELDS_LEN, OPEN_HEADER_FIXED_LEN, OpenHeader, Role, STAMP_LEN, Stamp,
 };
 use sedge_core::{LogId, Micros, Offset};
 
@@ -79,13 +78,16 @@ fn mend_one(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Option<
 /// Whether a segment without a valid header was simply not opened since it was made ready: it is blank, or has the header of an earlier lap.
 pub(crate) fn is_unused(dir: &Path, surveyed: &Surveyed) -> io::Result<bool> {
     let file = File::open(dir.join(file_name(surveyed.segment)))?;
-    let mut begin = vec![0; LOOKED_AT_BYTES];
-    if read_or_zeros(&file, &mut begin, 0).is_err() {
+    let mut fields = [0; OPEN_FIELDS_LEN];
+    if read_or_zeros(&file, &mut fields, STAMP_LEN as u64).is_err() {
         return Ok(false);
     }
-    let fields = &begin[STAMP_LEN..STAMP_LEN + OPEN_FIELDS_LEN];
-    let is_blank = begin[STAMP_LEN..].iter().all(|byte| *byte == 0);
-    Ok(is_blank || survey::header_of(&file, fields, surveyed.bytes).is_some())
+    if survey::header_of(&file, &fields, surveyed.bytes).is_some() {
+        return Ok(true);
+    }
+    let mut behind_stamp = vec![0; LOOKED_AT_BYTES];
+    let is_read = read_or_zeros(&file, &mut behind_stamp, STAMP_LEN as u64).is_ok();
+    Ok(is_read && behind_stamp.iter().all(|byte| *byte == 0))
 }
 
 fn log_id_in(dir: &Path, damaged: &Surveyed) -> io::Result<LogId> {
@@ -103,8 +105,9 @@ struct Frames {
     position: u32,
     first: Offset,
     time: Micros,
-    /// Commits that begin with them.
+    /// Commits that begin with them, and the first offset of the first one.
     commits: u32,
+    first_commit: Option<Offset>,
     /// Offsets of gaps among them.
     skipped: u64,
 }
@@ -144,22 +147,20 @@ impl Frames {
         let mut frames: Option<Self> = None;
         inspect::walk(dir, segment, &anything, geometry, None, |found| {
             let header = &found.frame.header;
-            let begins = match geometry.role() {
-                Role::Origin => header.first_of_commit,
-                Role::Mirror => matches!(
-                    found.frame.control(),
-                    Some(Control::Mark | Control::Close | Control::End)
-                ),
-            };
+            let begins = found.frame.begins_commit(Medium::File, geometry.role());
             let frames = frames.get_or_insert(Self {
                 log_id,
                 position: found.position,
                 first: header.first,
                 time: header.time,
                 commits: 0,
+                first_commit: None,
                 skipped: 0,
             });
-            frames.commits += u32::from(begins);
+            if begins {
+                frames.commits += 1;
+                frames.first_commit.get_or_insert(header.first);
+            }
             frames.skipped += found.frame.gap().map_or(0, |gap| gap.span());
         })?;
         Ok(frames)
@@ -197,16 +198,17 @@ fn proven(
     neighbours: &Neighbours<'_>,
     owner: &mut dyn Owner,
 ) -> io::Result<Option<HeaderSeen>> {
-    // A header and the first commit behind it become durable together: what is left of them alone may be torn. A segment behind proves all.
-    let durable = neighbours.behind.is_some() || frames.commits >= 2;
-    let Some(header) = durable
-        .then(|| match neighbours.before {
-            Some((segment, before)) => following(dir, segment, before, geometry, frames, owner),
-            None => Ok(Some(oldest(frames, neighbours.behind))),
-        })
-        .transpose()?
-        .flatten()
-    else {
+    // A header and the first commit behind it become durable together: what is left of them alone may be torn. A later commit proves them, or a
+    // segment behind.
+    let durable = |begins: Offset| {
+        let is_later = frames.first_commit.is_some_and(|first| first > begins);
+        neighbours.behind.is_some() || frames.commits >= 2 || is_later
+    };
+    let header = match neighbours.before {
+        Some((segment, before)) => following(dir, segment, before, geometry, frames, owner)?,
+        None => Some(oldest(frames, neighbours.behind)),
+    };
+    let Some(header) = header.filter(|header| durable(header.base)) else {
         return Ok(None);
     };
     let in_order = neighbours

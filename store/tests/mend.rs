@@ -43,22 +43,23 @@ impl Owner for Count {
     }
 }
 
-/// `records` of a kilobyte, each with its number as annotation; killed at the end.
+/// `records` of a kilobyte, each with its number as annotation, in commits of eight; killed at the end.
 fn write(given: &Given, records: u64) -> Count {
     let count = Count::default();
     let partition = given.open_with(Box::new(count.clone()));
     let mut producer = partition.producer();
-    for number in 0..records {
+    let numbers: Vec<u64> = (0..records).collect();
+    for commit in numbers.chunks(8) {
         let mut batch = Batch::new();
-        let value = format!("{number:01000}");
-        batch.push(
-            |unit| unit.record(None, None, &[], value.as_bytes()),
-            &number.to_le_bytes(),
-        );
-        while producer.stage(&batch).is_err() {
-            let before = partition.next();
-            fixture::wait_until(&partition, |_, durable| durable > before);
+        for number in commit {
+            let value = format!("{number:01000}");
+            batch.push(
+                |unit| unit.record(None, None, &[], value.as_bytes()),
+                &number.to_le_bytes(),
+            );
         }
+        let ticket = producer.stage(&batch).unwrap();
+        fixture::wait_until(&partition, |settled, _| settled >= ticket);
     }
     fixture::settle(&partition, &mut producer);
     count
@@ -164,6 +165,31 @@ fn a_lost_first_sector_costs_the_frames_in_it() {
         assert!(last.get() >= before.next);
         assert_eq!(opened.mended, [segment.segment]);
     }
+}
+
+/// The header and the first commit of a head become durable together, so one commit alone proves neither. A later one does.
+#[test]
+fn one_later_commit_proves_the_head_it_stands_in() {
+    let given = Given::default();
+    let log = given.dir.path().join("log");
+    let partition = given.open();
+    let head = || {
+        let segments = inspect(&log).unwrap().segments.into_iter();
+        let held = segments.filter(|segment| segment.state == "held");
+        held.max_by_key(|segment| segment.seq).unwrap()
+    };
+    // Larger than what will be lost, so that the frame behind it is not.
+    let value = "6".repeat(6000);
+    while head().seq < Some(3) || head().frames != 2 {
+        fixture::put(&partition, &[&value]);
+    }
+    drop(partition);
+    let before = inspect(&log).unwrap().log.unwrap();
+    let (shown, opened, _, _) = damaged(&given, &head(), |bytes| bytes[..4096].fill(0));
+    let lost: u64 = fixture::gaps(&shown).iter().map(|gap| gap.lost).sum();
+    assert_eq!(lost, 1, "{opened:?}");
+    assert_eq!(payloads(&shown).len() as u64 - 1 + lost, before.held);
+    assert_eq!(opened.mended, [head().segment]);
 }
 
 /// The log has one segment so far: no other one knows its id.

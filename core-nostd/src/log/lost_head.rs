@@ -110,14 +110,9 @@ impl RingLog {
             Medium::Nor => self.first_frame_in(desk, segment).await?,
             Medium::File => STAMP_LEN as u32,
         };
-        let (end, records, commits) = self.walk_headless(desk, segment, position).await;
-        // On files the header and the first commit are made durable together: alone, what is left of them may be torn.
-        let proof = match self.geometry.medium() {
-            Medium::Nor => 1,
-            Medium::File => 2,
-        };
+        let (end, records, is_durable) = self.walk_headless(desk, segment, position).await;
         // The copy of the head that a cut left unfinished holds nothing beyond it.
-        if commits < proof || end.expected == self.end {
+        if !is_durable || end.expected == self.end {
             return None;
         }
         let like = Opened {
@@ -171,16 +166,20 @@ impl RingLog {
         None
     }
 
-    /// Where the frames from `position` on end, how many records they account for, and how many commits begin with them.
+    /// Where the frames from `position` on end, how many records they account for, and whether all of them were surely durable.
+    ///
+    /// On files the header and the first commit are made durable together, so alone, what is left of them may be torn. A later commit proves them,
+    /// and one that does not begin where the head ends is a later one.
     async fn walk_headless<O: Operations>(
         &self,
         desk: &mut Desk<'_, O>,
         segment: u32,
         position: u32,
-    ) -> (End, u64, u32) {
+    ) -> (End, u64, bool) {
         let mut walk = self.walk_from(position);
         let mut held = Held::default();
-        let (mut records, mut commits) = (0_u64, 0_u32);
+        let mut records = 0_u64;
+        let (mut begun, mut is_durable) = (self.geometry.medium() == Medium::Nor, false);
         loop {
             match walk.step(desk.window(held)) {
                 Step::Read { position, .. } => {
@@ -189,14 +188,16 @@ impl RingLog {
                         .await;
                 }
                 Step::Frame(found) => {
-                    if super::recover::begins_commit(&found.frame, &self.geometry) {
-                        commits = commits.saturating_add(1);
+                    let (medium, role) = (self.geometry.medium(), self.geometry.role());
+                    if found.frame.begins_commit(medium, role) {
+                        is_durable |= begun || found.frame.header.first > self.end;
+                        begun = true;
                     }
                     let offsets = found.frame.end().since(found.expected);
                     let gap = found.frame.gap().map_or(0, |gap| gap.span());
                     records = records.saturating_add(offsets.saturating_sub(gap));
                 }
-                Step::End(end) => return (end, records, commits),
+                Step::End(end) => return (end, records, is_durable),
             }
         }
     }

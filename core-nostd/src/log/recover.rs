@@ -12,7 +12,7 @@ use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::ledger::Ledger;
 use crate::media::{Desk, Held, Operations};
-use crate::segment::{Geometry, Medium, OpenHeader, Role, STAMP_LEN};
+use crate::segment::{Geometry, Medium, OpenHeader, STAMP_LEN};
 use crate::walk::{End, Found, Step, Walk, Why};
 
 /// What an open found.
@@ -590,7 +590,8 @@ async fn walk_head<O: Operations>(
                     .await
             }
             Step::Frame(found) => {
-                let begins_commit = begins_commit(&found.frame, &head.geometry);
+                let (medium, role) = (head.geometry.medium(), head.geometry.role());
+                let begins_commit = found.frame.begins_commit(medium, role);
                 if found.bad.is_some() && doubtful.is_none() {
                     doubtful = Some(tail.clone());
                 }
@@ -620,17 +621,6 @@ async fn read_ledger<O: Operations>(desk: &mut Desk<'_, O>, segment: u32, head: 
     ledger
         .and_then(|(header, _)| Ledger::parse(header.ledger))
         .unwrap_or_else(|| Ledger::starting_at(head.base))
-}
-
-pub(super) fn begins_commit(frame: &Frame<'_>, geometry: &Geometry) -> bool {
-    match (geometry.medium(), geometry.role()) {
-        (Medium::Nor, _) => true,
-        (Medium::File, Role::Origin) => frame.header.first_of_commit,
-        (Medium::File, Role::Mirror) => matches!(
-            frame.control(),
-            Some(Control::Mark | Control::Close | Control::End)
-        ),
-    }
 }
 
 /// Compact frames: the time of the last record that says one, in milliseconds after the one before.
