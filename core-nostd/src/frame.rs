@@ -540,6 +540,26 @@ const CONTROL_END: u8 = 5;
 const _: () =
     assert!(TAG_COMPACT != 0xF0 && TAG_EXPLICIT != 0xF0 && TAG_COMPACT != 0 && TAG_EXPLICIT != 0);
 
+/// Compact frames: the time of the last record that says one, in milliseconds after the one before.
+pub(crate) fn time_behind(time: Micros, frame: &Frame<'_>) -> Micros {
+    if frame.header.form == Form::Explicit {
+        return time;
+    }
+    frame
+        .entries()
+        .fold(time, |time, (_, entry)| entry_time(time, &entry))
+}
+
+/// The time of a compact entry, given that of the one before.
+pub(crate) fn entry_time(before: Micros, entry: &Entry<'_>) -> Micros {
+    match entry.time() {
+        Some(millis) if before.is_known() => {
+            Micros::new(before.get().saturating_add(millis.saturating_mul(1000)))
+        }
+        _ => before,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

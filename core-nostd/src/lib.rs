@@ -71,10 +71,15 @@
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::duplicate_mod,
+    reason = "`machine` is compiled twice: as calls and as futures"
+)]
 
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod blocking;
 pub mod crc;
 pub mod custody;
 pub mod driver;
@@ -91,6 +96,7 @@ pub mod octets;
 pub mod read;
 pub mod segment;
 pub mod varint;
+pub mod waiting;
 pub mod walk;
 
 pub use gap::{Cause, Gap};

@@ -2,12 +2,12 @@
 
 mod fixture;
 
-use core::task::{Context, Waker};
+use core::task::{Context, Poll, Waker};
 use std::pin::pin;
 
 use fixture::*;
-use sedge_core::log::{CommitError, RingLog};
-use sedge_core::media::{Blocking, Desk, Media, Operations};
+use sedge_core::log::{AsyncLog, CommitError};
+use sedge_core::media::{Media, Operations};
 use sedge_core::segment::Dimensions;
 use sedge_core::{Micros, Offset};
 
@@ -193,10 +193,13 @@ fn failed_sync_on_files_ends_the_writer() {
     assert!(log.maintain(NOW).is_err() && log.close(NOW).is_err());
 }
 
-/// A medium that does half a program and then waits for ever.
-struct Stuck<'m>(&'m mut Disk);
+/// A medium that does half of each program and then waits for ever, as long as it is `stuck`.
+struct Waiting {
+    disk: Disk,
+    stuck: bool,
+}
 
-impl Operations for Stuck<'_> {
+impl Operations for Waiting {
     type Error = sedge_core::driver::OutOfBounds;
 
     async fn read(
@@ -205,7 +208,7 @@ impl Operations for Stuck<'_> {
         position: u32,
         into: &mut [u8],
     ) -> Result<(), Self::Error> {
-        self.0.read(segment, position, into)
+        self.disk.read(segment, position, into)
     }
 
     async fn program(
@@ -214,65 +217,50 @@ impl Operations for Stuck<'_> {
         position: u32,
         bytes: &[u8],
     ) -> Result<(), Self::Error> {
-        self.0.program(segment, position, &bytes[..8])?;
-        std::future::pending().await
+        if self.stuck {
+            self.disk.program(segment, position, &bytes[..8])?;
+            return std::future::pending().await;
+        }
+        self.disk.program(segment, position, bytes)
     }
 
     async fn erase(&mut self, segment: u32) -> Result<(), Self::Error> {
-        self.0.erase(segment)
+        self.disk.erase(segment)
     }
 
     async fn sync(&mut self) -> Result<(), Self::Error> {
-        self.0.sync()
+        self.disk.sync()
     }
+}
+
+/// Polls `work` once, and drops it.
+fn poll<F: Future>(work: F) -> Poll<F::Output> {
+    pin!(work).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 #[test]
 fn dropped_future_is_a_torn_write() {
-    let mut disk = Disk::blank(&FLASH);
-    let mut scratch = vec![0; 768];
-    let ring: Result<(RingLog, _), _> = {
-        let mut media = Blocking(&mut disk);
-        sedge_core::media::run(RingLog::open(
-            &mut Desk {
-                media: &mut media,
-                scratch: &mut scratch,
-            },
-            options(FLASH),
-            FRESH,
-        ))
+    let disk = Disk::blank(&FLASH);
+    let medium = Waiting { disk, stuck: false };
+    let opened = poll(AsyncLog::open(medium, options(FLASH), FRESH, [0; 768]));
+    let Poll::Ready(Ok((mut log, _))) = opened else {
+        panic!("nothing waits")
     };
-    let (mut ring, _) = ring.unwrap();
-    let frame = frame_at(&ring, &[b"dropped"]);
-    {
-        let mut media = Stuck(&mut disk);
-        let mut desk = Desk {
-            media: &mut media,
-            scratch: &mut scratch,
-        };
-        let mut commit = pin!(ring.commit(&mut desk, &frame, 1, b"", NOW));
-        assert!(
-            commit
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-                .is_pending()
-        );
-    }
-    let mut media = Blocking(&mut disk);
-    let mut desk = Desk {
-        media: &mut media,
-        scratch: &mut scratch,
-    };
-    let retried = sedge_core::media::run(ring.commit(&mut desk, &frame, 1, b"", NOW));
+    let frame = compact_frame(log.next(), log.log_id(), b"dropped");
+    log.media_mut().stuck = true;
+    assert!(poll(log.commit(&frame, 1, b"", NOW)).is_pending());
+    log.media_mut().stuck = false;
     assert_eq!(
-        retried,
-        Err(CommitError::Malformed),
+        poll(log.commit(&frame, 1, b"", NOW)),
+        Poll::Ready(Err(CommitError::Malformed)),
         "its offset may have been taken"
     );
-    let frame = frame_at(&ring, &[b"behind"]);
-    let committed = sedge_core::media::run(ring.commit(&mut desk, &frame, 1, b"", NOW)).unwrap();
+    let frame = compact_frame(log.next(), log.log_id(), b"behind");
+    let Poll::Ready(Ok(committed)) = poll(log.commit(&frame, 1, b"", NOW)) else {
+        panic!("nothing waits")
+    };
     assert_eq!(committed.first, Offset::new(16));
-    let (mut log, _) = open(FLASH, disk);
+    let (mut log, _) = open(FLASH, log.into_media().disk);
     assert_eq!(values(&mut log), ["behind"]);
 }
 

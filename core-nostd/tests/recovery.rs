@@ -6,7 +6,7 @@ use fixture::*;
 use proptest::prelude::*;
 use sedge_core::Offset;
 use sedge_core::log::{CommitError, Log, OpenError, Options, Refusal, Tail};
-use sedge_core::media::{Blocking, Media, run};
+use sedge_core::media::Media;
 use sedge_core::read::{Read, Reader};
 use sedge_core::segment::{Dimensions, Geometry, OpenHeader, STAMP_LEN};
 
@@ -601,12 +601,11 @@ fn a_torn_frame_that_reads_well_later_is_shown_before_what_is_left_of_its_burned
     log.media_mut().ram.program(segment, begin, &meant).unwrap();
     let (log, _) = open(FLASH, log.into_media());
     let (view, mut disk) = (log.view(), log.into_media());
-    let mut media = Blocking(&mut disk);
     let mut scratch = vec![0; Geometry::new(FLASH).unwrap().scratch_bytes()];
     let mut reader = Reader::new(LOG, Geometry::new(FLASH).unwrap(), Offset::ZERO);
     let mut shown = Vec::new();
     loop {
-        match run(reader.read(&mut media, &mut scratch, view)) {
+        match reader.read(&mut disk, &mut scratch, view) {
             Read::Frame { frame, .. } => shown.push((frame.header.first.get(), frame.end().get())),
             Read::Gap(gap) => {
                 assert_eq!(gap.lost, 0);

@@ -11,12 +11,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use sedge_core::blocking::Desk;
 use sedge_core::ledger::{Ledger, TooManyCursors};
 use sedge_core::log::{
     self, CommitError, Committed, Fresh, LostHead, MaintainError, Maintained, Options, Refusal,
     RingLog, WhenFull,
 };
-use sedge_core::media::{Blocking, Desk, run};
 use sedge_core::segment::{Dimensions, Geometry, Role};
 use sedge_core::{LogId, Micros, Offset};
 use serde::Serialize;
@@ -284,11 +284,11 @@ impl Ring {
         let scratch_bytes = found::scratch_bytes(&dir, &geometry).map_err(io)?;
         let mut scratch = vec![0; scratch_bytes];
         let mut desk = Desk {
-            media: &mut Blocking(&mut media),
+            media: &mut media,
             scratch: &mut scratch,
         };
         let (log, recovered) =
-            run(RingLog::open(&mut desk, how, fresh)).map_err(|e| OpenError::of(&dir, e))?;
+            RingLog::open(&mut desk, how, fresh).map_err(|e| OpenError::of(&dir, e))?;
         if options
             .log_id
             .is_some_and(|expected| expected != log.log_id())
@@ -366,14 +366,14 @@ impl Ring {
         checkpoint: &[u8],
         now: Micros,
     ) -> Result<Committed, CommitError<io::Error>> {
-        self.at_desk(async |log, desk| log.commit(desk, frames, span, checkpoint, now).await)
+        self.at_desk(|log, desk| log.commit(desk, frames, span, checkpoint, now))
     }
 
     /// Recycles the oldest segment, if that is allowed: it is accounted for, and ready for the next roll. `false`: it is not.
     pub(crate) fn maintain(&mut self, now: Micros) -> io::Result<bool> {
         let mut outcome = Ok(false);
         for _ in 0..self.geometry().segment_count() {
-            outcome = match self.at_desk(async |log, desk| log.maintain(desk, now).await) {
+            outcome = match self.at_desk(|log, desk| log.maintain(desk, now)) {
                 Ok(Maintained::Ready) => Ok(true),
                 Ok(Maintained::Full) => Ok(false),
                 // No room for a segment that was never there: the one behind it may do.
@@ -405,7 +405,7 @@ impl Ring {
         if self.is_ended() {
             return Ok(());
         }
-        self.at_desk(async |log, desk| log.close(desk, now).await)
+        self.at_desk(|log, desk| log.close(desk, now))
             .map_err(commit_io)
     }
 
@@ -415,7 +415,7 @@ impl Ring {
             return Ok(());
         }
         for attempt in 0..2 {
-            match self.at_desk(async |log, desk| log.end(desk, checkpoint, now).await) {
+            match self.at_desk(|log, desk| log.end(desk, checkpoint, now)) {
                 Err(CommitError::NeedsMaintain) if attempt == 0 => drop(self.maintain(now)?),
                 Err(CommitError::NeedsMaintain) => return Ok(()),
                 outcome => return outcome.map_err(commit_io),
@@ -426,7 +426,7 @@ impl Ring {
 
     /// Writes the ledger with its cursors. Without room for it in the head, the next open header carries it.
     pub(crate) fn save_ledger(&mut self, now: Micros) -> io::Result<()> {
-        match self.at_desk(async |log, desk| log.save_ledger(desk, now).await) {
+        match self.at_desk(|log, desk| log.save_ledger(desk, now)) {
             Err(CommitError::NeedsMaintain) => Ok(()),
             saved => saved.map_err(commit_io),
         }
@@ -504,7 +504,7 @@ impl Ring {
         if self.is_ended() {
             return Ok(false);
         }
-        let expired = self.at_desk(async |log, desk| log.expire(desk, before, now).await);
+        let expired = self.at_desk(|log, desk| log.expire(desk, before, now));
         self.scratch = Vec::new();
         match expired {
             Ok(expired) => Ok(expired),
@@ -540,18 +540,15 @@ impl Ring {
     }
 
     /// Does some work with the log, in the buffer for it.
-    fn at_desk<T>(
-        &mut self,
-        work: impl AsyncFnOnce(&mut RingLog, &mut Desk<'_, Blocking<'_, FileMedia>>) -> T,
-    ) -> T {
+    fn at_desk<T>(&mut self, work: impl FnOnce(&mut RingLog, &mut Desk<'_, FileMedia>) -> T) -> T {
         if self.scratch.is_empty() {
             self.scratch = vec![0; self.scratch_bytes];
         }
         let mut desk = Desk {
-            media: &mut Blocking(&mut self.media),
+            media: &mut self.media,
             scratch: &mut self.scratch,
         };
-        run(work(&mut self.log, &mut desk))
+        work(&mut self.log, &mut desk)
     }
 }
 

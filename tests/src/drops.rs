@@ -12,7 +12,8 @@ use sedge_core::driver::AsyncNor;
 use sedge_core::frame::Form;
 use sedge_core::ids::{LogId, Micros, Offset};
 use sedge_core::log::{AsyncLog, CommitError, Fresh, Maintained, Options, Recovered};
-use sedge_core::read::{Read, Reader};
+use sedge_core::read::Read;
+use sedge_core::waiting::Reader;
 
 use crate::flash::{FlashShape, FlashTear, SimFlash};
 use crate::oracle::{Damage, Oracle, Planned, Seen, Why};

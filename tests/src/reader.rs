@@ -5,7 +5,6 @@ use sedge_core::frame::Frame;
 use sedge_core::gap::{Cause, Gap};
 use sedge_core::ids::LogId;
 use sedge_core::log::View;
-use sedge_core::media::{Blocking, run};
 use sedge_core::read::{Read, Reader};
 use sedge_core::segment::Geometry;
 
@@ -21,11 +20,10 @@ pub fn read<S: Sim>(sim: &Shared<S>, geometry: &Geometry, log: &LogId, view: Vie
     let mut reader = Reader::new(*log, *geometry, view.oldest);
     let mut scratch = vec![0; geometry.scratch_bytes()];
     let mut media = sim.clone();
-    let mut media = Blocking(&mut media);
     let mut seen = Vec::new();
     let steps_max = u64::from(geometry.segment_bytes()) * u64::from(geometry.segment_count());
     for _ in 0..steps_max {
-        match run(reader.read(&mut media, &mut scratch, view)) {
+        match reader.read(&mut media, &mut scratch, view) {
             Read::Frame { frame, .. } => show(&frame, &mut seen),
             Read::Gap(gap) => seen.push(seen_gap(&gap)),
             Read::CaughtUp => return seen,

@@ -11,7 +11,7 @@ use super::message::{
 };
 use super::{Framing, Now, Transmit};
 use crate::frame::Frame;
-use crate::log::time_behind;
+use crate::frame::time_behind;
 use crate::{LogId, Micros, Offset};
 
 /// What a receiver needs to know of itself.

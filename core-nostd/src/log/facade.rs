@@ -1,15 +1,13 @@
 //! The log on a medium that never waits: [`RingLog`] with its medium and its buffer, so that callers call and have it done.
 
-use super::slot::{self, Slot};
 use super::{
-    CommitError, Committed, Fresh, MaintainError, Maintained, OpenError, Options, Recovered,
-    RingLog,
+    CommitError, Committed, Fresh, MaintainError, Maintained, OpenError, Options, Recovered, Slot,
 };
+use crate::blocking::{Desk, Reader, RingLog, look};
 use crate::ids::{Micros, Offset};
-use crate::media::{Blocking, Desk, Held, Media, run};
-use crate::read::{Read, Reader};
-use crate::segment::STAMP_LEN;
-use crate::walk::{Found, Step, Walk};
+use crate::media::Media;
+use crate::read::Read;
+use crate::walk::Found;
 
 /// A log on a [`Media`], with a scratch buffer of at least [`Geometry::scratch_bytes`]. What is only looked up stands in [`RingLog`], to which this dereferences.
 ///
@@ -32,12 +30,11 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
         fresh: Fresh,
         mut scratch: S,
     ) -> Result<(Self, Recovered), OpenError<M::Error>> {
-        let mut blocking = Blocking(&mut media);
         let mut desk = Desk {
-            media: &mut blocking,
+            media: &mut media,
             scratch: scratch.as_mut(),
         };
-        let (ring, recovered) = run(RingLog::open(&mut desk, options, fresh))?;
+        let (ring, recovered) = RingLog::open(&mut desk, options, fresh)?;
         Ok((
             Self {
                 ring,
@@ -59,7 +56,7 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
         checkpoint: &[u8],
         now: Micros,
     ) -> Result<Committed, CommitError<M::Error>> {
-        self.with(|ring, desk| run(ring.commit(desk, frames, span, checkpoint, now)))
+        self.with(|ring, desk| ring.commit(desk, frames, span, checkpoint, now))
     }
 
     /// See [`RingLog::maintain`].
@@ -67,7 +64,7 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
     /// # Errors
     /// See [`MaintainError`].
     pub fn maintain(&mut self, now: Micros) -> Result<Maintained, MaintainError<M::Error>> {
-        self.with(|ring, desk| run(ring.maintain(desk, now)))
+        self.with(|ring, desk| ring.maintain(desk, now))
     }
 
     /// See [`RingLog::expire`].
@@ -75,7 +72,7 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
     /// # Errors
     /// See [`MaintainError`].
     pub fn expire(&mut self, before: Micros, now: Micros) -> Result<bool, MaintainError<M::Error>> {
-        self.with(|ring, desk| run(ring.expire(desk, before, now)))
+        self.with(|ring, desk| ring.expire(desk, before, now))
     }
 
     /// See [`RingLog::expire_ended`].
@@ -87,7 +84,7 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
         before: Micros,
         now: Micros,
     ) -> Result<u32, CommitError<M::Error>> {
-        self.with(|ring, desk| run(ring.expire_ended(desk, before, now)))
+        self.with(|ring, desk| ring.expire_ended(desk, before, now))
     }
 
     /// See [`RingLog::vacate`].
@@ -95,7 +92,7 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
     /// # Errors
     /// See [`CommitError`].
     pub fn vacate(&mut self, count: u32, now: Micros) -> Result<(), CommitError<M::Error>> {
-        self.with(|ring, desk| run(ring.vacate(desk, count, now)))
+        self.with(|ring, desk| ring.vacate(desk, count, now))
     }
 
     /// See [`RingLog::save_ledger`].
@@ -103,7 +100,7 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
     /// # Errors
     /// See [`CommitError`].
     pub fn save_ledger(&mut self, now: Micros) -> Result<(), CommitError<M::Error>> {
-        self.with(|ring, desk| run(ring.save_ledger(desk, now)))
+        self.with(|ring, desk| ring.save_ledger(desk, now))
     }
 
     /// See [`RingLog::close`].
@@ -111,7 +108,7 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
     /// # Errors
     /// See [`CommitError`].
     pub fn close(&mut self, now: Micros) -> Result<(), CommitError<M::Error>> {
-        self.with(|ring, desk| run(ring.close(desk, now)))
+        self.with(|ring, desk| ring.close(desk, now))
     }
 
     /// See [`RingLog::end`].
@@ -119,63 +116,41 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
     /// # Errors
     /// See [`CommitError`].
     pub fn end(&mut self, checkpoint: &[u8], now: Micros) -> Result<(), CommitError<M::Error>> {
-        self.with(|ring, desk| run(ring.end(desk, checkpoint, now)))
+        self.with(|ring, desk| ring.end(desk, checkpoint, now))
     }
 
     /// What stands before the frames of `segment`; `None` if it is not ours to touch.
     pub fn slot(&mut self, segment: u32) -> Option<Slot> {
         let geometry = *self.ring.geometry();
-        self.with(|_, desk| run(slot::look(desk, segment, &geometry)).ok())
+        self.with(|_, desk| look(desk, segment, &geometry).ok())
     }
 
     /// The owner's state as the head's open header carries it: what [`Log::replay`] builds upon.
     pub fn checkpoint(&mut self) -> &[u8] {
-        let (segment, header_len) = self.ring.head_header();
-        let mut blocking = Blocking(&mut self.media);
         let mut desk = Desk {
-            media: &mut blocking,
+            media: &mut self.media,
             scratch: self.scratch.as_mut(),
         };
-        run(desk.fill(segment, STAMP_LEN as u32, header_len));
-        let header = self
-            .scratch
-            .as_mut()
-            .get(..header_len)
-            .and_then(crate::segment::OpenHeader::parse);
-        header.map_or(&[], |(header, _)| header.checkpoint)
+        self.ring.load_checkpoint(&mut desk);
+        self.ring.checkpoint(self.scratch.as_mut())
     }
 
-    /// Shows each frame of the head, control frames too, from the first to the last that is durable.
-    pub fn replay(&mut self, mut each: impl FnMut(&Found<'_>)) {
-        let (segment, mut walk) = self.ring.head_walk();
-        let (segment_bytes, end) = (self.ring.geometry().segment_bytes(), self.ring.head().1);
-        self.with(|_, desk| {
-            let mut held = Held::default();
-            loop {
-                match walk.step(desk.window(held)) {
-                    Step::Read { position, .. } => {
-                        held = run(desk.load(segment, position, segment_bytes))
-                    }
-                    Step::Frame(found) if found.end_position <= end => each(&found),
-                    // What lies behind the end was dropped.
-                    Step::Frame(_) | Step::End(_) => return,
-                }
-            }
-        });
+    /// See [`RingLog::replay`].
+    pub fn replay(&mut self, each: impl FnMut(&Found<'_>)) {
+        self.with(|ring, desk| ring.replay(desk, each));
     }
 
     /// Lets a reader read on, with the log's own buffer: what it reads ahead it reads again if the log is used in between.
     pub fn read(&mut self, reader: &mut Reader) -> Read<'_> {
         reader.forget_read_ahead();
         let view = self.ring.view();
-        let mut blocking = Blocking(&mut self.media);
-        run(reader.read(&mut blocking, self.scratch.as_mut(), view))
+        reader.read(&mut self.media, self.scratch.as_mut(), view)
     }
 
     /// See [`Reader::offset_for_time`].
     pub fn offset_for_time(&mut self, reader: &Reader, time: Micros) -> Offset {
         let view = self.ring.view();
-        self.with(|_, desk| run(reader.offset_for_time(desk, view, time)))
+        self.with(|_, desk| reader.offset_for_time(desk, view, time))
     }
 
     /// The medium.
@@ -193,18 +168,12 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
         self.media
     }
 
-    fn with<T>(
-        &mut self,
-        work: impl FnOnce(&mut RingLog, &mut Desk<'_, Blocking<'_, M>>) -> T,
-    ) -> T {
-        let mut blocking = Blocking(&mut self.media);
-        work(
-            &mut self.ring,
-            &mut Desk {
-                media: &mut blocking,
-                scratch: self.scratch.as_mut(),
-            },
-        )
+    fn with<T>(&mut self, work: impl FnOnce(&mut RingLog, &mut Desk<'_, M>) -> T) -> T {
+        let mut desk = Desk {
+            media: &mut self.media,
+            scratch: self.scratch.as_mut(),
+        };
+        work(&mut self.ring, &mut desk)
     }
 }
 
@@ -219,25 +188,5 @@ impl<M, S> core::ops::Deref for Log<M, S> {
 impl<M, S> core::ops::DerefMut for Log<M, S> {
     fn deref_mut(&mut self) -> &mut RingLog {
         &mut self.ring
-    }
-}
-
-impl RingLog {
-    fn head_header(&self) -> (u32, usize) {
-        (
-            self.head.segment,
-            self.head.data_start.saturating_sub(STAMP_LEN as u32) as usize,
-        )
-    }
-
-    fn head_walk(&self) -> (u32, Walk) {
-        let walk = Walk::new(
-            self.log_id,
-            self.geometry,
-            self.head.data_start,
-            self.head.base,
-            None,
-        );
-        (self.head.segment, walk)
     }
 }

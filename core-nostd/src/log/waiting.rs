@@ -2,11 +2,12 @@
 
 use super::{
     CommitError, Committed, Fresh, MaintainError, Maintained, OpenError, Options, Recovered,
-    RingLog,
 };
 use crate::ids::{Micros, Offset};
-use crate::media::{Desk, Operations};
-use crate::read::{Read, Reader};
+use crate::media::Operations;
+use crate::read::Read;
+use crate::waiting::{Desk, Reader, RingLog};
+use crate::walk::Found;
 
 /// A log on [`Operations`], with a scratch buffer of at least [`Geometry::scratch_bytes`]. What is only looked up, and [`RingLog::set_cursor`], stand in
 /// [`RingLog`], to which this dereferences.
@@ -24,8 +25,9 @@ use crate::read::{Read, Reader};
 /// use sedge_core::frame::{self, Form, Label};
 /// use sedge_core::log::{AsyncLog, CommitError, Fresh, Options, WhenFull};
 /// use sedge_core::media::{Media, Operations};
-/// use sedge_core::read::{Read, Reader};
+/// use sedge_core::read::Read;
 /// use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
+/// use sedge_core::waiting::Reader;
 /// use sedge_core::{LogId, Micros};
 ///
 /// /// Stands for a flash: firmware has `AsyncNor` on the flash of its chip.
@@ -191,6 +193,19 @@ impl<O: Operations, S: AsMut<[u8]>> AsyncLog<O, S> {
     ) -> Result<(), CommitError<O::Error>> {
         let (ring, mut desk) = self.parts();
         ring.end(&mut desk, checkpoint, now).await
+    }
+
+    /// The owner's state as the head's open header carries it: what [`AsyncLog::replay`] builds upon.
+    pub async fn checkpoint(&mut self) -> &[u8] {
+        let (ring, mut desk) = self.parts();
+        ring.load_checkpoint(&mut desk).await;
+        self.ring.checkpoint(self.scratch.as_mut())
+    }
+
+    /// See [`RingLog::replay`].
+    pub async fn replay(&mut self, each: impl FnMut(&Found<'_>)) {
+        let (ring, mut desk) = self.parts();
+        ring.replay(&mut desk, each).await;
     }
 
     /// Lets a reader read on, with the log's own buffer: what it reads ahead it reads again if the log is used in between.

@@ -100,13 +100,13 @@ impl Ring {
     }
 
     fn vacate(&mut self, count: u32, now: Micros) -> io::Result<()> {
-        self.at_desk(async |log, desk| log.vacate(desk, count, now).await)
+        self.at_desk(|log, desk| log.vacate(desk, count, now))
             .map_err(commit_io)
     }
 
     /// As [`Ring::expire`], for a log that has ended: says how many segments behind the head can be taken away.
     pub(crate) fn expire_ended(&mut self, before: Micros, now: Micros) -> io::Result<u32> {
-        let expired = self.at_desk(async |log, desk| log.expire_ended(desk, before, now).await);
+        let expired = self.at_desk(|log, desk| log.expire_ended(desk, before, now));
         self.scratch = Vec::new();
         expired.map_err(commit_io)
     }

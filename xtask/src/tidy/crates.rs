@@ -6,8 +6,9 @@ use toml::{Table, Value};
 use super::{Problems, Tree};
 
 /// The folder of each crate, its name, and the crates of ours that it may depend on.
-const DIRECTIONS: [(&str, &str, &[&str]); 8] = [
-    ("core-nostd", "sedge-core", &[]),
+const DIRECTIONS: [(&str, &str, &[&str]); 9] = [
+    ("core-nostd/macros", "sedge-core-macros", &[]),
+    ("core-nostd", "sedge-core", &["sedge-core-macros"]),
     ("store", "sedge-store", &["sedge-core"]),
     ("uplink", "sedge-uplink", &["sedge-core", "sedge-store"]),
     ("config", "sedge-config", &[]),

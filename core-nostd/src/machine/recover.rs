@@ -2,73 +2,18 @@
 //!
 //! Every loop is bounded by the geometry, and no image of bytes makes it fail: what is unreadable is passed over, what is not ours is refused.
 
-use core::fmt;
-
-use super::slot::{self, Opened, Slot};
-use super::{Burn, Fresh, Head, LostHead, Options, Refusal, RingLog, Spare, State};
-use crate::entry::Entry;
-use crate::frame::{Control, Frame};
+use super::desk::Held;
+use super::slot;
+use super::{Burn, Desk, Head, Operations, RingLog, Spare, State, twin};
+use crate::frame::{Control, time_behind};
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::ledger::Ledger;
-use crate::media::{Desk, Held, Operations};
+use crate::log::{Fresh, OpenError, Opened, Options, Recovered, Refusal, Slot};
 use crate::segment::{Geometry, Medium, OpenHeader, STAMP_LEN};
 use crate::walk::{End, Found, Step, Walk, Why};
 
-/// What an open found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// There was no log; one was created.
-    pub formatted: bool,
-    /// The last life ended with CLOSE, or on flash between two programs.
-    pub clean: bool,
-    /// Offsets that will be burned, because a torn commit may have taken them.
-    pub burned: u64,
-    /// Segments whose beginning is neither blank nor valid nor a leftover.
-    pub unreadable_segments: u32,
-    /// The tail was copied to a fresh segment, because it could not be made durable in its place.
-    pub copied: bool,
-    /// The oldest segment had been recycled before its ledger was durable; what it held was counted again from the sums.
-    pub recounted: bool,
-    /// The segment behind the head was the head once, and its beginning is damaged: what it held is a gap.
-    pub lost_head: Option<LostHead>,
-}
-
-/// Why a log cannot be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum OpenError<E> {
-    /// A segment is not ours to touch.
-    Refused(Refusal),
-    /// The scratch buffer is too small for the geometry.
-    Scratch {
-        /// How many bytes it must have.
-        needed: usize,
-    },
-    /// Files: no segment holds a log, but some could not be read. Creating a log might destroy one.
-    Unreadable,
-    /// The tail must be copied, and there is no fresh segment for it.
-    NoSpare,
-    /// The medium failed.
-    Media(E),
-}
-
-impl<E: fmt::Display> fmt::Display for OpenError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Scratch { needed } => write!(f, "the scratch buffer needs {needed} bytes"),
-            Self::Unreadable => f.write_str("no segment holds a log, and some cannot be read"),
-            Self::NoSpare => {
-                f.write_str("no fresh segment for a tail that could not be made durable")
-            }
-            Self::Media(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> core::error::Error for OpenError<E> {}
-
+#[twin]
 impl RingLog {
     /// Opens the log that stands on the medium, or creates one.
     ///
@@ -429,6 +374,7 @@ struct Survey {
     report: Recovered,
 }
 
+#[twin]
 impl Survey {
     async fn of<O: Operations>(
         desk: &mut Desk<'_, O>,
@@ -472,6 +418,7 @@ impl Survey {
 }
 
 /// The head of a ring that is in order; `None` if it is not. Up to the head, each segment's sequence is one more than that of the segment before it.
+#[twin]
 async fn bisect<O: Operations>(
     desk: &mut Desk<'_, O>,
     geometry: &Geometry,
@@ -508,6 +455,7 @@ async fn bisect<O: Operations>(
     None
 }
 
+#[twin]
 async fn opened<O: Operations>(
     desk: &mut Desk<'_, O>,
     geometry: &Geometry,
@@ -565,6 +513,7 @@ impl Tail {
 }
 
 /// Walks the head. A bad place is rot if a later commit begins behind it; else it is torn, and all behind it is dropped.
+#[twin]
 async fn walk_head<O: Operations>(
     desk: &mut Desk<'_, O>,
     segment: u32,
@@ -615,32 +564,13 @@ async fn walk_head<O: Operations>(
     }
 }
 
+#[twin]
 async fn read_ledger<O: Operations>(desk: &mut Desk<'_, O>, segment: u32, head: &Opened) -> Ledger {
     let header_len = u64::from(head.data_start.saturating_sub(STAMP_LEN as u32));
     let ledger = slot::read_open_header(desk, segment, header_len).await;
     ledger
         .and_then(|(header, _)| Ledger::parse(header.ledger))
         .unwrap_or_else(|| Ledger::starting_at(head.base))
-}
-
-/// Compact frames: the time of the last record that says one, in milliseconds after the one before.
-pub(crate) fn time_behind(time: Micros, frame: &Frame<'_>) -> Micros {
-    if frame.header.form == crate::frame::Form::Explicit {
-        return time;
-    }
-    frame
-        .entries()
-        .fold(time, |time, (_, entry)| entry_time(time, &entry))
-}
-
-/// The time of a compact entry, given that of the one before.
-pub(crate) fn entry_time(before: Micros, entry: &Entry<'_>) -> Micros {
-    match entry.time() {
-        Some(millis) if before.is_known() => {
-            Micros::new(before.get().saturating_add(millis.saturating_mul(1000)))
-        }
-        _ => before,
-    }
 }
 
 /// Flash: what is not blank behind a torn place.
@@ -652,6 +582,7 @@ struct Used {
     resumes: u32,
 }
 
+#[twin]
 impl Used {
     async fn behind<O: Operations>(
         desk: &mut Desk<'_, O>,
@@ -685,6 +616,7 @@ impl Used {
 }
 
 /// The first grid point at or behind `from` from which on as many bytes are blank as a frame may take.
+#[twin]
 async fn untouched_grid<O: Operations>(
     desk: &mut Desk<'_, O>,
     segment: u32,
@@ -705,6 +637,7 @@ async fn untouched_grid<O: Operations>(
 }
 
 /// Copies what stands from `source` on up to `end` of its segment to `position` of `target`.
+#[twin]
 async fn copy<O: Operations>(
     desk: &mut Desk<'_, O>,
     source: (u32, u32),

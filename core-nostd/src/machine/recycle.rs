@@ -1,49 +1,16 @@
 //! Recycling: the oldest segment becomes the next spare. It is read once before, so that every offset it held is accounted for (docs/spec/log.md, section 6).
 
-use core::fmt;
-
-use super::slot::{self, Opened, Slot};
-use super::{CommitError, RingLog, Spare, WhenFull};
+use super::desk::Held;
+use super::slot;
+use super::{Desk, Operations, RingLog, Spare, twin};
 use crate::frame::Kind;
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::ledger::Ledger;
-use crate::media::{Desk, Held, Operations};
+use crate::log::{CommitError, MaintainError, Maintained, Opened, Slot, WhenFull};
 use crate::walk::{Step, Walk};
 
-/// What `maintain` came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Maintained {
-    /// A spare is ready.
-    Ready,
-    /// Everything is held back until an uplink takes over the oldest segment.
-    Full,
-}
-
-/// Why no spare could be made ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum MaintainError<E> {
-    /// The ledger could not be written first.
-    Ledger(CommitError<E>),
-    /// Erasing or stamping failed; the next call tries the segment behind.
-    Media(E),
-    /// No segment may be touched.
-    NoSegment,
-}
-
-impl<E: fmt::Display> fmt::Display for MaintainError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ledger(error) => error.fmt(f),
-            Self::Media(error) => error.fmt(f),
-            Self::NoSegment => f.write_str("no segment can be made ready"),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> core::error::Error for MaintainError<E> {}
-
+#[twin]
 impl RingLog {
     /// Makes a spare ready, if there is none: counts what the oldest segment holds, makes the ledger that no longer holds it durable, erases, stamps.
     ///
@@ -244,6 +211,7 @@ impl RingLog {
     }
 }
 
+#[twin]
 impl RingLog {
     /// Where torn places used up the head, the segment behind it was recycled with the ledger in memory only, or was about to be when its erase was
     /// cut short. Counts again what that one held, from the sums alone; says whether it did.
@@ -287,6 +255,7 @@ impl RingLog {
     }
 }
 
+#[twin]
 impl RingLog {
     /// Whether `segment` is part of this log and has a valid frame for each of its offsets. An erase that was cut short may leave the header and break the rest.
     async fn is_whole<O: Operations>(&self, desk: &mut Desk<'_, O>, segment: u32) -> bool {
@@ -316,6 +285,7 @@ struct Tally {
     lost: bool,
 }
 
+#[twin]
 impl Tally {
     fn new(ledger: Ledger, cause: Cause) -> Self {
         let release_point = ledger.release_point();

@@ -3,27 +3,16 @@
 //! Its frames still prove that they were there, since a frame's check holds the log's id and its first offset. What they held cannot be read without a header
 //! that says where they begin, so it becomes a gap, as large as what may have been given there.
 
-use super::slot::{self, Opened, Slot};
-use super::{Burn, CommitError, OpenError, RingLog, State};
+use super::desk::Held;
+use super::slot;
+use super::{Burn, Desk, Operations, RingLog, State, twin};
 use crate::gap::Cause;
-use crate::ids::{Micros, Offset};
-use crate::media::{Desk, Held, Operations};
+use crate::ids::Micros;
+use crate::log::{CommitError, LostHead, OpenError, Opened, Slot};
 use crate::segment::{Medium, OPEN_FIELDS_LEN, OPEN_HEADER_FIXED_LEN, OpenClaim, Role, STAMP_LEN};
 use crate::walk::{End, Here, Step, Walk, Why};
 
-/// What a head with a damaged beginning held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct LostHead {
-    /// The segment.
-    pub segment: u32,
-    /// The first offset that was given in it.
-    pub from: Offset,
-    /// One past the last that may have been.
-    pub to: Offset,
-    /// Records that were surely there.
-    pub lost: u64,
-}
-
+#[twin]
 impl RingLog {
     /// Looks behind the head for one that came after it, and makes it a gap. Mirrors burn nothing: the sender fills them again.
     pub(super) async fn account_for_lost_head<O: Operations>(

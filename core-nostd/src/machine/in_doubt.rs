@@ -8,13 +8,13 @@
 //! On flash the log looks before it writes on, and takes what it sees as it would after an open: a frame that is whole has its offsets, so that no sum
 //! counts them twice; bytes that are all blank were not touched; anything else is programmed no more.
 
-use super::recover::time_behind;
-use super::{Burn, CommitError, RingLog, Spare, State, Tail, slot};
-use crate::frame::{Control, Frame};
+use super::{Burn, Desk, Operations, RingLog, Spare, State, slot, twin};
+use crate::frame::{Control, Frame, time_behind};
 use crate::gap::Cause;
-use crate::media::{Desk, Operations};
+use crate::log::{CommitError, Tail};
 use crate::segment::Medium;
 
+#[twin]
 impl RingLog {
     /// Whether the log can be written; finds out what a write left that did not end well.
     pub(super) async fn begin<O: Operations>(

@@ -3,75 +3,13 @@
 //! Whatever is written to the head goes through `begin` before and `written` or `torn` behind: a write that does not
 //! end well, or whose future is dropped, leaves a torn range that is never trusted and on flash never programmed again.
 
-use core::fmt;
-
-use super::{Burn, Head, RingLog, Spare, State};
+use super::{Burn, Desk, Head, Operations, RingLog, Spare, State, twin};
 use crate::frame::{self, Control, Form, Frame, Header, Kind, claimed_span};
 use crate::gap::Gap;
-use crate::ids::{Micros, Offset};
+use crate::ids::Micros;
 use crate::ledger::{ENCODED_LEN_MAX, Ledger};
-use crate::media::{Desk, Operations};
+use crate::log::{CommitError, Committed};
 use crate::segment::{Medium, OPEN_HEADER_FIXED_LEN, OpenHeader, Role, STAMP_LEN};
-
-/// A commit that survives a power cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// The first offset it took.
-    pub first: Offset,
-    /// One past the last.
-    pub next: Offset,
-    /// Where its frames stand: the segment.
-    pub segment: u32,
-    /// Where its frames stand: the position of the first.
-    pub position: u32,
-}
-
-/// Why nothing was committed. Except for [`CommitError::Media`], nothing was written either.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum CommitError<E> {
-    /// The head is full and there is no spare: call `maintain`, then come again.
-    NeedsMaintain,
-    /// The frames do not fit into one segment, or one of them is larger than the geometry allows.
-    TooLarge,
-    /// More offsets than a commit may take.
-    TooManyOffsets,
-    /// These are not whole frames of this log in the right form; in an origin on files, with `first_of_commit` on the first and no other.
-    Malformed,
-    /// The frames do not continue the log at this offset.
-    Misplaced {
-        /// The offset to encode from.
-        expected: Offset,
-    },
-    /// The log has ended for good.
-    Ended,
-    /// An earlier write failed and what stands on the file is unknown: open the log again.
-    Failed,
-    /// There are no more offsets.
-    Exhausted,
-    /// The medium failed. On flash, come again with frames encoded from the new `next`; on files, open the log again.
-    Media(E),
-}
-
-impl<E: fmt::Display> fmt::Display for CommitError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NeedsMaintain => f.write_str("the head is full and no segment is ready"),
-            Self::TooLarge => f.write_str("the commit does not fit into a segment"),
-            Self::TooManyOffsets => f.write_str("the commit takes too many offsets"),
-            Self::Malformed => f.write_str("the commit is not a sequence of frames of this log"),
-            Self::Misplaced { expected } => {
-                write!(f, "the commit does not begin at offset {expected}")
-            }
-            Self::Ended => f.write_str("the log has ended"),
-            Self::Failed => f.write_str("an earlier write failed; the log must be opened again"),
-            Self::Exhausted => f.write_str("the log has no more offsets"),
-            Self::Media(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> core::error::Error for CommitError<E> {}
 
 /// What a commit will take.
 struct Measure {
@@ -81,6 +19,7 @@ struct Measure {
     room: u32,
 }
 
+#[twin]
 impl RingLog {
     /// Appends whole frames, encoded from [`RingLog::next`] on, and returns when they survive a power cut.
     ///
