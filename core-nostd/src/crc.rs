@@ -1,4 +1,4 @@
-//! CRC-32C (Castagnoli), the one checksum of sedge: by hardware with feature `std`, by a 1 KiB table without.
+//! CRC-32C (Castagnoli), the one checksum of sedge: by hardware with feature `std`, bit by bit without: a table would take 1 KiB of flash.
 
 /// CRC-32C of `bytes`.
 ///
@@ -60,12 +60,14 @@ mod imp {
 
 #[cfg(not(feature = "std"))]
 mod imp {
-    static TABLE: ::crc::Crc<u32> = ::crc::Crc::<u32>::new(&::crc::CRC_32_ISCSI);
+    use ::crc::{CRC_32_ISCSI, Crc, NoTable};
 
-    pub(super) type State = ::crc::Digest<'static, u32>;
+    static BIT_BY_BIT: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&CRC_32_ISCSI);
+
+    pub(super) type State = ::crc::Digest<'static, u32, NoTable>;
 
     pub(super) fn start() -> State {
-        TABLE.digest()
+        BIT_BY_BIT.digest()
     }
 
     pub(super) fn update(state: &mut State, bytes: &[u8]) {

@@ -503,9 +503,7 @@ fn seal(
         }
     }
     let crc = checksum(log, label.first, before, payload)?;
-    before
-        .last_chunk_mut::<4>()?
-        .copy_from_slice(&crc.to_le_bytes());
+    *before.last_chunk_mut::<4>()? = crc.to_le_bytes();
     Some(len)
 }
 

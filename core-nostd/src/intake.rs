@@ -37,7 +37,7 @@
 //! // In the idle loop: one frame a commit. What was not committed is still gathered, and comes again.
 //! let (mut entries, mut buffer) = ([0; 200], [0; 256]);
 //! while outlet.gather() > 0 {
-//!     let frame = outlet.frame(&log, Some(b"adc-0"), &mut entries, &mut buffer).unwrap();
+//!     let frame = outlet.frame(log.continuation(), Some(b"adc-0"), &mut entries, &mut buffer).unwrap();
 //!     log.commit(&buffer[..frame.len], frame.span, &[], now).unwrap();
 //!     let lost = outlet.committed();
 //!     log.count_refused(lost); // the device's own sum, beside the notice
@@ -53,7 +53,8 @@ use crate::entry::{Entry, Notice, Record};
 use crate::frame::{self, Form, Label};
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
-use crate::log::RingLog;
+use crate::log::Continuation;
+use crate::octets;
 
 /// One sample: up to `BYTES` bytes, and when they were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +153,7 @@ impl<const BYTES: usize> Inlet<'_, BYTES> {
 impl<const BYTES: usize> Sample<BYTES> {
     fn new(number: u32, value: &[u8], at: Micros) -> Option<Self> {
         let mut bytes = [0; BYTES];
-        bytes.get_mut(..value.len())?.copy_from_slice(value);
+        octets::copy(value, &mut bytes)?;
         Some(Self {
             number,
             at,
@@ -207,7 +208,7 @@ pub struct Outlet<'q, const BYTES: usize, const ENTRIES: usize> {
     passed: u64,
 }
 
-/// A frame that stands in the buffer, for [`RingLog::commit`].
+/// A frame that stands in the buffer, for the log's `commit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filled {
     /// How many bytes it takes.
@@ -239,11 +240,11 @@ impl<'q, const BYTES: usize, const ENTRIES: usize> Outlet<'q, BYTES, ENTRIES> {
         self.gathered.len()
     }
 
-    /// Writes one frame of all that is gathered, in the compact form, as it continues `log` now. `None` if nothing is, or it does not fit: `entries` holds
+    /// Writes one frame of all that is gathered, in the compact form, as it continues the log now. `None` if nothing is, or it does not fit: `entries` holds
     /// their bytes on the way into `buffer`, and a frame of the log must have room for `ENTRIES` entries.
     pub fn frame(
         &self,
-        log: &RingLog,
+        log: Continuation,
         key: Option<&[u8]>,
         entries: &mut [u8],
         buffer: &mut [u8],
@@ -252,15 +253,15 @@ impl<'q, const BYTES: usize, const ENTRIES: usize> Outlet<'q, BYTES, ENTRIES> {
         if count == 0 {
             return None;
         }
-        let len = self.encode(log.last_time(), key, entries)?;
+        let len = self.encode(log.last_time, key, entries)?;
         let label = Label {
             form: Form::Compact,
-            first: log.next(),
-            time: log.last_time(),
+            first: log.next,
+            time: log.last_time,
             first_of_commit: true,
         };
         let entries = entries.get(..len)?;
-        let len = frame::emit_data(buffer, &log.log_id(), label, count, &[], entries)?;
+        let len = frame::emit_data(buffer, &log.log_id, label, count, &[], entries)?;
         Some(Filled {
             len,
             span: u64::from(count),

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::gap::{Cause, Gap};
 use crate::ids::{Micros, Offset};
+use crate::octets::{Reader, Writer};
+use crate::wire::{Wire, emit, take_from, wire};
 
 /// Counts over the life of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,35 @@ pub struct Cursor {
     pub lost: u64,
 }
 
+wire!(Ledger {
+    oldest,
+    handed_over,
+    evicted,
+    expired,
+    corrupt,
+    skipped,
+    refused,
+    loss_first,
+    loss_last,
+    cursors
+});
+wire!(Cursor { uplink, next, lost });
+
+impl Wire<'_> for Cursors {
+    fn put(&self, to: &mut Writer<'_>) -> Option<()> {
+        to.varint(self.len() as u64)?;
+        self.iter().try_for_each(|cursor| cursor.put(to))
+    }
+
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
+        let mut cursors = Self::new();
+        for _ in 0..from.varint()? {
+            cursors.push(Cursor::take(from)?).ok()?;
+        }
+        Some(cursors)
+    }
+}
+
 /// Up to [`CURSORS_MAX`] cursors.
 pub type Cursors = heapless::Vec<Cursor, CURSORS_MAX>;
 
@@ -59,15 +90,13 @@ impl Ledger {
     /// Reads a ledger; `None` if it is malformed.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes).ok()
+        take_from(bytes).map(|(ledger, _)| ledger)
     }
 
     /// Writes the ledger to the front of `into` and says how many bytes it took; `None` if it does not fit.
     #[must_use]
     pub fn emit(&self, into: &mut [u8]) -> Option<usize> {
-        postcard::to_slice(self, into)
-            .ok()
-            .map(|written| written.len())
+        emit(self, into)
     }
 
     /// The offset below which every uplink has everything; with no uplink, the oldest: nothing is released.

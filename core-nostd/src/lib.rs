@@ -24,7 +24,8 @@
 //! | `embedded-io` | `framing::link::uart` on a blocking UART (0.7) |
 //! | `embedded-io-async` | its twins that are waited for (0.7) |
 //! | `defmt` | `Format` for errors and ids (1) |
-//! | `std` | CRC by the processor's instruction |
+//! | `files` | logs on files and mirrors; without it they are refused, and firmware has no code for them |
+//! | `std` | CRC by the processor's instruction, and `files` |
 //!
 //! None is on by default, and none takes anything away. The minimum supported Rust version is 1.95 (`rust-version` of the workspace).
 //!
@@ -98,6 +99,7 @@ pub mod segment;
 pub mod varint;
 pub mod waiting;
 pub mod walk;
+pub mod wire;
 
 pub use gap::{Cause, Gap};
 pub use ids::{LogId, Micros, Offset};

@@ -82,6 +82,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Copies `from` to the front of `into`; `None` if it does not fit. Unlike [`slice::copy_from_slice`] it cannot panic, whatever the optimizer sees.
+///
+/// [`slice::copy_from_slice`]: slice::copy_from_slice
+#[must_use]
+pub fn copy(from: &[u8], into: &mut [u8]) -> Option<()> {
+    let into = into.get_mut(..from.len())?;
+    into.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    Some(())
+}
+
 /// Puts fields into a slice from its front; `None` means that a field does not fit (and the content is then void).
 #[derive(Debug)]
 pub struct Writer<'a> {
@@ -115,9 +125,9 @@ impl<'a> Writer<'a> {
 
     /// Puts `bytes` as they are.
     pub fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let end = self.at.checked_add(bytes.len())?;
-        self.into.get_mut(self.at..end)?.copy_from_slice(bytes);
-        self.at = end;
+        let behind = self.into.get_mut(self.at..)?;
+        copy(bytes, behind)?;
+        self.at += bytes.len();
         Some(())
     }
 

@@ -4,6 +4,8 @@
 //! stamp 32 B | open header: fields 64 B, ledger, checkpoint, crc 4 | frames …
 //! ```
 
+use core::num::NonZeroU32;
+
 use crate::crc::{self, Digest};
 use crate::ids::{LogId, Micros, Offset};
 use crate::octets::{Reader, Writer};
@@ -60,13 +62,18 @@ impl Geometry {
     pub const fn new(dimensions: Dimensions) -> Result<Self, BadGeometry> {
         let Dimensions {
             medium,
+            role,
             write_unit,
             segment_bytes,
             segment_count,
             frame_bytes_max,
             commit_offsets_max,
-            ..
         } = dimensions;
+        if !cfg!(feature = "files")
+            && !(matches!(medium, Medium::Nor) && matches!(role, Role::Origin))
+        {
+            return Err(BadGeometry::Files);
+        }
         let unit_fits = match medium {
             Medium::Nor => write_unit.is_power_of_two() && write_unit <= WRITE_UNIT_MAX,
             Medium::File => write_unit == 1,
@@ -102,13 +109,22 @@ impl Geometry {
     /// What the log stands on.
     #[must_use]
     pub const fn medium(&self) -> Medium {
-        self.0.medium
+        // The compiler knows the answer, and leaves out what is done on files.
+        if cfg!(feature = "files") {
+            self.0.medium
+        } else {
+            Medium::Nor
+        }
     }
 
     /// Whose records the log holds.
     #[must_use]
     pub const fn role(&self) -> Role {
-        self.0.role
+        if cfg!(feature = "files") {
+            self.0.role
+        } else {
+            Role::Origin
+        }
     }
 
     /// Bytes of the unit of programming.
@@ -174,18 +190,21 @@ impl Geometry {
 
     /// Distance of the grid on which writing resumes behind a torn place.
     #[must_use]
-    pub const fn grid_stride(&self) -> u32 {
-        self.round_up(self.0.frame_bytes_max)
+    pub const fn grid_stride(&self) -> NonZeroU32 {
+        match NonZeroU32::new(self.round_up(self.0.frame_bytes_max)) {
+            Some(stride) => stride,
+            // A largest frame of no bytes is no geometry.
+            None => NonZeroU32::MIN,
+        }
     }
 
     /// The first grid point at or behind `position`; `None` if it lies outside the segment.
     #[must_use]
-    pub const fn grid_at_or_after(&self, position: u32) -> Option<u32> {
+    pub fn grid_at_or_after(&self, position: u32) -> Option<u32> {
         let stride = self.grid_stride();
-        match position.div_ceil(stride).checked_mul(stride) {
-            Some(point) if point < self.0.segment_bytes => Some(point),
-            _ => None,
-        }
+        let passed = position / stride + u32::from(position % stride != 0);
+        let point = passed.checked_mul(stride.get())?;
+        (point < self.0.segment_bytes).then_some(point)
     }
 }
 
@@ -203,6 +222,8 @@ pub enum BadGeometry {
     SegmentBytes,
     /// At least 1.
     CommitOffsets,
+    /// Files and mirrors need the feature `files`.
+    Files,
 }
 
 impl core::fmt::Display for BadGeometry {
@@ -215,6 +236,7 @@ impl core::fmt::Display for BadGeometry {
                 "a segment is a multiple of the write unit and at least 4 × (frame_bytes_max + 512)"
             }
             Self::CommitOffsets => "a commit may take at least one offset",
+            Self::Files => "this build has no logs on files and no mirrors (feature `files`)",
         })
     }
 }
@@ -574,7 +596,7 @@ mod tests {
             ..PLAIN
         })
         .unwrap();
-        assert_eq!(geometry.grid_stride(), 260);
+        assert_eq!(geometry.grid_stride().get(), 260);
         assert_eq!(geometry.grid_at_or_after(0), Some(0));
         assert_eq!(geometry.grid_at_or_after(261), Some(520));
         assert_eq!(geometry.grid_at_or_after(3901), None);

@@ -320,7 +320,7 @@ impl Walk {
     fn look_for_trace<'w>(&self, window: Window<'w>, point: u32, touched: bool) -> Look<'w> {
         let len = self
             .room_at(point)
-            .min(self.geometry.grid_stride() as usize);
+            .min(self.geometry.grid_stride().get() as usize);
         let Some(bytes) = window.at(point, len) else {
             return Look::read(point, len);
         };

@@ -244,7 +244,7 @@ impl<'a> Walk<'a> {
     }
 
     fn resume_on_grid(&self) -> Option<(usize, u64)> {
-        let stride = self.geometry.grid_stride() as usize;
+        let stride = self.geometry.grid_stride().get() as usize;
         (0..self.segment.bytes.len())
             .step_by(stride)
             .filter(|&at| at > self.position)

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use serde::Deserialize;
+use crate::wire::{Wire, take_from};
 
 /// A list inside a message, borrowed from its bytes and already checked.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct List<'a, T> {
     of: PhantomData<fn() -> T>,
 }
 
-impl<'a, T: Deserialize<'a>> List<'a, T> {
+impl<'a, T: Wire<'a>> List<'a, T> {
     /// A list with nothing in it.
     pub const EMPTY: Self = Self::new(0, &[]);
 
@@ -26,7 +26,7 @@ impl<'a, T: Deserialize<'a>> List<'a, T> {
 
     /// Reads a list that takes all of the bytes, and walks it once.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let (count, items) = postcard::take_from_bytes::<u16>(bytes).ok()?;
+        let (count, items) = take_from::<u16>(bytes)?;
         let list = Self::new(count, items);
         let mut walk = list.iter();
         let good = walk.by_ref().count();
@@ -69,7 +69,7 @@ impl<T> PartialEq for List<'_, T> {
 
 impl<T> Eq for List<'_, T> {}
 
-impl<'a, T: Deserialize<'a>> IntoIterator for &List<'a, T> {
+impl<'a, T: Wire<'a>> IntoIterator for &List<'a, T> {
     type Item = T;
     type IntoIter = Items<'a, T>;
     fn into_iter(self) -> Items<'a, T> {
@@ -85,12 +85,12 @@ pub struct Items<'a, T> {
     of: PhantomData<fn() -> T>,
 }
 
-impl<'a, T: Deserialize<'a>> Iterator for Items<'a, T> {
+impl<'a, T: Wire<'a>> Iterator for Items<'a, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
         self.left = self.left.checked_sub(1)?;
-        let (item, rest) = postcard::take_from_bytes(self.rest).ok()?;
+        let (item, rest) = take_from(self.rest)?;
         self.rest = rest;
         Some(item)
     }

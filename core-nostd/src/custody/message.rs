@@ -4,7 +4,10 @@
 //! out can be used without looking again. When a message may be said is the machines' business, not this file's.
 
 pub use super::list::{Items, List};
+use crate::octets::{self, Reader, Writer};
+use crate::wire::{Wire, emit, take_from, whole, wire};
 use crate::{Gap, LogId, Micros, Offset};
+#[cfg(test)]
 use serde::{Deserialize, Serialize};
 
 /// The protocol version of this code.
@@ -73,7 +76,8 @@ pub struct Hello<'a> {
 }
 
 /// Who opens a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Intro<'a> {
     /// Lowest protocol version spoken.
     pub protocol_min: u8,
@@ -88,7 +92,7 @@ pub struct Intro<'a> {
     /// What the sender takes the time to be.
     pub clock: Clock,
     /// Empty for now.
-    #[serde(with = "raw")]
+    #[cfg_attr(test, serde(with = "raw"))]
     pub credential: &'a [u8],
 }
 
@@ -102,7 +106,8 @@ pub struct Welcome<'a> {
 }
 
 /// What the receiver agrees to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Terms {
     /// The protocol version of this session.
     pub chosen: u8,
@@ -117,7 +122,8 @@ pub struct Terms {
 }
 
 /// What one end takes the time to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Clock {
     /// Microseconds since 1970 UTC, if known at all.
     pub unix_us: Option<i64>,
@@ -130,7 +136,8 @@ pub struct Clock {
 }
 
 /// One log, as its sender offers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Offer<'a> {
     /// The log's number in this session.
     pub slot: u16,
@@ -153,17 +160,19 @@ pub struct Offer<'a> {
 }
 
 /// The receiver's answer to one offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Answer<'a> {
     /// Of the offer.
     pub slot: u16,
     /// Where to go on, or why not.
-    #[serde(borrow)]
+    #[cfg_attr(test, serde(borrow))]
     pub verdict: Verdict<'a>,
 }
 
 /// Whether and from where the receiver takes a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub enum Verdict<'a> {
     /// Send from here.
     Resume {
@@ -195,7 +204,8 @@ pub struct Data<'a> {
 }
 
 /// Custody: everything below `next` survives a power cut at the receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Ack {
     /// Which log.
     pub slot: u16,
@@ -208,7 +218,8 @@ pub struct Ack {
 }
 
 /// A gap of one log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct SlotGap {
     /// Which log.
     pub slot: u16,
@@ -217,7 +228,8 @@ pub struct SlotGap {
 }
 
 /// Send again from `next`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Rewind {
     /// Which log.
     pub slot: u16,
@@ -226,7 +238,8 @@ pub struct Rewind {
 }
 
 /// A log has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Close {
     /// Which log.
     pub slot: u16,
@@ -235,7 +248,8 @@ pub struct Close {
 }
 
 /// Are you there? The reply carries the same token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Ping {
     /// Chosen by who asks.
     pub token: u64,
@@ -244,7 +258,8 @@ pub struct Ping {
 }
 
 /// The session ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
 pub struct Bye<'a> {
     /// Why, for machines.
     pub code: Code,
@@ -253,8 +268,9 @@ pub struct Bye<'a> {
 }
 
 /// Why a session or an offer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(Serialize, Deserialize))]
+#[cfg_attr(test, serde(transparent))]
 pub struct Code(pub u16);
 
 impl Code {
@@ -382,7 +398,7 @@ impl<'a> Message<'a> {
 
 impl<'a> Hello<'a> {
     fn parse(body: &'a [u8]) -> Option<Self> {
-        let (intro, rest) = postcard::take_from_bytes::<Intro<'a>>(body).ok()?;
+        let (intro, rest) = take_from::<Intro<'a>>(body)?;
         let fits =
             intro.identity.len() <= NAME_LEN_MAX && intro.credential.len() <= CREDENTIAL_LEN_MAX;
         let logs = List::parse(rest)?;
@@ -393,7 +409,7 @@ impl<'a> Hello<'a> {
 
 impl<'a> Welcome<'a> {
     fn parse(body: &'a [u8]) -> Option<Self> {
-        let (terms, rest) = postcard::take_from_bytes::<Terms>(body).ok()?;
+        let (terms, rest) = take_from::<Terms>(body)?;
         let logs = List::parse(rest)?;
         let reasons_fit = logs
             .iter()
@@ -431,26 +447,40 @@ impl SlotGap {
 
 impl<'a> Data<'a> {
     fn parse(body: &'a [u8]) -> Option<Self> {
-        let ((slot, first, base_time), frames) =
-            postcard::take_from_bytes::<(u16, u64, i64)>(body).ok()?;
+        let (head, frames) = take_from::<DataHead>(body)?;
+        let DataHead {
+            slot,
+            first,
+            base_time,
+        } = head;
         Some(Self {
             slot,
-            first: Offset::new(first),
-            base_time: Micros::new(base_time),
+            first,
+            base_time,
             frames,
         })
     }
 
     /// Writes all of a Data body but the frames, which follow verbatim; the head's length.
     pub fn emit_head(&self, bytes: &mut [u8]) -> Option<usize> {
-        emit(&(self.slot, self.first.get(), self.base_time.get()), bytes)
+        let Self {
+            slot,
+            first,
+            base_time,
+            ..
+        } = *self;
+        let head = DataHead {
+            slot,
+            first,
+            base_time,
+        };
+        emit(&head, bytes)
     }
 
     fn emit(&self, bytes: &mut [u8]) -> Option<usize> {
         let head = self.emit_head(bytes)?;
-        let end = head.checked_add(self.frames.len())?;
-        bytes.get_mut(head..end)?.copy_from_slice(self.frames);
-        Some(end)
+        octets::copy(self.frames, bytes.get_mut(head..)?)?;
+        Some(head + self.frames.len())
     }
 }
 
@@ -475,7 +505,7 @@ pub fn emit_welcome<'l>(
 }
 
 /// Writes the items behind room for their count, then the count, then closes the room that it did not need.
-fn emit_list<T: Serialize>(
+fn emit_list<'a, T: Wire<'a>>(
     head: usize,
     items: impl Iterator<Item = T>,
     bytes: &mut [u8],
@@ -491,24 +521,100 @@ fn emit_list<T: Serialize>(
         count += 1;
     }
     let items_at = head + emit(&count, bytes.get_mut(head..room)?)?;
-    bytes.get_mut(..end)?.copy_within(room.., items_at);
-    Some((end - (room - items_at), usize::from(count)))
+    let unneeded = room.checked_sub(items_at)?;
+    for at in room..end {
+        let byte = *bytes.get(at)?;
+        *bytes.get_mut(at.checked_sub(unneeded)?)? = byte;
+    }
+    Some((end.checked_sub(unneeded)?, usize::from(count)))
 }
 
 /// A varint of 16 bits.
 const COUNT_LEN_MAX: usize = 3;
 
-fn emit<T: Serialize>(value: &T, bytes: &mut [u8]) -> Option<usize> {
-    Some(postcard::to_slice(value, bytes).ok()?.len())
+impl<'a> Wire<'a> for Verdict<'a> {
+    fn put(&self, to: &mut Writer<'_>) -> Option<()> {
+        match self {
+            Self::Resume { next, crc_below } => {
+                to.byte(0)?;
+                next.put(to)?;
+                crc_below.put(to)
+            }
+            Self::Refused { code, reason } => {
+                to.byte(1)?;
+                code.put(to)?;
+                reason.put(to)
+            }
+        }
+    }
+
+    fn take(from: &mut Reader<'a>) -> Option<Self> {
+        Some(match from.varint()? {
+            0 => Self::Resume {
+                next: Wire::take(from)?,
+                crc_below: Wire::take(from)?,
+            },
+            1 => Self::Refused {
+                code: Wire::take(from)?,
+                reason: Wire::take(from)?,
+            },
+            _ => return None,
+        })
+    }
 }
 
-/// A value that takes all of the bytes.
-fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
-    let (value, rest) = postcard::take_from_bytes(bytes).ok()?;
-    rest.is_empty().then_some(value)
+impl Wire<'_> for Code {
+    fn put(&self, to: &mut Writer<'_>) -> Option<()> {
+        self.0.put(to)
+    }
+
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
+        Wire::take(from).map(Self)
+    }
 }
+
+/// What stands before the frames in a Data message.
+struct DataHead {
+    slot: u16,
+    first: Offset,
+    base_time: Micros,
+}
+
+wire!(DataHead {
+    slot,
+    first,
+    base_time
+});
+wire!(Intro<'a> { protocol_min, protocol_max, features, identity, generation, clock, credential });
+wire!(Terms {
+    chosen,
+    features,
+    generation,
+    clock,
+    credit
+});
+wire!(Clock {
+    unix_us,
+    uptime_us,
+    boot,
+    trusted
+});
+wire!(Offer<'a> { slot, log, stream, partition, oldest, next, tail_crc, closed, chain });
+wire!(Answer<'a> { slot, verdict });
+wire!(Ack {
+    slot,
+    next,
+    credit,
+    ended
+});
+wire!(SlotGap { slot, gap });
+wire!(Rewind { slot, next });
+wire!(Close { slot, end });
+wire!(Ping { token, reply });
+wire!(Bye<'a> { code, reason });
 
 /// Bytes as postcard's byte array: a length and the bytes, borrowed.
+#[cfg(test)]
 mod raw {
     use serde::{Deserialize, Deserializer, Serializer};
 

@@ -39,8 +39,9 @@ impl Flight {
             .iter()
             .take_while(|mark| mark.next <= next)
             .count();
-        self.marks.rotate_left(done.min(MARKS));
-        self.used -= done;
+        for _ in 0..done {
+            self.close_up(0);
+        }
     }
 
     /// What was sent from `next` on will be sent again.
@@ -87,8 +88,14 @@ impl Flight {
         if let Some(later) = self.marks.get_mut(at + 1) {
             later.bytes = sum;
         }
-        if let Some(tail) = self.marks.get_mut(at..) {
-            tail.rotate_left(1);
+        self.close_up(at);
+    }
+
+    /// Takes the mark at `at` out.
+    fn close_up(&mut self, at: usize) {
+        let mut behind = Mark::default();
+        for mark in self.marks.iter_mut().skip(at).rev() {
+            core::mem::swap(mark, &mut behind);
         }
         self.used -= 1;
     }

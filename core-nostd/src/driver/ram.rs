@@ -44,6 +44,7 @@
 //! `0xFF`, because a log of other dimensions is refused and not wiped.
 
 use crate::media::Media;
+use crate::octets;
 
 /// Segments that lie one behind the other in a buffer.
 #[derive(Clone, Debug)]
@@ -98,14 +99,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Media for Ram<B> {
 
     fn read(&mut self, segment: u32, position: u32, into: &mut [u8]) -> Result<(), OutOfBounds> {
         let from = self.range(segment, position, into.len())?;
-        into.copy_from_slice(from);
-        Ok(())
+        octets::copy(from, into).ok_or(OutOfBounds)
     }
 
     fn program(&mut self, segment: u32, position: u32, bytes: &[u8]) -> Result<(), OutOfBounds> {
-        self.range(segment, position, bytes.len())?
-            .copy_from_slice(bytes);
-        Ok(())
+        octets::copy(bytes, self.range(segment, position, bytes.len())?).ok_or(OutOfBounds)
     }
 
     fn erase(&mut self, segment: u32) -> Result<(), OutOfBounds> {

@@ -4,6 +4,7 @@
 //! into a buffer of its own, and may pass that on without a copy; [`split`] is for one that has everything in one buffer.
 
 use super::Packet;
+use crate::octets;
 
 /// Bytes of a head.
 pub const HEAD_LEN: usize = 5;
@@ -86,12 +87,10 @@ pub fn split(bytes: &[u8], limit: usize) -> Result<Option<(Packet<'_>, usize)>, 
 pub fn encode(kind: u8, body: &[&[u8]], bytes: &mut [u8]) -> Option<usize> {
     let body_len = body.iter().map(|part| part.len()).sum();
     let head = Head { kind, body_len }.emit()?;
-    bytes.get_mut(..HEAD_LEN)?.copy_from_slice(&head);
+    octets::copy(&head, bytes)?;
     let mut at = HEAD_LEN;
     for part in body {
-        bytes
-            .get_mut(at..at.checked_add(part.len())?)?
-            .copy_from_slice(part);
+        octets::copy(part, bytes.get_mut(at..)?)?;
         at += part.len();
     }
     Some(at)

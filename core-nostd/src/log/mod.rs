@@ -74,6 +74,17 @@ pub struct Fresh {
     pub boot: u64,
 }
 
+/// Where a frame has to continue a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Continuation {
+    /// The log.
+    pub log_id: LogId,
+    /// The frame's first offset.
+    pub next: Offset,
+    /// The time that a compact frame counts from.
+    pub last_time: Micros,
+}
+
 /// What readers share with the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {

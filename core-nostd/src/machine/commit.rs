@@ -9,6 +9,7 @@ use crate::gap::Gap;
 use crate::ids::Micros;
 use crate::ledger::{ENCODED_LEN_MAX, Ledger};
 use crate::log::{CommitError, Committed};
+use crate::octets;
 use crate::segment::{Medium, OPEN_HEADER_FIXED_LEN, OpenHeader, Role, STAMP_LEN};
 
 /// What a commit will take.
@@ -170,7 +171,8 @@ impl RingLog {
             .geometry
             .segment_bytes()
             .saturating_sub(self.head.position);
-        left / self.ledger_room().saturating_add(self.control_room(0))
+        left.checked_div(self.ledger_room().saturating_add(self.control_room(0)))
+            .unwrap_or(0)
     }
 
     /// Writes `ledger` to the head; when this returns, it is durable.
@@ -415,8 +417,8 @@ impl RingLog {
         while !rest.is_empty() {
             let (frame, len) = Frame::parse(rest, &self.log_id, Some(self.end))
                 .map_err(|_| CommitError::Malformed)?;
-            let into = desk.scratch.get_mut(..len).ok_or(CommitError::TooLarge)?;
-            into.copy_from_slice(rest.get(..len).unwrap_or_default());
+            let bytes = rest.get(..len).unwrap_or_default();
+            octets::copy(bytes, desk.scratch).ok_or(CommitError::TooLarge)?;
             self.append_scratch(desk, len).await?;
             self.count_in(&frame);
             rest = rest.get(len..).unwrap_or_default();

@@ -27,7 +27,7 @@ use crate::frame::{Form, Label};
 use crate::gap::Cause;
 use crate::ids::{LogId, Micros, Offset};
 use crate::ledger::{Ledger, TooManyCursors};
-use crate::log::{Tail, View, WhenFull};
+use crate::log::{Continuation, Tail, View, WhenFull};
 use crate::segment::{Geometry, Medium, Role};
 
 pub use desk::Desk;
@@ -160,6 +160,16 @@ impl RingLog {
     #[must_use]
     pub const fn last_time(&self) -> Micros {
         self.last_time
+    }
+
+    /// What the next frame has to continue.
+    #[must_use]
+    pub fn continuation(&self) -> Continuation {
+        Continuation {
+            log_id: self.log_id,
+            next: self.next(),
+            last_time: self.last_time,
+        }
     }
 
     /// What readers may see: nothing beyond is durable.

@@ -626,7 +626,7 @@ async fn untouched_grid<O: Operations>(
     let mut from = from;
     while let Some(point) = geometry.grid_at_or_after(from) {
         let end = point
-            .saturating_add(geometry.grid_stride())
+            .saturating_add(geometry.grid_stride().get())
             .min(geometry.segment_bytes());
         if desk.is_blank(segment, point, end).await {
             return Some(point);
