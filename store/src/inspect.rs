@@ -9,7 +9,7 @@ use sedge_core::frame::{Control, Kind};
 use sedge_core::ledger::{Cursor, Ledger};
 use sedge_core::segment::{Geometry, Role};
 use sedge_core::walk::{End, Found, Step, Walk};
-use sedge_core::{Cause, Gap, Micros, Offset};
+use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use serde::Serialize;
 
 use crate::data_dir::SET_ASIDE;
@@ -175,7 +175,7 @@ fn look_at_log(
         })?;
         sum.finish(end, report);
     }
-    Ok(sum.into_report(newest, chain.last().map(|(_, _, geometry)| geometry.role())))
+    Ok(sum.into_report(newest.log_id, geometry.role()))
 }
 
 /// The ledger that counts: that of the head's beginning, changed by what stands behind it.
@@ -200,8 +200,8 @@ pub(crate) fn ledger_of(
 }
 
 /// Adds up a log, segment by segment.
-struct Sum {
-    ledger: Ledger,
+pub(crate) struct Sum {
+    pub(crate) ledger: Ledger,
     expected: Offset,
     held: u64,
     missing: u64,
@@ -211,7 +211,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn new(ledger: Ledger) -> Self {
+    pub(crate) fn new(ledger: Ledger) -> Self {
         let expected = ledger.oldest;
         let gaps = ledger
             .gap_before_oldest(Offset::ZERO, None)
@@ -228,11 +228,11 @@ impl Sum {
         }
     }
 
-    fn begin(&mut self, base: Offset) {
+    pub(crate) fn begin(&mut self, base: Offset) {
         self.miss(base);
     }
 
-    fn take(&mut self, found: &Found<'_>) {
+    pub(crate) fn take(&mut self, found: &Found<'_>) {
         let frame = &found.frame;
         self.miss(frame.header.first);
         (self.closed, self.ended) = (false, false);
@@ -248,7 +248,7 @@ impl Sum {
         self.expected = self.expected.max(frame.end());
     }
 
-    fn finish(&mut self, end: End, report: &mut SegmentReport) {
+    pub(crate) fn finish(&mut self, end: End, report: &mut SegmentReport) {
         report.next = Some(end.expected.get());
     }
 
@@ -271,13 +271,13 @@ impl Sum {
         self.expected = to;
     }
 
-    fn into_report(self, newest: &HeaderSeen, role: Option<Role>) -> LogReport {
+    pub(crate) fn into_report(self, log_id: LogId, role: Role) -> LogReport {
         let next = self.expected.get();
         let ledger = &self.ledger;
         let accounted = self.held + self.missing + ledger.gone() + ledger.skipped;
         LogReport {
-            log_id: newest.log_id.to_string(),
-            role: if role == Some(Role::Mirror) {
+            log_id: log_id.to_string(),
+            role: if role == Role::Mirror {
                 "mirror"
             } else {
                 "origin"
@@ -346,7 +346,7 @@ impl SegmentReport {
         }
     }
 
-    fn take(&mut self, found: &Found<'_>) {
+    pub(crate) fn take(&mut self, found: &Found<'_>) {
         self.frames += 1;
         self.entries += u64::from(found.frame.header.count);
         self.used = found.end_position;
@@ -391,7 +391,7 @@ fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-fn known(time: Micros) -> Option<i64> {
+pub(crate) fn known(time: Micros) -> Option<i64> {
     time.is_known().then(|| time.get())
 }
 

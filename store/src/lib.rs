@@ -5,6 +5,7 @@ mod budget;
 mod clock;
 mod data_dir;
 mod durable_file;
+mod flash_image;
 mod group;
 mod index;
 mod inspect;
@@ -28,6 +29,10 @@ pub use budget::Budget;
 pub use clock::{Clock, system_clock};
 pub use data_dir::{DataDir, DataDirError, Gone, Numbered, Section};
 pub use durable_file::{read_toml, write_toml};
+pub use flash_image::{
+    FlashHints, FlashImage, FlashImageError, FlashItem, FlashReport, GeometryReport,
+    LostHeadReport, OpenReport,
+};
 pub use inspect::{GapReport, LedgerReport, LogReport, Report, SegmentReport, inspect};
 pub use media::FileMedia;
 pub use mirror::{AppendError, Mirror, MirrorOptions};

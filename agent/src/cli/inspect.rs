@@ -1,6 +1,8 @@
 //! `sedge inspect`: what stands in a directory, whether it can be read, and how to get out what can.
 //!
-//! Nothing is written into the directory, and an agent or a hub may be using it.
+//! Nothing is written into the directory, and an agent or a hub may be using it. `flash_image` does the same for the flash of a microcontroller.
+
+mod flash_image;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,13 +18,16 @@ use super::{Code, Failure};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Directory of an agent, of a hub, or of one log
-    dir: PathBuf,
+    #[arg(required_unless_present = "flash_image")]
+    dir: Option<PathBuf>,
     /// As JSON: one object with every log, segment and gap
     #[arg(long)]
     json: bool,
     /// Copy every valid frame to new logs in this directory, also from files that were set aside
     #[arg(long, value_name = "TO")]
     salvage: Option<PathBuf>,
+    #[command(flatten)]
+    flash: flash_image::Flash,
 }
 
 /// One log and where it stands.
@@ -35,7 +40,9 @@ struct Seen {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let dir = &arguments.dir;
+    let Some(dir) = &arguments.dir else {
+        return flash_image::run(&arguments.flash, arguments.json);
+    };
     let mut logs = Vec::new();
     find(dir, DEPTH_MAX, &mut logs)
         .map_err(|error| Failure::io(format!("{}: {error}", dir.display())))?;
