@@ -332,7 +332,8 @@ impl Walk {
             .saturating_add(self.geometry.frame_bytes_max());
         let touched = touched || !is_blank;
         let over = Hunt::Over(if touched { Why::Bad } else { Why::Blank });
-        if is_blank && point >= torn_to {
+        // Behind bytes that nobody can explain, a RESUME frame stands where they end, which may be anywhere.
+        if is_blank && !touched && point >= torn_to {
             return Look::Next(over);
         }
         match self.look_at_grid(window, point) {

@@ -184,6 +184,26 @@ fn torn_frame_that_reads_well_again_does_not_hide_what_came_behind() {
     assert_eq!(log.next(), next);
 }
 
+/// Cells behind the last frame have rotted, near it and far from it, and what lies between them is blank. Writing goes on behind all of them, and the next
+/// life must look as far.
+#[test]
+fn record_behind_rotten_cells_is_found_though_blank_ones_stand_before_them() {
+    let mut log = new_log(FLASH);
+    fill(&mut log, 4);
+    let (segment, end) = log.head();
+    for position in [end.next_multiple_of(256) + 200, 2500] {
+        let ram = &mut log.media_mut().ram;
+        ram.program(segment, position, b"rot!").unwrap();
+    }
+    let (mut log, _) = open(FLASH, log.into_media());
+    commit(&mut log, b"behind");
+    assert!(log.head().1 > 2500);
+    let before = held(&mut log);
+    assert_eq!(before.len(), 5);
+    let (mut log, _) = open(FLASH, log.into_media());
+    assert_eq!(held(&mut log), before);
+}
+
 #[test]
 fn head_with_no_grid_point_left_rolls() {
     let mut log = new_log(FLASH);
