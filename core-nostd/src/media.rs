@@ -1,5 +1,7 @@
 //! What a log stands on, seen from the log: numbered segments of bytes. Drivers implement [`Media`]; the log knows nothing else of the world.
 
+use crate::segment::Geometry;
+
 /// Numbered segments that can be read, programmed, erased and made durable; each call returns when it is done.
 ///
 /// A segment that does not exist yet (a file that was never allocated) reads as `0xFF`; [`Media::erase`] brings it into being.
@@ -35,6 +37,11 @@ pub trait Media {
     fn grain(&self) -> u32 {
         SECTOR_BYTES
     }
+
+    /// Why a log of this geometry cannot stand here; asked when it is opened. None for a medium that adapts itself.
+    fn misfit(&self, _geometry: &Geometry) -> Option<Misfit> {
+        None
+    }
 }
 
 /// A borrowed medium is a medium.
@@ -60,7 +67,83 @@ impl<M: Media> Media for &mut M {
     fn grain(&self) -> u32 {
         (**self).grain()
     }
+
+    fn misfit(&self, geometry: &Geometry) -> Option<Misfit> {
+        (**self).misfit(geometry)
+    }
 }
+
+/// Why a geometry does not fit the medium that it is to be used on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Misfit {
+    /// The write unit is no multiple of what the medium programs at once.
+    WriteUnit {
+        /// Bytes of the unit in the geometry.
+        geometry: u32,
+        /// Bytes that the medium programs at once.
+        medium: u32,
+    },
+    /// The driver divides the medium into other segments.
+    SegmentBytes {
+        /// Bytes of a segment in the geometry.
+        geometry: u32,
+        /// Bytes of a segment of the driver.
+        medium: u32,
+    },
+    /// The medium ends before the last segment does.
+    Capacity {
+        /// Where the last segment ends.
+        end: u64,
+        /// Bytes of the medium.
+        medium: u64,
+    },
+}
+
+impl Misfit {
+    /// Whether the segments of `geometry` stand in a medium of `capacity` bytes, if they begin at `start` and the driver takes them for `segment_bytes` long.
+    pub(crate) fn of_segments(
+        geometry: &Geometry,
+        segment_bytes: u32,
+        start: u32,
+        capacity: usize,
+    ) -> Option<Self> {
+        if geometry.segment_bytes() != segment_bytes {
+            return Some(Self::SegmentBytes {
+                geometry: geometry.segment_bytes(),
+                medium: segment_bytes,
+            });
+        }
+        let segments = u64::from(segment_bytes) * u64::from(geometry.segment_count());
+        let end = segments.saturating_add(start.into());
+        let medium = capacity as u64;
+        (end > medium).then_some(Self::Capacity { end, medium })
+    }
+}
+
+impl core::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::WriteUnit { geometry, medium } => {
+                write!(
+                    f,
+                    "the write unit is {geometry} bytes, which is no multiple of the {medium} that the medium programs at once"
+                )
+            }
+            Self::SegmentBytes { geometry, medium } => {
+                write!(
+                    f,
+                    "a segment has {geometry} bytes in the geometry, and {medium} in the driver"
+                )
+            }
+            Self::Capacity { end, medium } => {
+                write!(f, "the log ends at {end:#x}, and the medium at {medium:#x}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Misfit {}
 
 /// The same operations for whoever must wait for them.
 ///
@@ -97,6 +180,11 @@ pub trait Operations {
     fn grain(&self) -> u32 {
         SECTOR_BYTES
     }
+
+    /// As [`Media::misfit`].
+    fn misfit(&self, _geometry: &Geometry) -> Option<Misfit> {
+        None
+    }
 }
 
 /// A borrowed medium is a medium. Lend it to a log whose `open` may be dropped: what a dropped future owns is gone.
@@ -121,6 +209,10 @@ impl<O: Operations> Operations for &mut O {
 
     fn grain(&self) -> u32 {
         (**self).grain()
+    }
+
+    fn misfit(&self, geometry: &Geometry) -> Option<Misfit> {
+        (**self).misfit(geometry)
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Dimensions {
     pub segment_count: u32,
     /// Bytes of the largest frame, header included.
     pub frame_bytes_max: u32,
-    /// The most offsets that one commit may take, at least 1.
+    /// The most offsets that one commit may take, at least 1; on NOR flash at most as many as a segment has bytes.
     pub commit_offsets_max: u32,
 }
 
@@ -79,23 +79,43 @@ impl Geometry {
             Medium::File => write_unit == 1,
         };
         if !unit_fits {
-            return Err(BadGeometry::WriteUnit);
+            return Err(BadGeometry::WriteUnit { medium, write_unit });
         }
         if segment_count < SEGMENT_COUNT_MIN {
-            return Err(BadGeometry::SegmentCount);
+            return Err(BadGeometry::SegmentCount { segment_count });
         }
         let compact_max = u16::MAX as u32 + crate::frame::COMPACT_HEADER_LEN as u32;
         if frame_bytes_max < FRAME_BYTES_MIN
             || (matches!(medium, Medium::Nor) && frame_bytes_max > compact_max)
         {
-            return Err(BadGeometry::FrameBytes);
+            return Err(BadGeometry::FrameBytes {
+                medium,
+                frame_bytes_max,
+            });
         }
         let segment_min = (frame_bytes_max as u64 + SCRATCH_EXTRA as u64) * 4;
-        if (segment_bytes as u64) < segment_min || !segment_bytes.is_multiple_of(write_unit) {
-            return Err(BadGeometry::SegmentBytes);
+        if (segment_bytes as u64) < segment_min {
+            return Err(BadGeometry::SegmentBytes {
+                segment_bytes,
+                least: segment_min,
+            });
         }
-        if commit_offsets_max == 0 {
-            return Err(BadGeometry::CommitOffsets);
+        if !segment_bytes.is_multiple_of(write_unit) {
+            return Err(BadGeometry::SegmentUnits {
+                segment_bytes,
+                write_unit,
+            });
+        }
+        // On flash each takes a byte or more of one segment, and a hunt for a torn place tries them one by one.
+        let most = match medium {
+            Medium::Nor => segment_bytes,
+            Medium::File => u32::MAX,
+        };
+        if commit_offsets_max == 0 || commit_offsets_max > most {
+            return Err(BadGeometry::CommitOffsets {
+                commit_offsets_max,
+                most,
+            });
         }
         Ok(Self(dimensions))
     }
@@ -208,36 +228,106 @@ impl Geometry {
     }
 }
 
-/// Which rule the dimensions of a log break.
+/// Which rule the dimensions of a log break, and with which number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum BadGeometry {
     /// On NOR flash a power of two up to 32, on files 1.
-    WriteUnit,
+    WriteUnit {
+        /// Where the log is to stand.
+        medium: Medium,
+        /// What was given.
+        write_unit: u32,
+    },
     /// At least 3.
-    SegmentCount,
+    SegmentCount {
+        /// What was given.
+        segment_count: u32,
+    },
     /// At least 256; on NOR flash at most 65,543.
-    FrameBytes,
-    /// A multiple of the write unit, at least four times (frame_bytes_max + 512).
-    SegmentBytes,
-    /// At least 1.
-    CommitOffsets,
+    FrameBytes {
+        /// Where the log is to stand.
+        medium: Medium,
+        /// What was given.
+        frame_bytes_max: u32,
+    },
+    /// At least four times (frame_bytes_max + 512).
+    SegmentBytes {
+        /// What was given.
+        segment_bytes: u32,
+        /// What such frames need.
+        least: u64,
+    },
+    /// A multiple of the write unit.
+    SegmentUnits {
+        /// What was given.
+        segment_bytes: u32,
+        /// The write unit.
+        write_unit: u32,
+    },
+    /// At least 1; on NOR flash no more than a segment has bytes.
+    CommitOffsets {
+        /// What was given.
+        commit_offsets_max: u32,
+        /// What such segments can hold.
+        most: u32,
+    },
     /// Files and mirrors need the feature `files`.
     Files,
 }
 
 impl core::fmt::Display for BadGeometry {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::WriteUnit => "the write unit is a power of two up to 32 on flash, 1 on files",
-            Self::SegmentCount => "a log has at least 3 segments",
-            Self::FrameBytes => "the largest frame has at least 256 bytes, on flash at most 65,543",
-            Self::SegmentBytes => {
-                "a segment is a multiple of the write unit and at least 4 × (frame_bytes_max + 512)"
+        match self {
+            Self::WriteUnit { medium, write_unit } => {
+                let range = match medium {
+                    Medium::Nor => "on flash it is 1, 2, 4, 8, 16 or 32",
+                    Medium::File => "on files it is 1",
+                };
+                write!(f, "a write unit of {write_unit} bytes: {range}")
             }
-            Self::CommitOffsets => "a commit may take at least one offset",
-            Self::Files => "this build has no logs on files and no mirrors (feature `files`)",
-        })
+            Self::SegmentCount { segment_count } => {
+                write!(f, "{segment_count} segments: a log has 3 or more")
+            }
+            Self::FrameBytes {
+                medium,
+                frame_bytes_max,
+            } => {
+                let range = match medium {
+                    Medium::Nor => "on flash 256 to 65,543",
+                    Medium::File => "on files 256 or more",
+                };
+                write!(f, "frames of up to {frame_bytes_max} bytes: {range}")
+            }
+            Self::SegmentBytes {
+                segment_bytes,
+                least,
+            } => {
+                write!(
+                    f,
+                    "segments of {segment_bytes} bytes: with such frames {least} or more, 4 × (frame_bytes_max + 512)"
+                )
+            }
+            Self::SegmentUnits {
+                segment_bytes,
+                write_unit,
+            } => {
+                write!(
+                    f,
+                    "segments of {segment_bytes} bytes: a multiple of the write unit, {write_unit}"
+                )
+            }
+            Self::CommitOffsets {
+                commit_offsets_max,
+                most,
+            } => write!(
+                f,
+                "commits of up to {commit_offsets_max} offsets: 1 to {most}"
+            ),
+            Self::Files => {
+                f.write_str("this build has no logs on files and no mirrors (feature `files`)")
+            }
+        }
     }
 }
 
@@ -517,6 +607,8 @@ const _: () = assert!((STAMP_LEN as u32).is_multiple_of(WRITE_UNIT_MAX));
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
+
     use super::*;
     use proptest::prelude::*;
     use std::vec::Vec;
@@ -560,33 +652,56 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_rule_is_named() {
+    fn each_broken_rule_is_told_with_its_number_and_its_range() {
         let broken = |change: fn(&mut Dimensions)| {
             let mut dimensions = PLAIN;
             change(&mut dimensions);
-            Geometry::new(dimensions).unwrap_err()
+            Geometry::new(dimensions).unwrap_err().to_string()
         };
-        assert_eq!(broken(|d| d.write_unit = 64), BadGeometry::WriteUnit);
-        assert_eq!(broken(|d| d.write_unit = 3), BadGeometry::WriteUnit);
-        assert_eq!(broken(|d| d.medium = Medium::File), BadGeometry::WriteUnit);
-        assert_eq!(broken(|d| d.segment_count = 2), BadGeometry::SegmentCount);
-        assert_eq!(broken(|d| d.frame_bytes_max = 255), BadGeometry::FrameBytes);
+        let unit = "a write unit of 64 bytes: on flash it is 1, 2, 4, 8, 16 or 32";
+        assert_eq!(broken(|d| d.write_unit = 64), unit);
+        for wrong in [broken(|d| d.write_unit = 0), broken(|d| d.write_unit = 3)] {
+            assert!(wrong.contains("on flash it is"), "{wrong}");
+        }
         assert_eq!(
-            broken(|d| d.frame_bytes_max = 70_000),
-            BadGeometry::FrameBytes
+            broken(|d| (d.medium, d.write_unit) = (Medium::File, 4)),
+            "a write unit of 4 bytes: on files it is 1"
+        );
+        assert_eq!(
+            broken(|d| d.segment_count = 2),
+            "2 segments: a log has 3 or more"
+        );
+        assert_eq!(
+            broken(|d| d.frame_bytes_max = 255),
+            "frames of up to 255 bytes: on flash 256 to 65,543"
+        );
+        assert_eq!(
+            broken(|d| d.frame_bytes_max = 65_544),
+            "frames of up to 65544 bytes: on flash 256 to 65,543"
         );
         assert_eq!(
             broken(|d| d.segment_bytes = 3068),
-            BadGeometry::SegmentBytes
+            "segments of 3068 bytes: with such frames 3072 or more, 4 × (frame_bytes_max + 512)"
         );
         assert_eq!(
             broken(|d| d.segment_bytes = 4098),
-            BadGeometry::SegmentBytes
+            "segments of 4098 bytes: a multiple of the write unit, 4"
         );
         assert_eq!(
             broken(|d| d.commit_offsets_max = 0),
-            BadGeometry::CommitOffsets
+            "commits of up to 0 offsets: 1 to 4096"
         );
+        assert_eq!(
+            broken(|d| d.commit_offsets_max = 4097),
+            "commits of up to 4097 offsets: 1 to 4096"
+        );
+        let on_files = Dimensions {
+            medium: Medium::File,
+            write_unit: 1,
+            commit_offsets_max: 65_536,
+            ..PLAIN
+        };
+        assert!(Geometry::new(on_files).is_ok());
     }
 
     #[test]

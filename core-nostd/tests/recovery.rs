@@ -314,6 +314,39 @@ fn later_version_is_refused_and_not_touched() {
     );
 }
 
+/// A ring that is large enough to be searched by halves, in which a later version went on for a while: whichever segment behind the head it has stamped, the log is
+/// refused and every byte of it stays.
+#[test]
+fn later_version_is_found_in_a_large_ring_too() {
+    let dimensions = Dimensions {
+        segment_count: 16,
+        ..FLASH
+    };
+    for records in [200, 700] {
+        let mut log = new_log(dimensions);
+        fill(&mut log, records);
+        let (head, _) = log.head();
+        let bytes = log.into_media().ram.into_inner();
+        for ahead in [1, 2] {
+            let segment = (head + ahead) % 16;
+            let mut bytes = bytes.clone();
+            let mut stamp = bytes[..STAMP_LEN].to_vec();
+            stamp[4] = 2;
+            let crc = sedge_core::crc::crc32c(&stamp[..28]);
+            stamp[28..].copy_from_slice(&crc.to_le_bytes());
+            bytes[segment as usize * 4096..][..STAMP_LEN].copy_from_slice(&stamp);
+            let mut disk = Disk::holding(&dimensions, bytes.clone());
+            let refused = Log::open(&mut disk, options(dimensions), FRESH, vec![0; 768]);
+            let newer = Refusal::NewerVersion {
+                segment,
+                version: 2,
+            };
+            assert_eq!(refused.unwrap_err(), OpenError::Refused(newer));
+            assert_eq!(disk.ram.into_inner(), bytes);
+        }
+    }
+}
+
 #[test]
 fn other_segment_size_is_refused() {
     let mut log = new_log(FLASH);

@@ -13,8 +13,9 @@
 
 use embedded_storage_async::nor_flash::NorFlash;
 
-use super::region::{NorError, Piece, Region, UnitBuffer, Units, take_part};
-use crate::media::Operations;
+use super::region::{BadRegion, NorError, Piece, Region, UnitBuffer, Units, take_part};
+use crate::media::{Misfit, Operations};
+use crate::segment::Geometry;
 
 /// Segments that lie one behind the other in a flash.
 #[derive(Debug)]
@@ -27,9 +28,9 @@ impl<F: NorFlash> AsyncNor<F> {
     /// A medium over the region that begins at `start`.
     ///
     /// # Errors
-    /// [`NorError::OutOfBounds`] if start or segments are no whole erase blocks, or the flash reads in units of more than 32 bytes.
-    pub fn new(flash: F, start: u32, segment_bytes: u32) -> Result<Self, NorError<F::Error>> {
-        let region = Region::new(start, segment_bytes, Self::UNITS).ok_or(NorError::OutOfBounds)?;
+    /// If start or segments are no whole erase blocks, or the flash reads in units of more than 32 bytes. Whether the log fits is looked at when it is opened.
+    pub fn new(flash: F, start: u32, segment_bytes: u32) -> Result<Self, BadRegion> {
+        let region = Region::new(start, segment_bytes, Self::UNITS)?;
         Ok(Self { flash, region })
     }
 
@@ -106,5 +107,10 @@ impl<F: NorFlash> Operations for AsyncNor<F> {
 
     fn grain(&self) -> u32 {
         Self::UNITS.grain()
+    }
+
+    fn misfit(&self, geometry: &Geometry) -> Option<Misfit> {
+        self.region
+            .misfit(geometry, Self::UNITS, self.flash.capacity())
     }
 }

@@ -14,4 +14,4 @@ pub use async_nor::AsyncNor;
 pub use nor::Nor;
 pub use ram::{OutOfBounds, Ram};
 #[cfg(any(feature = "embedded-storage", feature = "embedded-storage-async"))]
-pub use region::NorError;
+pub use region::{BadRegion, NorError};

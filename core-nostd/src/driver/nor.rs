@@ -2,8 +2,9 @@
 
 use embedded_storage::nor_flash::NorFlash;
 
-use super::region::{NorError, Piece, Region, UnitBuffer, Units, take_part};
-use crate::media::Media;
+use super::region::{BadRegion, NorError, Piece, Region, UnitBuffer, Units, take_part};
+use crate::media::{Media, Misfit};
+use crate::segment::Geometry;
 
 /// Segments that lie one behind the other in a flash.
 #[derive(Debug)]
@@ -16,9 +17,9 @@ impl<F: NorFlash> Nor<F> {
     /// A medium over the region that begins at `start`.
     ///
     /// # Errors
-    /// [`NorError::OutOfBounds`] if start or segments are no whole erase blocks, or the flash reads in units of more than 32 bytes.
-    pub fn new(flash: F, start: u32, segment_bytes: u32) -> Result<Self, NorError<F::Error>> {
-        let region = Region::new(start, segment_bytes, Self::UNITS).ok_or(NorError::OutOfBounds)?;
+    /// If start or segments are no whole erase blocks, or the flash reads in units of more than 32 bytes. Whether the log fits is looked at when it is opened.
+    pub fn new(flash: F, start: u32, segment_bytes: u32) -> Result<Self, BadRegion> {
+        let region = Region::new(start, segment_bytes, Self::UNITS)?;
         Ok(Self { flash, region })
     }
 
@@ -82,10 +83,16 @@ impl<F: NorFlash> Media for Nor<F> {
     fn grain(&self) -> u32 {
         Self::UNITS.grain()
     }
+
+    fn misfit(&self, geometry: &Geometry) -> Option<Misfit> {
+        self.region
+            .misfit(geometry, Self::UNITS, self.flash.capacity())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::string::ToString;
     use std::vec::Vec;
 
     use embedded_storage::nor_flash::{
@@ -93,6 +100,9 @@ mod tests {
     };
 
     use super::*;
+    use crate::ids::{LogId, Micros};
+    use crate::log::{Fresh, Log, OpenError, Options, WhenFull};
+    use crate::segment::{Dimensions, Medium, Role};
 
     /// Reads in units of 4, writes in units of 8, erases in units of 256 bytes, and refuses anything else.
     #[derive(Debug)]
@@ -164,8 +174,83 @@ mod tests {
     }
 
     #[test]
-    fn half_an_erase_block_is_refused() {
-        let refused = Nor::new(Strict(Vec::new()), 0, 128).unwrap_err();
-        assert_eq!(refused, NorError::OutOfBounds);
+    fn region_of_half_erase_blocks_is_refused_with_the_number_that_is_wrong() {
+        let refused = |start, segment_bytes| Nor::new(Strict(Vec::new()), start, segment_bytes);
+        let block = 256;
+        let start = BadRegion::Start { start: 128, block };
+        assert_eq!(refused(128, 256).unwrap_err(), start);
+        for segment_bytes in [0, 128, 300] {
+            let segments = BadRegion::SegmentBytes {
+                segment_bytes,
+                block,
+            };
+            assert_eq!(refused(256, segment_bytes).unwrap_err(), segments);
+        }
+        assert_eq!(
+            start.to_string(),
+            "the log begins at 0x80, which is no multiple of the erase block of 256 bytes"
+        );
+    }
+
+    /// The log is opened on a flash that is smaller, programs more at once, or is divided otherwise than its geometry says. Nothing is written.
+    #[test]
+    fn log_that_does_not_fit_its_flash_is_refused_at_the_open() {
+        let open = |bytes: usize, driver_segment, write_unit, segment_count| {
+            let dimensions = Dimensions {
+                medium: Medium::Nor,
+                role: Role::Origin,
+                write_unit,
+                segment_bytes: 4096,
+                segment_count,
+                frame_bytes_max: 256,
+                commit_offsets_max: 16,
+            };
+            let geometry = Geometry::new(dimensions).unwrap();
+            let fresh = Fresh {
+                log_id: LogId::new([7; 16]),
+                now: Micros::UNKNOWN,
+                boot: 1,
+            };
+            let mut nor = Nor::new(Strict(std::vec![0xFF; bytes]), 256, driver_segment).unwrap();
+            let options = Options::new(geometry, WhenFull::EvictOldest);
+            let opened = Log::open(&mut nor, options, fresh, [0; 768]).map(|_| ());
+            if opened.is_err() {
+                assert!(nor.into_inner().0.iter().all(|&byte| byte == 0xFF));
+            }
+            opened
+        };
+        let whole = 256 + 3 * 4096;
+        assert_eq!(open(whole, 4096, 8, 3), Ok(()));
+        assert_eq!(
+            open(whole, 4096, 16, 3),
+            Ok(()),
+            "units may be programmed in pairs"
+        );
+        let unit = Misfit::WriteUnit {
+            geometry: 4,
+            medium: 8,
+        };
+        assert_eq!(open(whole, 4096, 4, 3), Err(OpenError::Misfit(unit)));
+        let segments = Misfit::SegmentBytes {
+            geometry: 4096,
+            medium: 2048,
+        };
+        assert_eq!(open(whole, 2048, 8, 3), Err(OpenError::Misfit(segments)));
+        let capacity = Misfit::Capacity {
+            end: whole as u64,
+            medium: whole as u64 - 256,
+        };
+        let refused = open(whole - 256, 4096, 8, 3);
+        assert_eq!(refused, Err(OpenError::Misfit(capacity)));
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "the log ends at 0x3100, and the medium at 0x3000"
+        );
+        // More than an address can say.
+        let beyond = open(whole, 4096, 8, 1 << 20);
+        assert!(matches!(
+            beyond,
+            Err(OpenError::Misfit(Misfit::Capacity { .. }))
+        ));
     }
 }

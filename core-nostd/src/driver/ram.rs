@@ -43,8 +43,9 @@
 //! with ECC is written once after power came up, before it is read; and that an update which changes the geometry or moves the region fills it with
 //! `0xFF`, because a log of other dimensions is refused and not wiped.
 
-use crate::media::Media;
+use crate::media::{Media, Misfit};
 use crate::octets;
+use crate::segment::Geometry;
 
 /// Segments that lie one behind the other in a buffer.
 #[derive(Clone, Debug)]
@@ -115,6 +116,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Media for Ram<B> {
     fn sync(&mut self) -> Result<(), OutOfBounds> {
         Ok(())
     }
+
+    fn misfit(&self, geometry: &Geometry) -> Option<Misfit> {
+        Misfit::of_segments(geometry, self.segment_bytes, 0, self.bytes.as_ref().len())
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +132,7 @@ mod tests {
     use crate::ids::{LogId, Micros};
     use crate::log::{CommitError, Fresh, Log, Options, Recovered, WhenFull};
     use crate::read::{Read, Reader};
-    use crate::segment::{Dimensions, Geometry, Medium, Role};
+    use crate::segment::{Dimensions, Medium, Role};
 
     const SEGMENT_BYTES: u32 = 3072;
     const SEGMENTS: u32 = 3;

@@ -1,5 +1,8 @@
 //! Where the segments of a log lie in a flash, and how any range is read from one that reads in units. What both NOR drivers share; touches no flash.
 
+use crate::media::Misfit;
+use crate::segment::Geometry;
+
 /// Segments that lie one behind the other, from `start` on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Region {
@@ -27,6 +30,61 @@ impl<E: core::fmt::Debug> core::fmt::Display for NorError<E> {
 }
 
 impl<E: core::fmt::Debug> core::error::Error for NorError<E> {}
+
+/// Why a flash has no such region for a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum BadRegion {
+    /// It does not begin with an erase block.
+    Start {
+        /// Where it begins.
+        start: u32,
+        /// Bytes of an erase block.
+        block: usize,
+    },
+    /// A segment is not a whole number of erase blocks.
+    SegmentBytes {
+        /// Bytes of a segment.
+        segment_bytes: u32,
+        /// Bytes of an erase block.
+        block: usize,
+    },
+    /// The flash reads in units of more than 32 bytes.
+    ReadUnit {
+        /// Bytes of a unit.
+        unit: usize,
+    },
+}
+
+impl core::fmt::Display for BadRegion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Start { start, block } => {
+                write!(
+                    f,
+                    "the log begins at {start:#x}, which is no multiple of the erase block of {block} bytes"
+                )
+            }
+            Self::SegmentBytes {
+                segment_bytes,
+                block,
+            } => {
+                write!(
+                    f,
+                    "a segment has {segment_bytes} bytes, which is no multiple of the erase block of {block} bytes"
+                )
+            }
+            Self::ReadUnit { unit } => {
+                write!(
+                    f,
+                    "the flash reads in units of {unit} bytes, and {READ_UNIT_MAX} are the most"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for BadRegion {}
 
 /// How a flash is read and erased.
 #[derive(Clone, Copy, Debug)]
@@ -82,14 +140,45 @@ pub(super) fn take_part(unit: &[u8], ahead: usize, into: &mut [u8]) -> usize {
 }
 
 impl Region {
-    /// `None` if start or segments are no whole erase blocks, or the flash reads in units of more than 32 bytes.
-    pub(super) fn new(start: u32, segment_bytes: u32, units: Units) -> Option<Self> {
-        let whole = |bytes: u32| (bytes as usize).is_multiple_of(units.erase);
-        let fits = whole(start) && whole(segment_bytes) && units.read <= READ_UNIT_MAX;
-        fits.then_some(Self {
+    pub(super) const fn new(
+        start: u32,
+        segment_bytes: u32,
+        units: Units,
+    ) -> Result<Self, BadRegion> {
+        let block = units.erase;
+        if !(start as usize).is_multiple_of(block) {
+            return Err(BadRegion::Start { start, block });
+        }
+        if segment_bytes == 0 || !(segment_bytes as usize).is_multiple_of(block) {
+            return Err(BadRegion::SegmentBytes {
+                segment_bytes,
+                block,
+            });
+        }
+        if units.read > READ_UNIT_MAX {
+            return Err(BadRegion::ReadUnit { unit: units.read });
+        }
+        Ok(Self {
             start,
             segment_bytes,
         })
+    }
+
+    /// Whether a log of this geometry can stand in the region, on a flash of so many bytes.
+    pub(super) fn misfit(
+        &self,
+        geometry: &Geometry,
+        units: Units,
+        capacity: usize,
+    ) -> Option<Misfit> {
+        let unit = u32::try_from(units.write).unwrap_or(u32::MAX);
+        if !geometry.write_unit().is_multiple_of(unit) {
+            return Some(Misfit::WriteUnit {
+                geometry: geometry.write_unit(),
+                medium: unit,
+            });
+        }
+        Misfit::of_segments(geometry, self.segment_bytes, self.start, capacity)
     }
 
     /// Where `len` bytes from `position` on stand in the flash.

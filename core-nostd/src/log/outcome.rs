@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::Refusal;
 use crate::ids::Offset;
+use crate::media::Misfit;
 
 /// What an open found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct LostHead {
 pub enum OpenError<E> {
     /// A segment is not ours to touch.
     Refused(Refusal),
+    /// The geometry does not fit the medium. Nothing was read or written.
+    Misfit(Misfit),
     /// The scratch buffer is too small for the geometry.
     Scratch {
         /// How many bytes it must have.
@@ -60,6 +63,7 @@ impl<E: fmt::Display> fmt::Display for OpenError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Misfit(misfit) => misfit.fmt(f),
             Self::Scratch { needed } => write!(f, "the scratch buffer needs {needed} bytes"),
             Self::Unreadable => f.write_str("no segment holds a log, and some cannot be read"),
             Self::NoSpare => {

@@ -18,7 +18,7 @@ impl RingLog {
     /// Opens the log that stands on the medium, or creates one.
     ///
     /// # Errors
-    /// Only if a segment is refused, the medium fails while writing, or the scratch is too small; never because of damaged bytes.
+    /// Only if a segment is refused, the geometry does not fit the medium, the medium fails while writing, or the scratch is too small; never because of damaged bytes.
     pub async fn open<O: Operations>(
         desk: &mut Desk<'_, O>,
         options: Options,
@@ -27,6 +27,9 @@ impl RingLog {
         let needed = options.geometry.scratch_bytes();
         if desk.scratch.len() < needed {
             return Err(OpenError::Scratch { needed });
+        }
+        if let Some(misfit) = desk.media.misfit(&options.geometry) {
+            return Err(OpenError::Misfit(misfit));
         }
         let survey = Survey::of(desk, &options.geometry)
             .await

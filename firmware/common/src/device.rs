@@ -12,13 +12,13 @@ use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, Offer, kind};
 use sedge_core::custody::{
     Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
 };
-use sedge_core::driver::{Nor, NorError};
+use sedge_core::driver::{BadRegion, Nor, NorError};
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Label};
 use sedge_core::framing::link::{self, Decoder, uart};
 use sedge_core::log::{CommitError, Fresh, Log, MaintainError, OpenError, Options, WhenFull};
 use sedge_core::read::{Read as Next, Reader};
-use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
+use sedge_core::segment::{BadGeometry, Dimensions, Geometry, Medium, Role};
 use sedge_core::{Gap, LogId, Micros, Offset};
 
 use crate::board::Board;
@@ -40,8 +40,10 @@ pub struct Settings {
 /// Why the device cannot work: its flash is not what it was built for.
 #[derive(Debug)]
 pub enum Broken {
-    /// The dimensions do not fit the chip.
-    Geometry,
+    /// There is no log of these dimensions.
+    Geometry(BadGeometry),
+    /// They do not fit the chip's erase blocks.
+    Region(BadRegion),
     /// The log cannot be opened.
     Open(OpenError<Fault>),
     /// A record cannot be kept.
@@ -122,8 +124,7 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
             now: Micros::UNKNOWN,
             boot: u64::from(boot),
         };
-        let nor = Nor::new(chip, LOG_START, settings.segment_bytes)
-            .map_err(|fault| Broken::Open(OpenError::Media(fault)))?;
+        let nor = Nor::new(chip, LOG_START, settings.segment_bytes).map_err(Broken::Region)?;
         let options = Options::new(geometry, WhenFull::EvictOldest);
         let (log, found) =
             Log::open(nor, options, fresh, &mut memory.scratch).map_err(Broken::Open)?;
@@ -466,7 +467,7 @@ fn geometry(chip: &Chip<'_>, settings: &Settings) -> Result<Geometry, Broken> {
         frame_bytes_max: FRAME_BYTES as u32,
         commit_offsets_max: 1,
     })
-    .map_err(|_| Broken::Geometry)
+    .map_err(Broken::Geometry)
 }
 
 /// The smallest segment that the log works with.
