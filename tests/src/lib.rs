@@ -4,6 +4,7 @@ pub mod commit;
 pub mod disk;
 pub mod drops;
 pub mod flash;
+pub mod fuzz;
 pub mod oracle;
 pub mod payload;
 pub mod random;

@@ -1,13 +1,16 @@
 //! The firmware on an emulated microcontroller, and the real agent and hub: what the device's log has taken arrives once and in order.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use sedge_tests::random::Random;
 use sedge_tests::rig::board::{Bench, CORTEX_M3, CORTEX_M4F, Model};
+use sedge_tests::rig::daemon;
 use sedge_tests::rig::pull::Pulled;
 use sedge_tests::rig::site::{Setup, Site};
 use sedge_tests::rig::{alone, chance, eventually, skip, tell};
+use serde_json::Value;
 
 /// A Cortex-M3 measures fifty times a second. It is reset at random moments, also while it starts, stands still, and the agent is killed; bytes are damaged and lost on the wire.
 #[test]
@@ -78,6 +81,61 @@ fn a_board_with_an_old_copy_of_its_chip_begins_a_new_log() {
     hub.terminate(STOP_WITHIN);
 }
 
+/// A board whose power failed, again and again, is never connected to a gateway. Somebody reads its chip out: every record that the device said was kept is in the file.
+#[test]
+fn chip_of_a_board_that_no_gateway_heard_is_read_out() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().expect("a directory");
+    let noise = chance("chip_of_a_board_that_no_gateway_heard_is_read_out");
+    let port = folder.path().join("usb-board-if00");
+    let mut bench = match Bench::new(CORTEX_M4F, port, noise) {
+        Ok(bench) => bench,
+        Err(missing) => return skip("reading out a chip", &missing),
+    };
+    for start in 1..=4 {
+        bench.power_on();
+        await_kept(&bench, 20 * start);
+        bench.power_fails();
+    }
+    let kept = kept(&bench);
+    let inspect = |arguments: &[&str]| {
+        let mut command = Command::new(daemon::sedge());
+        command.args(["inspect", "--flash-image"]);
+        command.arg(bench.chip_file()).args(arguments);
+        let ran = command.output().expect("it runs");
+        assert!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    let report: Value = serde_json::from_str(&inspect(&["--json"])).expect("JSON");
+    assert_eq!(report["geometry"]["segment_bytes"], 16 << 10);
+    assert_eq!(report["log"]["balances"], true);
+    let lines: Vec<Value> = inspect(&["--records"])
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let read_out: Vec<Measurement> = lines
+        .iter()
+        .filter(|line| line["gap"].is_null())
+        .map(|line| (number(&line["value"]["boot"]), number(&line["value"]["n"])))
+        .collect();
+    for measurement in &kept {
+        let times = read_out.iter().filter(|read| *read == measurement).count();
+        assert_eq!(times, 1, "{measurement:?}");
+    }
+    // Of each start one more may have been kept, and not been told any more.
+    assert!(read_out.len() <= kept.len() + 4);
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["gap"].is_null() || line["gap"]["lost"] == 0)
+    );
+}
+
 fn chain(model: Model, chance: &mut Random, trouble: fn(&mut Bench, &mut Random)) {
     let _alone = alone();
     let folder = tempfile::tempdir().expect("a directory");
@@ -145,7 +203,7 @@ fn await_kept(bench: &Bench, count: usize) -> Vec<Measurement> {
 }
 
 fn seen(pulled: &Pulled) -> Vec<Measurement> {
-    let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+    let number = |value: &Value| value.as_u64().expect("a number");
     let events = pulled.events.iter();
     events
         .map(|event| (number(&event.value["boot"]), number(&event.value["n"])))

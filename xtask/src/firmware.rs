@@ -1,6 +1,8 @@
 //! `cargo xtask firmware`: builds the image of each board, starts it under QEMU, resets it in the middle of its work, and reads on its console that
 //! the log was there again.
 //!
+//! The embassy example is built too, and not run: QEMU has no such chip.
+//!
 //! Installs nothing. Where the toolchain or QEMU is missing it says so and skips; where `SEDGE_TESTS` is `strict`, that is a failure.
 
 use std::io::Write;
@@ -60,31 +62,45 @@ pub(crate) fn build_and_run() -> Result<()> {
     host_checks()?;
     for board in &BOARDS {
         let Some(toolchain) = Toolchain::find(board.target) else {
-            skip(
-                board,
-                "no Rust for it: `rustup target add`, or rustc-web, cargo-web, rust-web-src and lld",
-            )?;
+            skip(board.package, NO_RUST)?;
             continue;
         };
         let begun = Instant::now();
         expect_success(
             &format!("firmware for {}", board.package),
-            &mut toolchain.build(board),
+            &mut toolchain.build(board.package, board.target),
         )?;
         let built = begun.elapsed().as_secs();
-        let image = image(board);
+        let image = image(board.package, board.target);
         say(&format!(
             "{}: built in {built} s, {}",
             board.package,
             size(&image)
         ))?;
         if !is_there(board.qemu) {
-            skip(board, board.qemu)?;
+            skip(board.package, board.qemu)?;
             continue;
         }
         run(board, &image).with_context(|| format!("{} under {}", board.package, board.machine))?;
     }
-    Ok(())
+    build_embassy()
+}
+
+/// Builds the example for a chip that QEMU does not know.
+fn build_embassy() -> Result<()> {
+    let Some(toolchain) = Toolchain::find(EMBASSY_TARGET) else {
+        return skip(EMBASSY, NO_RUST);
+    };
+    let begun = Instant::now();
+    let mut command = toolchain.build(EMBASSY, EMBASSY_TARGET);
+    command.current_dir(workspace_root().join("firmware/embassy"));
+    expect_success(&format!("firmware for {EMBASSY}"), &mut command)?;
+    let image = image(EMBASSY, EMBASSY_TARGET);
+    say(&format!(
+        "{EMBASSY}: built in {} s, {}; not run",
+        begun.elapsed().as_secs(),
+        size(&image)
+    ))
 }
 
 /// Format, lints and tests of the part that belongs to no board.
@@ -93,6 +109,9 @@ fn host_checks() -> Result<()> {
         "firmware format",
         &mut firmware(cargo(&["fmt", "--all", "--check"])),
     )?;
+    let mut embassy = cargo(&["fmt", "--check"]);
+    embassy.current_dir(workspace_root().join("firmware/embassy"));
+    expect_success("embassy format", &mut embassy)?;
     let host = |arguments: &[&str]| {
         let mut command = firmware(cargo(arguments));
         command.args(["--locked", "--package", "sedge-firmware"]);
@@ -127,15 +146,15 @@ impl Toolchain {
         there.then_some(Self::Sources)
     }
 
-    fn build(&self, board: &Board) -> Command {
+    fn build(&self, package: &str, target: &str) -> Command {
         let arguments = [
             "build",
             "--release",
             "--locked",
             "--package",
-            board.package,
+            package,
             "--target",
-            board.target,
+            target,
         ];
         let mut command = match self {
             Self::Ready => firmware(cargo(&arguments)),
@@ -147,7 +166,7 @@ impl Toolchain {
                 command.env("RUSTC_BOOTSTRAP", "1");
                 command.env("RUSTC", DEBIAN_RUSTC);
                 command.env_remove("RUSTUP_TOOLCHAIN");
-                let name = board.target.to_uppercase().replace('-', "_");
+                let name = target.to_uppercase().replace('-', "_");
                 command.env(format!("CARGO_TARGET_{name}_LINKER"), "ld.lld");
                 command
             }
@@ -261,13 +280,10 @@ fn is_trouble(line: &str) -> bool {
     line.starts_with("broken") || line.starts_with("panicked") || broke_a_rule
 }
 
-fn skip(board: &Board, missing: &str) -> Result<()> {
-    say(&format!(
-        "SKIPPED firmware for {}: {missing}",
-        board.package
-    ))?;
+fn skip(package: &str, missing: &str) -> Result<()> {
+    say(&format!("SKIPPED firmware for {package}: {missing}"))?;
     if std::env::var("SEDGE_TESTS").is_ok_and(|value| value == "strict") {
-        bail!("firmware for {} must be built and run here", board.package);
+        bail!("firmware for {package} must be built and run here");
     }
     Ok(())
 }
@@ -291,12 +307,9 @@ fn is_there(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
-/// Where the image of `board` is built.
-fn image(board: &Board) -> PathBuf {
-    images_folder()
-        .join(board.target)
-        .join("release")
-        .join(board.package)
+/// Where the image of `package` is built.
+fn image(package: &str, target: &str) -> PathBuf {
+    images_folder().join(target).join("release").join(package)
 }
 
 /// Everything that is built for microcontrollers, apart from what is built for this machine.
@@ -308,6 +321,10 @@ fn target_folder() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), Into::into)
 }
 
+const EMBASSY: &str = "embassy-nrf52840";
+const EMBASSY_TARGET: &str = "thumbv7em-none-eabihf";
+const NO_RUST: &str =
+    "no Rust for it: `rustup target add`, or rustc-web, cargo-web, rust-web-src and lld";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/src/rust/library/core";

@@ -160,6 +160,16 @@ impl Bench {
         self.power_on();
     }
 
+    /// The file that holds what is on the chip. The memory map of the board tells where in it: at its beginning, behind what the simulation keeps of each unit.
+    ///
+    /// # Panics
+    /// If the chip does not outlive QEMU.
+    #[must_use]
+    pub fn chip_file(&self) -> PathBuf {
+        assert!(self.model.memory_file.is_some(), "the chip would be lost");
+        self.file("memory")
+    }
+
     /// Resets the board between two instructions.
     pub fn reset(&mut self) {
         self.monitor().say("system_reset");

@@ -43,8 +43,13 @@ const DIRECTIONS: [(&str, &str, &[&str]); 9] = [
     ("xtask", "xtask", &[]),
 ];
 
-/// The firmware is a workspace of its own: it is built for other processors.
-const WORKSPACES: [&str; 2] = ["Cargo.toml", "firmware/Cargo.toml"];
+/// The firmware is a workspace of its own, since it is built for other processors; so are the embassy example and the fuzz targets, which bring much that nothing else needs.
+const WORKSPACES: [&str; 4] = [
+    "Cargo.toml",
+    "firmware/Cargo.toml",
+    "firmware/embassy/Cargo.toml",
+    "fuzz/Cargo.toml",
+];
 
 const REASONS: &str = "docs/decisions/0002-dependencies.md";
 
