@@ -7,22 +7,24 @@
 
 use embedded_storage::nor_flash::NorFlash;
 
-/// Counts this start in the first two blocks of `flash`, and says which it is, from 1.
-pub(crate) fn count<F: NorFlash>(flash: &mut F) -> Result<u32, F::Error> {
-    let blocks = [Block::read(flash, 0)?, Block::read(flash, 1)?];
+/// Counts this start in the two blocks of `flash` that begin at `start`, and says which it is, from 1.
+///
+/// # Errors
+/// What the flash says.
+pub fn count<F: NorFlash>(flash: &mut F, start: u32) -> Result<u32, F::Error> {
+    let begin = start as usize / F::ERASE_SIZE;
+    let blocks = [Block::read(flash, begin)?, Block::read(flash, begin + 1)?];
     let [first, second] = &blocks;
-    let (present, other) = if second.highest > first.highest {
-        (1, 0)
+    let (present, other, used) = if second.highest > first.highest {
+        (begin + 1, begin, second.used)
     } else {
-        (0, 1)
+        (begin, begin + 1, first.used)
     };
     let boot = first.highest.max(second.highest).saturating_add(1);
-    let used = blocks[present].used;
     if used < entries::<F>() {
         put(flash, present, used, boot)?;
     } else {
-        let start = address::<F>(other, 0);
-        flash.erase(start, address::<F>(other + 1, 0))?;
+        flash.erase(address::<F>(other, 0), address::<F>(other + 1, 0))?;
         put(flash, other, 0, boot)?;
     }
     Ok(boot)
@@ -90,7 +92,7 @@ mod tests {
         let mut cells = cells();
         for start in 1..=500 {
             let mut chip = cells.power_on();
-            assert_eq!(count(&mut chip), Ok(start));
+            assert_eq!(count(&mut chip, 0), Ok(start));
             assert_eq!(chip.counts().broken_rules, 0);
         }
     }
@@ -100,16 +102,16 @@ mod tests {
     fn torn_entry_and_torn_erase_repeat_no_number() {
         let mut cells = cells();
         let mut chip = cells.power_on();
-        assert_eq!(count(&mut chip), Ok(1));
+        assert_eq!(count(&mut chip, 0), Ok(1));
         chip.write(8, &2_u32.to_le_bytes()).unwrap();
-        assert_eq!(count(&mut chip), Ok(2), "the torn number was never used");
+        assert_eq!(count(&mut chip, 0), Ok(2), "the torn number was never used");
         for start in 3..=62 {
-            assert_eq!(count(&mut chip), Ok(start));
+            assert_eq!(count(&mut chip, 0), Ok(start));
         }
-        assert_eq!(count(&mut chip), Ok(63), "the first block is full now");
+        assert_eq!(count(&mut chip, 0), Ok(63), "the first block is full now");
         chip.write(BLOCK as u32 + 16, &[3; 4]).unwrap(); // the other was not erased to its end
-        assert_eq!(count(&mut chip), Ok(64));
-        assert_eq!(count(&mut chip), Ok(65));
+        assert_eq!(count(&mut chip, 0), Ok(64));
+        assert_eq!(count(&mut chip, 0), Ok(65));
         assert_eq!(chip.counts().broken_rules, 0);
     }
 }

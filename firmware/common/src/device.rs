@@ -117,7 +117,7 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
         settings: &'b Settings,
         memory: &'b mut Memory,
     ) -> Result<Self, Broken> {
-        let boot = boots::count(&mut chip).map_err(Broken::Chip)?;
+        let boot = boots::count(&mut chip, 0).map_err(Broken::Chip)?;
         let geometry = geometry(&chip, settings)?;
         let fresh = Fresh {
             log_id: LogId::new(board.draw()),

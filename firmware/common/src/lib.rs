@@ -12,7 +12,7 @@
 extern crate std;
 
 mod board;
-mod boots;
+pub mod boots;
 pub mod chip;
 pub mod device;
 mod sensor;
