@@ -6,13 +6,15 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::firmware;
+use crate::header;
 use crate::run::{cargo, expect_success, say, watched, workspace_root};
 use crate::tidy;
 
-/// Format, tidy, clippy, docs, firmware, tests. The tests of the core run with the features that the package of the simulated media switches on.
+/// Format, tidy, the header for C, clippy, docs, firmware, tests. The tests of the core run with the features that the package of the simulated media switches on.
 pub(crate) fn everything() -> Result<()> {
     expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
+    header::check()?;
     expect_success(
         "clippy",
         &mut cargo(&[

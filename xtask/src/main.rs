@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod firmware;
+mod header;
 mod run;
 mod tidy;
 
@@ -15,8 +16,9 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci        format, tidy, clippy, docs, firmware, then every test
+  ci        format, tidy, header, clippy, docs, firmware, then every test
   test      build the release binary and run every test of the workspace
+  header    write core-c/sedge_core.h, the core's header for C; with --check, say whether it is up to date
   firmware  build the images for microcontrollers and run each under QEMU
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy      what a machine can check about how the project is laid out
@@ -39,6 +41,7 @@ fn command() -> Result<()> {
         Some("ci") => ci::everything(),
         Some("test") => ci::test(&arguments[1..]),
         Some("firmware") => firmware::build_and_run(),
+        Some("header") => header::write_or_check(&arguments[1..]),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),
