@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use sedge_tests::random::Random;
-use sedge_tests::rig::board::{Bench, CORTEX_M3, CORTEX_M4F, Model};
+use sedge_tests::rig::board::{Bench, C_EXAMPLE, CORTEX_M3, CORTEX_M4F, Model};
 use sedge_tests::rig::daemon;
 use sedge_tests::rig::pull::Pulled;
 use sedge_tests::rig::site::{Setup, Site};
@@ -16,13 +16,14 @@ use serde_json::Value;
 #[test]
 fn measurements_of_a_board_that_is_reset_arrive_once_and_in_order() {
     let mut chance = chance("measurements_of_a_board_that_is_reset_arrive_once_and_in_order");
-    chain(CORTEX_M3, &mut chance, |bench, chance| {
-        if chance.below(2) == 0 {
-            bench.reset();
-        } else {
-            bench.stands_still(Duration::from_millis(chance.below(200)));
-        }
-    });
+    chain(CORTEX_M3, &mut chance, reset_or_stop);
+}
+
+/// The same with the firmware in C, by the functions of `sedge_core.h`.
+#[test]
+fn measurements_of_a_board_in_c_arrive_once_and_in_order() {
+    let mut chance = chance("measurements_of_a_board_in_c_arrive_once_and_in_order");
+    chain(C_EXAMPLE, &mut chance, reset_or_stop);
 }
 
 /// The same with a Cortex-M4F whose power fails: what is on its chip is what the last instruction left there.
@@ -134,6 +135,14 @@ fn chip_of_a_board_that_no_gateway_heard_is_read_out() {
             .iter()
             .all(|line| line["gap"].is_null() || line["gap"]["lost"] == 0)
     );
+}
+
+fn reset_or_stop(bench: &mut Bench, chance: &mut Random) {
+    if chance.below(2) == 0 {
+        bench.reset();
+    } else {
+        bench.stands_still(Duration::from_millis(chance.below(200)));
+    }
 }
 
 fn chain(model: Model, chance: &mut Random, trouble: fn(&mut Bench, &mut Random)) {

@@ -58,7 +58,7 @@ pub(crate) fn everything() -> Result<()> {
         "docs",
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
-    firmware::build_and_run()?;
+    firmware::build_and_run(&[])?;
     test(&[])
 }
 

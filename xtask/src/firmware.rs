@@ -5,6 +5,10 @@
 //!
 //! Installs nothing. Where the toolchain or QEMU is missing it says so and skips; where `SEDGE_TESTS` is `strict`, that is a failure.
 
+mod c_example;
+mod c_object;
+mod toolchain;
+
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,22 +18,35 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, expect_success, say, workspace_root};
+use toolchain::{Toolchain, in_firmware, is_there, target_folder};
+
+pub(crate) use c_object::build as build_objects;
+pub(crate) use toolchain::images_folder;
 
 /// A board that QEMU knows.
 struct Board {
     /// The package under `firmware/`, and the folder's name.
     package: &'static str,
     target: &'static str,
+    language: Language,
     qemu: &'static str,
     machine: &'static str,
     /// Further arguments for QEMU.
     more: &'static [&'static str],
 }
 
-const BOARDS: [Board; 4] = [
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Language {
+    Rust,
+    /// On the core's object.
+    C,
+}
+
+const BOARDS: [Board; 5] = [
     Board {
         package: "cortex-m3",
         target: "thumbv7m-none-eabi",
+        language: Language::Rust,
         qemu: "qemu-system-arm",
         machine: "lm3s6965evb",
         more: &[],
@@ -37,6 +54,7 @@ const BOARDS: [Board; 4] = [
     Board {
         package: "cortex-m4f",
         target: "thumbv7em-none-eabihf",
+        language: Language::Rust,
         qemu: "qemu-system-arm",
         machine: "mps2-an386",
         more: &[],
@@ -44,6 +62,7 @@ const BOARDS: [Board; 4] = [
     Board {
         package: "cortex-m0",
         target: "thumbv6m-none-eabi",
+        language: Language::Rust,
         qemu: "qemu-system-arm",
         machine: "microbit",
         more: &["-global", "nrf51-soc.sram-size=32768"],
@@ -51,25 +70,40 @@ const BOARDS: [Board; 4] = [
     Board {
         package: "riscv32",
         target: "riscv32imac-unknown-none-elf",
+        language: Language::Rust,
         qemu: "qemu-system-riscv32",
         machine: "virt",
         more: &["-bios", "none"],
     },
+    Board {
+        package: c_example::NAME,
+        target: c_example::TARGET,
+        language: Language::C,
+        qemu: "qemu-system-arm",
+        machine: "lm3s6965evb",
+        more: &[],
+    },
 ];
 
-/// Builds and runs every image.
-pub(crate) fn build_and_run() -> Result<()> {
+/// Builds and runs the images of the boards that are named, or of all.
+pub(crate) fn build_and_run(names: &[String]) -> Result<()> {
+    let known = |name: &String| BOARDS.iter().any(|board| board.package == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        bail!("there is no board {unknown} in firmware/");
+    }
     host_checks()?;
-    for board in &BOARDS {
+    let asked = |board: &&Board| names.is_empty() || names.iter().any(|it| it == board.package);
+    for board in BOARDS.iter().filter(asked) {
         let Some(toolchain) = Toolchain::find(board.target) else {
             skip(board.package, NO_RUST)?;
             continue;
         };
+        if board.language == Language::C && !is_there(c_example::COMPILER) {
+            skip(board.package, c_example::COMPILER)?;
+            continue;
+        }
         let begun = Instant::now();
-        expect_success(
-            &format!("firmware for {}", board.package),
-            &mut toolchain.build(board.package, board.target),
-        )?;
+        build(board, &toolchain)?;
         let built = begun.elapsed().as_secs();
         let image = image(board.package, board.target);
         say(&format!(
@@ -92,7 +126,7 @@ fn build_embassy() -> Result<()> {
         return skip(EMBASSY, NO_RUST);
     };
     let begun = Instant::now();
-    let mut command = toolchain.build(EMBASSY, EMBASSY_TARGET);
+    let mut command = toolchain.image(EMBASSY, EMBASSY_TARGET);
     command.current_dir(workspace_root().join("firmware/embassy"));
     expect_success(&format!("firmware for {EMBASSY}"), &mut command)?;
     let image = image(EMBASSY, EMBASSY_TARGET);
@@ -103,17 +137,27 @@ fn build_embassy() -> Result<()> {
     ))
 }
 
+fn build(board: &Board, toolchain: &Toolchain) -> Result<()> {
+    match board.language {
+        Language::Rust => expect_success(
+            &format!("firmware for {}", board.package),
+            &mut toolchain.image(board.package, board.target),
+        ),
+        Language::C => c_example::build(toolchain, &image(board.package, board.target)),
+    }
+}
+
 /// Format, lints and tests of the part that belongs to no board.
 fn host_checks() -> Result<()> {
     expect_success(
         "firmware format",
-        &mut firmware(cargo(&["fmt", "--all", "--check"])),
+        &mut in_firmware(cargo(&["fmt", "--all", "--check"])),
     )?;
     let mut embassy = cargo(&["fmt", "--check"]);
     embassy.current_dir(workspace_root().join("firmware/embassy"));
     expect_success("embassy format", &mut embassy)?;
     let host = |arguments: &[&str]| {
-        let mut command = firmware(cargo(arguments));
+        let mut command = in_firmware(cargo(arguments));
         command.args(["--locked", "--package", "sedge-firmware"]);
         command.env("CARGO_TARGET_DIR", target_folder());
         command
@@ -121,65 +165,6 @@ fn host_checks() -> Result<()> {
     let mut clippy = host(&["clippy", "--all-targets"]);
     expect_success("firmware clippy", clippy.args(["--", "-D", "warnings"]))?;
     expect_success("firmware tests", &mut host(&["test"]))
-}
-
-/// What compiles for a microcontroller here.
-enum Toolchain {
-    /// The compiler that runs us has the target's core library.
-    Ready,
-    /// Debian's newer Rust, which comes with the sources of the core library.
-    Sources,
-}
-
-impl Toolchain {
-    fn find(target: &str) -> Option<Self> {
-        let asked = Command::new("rustc")
-            .args(["--print", "target-libdir", "--target", target])
-            .current_dir(workspace_root())
-            .output();
-        let library = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        if library.is_ok_and(|library| Path::new(library.trim()).is_dir()) {
-            return Some(Self::Ready);
-        }
-        let needed = [DEBIAN_CARGO, DEBIAN_RUSTC, DEBIAN_CORE];
-        let there = needed.iter().all(|path| Path::new(path).exists()) && is_there("ld.lld");
-        there.then_some(Self::Sources)
-    }
-
-    fn build(&self, package: &str, target: &str) -> Command {
-        let arguments = [
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            package,
-            "--target",
-            target,
-        ];
-        let mut command = match self {
-            Self::Ready => firmware(cargo(&arguments)),
-            Self::Sources => {
-                let mut command = firmware(Command::new(DEBIAN_CARGO));
-                command.args(arguments).arg("-Zbuild-std=core");
-                // It is a stable compiler, and building the core library is not a stable feature. That it was started by another
-                // cargo is nothing it should know.
-                command.env("RUSTC_BOOTSTRAP", "1");
-                command.env("RUSTC", DEBIAN_RUSTC);
-                command.env_remove("RUSTUP_TOOLCHAIN");
-                let name = target.to_uppercase().replace('-', "_");
-                command.env(format!("CARGO_TARGET_{name}_LINKER"), "ld.lld");
-                command
-            }
-        };
-        command.env("CARGO_TARGET_DIR", images_folder());
-        command
-    }
-}
-
-/// `command` in the firmware's workspace.
-fn firmware(mut command: Command) -> Command {
-    command.current_dir(workspace_root().join("firmware"));
-    command
 }
 
 /// Starts the board, resets it after some records, and reads that the next start found them.
@@ -302,32 +287,15 @@ fn size(image: &Path) -> String {
     }
 }
 
-fn is_there(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
-}
-
 /// Where the image of `package` is built.
 fn image(package: &str, target: &str) -> PathBuf {
     images_folder().join(target).join("release").join(package)
-}
-
-/// Everything that is built for microcontrollers, apart from what is built for this machine.
-pub(crate) fn images_folder() -> PathBuf {
-    target_folder().join("firmware")
-}
-
-fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), Into::into)
 }
 
 const EMBASSY: &str = "embassy-nrf52840";
 const EMBASSY_TARGET: &str = "thumbv7em-none-eabihf";
 const NO_RUST: &str =
     "no Rust for it: `rustup target add`, or rustc-web, cargo-web, rust-web-src and lld";
-const DEBIAN_CARGO: &str = "/usr/bin/cargo";
-const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-const DEBIAN_CORE: &str = "/usr/lib/rustlib/src/rust/library/core";
 const RUN_AT_MOST: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 

@@ -19,7 +19,8 @@ usage: cargo xtask COMMAND
   ci        format, tidy, header, clippy, docs, firmware, then every test
   test      build the release binary and run every test of the workspace
   header    write core-c/sedge_core.h, the core's header for C; with --check, say whether it is up to date
-  firmware  build the images for microcontrollers and run each under QEMU
+  firmware  build the images for microcontrollers, all or those that are named, and run each under QEMU
+  c-object  make sedge_core.o for microcontrollers, each target that is named or all, and check what it exports
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy      what a machine can check about how the project is laid out
 ";
@@ -40,7 +41,8 @@ fn command() -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("ci") => ci::everything(),
         Some("test") => ci::test(&arguments[1..]),
-        Some("firmware") => firmware::build_and_run(),
+        Some("firmware") => firmware::build_and_run(&arguments[1..]),
+        Some("c-object") => firmware::build_objects(&arguments[1..]),
         Some("header") => header::write_or_check(&arguments[1..]),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),

@@ -48,6 +48,12 @@ pub const CORTEX_M3: Model = Model {
     memory_file: None,
 };
 
+/// The same board with the firmware in C.
+pub const C_EXAMPLE: Model = Model {
+    package: "c-example",
+    ..CORTEX_M3
+};
+
 /// A Cortex-M4F whose chip outlives QEMU.
 pub const CORTEX_M4F: Model = Model {
     package: "cortex-m4f",
