@@ -8,6 +8,16 @@
 //! All memory is the caller's: no heap, no globals. What the C program promises is written at the head of the header; each `unsafe` block here names which
 //! promise it stands on. Numbers and pointers are checked at the door, and nothing inside panics.
 #![no_std]
+// A panic has nowhere to go on a microcontroller.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
 #![allow(
     non_camel_case_types,
     reason = "these are the names that C programs see"

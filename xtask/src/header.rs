@@ -101,7 +101,7 @@ const ENUMS: [&str; 6] = [
     "sedge_cause",
     "sedge_link_standing",
 ];
-/// Sizes of buffers; `core-c/tests/sizes.rs` holds them against the core.
+/// Sizes of buffers; `core-c/tests/from_c.rs` holds them against the core.
 const MACROS: &str = "
 /** Bytes of `sedge_config.scratch`. */
 #define SEDGE_SCRATCH_BYTES(frame_bytes_max) ((frame_bytes_max) + 512)

@@ -6,9 +6,10 @@ use toml::{Table, Value};
 use super::{Problems, Tree};
 
 /// The folder of each crate, its name, and the crates of ours that it may depend on.
-const DIRECTIONS: [(&str, &str, &[&str]); 9] = [
+const DIRECTIONS: [(&str, &str, &[&str]); 10] = [
     ("core-nostd/macros", "sedge-core-macros", &[]),
     ("core-nostd", "sedge-core", &["sedge-core-macros"]),
+    ("core-c", "sedge-core-c", &["sedge-core"]),
     ("store", "sedge-store", &["sedge-core"]),
     ("uplink", "sedge-uplink", &["sedge-core", "sedge-store"]),
     ("config", "sedge-config", &[]),
