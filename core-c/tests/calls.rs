@@ -137,10 +137,8 @@ fn reader_meets_a_gap_where_the_oldest_made_room() {
     assert!(records.iter().copied().eq(oldest..kept), "{records:?}");
     let mut ledger = sedge_ledger::default();
     // SAFETY: memory of the rig.
-    assert_eq!(
-        unsafe { sedge_log_ledger(&mut *device.log, &mut ledger) },
-        OK
-    );
+    let outcome = unsafe { sedge_log_ledger(&mut *device.log, &mut ledger) };
+    assert_eq!(outcome, OK);
     assert_eq!(ledger.evicted, oldest);
 }
 
@@ -151,7 +149,8 @@ fn full_log_that_refuses_goes_on_when_its_consumer_has_released() {
     assert_eq!(device.open(), OK);
     let log = &raw mut *device.log;
     // SAFETY: memory of the rig.
-    assert_eq!(unsafe { sedge_log_release(log, GATEWAY, 0) }, OK);
+    let outcome = unsafe { sedge_log_release(log, GATEWAY, 0) };
+    assert_eq!(outcome, OK);
     let full = loop {
         assert_eq!(device.append(&[b'x'; 100]), OK);
         if device.flush() != OK {
@@ -267,7 +266,8 @@ fn link_to_a_gateway_that_has_more_of_the_log_says_so() {
     let standing = device.link().standing;
     assert_eq!(standing, sedge_link_standing::SEDGE_LINK_DIVERGED as u32);
     // SAFETY: memory of the rig.
-    assert_eq!(unsafe { sedge_log_erase(&mut *device.log) }, OK);
+    let outcome = unsafe { sedge_log_erase(&mut *device.log) };
+    assert_eq!(outcome, OK);
     device.config.log_id = *b"another 16 bytes";
     assert_eq!(device.open(), OK);
     let mut line = [0; FRAME + 40];
@@ -287,10 +287,8 @@ fn link_to_a_gateway_that_has_more_of_the_log_says_so() {
 fn device_deadline(device: &mut Device) -> u64 {
     let mut uptime_us = 0;
     // SAFETY: memory of the rig.
-    assert_eq!(
-        unsafe { sedge_link_deadline(&mut *device.link, &mut uptime_us) },
-        OK
-    );
+    let outcome = unsafe { sedge_link_deadline(&mut *device.link, &mut uptime_us) };
+    assert_eq!(outcome, OK);
     uptime_us
 }
 

@@ -57,7 +57,7 @@ unsafe extern "C" fn program(
         Trouble::Untouched => 0,
         Trouble::Half => bytes.len() / 2 / UNIT * UNIT,
     };
-    assert!(address as usize % UNIT == 0 && bytes.len() % UNIT == 0);
+    assert!((address as usize).is_multiple_of(UNIT) && bytes.len().is_multiple_of(UNIT));
     for at in (0..written).step_by(UNIT) {
         let unit = (address as usize + at) / UNIT;
         let before = std::mem::replace(&mut flash.programmed[unit], true);
@@ -186,7 +186,8 @@ impl Device {
     pub(crate) fn range(&mut self) -> sedge_range {
         let mut range = sedge_range::default();
         // SAFETY: memory of the rig.
-        assert_eq!(unsafe { sedge_log_range(&mut *self.log, &mut range) }, OK);
+        let outcome = unsafe { sedge_log_range(&mut *self.log, &mut range) };
+        assert_eq!(outcome, OK);
         range
     }
 
@@ -265,10 +266,8 @@ impl Device {
     pub(crate) fn link(&mut self) -> sedge_link_report {
         let mut report = sedge_link_report::default();
         // SAFETY: memory of the rig.
-        assert_eq!(
-            unsafe { sedge_link_state(&mut *self.link, &mut report) },
-            OK
-        );
+        let outcome = unsafe { sedge_link_state(&mut *self.link, &mut report) };
+        assert_eq!(outcome, OK);
         report
     }
 }
