@@ -351,14 +351,16 @@ impl LinkState {
         self.sender.grew(SLOT, log.log.view().durable);
         self.sender.handle_timeout(now);
         self.events(log, now);
-        if let Some(len) = self.say(log, now, line) {
-            return Ok(len);
-        }
-        Ok(match self.hand_over(log, now, line) {
-            HandedOver::Data(len) => len,
-            HandedOver::Gap => self.say(log, now, line).unwrap_or(0),
-            HandedOver::Nothing => 0,
-        })
+        let len = match self.say(log, now, line) {
+            Some(len) => len,
+            None => match self.hand_over(log, now, line) {
+                HandedOver::Data(len) => len,
+                HandedOver::Gap => self.say(log, now, line).unwrap_or(0),
+                HandedOver::Nothing => 0,
+            },
+        };
+        self.events(log, now); // what stands in the log may show that the gateway has another past of it
+        Ok(len)
     }
 
     /// One message of the protocol, if there is one to say.
@@ -509,7 +511,7 @@ unsafe fn core_now(now: *const sedge_now) -> Result<Now, sedge_error> {
     Ok(Now {
         uptime_us: now.uptime_us,
         unix_us: known.then_some(now.unix_us),
-        trusted: known,
+        trusted: false, // nobody vouches for a device's clock
     })
 }
 
