@@ -351,11 +351,17 @@ impl RingLog {
         let Some(Slot::Spare { erase_count }) = self.slot(desk, segment).await else {
             return None;
         };
-        let successor = self.successor(desk, segment, None).await?;
-        (successor.base <= self.ledger.oldest).then_some(Spare {
+        let spare = Spare {
             segment,
             erase_count,
-        })
+        };
+        // On the first lap the oldest segment is where the ring begins, and all between is blank.
+        let first = self.opened(desk, 0).await;
+        if first.is_some_and(|first| first.base == self.ledger.oldest) {
+            return Some(spare);
+        }
+        let successor = self.successor(desk, segment, None).await?;
+        (successor.base <= self.ledger.oldest).then_some(spare)
     }
 }
 
@@ -420,42 +426,87 @@ impl Survey {
     }
 }
 
-/// The head of a ring that is in order; `None` if it is not. Up to the head, each segment's sequence is one more than that of the segment before it.
+/// The head of a large ring, found without looking at all of it; `None` if it is not certain.
+///
+/// From one segment to the next the sequence grows by one, up to the head or to a block that was passed over because it could not be erased. Such a block keeps
+/// what an earlier lap wrote and looks like the oldest segment; what is newer begins right behind it, so a few segments behind each end are looked at.
 #[twin]
 async fn bisect<O: Operations>(
     desk: &mut Desk<'_, O>,
     geometry: &Geometry,
 ) -> Option<(u32, Opened)> {
-    let count = geometry.segment_count();
-    let first = opened(desk, geometry, 0).await?;
-    let (mut head, mut newest, mut beyond) = (0, first, count);
-    while beyond - head > 1 {
-        let middle = head + (beyond - head) / 2;
-        let seq = first.seq.saturating_add(u64::from(middle));
+    let mut anchor = anchor(desk, geometry).await?;
+    for _ in 0..RUNS_MAX {
+        let end = end_of_run(desk, geometry, anchor).await;
+        match newer_behind(desk, geometry, &end).await {
+            Ok(None) => return Some(end),
+            Ok(Some(newer)) => anchor = newer,
+            Err(Unclear) => return None,
+        }
+    }
+    None
+}
+
+/// The first segment that is open: the one before it may be a spare, or torn while it was made one.
+#[twin]
+async fn anchor<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    geometry: &Geometry,
+) -> Option<(u32, Opened)> {
+    for segment in 0..ANCHORS {
+        if let Some(opened) = opened(desk, geometry, segment).await {
+            return Some((segment, opened));
+        }
+    }
+    None
+}
+
+/// The last segment of those that follow `from` without a step in the sequence.
+#[twin]
+async fn end_of_run<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    geometry: &Geometry,
+    from: (u32, Opened),
+) -> (u32, Opened) {
+    let (start, first) = from;
+    let (mut end, mut beyond) = (from, geometry.segment_count());
+    while beyond.saturating_sub(end.0) > 1 {
+        let middle = end.0 + (beyond - end.0) / 2;
+        let seq = first.seq.saturating_add(u64::from(middle - start));
         match opened(desk, geometry, middle).await {
             Some(opened) if opened.log_id == first.log_id && opened.seq == seq => {
-                (head, newest) = (middle, opened)
+                end = (middle, opened);
             }
             _ => beyond = middle,
         }
     }
-    // Behind it stands the oldest segment, or a spare and then the oldest: nothing newer can hide there.
-    for steps in 1..=2 {
-        let segment = head.saturating_add(steps);
-        if segment >= count {
-            return Some((head, newest));
-        }
-        match slot::look(desk, segment, geometry).await {
-            Ok(Slot::Spare { .. }) if steps == 1 => {}
-            Ok(Slot::Open(oldest)) => {
-                let lap_ago = oldest.seq.saturating_add(u64::from(count))
-                    == newest.seq.saturating_add(u64::from(steps));
-                return (oldest.log_id == first.log_id && lap_ago).then_some((head, newest));
-            }
-            _ => return None,
+    end
+}
+
+/// The ring holds something that is not for a search to judge.
+struct Unclear;
+
+/// The first segment behind `end` that is newer.
+#[twin]
+async fn newer_behind<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    geometry: &Geometry,
+    end: &(u32, Opened),
+) -> Result<Option<(u32, Opened)>, Unclear> {
+    let (segment, newest) = end;
+    for steps in 1..=PASSED_OVER_MAX + 1 {
+        let beyond = segment.saturating_add(steps);
+        let behind = beyond
+            .checked_sub(geometry.segment_count())
+            .unwrap_or(beyond);
+        match slot::look(desk, behind, geometry).await {
+            Ok(Slot::Open(opened)) if opened.log_id != newest.log_id => return Err(Unclear),
+            Ok(Slot::Open(opened)) if opened.seq > newest.seq => return Ok(Some((behind, opened))),
+            Ok(_) => {}
+            Err(_) => return Err(Unclear),
         }
     }
-    None
+    Ok(None)
 }
 
 #[twin]
@@ -664,7 +715,18 @@ async fn copy<O: Operations>(
 }
 
 /// Below this a look at every segment costs no more.
-const BISECTED_COUNT_MIN: u32 = 8;
+const BISECTED_COUNT_MIN: u32 = 32;
+
+/// How many segments of a ring in order may stand before the first that is open, and one more.
+const ANCHORS: u32 = 3;
+
+/// How many blocks in a row that cannot be erased are expected.
+const PASSED_OVER_MAX: u32 = 7;
+
+/// How many such places are passed in one search.
+const RUNS_MAX: u32 = 8;
+
+const _: () = assert!(ANCHORS < BISECTED_COUNT_MIN && PASSED_OVER_MAX + 1 < BISECTED_COUNT_MIN);
 
 /// Compact header, span, lost, cause and two times, padded to the largest write unit.
 const RESUME_BYTES_MAX: u32 = (8 + 10 + 1 + 1 + 10 + 10_u32).next_multiple_of(32);
