@@ -118,6 +118,7 @@ impl<E> From<OpenError<E>> for sedge_error {
         match error {
             OpenError::Refused(_) => SEDGE_ERR_FOREIGN,
             OpenError::Scratch { .. } => SEDGE_ERR_BUFFER,
+            OpenError::Misfit(_) => SEDGE_ERR_GEOMETRY,
             OpenError::NoSpare => SEDGE_ERR_NO_SEGMENT,
             OpenError::Unreadable | OpenError::Media(_) => SEDGE_ERR_MEDIA,
         }

@@ -165,6 +165,11 @@ impl Walk {
         }
     }
 
+    /// The same walk from the beginning of the segment on.
+    pub(crate) const fn begun_at(&self, position: u32, expected: Offset) -> Self {
+        Self::new(self.log, self.geometry, position, expected, self.limit)
+    }
+
     /// Moves the limit, for a reader that follows the durable watermark.
     pub const fn set_limit(&mut self, limit: Option<Offset>) {
         self.limit = limit;

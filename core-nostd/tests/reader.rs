@@ -176,3 +176,21 @@ fn point_in_time_leads_to_the_first_record_from_then_on() {
     assert_eq!(at(&mut log, NOW), view.oldest);
     assert_eq!(at(&mut log, Micros::new(NOW.get() + 1)), view.durable);
 }
+
+/// It reads what there is, and no more: nobody tells it that this was all. What it read ahead was blank then.
+#[test]
+fn record_written_where_a_reader_looked_ahead_is_no_damage() {
+    for dimensions in [FLASH, FILE] {
+        let mut log = new_log(dimensions);
+        let mut reader = Reader::new(log.log_id(), *log.geometry(), log.next());
+        let mut scratch = vec![0; log.geometry().scratch_bytes()];
+        for _ in 0..100 {
+            let next = commit(&mut log, b"as it comes").first;
+            let view = log.view();
+            let mut media = log.media_mut();
+            let read = reader.read(&mut media, &mut scratch, view);
+            let is_next = matches!(read, Read::Frame { frame, .. } if frame.header.first == next);
+            assert!(is_next, "{read:?} in place of {next}");
+        }
+    }
+}

@@ -3,6 +3,9 @@
 mod fixture;
 
 use fixture::*;
+use sedge_core::Offset;
+
+use sedge_core::read::{Read, Reader};
 use sedge_core::segment::Dimensions;
 
 const RING: Dimensions = Dimensions {
@@ -78,5 +81,64 @@ fn segments_behind_worn_out_blocks_are_found() {
 fn fill_head(log: &mut TestLog) {
     while !log.needs_maintain() {
         try_commit(log, &[&[7; 200]]).unwrap();
+    }
+}
+
+#[test]
+fn any_offset_is_found_with_few_reads() {
+    let mut log = new_log(RING);
+    for _ in 0..80 {
+        roll(&mut log, 1);
+        let (oldest, next) = (log.oldest().get(), log.next().get());
+        for from in (oldest..next).step_by(97).chain([next - 1]) {
+            let mut reader = Reader::new(log.log_id(), *log.geometry(), Offset::new(from));
+            log.media_mut().reads = 0;
+            assert_eq!(first_of(&mut log, &mut reader), from);
+            let reads = log.media().reads;
+            assert!(reads <= 50, "{reads} reads to find {from}");
+        }
+    }
+}
+
+fn first_of(log: &mut TestLog, reader: &mut Reader) -> u64 {
+    match log.read(reader) {
+        Read::Frame { frame, .. } => frame.header.first.get(),
+        other => panic!("no frame: {other:?}"),
+    }
+}
+
+#[test]
+fn reader_at_the_end_follows_into_a_new_segment_without_a_search() {
+    let mut log = new_log(RING);
+    roll(&mut log, 70);
+    let mut reader = Reader::new(log.log_id(), *log.geometry(), log.next());
+    let mut scratch = vec![0; log.geometry().scratch_bytes()];
+    for round in 0..200 {
+        let next = commit(&mut log, &[7; 200]).first;
+        log.media_mut().reads = 0;
+        let view = log.view();
+        let mut media = log.media_mut();
+        let read = reader.read(&mut media, &mut scratch, view);
+        assert!(matches!(read, Read::Frame { frame, .. } if frame.header.first == next));
+        let reads = log.media().reads;
+        let is_first = round == 0;
+        assert!(is_first || reads <= 10, "{reads} reads for {next}");
+    }
+}
+
+#[test]
+fn step_back_inside_a_segment_needs_no_search() {
+    let mut log = new_log(RING);
+    roll(&mut log, 70);
+    let from = log.oldest().get() + 100;
+    let mut reader = Reader::new(log.log_id(), *log.geometry(), Offset::new(from));
+    first_of(&mut log, &mut reader);
+    for offset in from..from + 200 {
+        assert_eq!(first_of(&mut log, &mut reader), offset + 1);
+        reader.seek(Offset::new(offset + 1));
+        log.media_mut().reads = 0;
+        assert_eq!(first_of(&mut log, &mut reader), offset + 1);
+        let reads = log.media().reads;
+        assert!(reads <= 14, "{reads} reads to read {offset} again");
     }
 }

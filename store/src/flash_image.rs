@@ -4,12 +4,12 @@
 
 mod place;
 
+use sedge_core::blocking::{Desk, look};
 use sedge_core::driver::Ram;
 use sedge_core::entry::{Entry, Record};
 use sedge_core::frame::{Control, Kind};
 use sedge_core::ledger::Ledger;
-use sedge_core::log::{Fresh, Log, OpenError, Opened, Options, Recovered, Slot, WhenFull, look};
-use sedge_core::media::{Blocking, Desk, run};
+use sedge_core::log::{Fresh, Log, OpenError, Opened, Options, Recovered, Slot, WhenFull};
 use sedge_core::read::{Read, Reader};
 use sedge_core::segment::{OpenHeader, STAMP_LEN, Stamp};
 use sedge_core::walk::{End, Found, Step, Walk, Window};
@@ -252,17 +252,16 @@ impl<'i> FlashImage<'i> {
     fn slots(&self) -> Vec<Looked> {
         let geometry = self.place.geometry;
         let mut ram = Ram::new(self.region().to_vec(), geometry.segment_bytes());
-        let mut blocking = Blocking(&mut ram);
         let mut scratch = vec![0; self.scratch_bytes()];
         let mut desk = Desk {
-            media: &mut blocking,
+            media: &mut ram,
             scratch: &mut scratch,
         };
         let segments = self.region().chunks(geometry.segment_bytes() as usize);
         let numbered = (0..).zip(segments);
         numbered
             .map(|(segment, bytes)| {
-                let slot = run(look(&mut desk, segment, &geometry));
+                let slot = look(&mut desk, segment, &geometry);
                 let state = match slot {
                     Err(_) => "refused",
                     Ok(Slot::Open(_)) => "other-log",

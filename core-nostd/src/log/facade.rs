@@ -142,9 +142,8 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
 
     /// Lets a reader read on, with the log's own buffer: what it reads ahead it reads again if the log is used in between.
     pub fn read(&mut self, reader: &mut Reader) -> Read<'_> {
-        reader.forget_read_ahead();
         let view = self.ring.view();
-        reader.read(&mut self.media, self.scratch.as_mut(), view)
+        reader.read_alone(&mut self.media, self.scratch.as_mut(), view)
     }
 
     /// See [`Reader::offset_for_time`].

@@ -210,10 +210,9 @@ impl<O: Operations, S: AsMut<[u8]>> AsyncLog<O, S> {
 
     /// Lets a reader read on, with the log's own buffer: what it reads ahead it reads again if the log is used in between.
     pub async fn read(&mut self, reader: &mut Reader) -> Read<'_> {
-        reader.forget_read_ahead();
         let view = self.ring.view();
         reader
-            .read(&mut self.media, self.scratch.as_mut(), view)
+            .read_alone(&mut self.media, self.scratch.as_mut(), view)
             .await
     }
 

@@ -23,6 +23,10 @@ pub struct Reader {
     /// The segment that was read to its end, and its sequence.
     left: Option<(u32, u64)>,
     held: Held,
+    /// The durable end when that was read: what stands behind may have been written since.
+    held_to: Offset,
+    /// The writer stands still: what the view holds is surely there.
+    alone: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -32,9 +36,43 @@ struct Place {
     base: Offset,
     /// The first offset of the segment behind; none if this is the last one.
     limit: Option<Offset>,
+    /// Where its frames begin, and the time that the first of them counts from.
+    start: u32,
+    base_time: Micros,
     walk: Walk,
     /// The time of the record before the walk's position (compact frames count from it).
     time: Micros,
+}
+
+impl Place {
+    /// At the beginning of a segment.
+    fn new(segment: u32, opened: &Opened, limit: Option<Offset>) -> Self {
+        Self {
+            segment,
+            seq: opened.seq,
+            base: opened.base,
+            limit,
+            start: opened.data_start,
+            base_time: opened.base_time,
+            walk: Walk::new(
+                opened.log_id,
+                opened.geometry,
+                opened.data_start,
+                opened.base,
+                limit,
+            ),
+            time: opened.base_time,
+        }
+    }
+
+    fn holds(&self, offset: Offset) -> bool {
+        self.base <= offset && self.limit.is_none_or(|limit| offset < limit)
+    }
+
+    fn begin_again(&mut self) {
+        self.walk = self.walk.begun_at(self.start, self.base);
+        self.time = self.base_time;
+    }
 }
 
 #[twin]
@@ -49,6 +87,8 @@ impl Reader {
             place: None,
             left: None,
             held: Held::default(),
+            held_to: Offset::ZERO,
+            alone: false,
         }
     }
 
@@ -58,15 +98,40 @@ impl Reader {
         self.next
     }
 
-    /// Goes to another offset.
+    /// Goes to another offset. One in the segment that is read is found without a search.
     pub fn seek(&mut self, to: Offset) {
         self.next = to;
-        self.place = None;
         self.left = None;
+        self.place = self.place.take().filter(|place| place.holds(to));
+        if let Some(place) = &mut self.place {
+            place.begin_again();
+        }
     }
 
     /// Reads on. The `scratch`, of [`Geometry::scratch_bytes`], is the reader's own between the calls: it keeps what was read ahead.
     pub async fn read<'s, O: Operations>(
+        &mut self,
+        media: &mut O,
+        scratch: &'s mut [u8],
+        view: View,
+    ) -> Read<'s> {
+        self.alone = false;
+        self.read_on(media, scratch, view).await
+    }
+
+    /// Reads on while the writer stands still, with a scratch that was used for something else since the last call.
+    pub(crate) async fn read_alone<'s, O: Operations>(
+        &mut self,
+        media: &mut O,
+        scratch: &'s mut [u8],
+        view: View,
+    ) -> Read<'s> {
+        self.alone = true;
+        self.held = Held::default();
+        self.read_on(media, scratch, view).await
+    }
+
+    async fn read_on<'s, O: Operations>(
         &mut self,
         media: &mut O,
         scratch: &'s mut [u8],
@@ -121,11 +186,12 @@ impl Reader {
             self.seek(view.oldest);
             return Advanced::Evicted(from);
         }
+        if self.next >= self.held_to {
+            self.held = Held::default();
+        }
         // Each round but the last leaves a segment behind.
         for _ in 0..=self.geometry.segment_count() {
             if self.next >= view.durable {
-                // What was read ahead may be written by now.
-                self.held = Held::default();
                 return Advanced::CaughtUp;
             }
             let Some(mut place) = self.place_in_log(desk, view).await else {
@@ -136,7 +202,7 @@ impl Reader {
                 .limit
                 .map_or(view.durable, |limit| limit.min(view.durable));
             place.walk.set_limit(Some(limit));
-            match self.walk_on(desk, &mut place).await {
+            match self.walk_on(desk, &mut place, view.durable).await {
                 Walked::Overtaken => return Advanced::Overtaken,
                 Walked::Left(expected) if expected < limit => return Advanced::Skipped(limit),
                 Walked::Left(expected) => {
@@ -167,11 +233,6 @@ impl Reader {
             }
         }
         Advanced::Overtaken
-    }
-
-    /// Drops what was read ahead, because the scratch is used for something else between the calls.
-    pub(crate) fn forget_read_ahead(&mut self) {
-        self.held = Held::default();
     }
 
     /// The first offset whose record was taken in at `time` or later; the durable end if there is none.
@@ -227,33 +288,78 @@ impl Reader {
         desk: &mut Desk<'_, O>,
         view: View,
     ) -> Option<Place> {
-        // The last segment may have got a successor meanwhile; where it ends is then for the headers to say.
         if let Some(place) = self.place.take()
-            && (place.limit.is_some() || view.head <= place.base)
+            && let Some(place) = self.bounded(desk, place, view).await
         {
             return Some(place);
         }
         let next = self.next;
         let (segment, opened, limit) = match self.follow(desk, view).await {
             Some(followed) => followed,
-            None => self.locate(desk, |opened| opened.base <= next).await?,
+            None => match self.search(desk, view).await {
+                Some(found) => found,
+                None => self.locate(desk, |opened| opened.base <= next).await?,
+            },
         };
         self.held = Held::default();
-        let walk = Walk::new(
-            opened.log_id,
-            opened.geometry,
-            opened.data_start,
-            opened.base,
-            limit,
-        );
-        Some(Place {
-            segment,
-            seq: opened.seq,
-            base: opened.base,
-            limit,
-            walk,
-            time: opened.base_time,
-        })
+        Some(Place::new(segment, &opened, limit))
+    }
+
+    /// The last segment may have got a successor meanwhile, and then ends where that one begins.
+    async fn bounded<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        mut place: Place,
+        view: View,
+    ) -> Option<Place> {
+        if place.limit.is_none() && view.head > place.base {
+            let behind = self.opened(desk, self.behind(place.segment)).await?;
+            if behind.seq != place.seq.saturating_add(1) {
+                return None;
+            }
+            place.limit = Some(behind.base);
+        }
+        Some(place)
+    }
+
+    /// The segment that holds `next`, found by halving the ring; `None` if the ring is not in such an order that this is certain.
+    async fn search<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        view: View,
+    ) -> Option<(u32, Opened, Option<Offset>)> {
+        let count = self.geometry.segment_count();
+        let mut start = 0;
+        // The first one may be a spare.
+        let first = loop {
+            match self.opened(desk, start).await {
+                Some(opened) => break opened,
+                None if start < 1 => start += 1,
+                None => return None,
+            }
+        };
+        let is_in_first_part = first.base <= self.next;
+        let (mut found, mut beyond) = (start, count);
+        let mut best = is_in_first_part.then_some(first);
+        while beyond.saturating_sub(found) > 1 {
+            let middle = found + (beyond - found) / 2;
+            let opened = self.opened(desk, middle).await;
+            let opened = opened.filter(|opened| is_in_first_part == (opened.seq > first.seq));
+            // What is of the other part lies behind what was written in this lap, and before what is left of the one before.
+            match opened {
+                Some(opened) if opened.base <= self.next => (found, best) = (middle, Some(opened)),
+                Some(_) => beyond = middle,
+                None if is_in_first_part => beyond = middle,
+                None => found = middle,
+            }
+        }
+        let best = best?;
+        let behind = self.opened(desk, self.behind(found)).await;
+        match behind.filter(|behind| behind.seq == best.seq.saturating_add(1)) {
+            Some(behind) if behind.base <= self.next => None,
+            Some(behind) => Some((found, best, Some(behind.base))),
+            None => (view.head <= best.base).then_some((found, best, None)),
+        }
     }
 
     /// The segment behind the one that was left, if it is the next one in the ring, and the base of the one behind it.
@@ -341,6 +447,7 @@ impl Reader {
         &mut self,
         desk: &mut Desk<'_, O>,
         place: &mut Place,
+        durable: Offset,
     ) -> Walked {
         loop {
             match place.walk.step(desk.window(self.held)) {
@@ -348,7 +455,8 @@ impl Reader {
                     self.held = desk
                         .load(place.segment, position, self.geometry.segment_bytes())
                         .await;
-                    if !is_still_there(desk, place).await {
+                    self.held_to = durable;
+                    if !self.alone && !is_still_there(desk, place).await {
                         return Walked::Overtaken;
                     }
                 }

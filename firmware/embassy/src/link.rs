@@ -12,7 +12,8 @@ use sedge_core::custody::{
     Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
 };
 use sedge_core::framing::link::{Decoder, encoded_len_max, uart};
-use sedge_core::read::{Read, Reader};
+use sedge_core::read::Read;
+use sedge_core::waiting::Reader;
 use sedge_core::{Gap, Micros, Offset};
 
 use crate::store::{FRAME_BYTES, SharedLog};

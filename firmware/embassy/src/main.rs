@@ -130,7 +130,7 @@ async fn keep_all(log: &SharedLog, samples: &mut Samples) -> Result<(), CommitEr
         if log.needs_maintain() {
             make_room(log.maintain(Micros::UNKNOWN).await)?;
         }
-        let Some(frame) = samples.frame(&log, None, &mut entries, &mut buffer) else {
+        let Some(frame) = samples.frame(log.continuation(), None, &mut entries, &mut buffer) else {
             panic!("a frame holds what is gathered");
         };
         log.commit(&buffer[..frame.len], frame.span, &[], Micros::UNKNOWN)

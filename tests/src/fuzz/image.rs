@@ -11,7 +11,7 @@ use sedge_core::frame::{self, Form, Frame, Label};
 use sedge_core::log::{
     CommitError, Fresh, Log, MaintainError, Maintained, OpenError, Options, Tail, WhenFull,
 };
-use sedge_core::media::{Blocking, Media, run};
+use sedge_core::media::Media;
 use sedge_core::read::{Read, Reader};
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
 use sedge_core::{LogId, Micros, Offset};
@@ -185,8 +185,7 @@ fn read(log: &mut WatchedLog<'_>, bounds: &Bounds) -> Records {
     let media = log.media_mut();
     let begun = media.counts;
     for _ in 0..bounds.items {
-        let mut blocking = Blocking(&mut *media);
-        match run(reader.read(&mut blocking, &mut scratch, view)) {
+        match reader.read(media, &mut scratch, view) {
             Read::Frame { frame, .. } => {
                 for (offset, entry) in frame.entries() {
                     if let Entry::Record(record) = entry {
@@ -388,7 +387,7 @@ impl Bounds {
         let segments = u64::from(geometry.segment_count());
         let segment_bytes = u64::from(geometry.segment_bytes());
         let scratch = geometry.scratch_bytes() as u64;
-        let grid_points = segment_bytes / u64::from(geometry.grid_stride()) + 1;
+        let grid_points = segment_bytes / u64::from(geometry.grid_stride().get()) + 1;
         let look = 3;
         let walk = segment_bytes / 512 + 4 * grid_points + 2;
         let copy = segment_bytes.div_ceil(scratch);
