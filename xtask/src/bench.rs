@@ -61,7 +61,7 @@ fn parts(arguments: &[String]) -> Result<()> {
 }
 
 /// What `command` prints.
-fn table(name: &str, command: &mut Command) -> Result<String> {
+pub(crate) fn table(name: &str, command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
@@ -74,10 +74,15 @@ fn table(name: &str, command: &mut Command) -> Result<String> {
 
 /// Puts `table` into the page, behind the line `begin`.
 fn write(begin: &str, table: &str) -> Result<()> {
-    let path = workspace_root().join(PAGE);
-    let page = std::fs::read_to_string(&path).context(PAGE)?;
-    std::fs::write(&path, replaced(&page, begin, table)?)?;
-    say(&format!("wrote {PAGE}\n{table}"))
+    write_into(PAGE, begin, table)
+}
+
+/// Puts `table` into `page`, behind the line `begin` and before the end that belongs to it.
+pub(crate) fn write_into(page: &str, begin: &str, table: &str) -> Result<()> {
+    let path = workspace_root().join(page);
+    let text = std::fs::read_to_string(&path).with_context(|| page.to_owned())?;
+    std::fs::write(&path, replaced(&text, begin, table)?)?;
+    say(&format!("wrote {page}\n{table}"))
 }
 
 fn replaced(page: &str, begin: &str, table: &str) -> Result<String> {

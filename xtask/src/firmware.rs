@@ -8,6 +8,7 @@
 mod c_example;
 mod c_object;
 mod toolchain;
+pub(crate) mod weigh;
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;

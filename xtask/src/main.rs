@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod firmware;
 mod header;
+mod report;
 mod run;
 mod tidy;
 
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
   firmware  build the images for microcontrollers, all or those that are named, and run each under QEMU
   c-object  make sedge_core.o for microcontrollers, each target that is named or all, and check what it exports
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
+  firmware-report  what the core costs a microcontroller, as a table for docs/firmware.md; with --weigh, only what it links
   tidy      what a machine can check about how the project is laid out
 ";
 
@@ -44,6 +46,7 @@ fn command() -> Result<()> {
         Some("firmware") => firmware::build_and_run(&arguments[1..]),
         Some("c-object") => firmware::build_objects(&arguments[1..]),
         Some("header") => header::write_or_check(&arguments[1..]),
+        Some("firmware-report") => report::write(&arguments[1..]),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),

@@ -176,6 +176,7 @@ impl RingLog {
     }
 
     /// Writes `ledger` to the head; when this returns, it is durable.
+    #[inline(never)]
     pub(super) async fn write_ledger<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -249,6 +250,7 @@ impl RingLog {
         Ok(())
     }
 
+    #[inline(never)]
     fn measure<E>(&self, frames: &[u8]) -> Result<Measure, CommitError<E>> {
         let flags_matter = self.geometry.role() == Role::Origin && self.form() == Form::Explicit;
         let mut measure = Measure {
@@ -303,6 +305,7 @@ impl RingLog {
     }
 
     /// Rolls into the spare if the head has no room for `room` bytes and what may have to follow.
+    #[inline(never)]
     async fn make_room<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -408,6 +411,7 @@ impl RingLog {
     }
 
     /// Flash: each frame is a write of its own, and durable when it returns.
+    #[inline(never)]
     async fn append_each<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,

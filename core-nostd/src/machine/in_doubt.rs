@@ -17,6 +17,7 @@ use crate::segment::Medium;
 #[twin]
 impl RingLog {
     /// Whether the log can be written; finds out what a write left that did not end well.
+    #[inline(never)]
     pub(super) async fn begin<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -70,6 +71,7 @@ impl RingLog {
     }
 
     /// A frame that stands whole at `position` is part of the log, whoever was not told.
+    #[inline(never)]
     async fn look_back<O: Operations>(&mut self, desk: &mut Desk<'_, O>, position: u32) {
         let segment = self.head.segment;
         let end = position

@@ -15,6 +15,7 @@ use crate::walk::{End, Here, Step, Walk, Why};
 #[twin]
 impl RingLog {
     /// Looks behind the head for one that came after it, and makes it a gap. Mirrors burn nothing: the sender fills them again.
+    #[inline(never)]
     pub(super) async fn account_for_lost_head<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -89,6 +90,7 @@ impl RingLog {
         (blank == 0 || blank == 0xFF) && bytes.iter().all(|&byte| byte == blank)
     }
 
+    #[inline(never)]
     async fn lost_in<O: Operations>(
         &self,
         desk: &mut Desk<'_, O>,
@@ -131,6 +133,7 @@ impl RingLog {
     }
 
     /// Flash: where the frame stands that continues the head, behind an open header of any length.
+    #[inline(never)]
     async fn first_frame_in<O: Operations>(
         &self,
         desk: &mut Desk<'_, O>,

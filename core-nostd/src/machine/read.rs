@@ -180,6 +180,7 @@ impl Reader {
     }
 
     /// Finds what comes next, and takes the reader's place right before or behind it.
+    #[inline(never)]
     async fn advance<O: Operations>(&mut self, desk: &mut Desk<'_, O>, view: View) -> Advanced {
         if self.next < view.oldest {
             let from = self.next;
@@ -283,6 +284,7 @@ impl Reader {
     }
 
     /// Where to read: where the last call stopped, in the segment behind it, or wherever the headers say.
+    #[inline(never)]
     async fn place_in_log<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -363,6 +365,7 @@ impl Reader {
     }
 
     /// The segment behind the one that was left, if it is the next one in the ring, and the base of the one behind it.
+    #[inline(never)]
     async fn follow<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -393,6 +396,7 @@ impl Reader {
     }
 
     /// The last segment that `fits`, and the base of the one behind it.
+    #[inline(never)]
     async fn locate<O: Operations>(
         &self,
         desk: &mut Desk<'_, O>,
@@ -423,6 +427,7 @@ impl Reader {
         })
     }
 
+    #[inline(never)]
     async fn first_base_behind<O: Operations>(&self, desk: &mut Desk<'_, O>) -> Option<Offset> {
         let mut first: Option<Offset> = None;
         for segment in 0..self.geometry.segment_count() {
@@ -443,6 +448,7 @@ impl Reader {
     }
 
     /// Walks to the next frame that ends behind `next` and takes offsets.
+    #[inline(never)]
     async fn walk_on<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,

@@ -24,59 +24,13 @@ impl RingLog {
         options: Options,
         fresh: Fresh,
     ) -> Result<(Self, Recovered), OpenError<O::Error>> {
-        let needed = options.geometry.scratch_bytes();
-        if desk.scratch.len() < needed {
-            return Err(OpenError::Scratch { needed });
-        }
-        if let Some(misfit) = desk.media.misfit(&options.geometry) {
-            return Err(OpenError::Misfit(misfit));
-        }
-        let survey = Survey::of(desk, &options.geometry)
-            .await
-            .map_err(OpenError::Refused)?;
-        let mut recovered = survey.report;
-        let Some((segment, head)) = survey.newest else {
-            if options.geometry.medium() == Medium::File && recovered.unreadable_segments > 0 {
-                return Err(OpenError::Unreadable);
-            }
-            recovered.formatted = true;
-            recovered.clean = true;
-            let log = Self::format(desk, options, fresh, survey.erase_count_of_first).await;
-            return log.map(|log| (log, recovered)).map_err(OpenError::Media);
-        };
-        let (tail, end) = walk_head(desk, segment, &head).await;
-        let mut log = Self::resume_at(options, fresh, segment, &head, &tail);
-        match options.geometry.medium() {
-            Medium::Nor => {
-                log.judge_flash_tail(desk, &head, &tail, end.why, options.tail)
-                    .await;
-            }
-            Medium::File => {
-                recovered.copied = log
-                    .secure_file_tail(desk, options.suspect, &head, &tail)
-                    .await?;
-                log.judge_file_tail(&head, &tail);
-            }
-        }
-        recovered.lost_head = log.account_for_lost_head(desk, fresh.now).await?;
-        recovered.recounted = log.count_recycled(desk, fresh.now).await;
-        log.spare = log.find_spare(desk).await.filter(|spare| {
-            let lost = recovered.lost_head.as_ref().map(|lost| lost.segment);
-            Some(spare.segment) != lost
-        });
-        recovered.clean = log.burn.is_none();
-        recovered.burned = log.next().since(log.end);
+        let mut log = Self::unopened(&options, &fresh);
+        let recovered = log.recover(desk, &options, &fresh).await?;
         Ok((log, recovered))
     }
 
-    /// Creates a log in the first segment.
-    async fn format<O: Operations>(
-        desk: &mut Desk<'_, O>,
-        options: Options,
-        fresh: Fresh,
-        erased_before: u32,
-    ) -> Result<Self, O::Error> {
-        let geometry = options.geometry;
+    /// A log that knows of no segment yet.
+    fn unopened(options: &Options, fresh: &Fresh) -> Self {
         let head = Head {
             segment: 0,
             seq: 0,
@@ -85,8 +39,8 @@ impl RingLog {
             position: 0,
             is_full: true,
         };
-        let mut log = Self {
-            geometry,
+        Self {
+            geometry: options.geometry,
             when_full: options.when_full,
             boot: fresh.boot,
             log_id: fresh.log_id,
@@ -103,54 +57,106 @@ impl RingLog {
             unsaved: false,
             last_time: fresh.now,
             state: State::Open,
-        };
-        let erase_count = slot::prepare(desk, 0, geometry, erased_before).await?;
-        log.open_segment(
-            desk,
-            Spare {
-                segment: 0,
-                erase_count,
-            },
-            &[],
-            fresh.now,
-        )
-        .await?;
-        desk.media.sync().await?;
-        Ok(log)
+        }
     }
 
-    fn resume_at(options: Options, fresh: Fresh, segment: u32, head: &Opened, tail: &Tail) -> Self {
-        Self {
-            geometry: options.geometry,
-            when_full: options.when_full,
-            boot: fresh.boot,
-            log_id: head.log_id,
-            ledger: tail.ledger.clone(),
-            head: Head {
-                segment,
-                seq: head.seq,
-                base: head.base,
-                data_start: head.data_start,
-                position: tail.position,
-                // Frames of other sizes do not go with its stamp; without one nobody knows.
-                is_full: !head.is_stamped || !slot::same_sizes(&head.geometry, &options.geometry),
-            },
-            end: tail.next,
-            burn: None,
-            spare: None,
-            torn_at: None,
-            blank_at: None,
-            tail: options.tail,
-            half_opened: None,
-            passed_over: 0,
-            unsaved: false,
-            last_time: tail.time,
-            state: match tail.last {
-                Last::End => State::Ended,
-                Last::Close => State::Closed,
-                Last::Other => State::Open,
-            },
+    /// Makes of it what stands on the medium.
+    #[inline(never)]
+    async fn recover<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        options: &Options,
+        fresh: &Fresh,
+    ) -> Result<Recovered, OpenError<O::Error>> {
+        let needed = self.geometry.scratch_bytes();
+        if desk.scratch.len() < needed {
+            return Err(OpenError::Scratch { needed });
         }
+        if let Some(misfit) = desk.media.misfit(&self.geometry) {
+            return Err(OpenError::Misfit(misfit));
+        }
+        let survey = Survey::of(desk, &self.geometry)
+            .await
+            .map_err(OpenError::Refused)?;
+        let mut recovered = survey.report;
+        let Some((segment, head)) = survey.newest else {
+            if self.geometry.medium() == Medium::File && recovered.unreadable_segments > 0 {
+                return Err(OpenError::Unreadable);
+            }
+            recovered.formatted = true;
+            recovered.clean = true;
+            let erased_before = survey.erase_count_of_first;
+            self.format(desk, fresh.now, erased_before)
+                .await
+                .map_err(OpenError::Media)?;
+            return Ok(recovered);
+        };
+        recovered.copied = self.resume(desk, options, segment, &head).await?;
+        recovered.lost_head = self.account_for_lost_head(desk, fresh.now).await?;
+        recovered.recounted = self.count_recycled(desk, fresh.now).await;
+        self.spare = self.find_spare(desk).await.filter(|spare| {
+            let lost = recovered.lost_head.as_ref().map(|lost| lost.segment);
+            Some(spare.segment) != lost
+        });
+        recovered.clean = self.burn.is_none();
+        recovered.burned = self.next().since(self.end);
+        Ok(recovered)
+    }
+
+    /// Creates a log in the first segment.
+    #[inline(never)]
+    async fn format<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        now: Micros,
+        erased_before: u32,
+    ) -> Result<(), O::Error> {
+        let erase_count = slot::prepare(desk, 0, self.geometry, erased_before).await?;
+        let spare = Spare {
+            segment: 0,
+            erase_count,
+        };
+        self.open_segment(desk, spare, &[], now).await?;
+        desk.media.sync().await
+    }
+
+    /// Goes on where the head ends. Says whether that took a fresh segment.
+    #[inline(never)]
+    async fn resume<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        options: &Options,
+        segment: u32,
+        head: &Opened,
+    ) -> Result<bool, OpenError<O::Error>> {
+        let (tail, end) = walk_head(desk, segment, head).await;
+        self.log_id = head.log_id;
+        self.ledger = tail.ledger.clone();
+        self.head = Head {
+            segment,
+            seq: head.seq,
+            base: head.base,
+            data_start: head.data_start,
+            position: tail.position,
+            // Frames of other sizes do not go with its stamp; without one nobody knows.
+            is_full: !head.is_stamped || !slot::same_sizes(&head.geometry, &self.geometry),
+        };
+        self.end = tail.next;
+        self.last_time = tail.time;
+        self.state = match tail.last {
+            Last::End => State::Ended,
+            Last::Close => State::Closed,
+            Last::Other => State::Open,
+        };
+        if self.geometry.medium() == Medium::Nor {
+            self.judge_flash_tail(desk, head, &tail, end.why, options.tail)
+                .await;
+            return Ok(false);
+        }
+        let suspect = options.suspect;
+        let copied = self.secure_file_tail(desk, suspect, head, &tail).await?;
+        self.judge_file_tail(head, &tail);
+        Ok(copied)
     }
 
     /// Files: what a torn commit left is overwritten, but its offsets may have been seen by nobody: an origin burns them.
@@ -178,6 +184,7 @@ impl RingLog {
     }
 
     /// Flash: bytes that may have been touched are never programmed again. Writing goes on at the next untouched grid point.
+    #[inline(never)]
     async fn judge_flash_tail<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -213,6 +220,7 @@ impl RingLog {
     }
 
     /// Flash: how much of `segment` was touched from `position` on, where its valid frames end, and how many offsets that may have taken.
+    #[inline(never)]
     pub(super) async fn torn_at<O: Operations>(
         &self,
         desk: &mut Desk<'_, O>,
@@ -249,6 +257,7 @@ impl RingLog {
     }
 
     /// Files: makes durable, once more, what was found behind the last durable commit. Says whether that took a fresh segment.
+    #[inline(never)]
     async fn secure_file_tail<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -346,6 +355,7 @@ impl RingLog {
     }
 
     /// The segment behind the head, if it is stamped and nothing is to be accounted for before it is used.
+    #[inline(never)]
     pub(super) async fn find_spare<O: Operations>(&self, desk: &mut Desk<'_, O>) -> Option<Spare> {
         let segment = self.ahead(self.head.segment, 1);
         let Some(Slot::Spare { erase_count }) = self.slot(desk, segment).await else {
@@ -385,6 +395,7 @@ struct Survey {
 
 #[twin]
 impl Survey {
+    #[inline(never)]
     async fn of<O: Operations>(
         desk: &mut Desk<'_, O>,
         geometry: &Geometry,
@@ -431,6 +442,7 @@ impl Survey {
 /// From one segment to the next the sequence grows by one, up to the head or to a block that was passed over because it could not be erased. Such a block keeps
 /// what an earlier lap wrote and looks like the oldest segment; what is newer begins right behind it, so a few segments behind each end are looked at.
 #[twin]
+#[inline(never)]
 async fn bisect<O: Operations>(
     desk: &mut Desk<'_, O>,
     geometry: &Geometry,
@@ -568,6 +580,7 @@ impl Tail {
 
 /// Walks the head. A bad place is rot if a later commit begins behind it; else it is torn, and all behind it is dropped.
 #[twin]
+#[inline(never)]
 async fn walk_head<O: Operations>(
     desk: &mut Desk<'_, O>,
     segment: u32,
@@ -619,6 +632,7 @@ async fn walk_head<O: Operations>(
 }
 
 #[twin]
+#[inline(never)]
 async fn read_ledger<O: Operations>(desk: &mut Desk<'_, O>, segment: u32, head: &Opened) -> Ledger {
     let header_len = u64::from(head.data_start.saturating_sub(STAMP_LEN as u32));
     let ledger = slot::read_open_header(desk, segment, header_len).await;

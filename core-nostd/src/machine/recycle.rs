@@ -168,6 +168,7 @@ impl RingLog {
         Ok(())
     }
 
+    #[inline(never)]
     async fn recycle<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -215,6 +216,7 @@ impl RingLog {
 impl RingLog {
     /// Where torn places used up the head, the segment behind it was recycled with the ledger in memory only, or was about to be when its erase was
     /// cut short. Counts again what that one held, from the sums alone; says whether it did.
+    #[inline(never)]
     pub(super) async fn count_recycled<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -258,6 +260,7 @@ impl RingLog {
 #[twin]
 impl RingLog {
     /// Whether `segment` is part of this log and has a valid frame for each of its offsets. An erase that was cut short may leave the header and break the rest.
+    #[inline(never)]
     async fn is_whole<O: Operations>(&self, desk: &mut Desk<'_, O>, segment: u32) -> bool {
         let Some(opened) = self.opened(desk, segment).await else {
             return false;
@@ -300,6 +303,7 @@ impl Tally {
     }
 
     /// Counts all from the oldest offset up to the base of `successor`, of which `victim` holds what is valid.
+    #[inline(never)]
     async fn count<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,

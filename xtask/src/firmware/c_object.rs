@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::toolchain::{Toolchain, c_library, images_folder, is_there};
+use super::weigh::is_panic;
 use crate::run::{expect_success, say, workspace_root};
 
 /// Builds the object for each of `targets`, or for all that are known.
@@ -92,7 +93,14 @@ fn symbols(readelf: &str, object: &Path) -> Result<Vec<Symbol>> {
     if !output.status.success() {
         bail!("{readelf}: {}", output.status);
     }
-    Ok(visible(&String::from_utf8_lossy(&output.stdout)))
+    let table = String::from_utf8_lossy(&output.stdout);
+    let mut names = table
+        .lines()
+        .filter_map(|row| row.split_whitespace().nth(7));
+    if let Some(panic) = names.find(|name| is_panic(name)) {
+        bail!("{panic} is linked: something in it can panic");
+    }
+    Ok(visible(&table))
 }
 
 /// Rows of `readelf -sW`: number, value, size, type, binding, visibility, section, name.

@@ -35,6 +35,14 @@ impl Toolchain {
         in_firmware(command)
     }
 
+    /// Builds the library of a package of the firmware's workspace as an archive, with a feature.
+    pub(super) fn archive(&self, package: &str, target: &str, feature: &str) -> Command {
+        let mut command = self.cargo("rustc", target);
+        command.args(["--release", "--package", package, "--features", feature]);
+        command.args(["--lib", "--crate-type", "staticlib"]);
+        in_firmware(command)
+    }
+
     /// Builds the core for C programs, as a library that is still to be linked.
     pub(super) fn c_library(&self, target: &str) -> Command {
         let mut command = self.cargo("rustc", target);
