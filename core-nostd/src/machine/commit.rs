@@ -89,7 +89,7 @@ impl RingLog {
             return Err(CommitError::NeedsMaintain);
         }
         let ledger = self.ledger.clone();
-        self.write_ledger(desk, &ledger, now).await
+        self.write_ledger(desk, ledger, now).await
     }
 
     /// Says that this life ends cleanly. Without room for it, or with offsets still to be burned, the next life simply does not know.
@@ -180,10 +180,9 @@ impl RingLog {
     pub(super) async fn write_ledger<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
-        ledger: &Ledger,
+        mut ledger: Ledger,
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
-        let mut ledger = ledger.clone();
         if !self.has_room_for_ledger() {
             return Err(CommitError::NeedsMaintain);
         }

@@ -129,9 +129,9 @@ impl RingLog {
         segment: u32,
         head: &Opened,
     ) -> Result<bool, OpenError<O::Error>> {
-        let (tail, end) = walk_head(desk, segment, head).await;
+        let (mut tail, end) = walk_head(desk, segment, head).await;
         self.log_id = head.log_id;
-        self.ledger = tail.ledger.clone();
+        self.ledger = core::mem::take(&mut tail.ledger);
         self.head = Head {
             segment,
             seq: head.seq,
@@ -608,7 +608,7 @@ async fn walk_head<O: Operations>(
             Step::Frame(found) => {
                 let (medium, role) = (head.geometry.medium(), head.geometry.role());
                 let begins_commit = found.frame.begins_commit(medium, role);
-                if found.bad.is_some() && doubtful.is_none() {
+                if found.bad.is_some() && !begins_commit && doubtful.is_none() {
                     doubtful = Some(tail.clone());
                 }
                 if begins_commit && let Some(proven) = doubtful.take() {

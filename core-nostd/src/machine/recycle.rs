@@ -163,7 +163,7 @@ impl RingLog {
         // It may be one of those that go.
         self.spare = None;
         if ledger.oldest > self.ledger.oldest {
-            self.write_ledger(desk, &ledger, now).await?;
+            self.write_ledger(desk, ledger, now).await?;
         }
         Ok(())
     }
@@ -185,10 +185,12 @@ impl RingLog {
                 .await;
             let ledger = tally.into_ledger(successor.base, now);
             // Without room for it in the head, the next open header carries the ledger; a power cut before that leaves it to `count_recycled`.
-            match self.write_ledger(desk, &ledger, now).await {
-                Ok(()) => {}
-                Err(CommitError::NeedsMaintain) => self.ledger = ledger,
-                Err(error) => return Err(MaintainError::Ledger(error)),
+            if self.has_room_for_ledger() {
+                self.write_ledger(desk, ledger, now)
+                    .await
+                    .map_err(MaintainError::Ledger)?;
+            } else {
+                self.ledger = ledger;
             }
         }
         let erase_count = match slot {
