@@ -64,7 +64,7 @@ fn play(framing: Framing, ops: &[Op]) -> World {
     for op in ops {
         match *op {
             Op::Append(log, count) => world.append(log, count),
-            Op::Burn(log, span) if !world.logs[log].closed && !world.logs[log].retired => {
+            Op::Burn(log, span) if world.may_be_written(log) && !world.logs[log].forked => {
                 world.logs[log].burn(u64::from(span));
                 let next = world.logs[log].next;
                 world.sender.grew(log as u16, next.into());
@@ -81,7 +81,8 @@ fn play(framing: Framing, ops: &[Op]) -> World {
             Op::RestoreReceiver if world.logs.iter().all(|log| !log.forked) => {
                 world.restore_receiver(copy.clone());
             }
-            Op::RestoreLog(log, frames) if !world.logs[log].closed && !world.logs[log].retired => {
+            // A gap has no fingerprint: while the receiver's last frame is one, it takes a log with another past for the one it knows.
+            Op::RestoreLog(log, frames) if world.may_be_written(log) && !world.logs[log].gapped => {
                 world.logs[log].restore(frames);
                 world.reset_sender();
             }

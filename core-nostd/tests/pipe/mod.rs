@@ -33,6 +33,8 @@ pub struct ModelLog {
     pub retired: bool,
     /// Written since the last copy was put back; such a log is not evicted, for then nobody could tell.
     pub forked: bool,
+    /// It has gaps.
+    pub gapped: bool,
     clock_ms: i64,
     salt: u64,
 }
@@ -57,6 +59,7 @@ impl ModelLog {
             closed: false,
             retired: false,
             forked: false,
+            gapped: false,
             clock_ms: 1_000_000,
             salt: 0,
         }
@@ -103,6 +106,7 @@ impl ModelLog {
 
     /// A gap that stands in the log itself, as after a torn commit.
     pub fn burn(&mut self, span: u64) {
+        self.gapped = true;
         let gap = Gap {
             from: Offset::new(self.next),
             to: Offset::new(self.next + span),
@@ -137,6 +141,7 @@ impl ModelLog {
         }
         if let Some(gone) = self.frames.pop_front() {
             self.oldest = gone.next;
+            self.gapped = true;
         }
     }
 
@@ -464,6 +469,10 @@ impl World {
             self.reset_sender(); // what the old disk acknowledged may still be on the line
             (self.up, self.down) = (Wire::default(), Wire::default());
         }
+    }
+
+    pub fn may_be_written(&self, log: usize) -> bool {
+        !self.logs[log].closed && !self.logs[log].retired
     }
 
     pub fn append(&mut self, log: usize, count: u16) {
