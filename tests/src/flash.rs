@@ -27,6 +27,8 @@ pub struct SimFlash {
     armed: Option<u64>,
     torn: Option<Torn>,
     counts: Counts,
+    /// Bits may be cleared in units that were programmed already.
+    rewritable: bool,
 }
 
 /// How a flash is divided.
@@ -99,6 +101,8 @@ impl FlashTear {
 struct Segment {
     bytes: Vec<u8>,
     cells: Vec<Cell>,
+    /// Some cells may not read as they stand: since the last erase one was unreadable, or changed its mind.
+    is_odd: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +148,7 @@ impl SimFlash {
         let segment = Arc::new(Segment {
             bytes: vec![0xFF; shape.segment_bytes as usize],
             cells: vec![Cell::Erased; (shape.segment_bytes / shape.write_unit) as usize],
+            is_odd: false,
         });
         Self {
             shape,
@@ -154,7 +159,13 @@ impl SimFlash {
             armed: None,
             torn: None,
             counts: Counts::new(shape.segments),
+            rewritable: false,
         }
+    }
+
+    /// A laxer part from here on: bits may be cleared in units that were programmed already, and nobody checks whether an erase was cut short.
+    pub fn allow_rewrites(&mut self) {
+        self.rewritable = true;
     }
 
     /// A region that holds `image`, every unit of it programmed unless it is blank.
@@ -223,9 +234,9 @@ impl SimFlash {
                         .zip(&mask)
                         .map(|(byte, mask)| byte | mask)
                         .collect();
-                    self.set_unit(segment, at, &torn);
+                    self.clear_bits(segment, at, &torn);
                 }
-                _ => self.set_unit(segment, at, meant),
+                _ => self.clear_bits(segment, at, meant),
             }
         }
     }
@@ -307,8 +318,24 @@ impl SimFlash {
         segment.cells[at as usize] = cell_of(bytes);
     }
 
+    /// A program clears bits and sets none. What is unreadable stays so.
+    fn clear_bits(&mut self, segment: u32, at: u32, bytes: &[u8]) {
+        let range = self.range(at);
+        let segment = Arc::make_mut(&mut self.segments[segment as usize]);
+        let cells = &mut segment.bytes[range];
+        cells
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(cell, byte)| *cell &= byte);
+        if segment.cells[at as usize] != Cell::Poison {
+            segment.cells[at as usize] = cell_of(cells);
+        }
+    }
+
     fn set_cell(&mut self, segment: u32, at: u32, cell: Cell) {
-        Arc::make_mut(&mut self.segments[segment as usize]).cells[at as usize] = cell;
+        let segment = Arc::make_mut(&mut self.segments[segment as usize]);
+        segment.cells[at as usize] = cell;
+        segment.is_odd |= matches!(cell, Cell::Poison | Cell::Flicker);
     }
 
     fn set_flicker(&mut self, segment: u32, at: u32, meant: &[u8], anchored: bool) -> bool {
@@ -387,6 +414,9 @@ impl SimFlash {
             position + length <= self.shape.segment_bytes,
             "program of {length} bytes at {segment}:{position} leaves the segment"
         );
+        if self.rewritable {
+            return;
+        }
         for at in position / unit..(position + length) / unit {
             let cell = self.segments[segment as usize].cells[at as usize];
             assert!(
@@ -470,7 +500,8 @@ impl Sim for SimFlash {
             return Err(Fault::Ecc);
         }
         let units = position / self.shape.write_unit..(end as u32).div_ceil(self.shape.write_unit);
-        for at in units {
+        let is_odd = self.segments[segment as usize].is_odd;
+        for at in units.take_while(|_| is_odd) {
             match self.segments[segment as usize].cells[at as usize] {
                 Cell::Poison => return Err(Fault::Ecc),
                 Cell::Flicker => self.flicker(segment, at),
@@ -509,6 +540,11 @@ impl Sim for SimFlash {
             return Err(Fault::Io);
         }
         let unit = self.shape.write_unit;
+        if self.rewritable {
+            let units = (position / unit..).zip(bytes.chunks(unit as usize));
+            units.for_each(|(at, bytes)| self.clear_bits(segment, at, bytes));
+            return Ok(());
+        }
         let stored = Arc::make_mut(&mut self.segments[segment as usize]);
         stored.bytes[position as usize..position as usize + bytes.len()].copy_from_slice(bytes);
         stored.cells[(position / unit) as usize..(position as usize + bytes.len()) / unit as usize]
@@ -533,6 +569,7 @@ impl Sim for SimFlash {
         let stored = Arc::make_mut(&mut self.segments[segment as usize]);
         stored.bytes.fill(0xFF);
         stored.cells.fill(Cell::Erased);
+        stored.is_odd = false;
         self.flickers
             .retain(|&(flickering, _), _| flickering != segment);
         Ok(())

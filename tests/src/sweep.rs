@@ -111,6 +111,40 @@ pub fn random_lives<S: Sim>(
     seed: u64,
     ops_max: u64,
 ) -> Result<u64, Wrong> {
+    let way = random_cuts(world, tears, seed, ops_max)?;
+    world
+        .settle()
+        .map_err(|wrong| format!("{wrong}\nway: {way:?}, then settled"))?;
+    Ok(way.len() as u64)
+}
+
+/// As [`random_lives`], and what is left is opened once more and not twice: a short script has more to do with its cuts.
+///
+/// # Errors
+/// The first wrong, and the way to it.
+pub fn short_lives<S: Sim>(
+    world: &mut World<S>,
+    tears: &[S::Tear],
+    seed: u64,
+    ops_max: u64,
+) -> Result<u64, Wrong> {
+    let way = random_cuts(world, tears, seed, ops_max)?;
+    world.play(&[]);
+    world
+        .run()
+        .map_err(|wrong| format!("{wrong}\nway: {way:?}, then opened"))?;
+    Ok(way.len() as u64)
+}
+
+/// How many operations each life had, and how it ended.
+type Way<T> = Vec<(u64, T, u64)>;
+
+fn random_cuts<S: Sim>(
+    world: &mut World<S>,
+    tears: &[S::Tear],
+    seed: u64,
+    ops_max: u64,
+) -> Result<Way<S::Tear>, Wrong> {
     let mut random = Random::new(seed);
     let mut way = Vec::new();
     loop {
@@ -129,10 +163,7 @@ pub fn random_lives<S: Sim>(
         world.revive(tear, seed);
     }
     world.sim().sim_mut().disarm();
-    world
-        .settle()
-        .map_err(|wrong| format!("{wrong}\nway: {way:?}, then settled"))?;
-    Ok(way.len() as u64)
+    Ok(way)
 }
 
 impl Trail {

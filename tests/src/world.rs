@@ -43,6 +43,8 @@ pub struct World<S> {
     suspect: Option<u32>,
     /// How many errors of the medium may still end a life.
     patience: u32,
+    /// Whether what is found is read by the reference reader too.
+    is_read_twice: bool,
 }
 
 /// What kind of log, and on what.
@@ -105,6 +107,7 @@ impl<S: Sim> World<S> {
             saved: false,
             suspect: None,
             patience: 0,
+            is_read_twice: true,
         }
     }
 
@@ -161,6 +164,11 @@ impl<S: Sim> World<S> {
     /// on flash the step is tried again.
     pub fn expect_errors(&mut self, errors: u32) {
         self.patience = errors;
+    }
+
+    /// From here on only the log's own walk reads what is found: half the time for each open.
+    pub fn read_once(&mut self) {
+        self.is_read_twice = false;
     }
 
     /// The medium, to break it.
@@ -256,7 +264,7 @@ impl<S: Sim> World<S> {
     }
 
     fn step(&mut self, log: &mut OpenLog<'_, S>, step: &Step) -> Result<Went, Wrong> {
-        let programs = self.counts().programs;
+        let programs = self.programs();
         let closed = self.closed.take();
         self.saved = false;
         let went = match step {
@@ -273,7 +281,7 @@ impl<S: Sim> World<S> {
             Step::Restart => Ok(Went::Restart),
         }?;
         if !matches!(went, Went::Cut | Went::Failed) {
-            let untouched = self.counts().programs == programs;
+            let untouched = self.programs() == programs;
             // A stop with offsets still to be burned, or without room for the last word, is not known to be clean.
             self.closed = match (step, self.setting.geometry.medium()) {
                 (_, Medium::Nor) => None,
@@ -476,7 +484,7 @@ impl<S: Sim> World<S> {
         seen: &[Seen],
     ) -> Result<(), Wrong> {
         // What was counted again is not on the medium before the next open header.
-        if self.damage != Damage::None || recovered.recounted {
+        if self.damage != Damage::None || recovered.recounted || !self.is_read_twice {
             return Ok(());
         }
         let reading = reference::read(&mut *self.sim.sim_mut(), &self.setting.geometry);
@@ -498,6 +506,10 @@ impl<S: Sim> World<S> {
 
     fn read(&self, log: &OpenLog<'_, S>) -> Vec<Seen> {
         reader::read(&self.sim, &self.setting.geometry, &log.log_id(), log.view())
+    }
+
+    fn programs(&self) -> u64 {
+        self.sim.sim().counts().programs
     }
 
     fn is_down(&self) -> bool {

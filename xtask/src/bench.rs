@@ -61,7 +61,7 @@ fn parts(arguments: &[String]) -> Result<()> {
 }
 
 /// What `command` prints.
-pub(crate) fn table(name: &str, command: &mut Command) -> Result<String> {
+fn table(name: &str, command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
@@ -74,25 +74,21 @@ pub(crate) fn table(name: &str, command: &mut Command) -> Result<String> {
 
 /// Puts `table` into the page, behind the line `begin`.
 fn write(begin: &str, table: &str) -> Result<()> {
-    write_into(PAGE, begin, table)
+    let path = workspace_root().join(PAGE);
+    let page = std::fs::read_to_string(&path).context(PAGE)?;
+    std::fs::write(&path, replaced(&page, begin, table, END)?)?;
+    say(&format!("wrote {PAGE}\n{table}"))
 }
 
-/// Puts `table` into `page`, behind the line `begin` and before the end that belongs to it.
-pub(crate) fn write_into(page: &str, begin: &str, table: &str) -> Result<()> {
-    let path = workspace_root().join(page);
-    let text = std::fs::read_to_string(&path).with_context(|| page.to_owned())?;
-    std::fs::write(&path, replaced(&text, begin, table)?)?;
-    say(&format!("wrote {page}\n{table}"))
-}
-
-fn replaced(page: &str, begin: &str, table: &str) -> Result<String> {
+/// The page with `table` between the lines `begin` and `end`.
+pub(crate) fn replaced(page: &str, begin: &str, table: &str, end: &str) -> Result<String> {
     let (before, rest) = page
         .split_once(begin)
         .context("the page has no place for what is measured")?;
     let (_, after) = rest
-        .split_once(END)
+        .split_once(end)
         .context("the place for what is measured has no end")?;
-    Ok(format!("{before}{begin}{table}{END}{after}"))
+    Ok(format!("{before}{begin}{table}{end}{after}"))
 }
 
 #[cfg(test)]
@@ -102,11 +98,11 @@ mod tests {
     #[test]
     fn only_what_was_measured_is_replaced() {
         let page = format!("above\n{COMPARISON}old\n{END}\nbetween\n{PARTS}old\n{END}\nbelow\n");
-        let page = replaced(&page, COMPARISON, "new\n").unwrap();
+        let page = replaced(&page, COMPARISON, "new\n", END).unwrap();
         assert_eq!(
-            replaced(&page, PARTS, "newer\n").unwrap(),
+            replaced(&page, PARTS, "newer\n", END).unwrap(),
             format!("above\n{COMPARISON}new\n{END}\nbetween\n{PARTS}newer\n{END}\nbelow\n")
         );
-        assert!(replaced("no place", PARTS, "new").is_err());
+        assert!(replaced("no place", PARTS, "new", END).is_err());
     }
 }

@@ -5,8 +5,8 @@
 mod bench;
 mod ci;
 mod firmware;
+mod firmware_report;
 mod header;
-mod report;
 mod run;
 mod tidy;
 
@@ -22,8 +22,10 @@ usage: cargo xtask COMMAND
   header    write core-c/sedge_core.h, the core's header for C; with --check, say whether it is up to date
   firmware  build the images for microcontrollers, all or those that are named, and run each under QEMU
   c-object  make sedge_core.o for microcontrollers, each target that is named or all, and check what it exports
+  firmware-report
+            measure what the core costs a microcontroller, beside sequential-storage; with --write, put it into docs/firmware.md; --only weighed and
+            the like measure one part
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
-  firmware-report  what the core costs a microcontroller, as a table for docs/firmware.md; with --weigh, only what it links
   tidy      what a machine can check about how the project is laid out
 ";
 
@@ -46,7 +48,7 @@ fn command() -> Result<()> {
         Some("firmware") => firmware::build_and_run(&arguments[1..]),
         Some("c-object") => firmware::build_objects(&arguments[1..]),
         Some("header") => header::write_or_check(&arguments[1..]),
-        Some("firmware-report") => report::write(&arguments[1..]),
+        Some("firmware-report") => firmware_report::report(&arguments[1..]),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),

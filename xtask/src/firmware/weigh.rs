@@ -13,19 +13,11 @@ use anyhow::{Context, Result, bail};
 
 use super::toolchain::{Toolchain, images_folder, is_there};
 use super::{Board, Language, Machine, await_line, image};
+use crate::firmware_report::Row;
 use crate::run::expect_success;
 
-/// A row of the report.
-pub(crate) struct Weighed {
-    pub(crate) what: &'static str,
-    pub(crate) must: &'static str,
-    pub(crate) seen: String,
-    pub(crate) anchor: &'static str,
-    pub(crate) met: bool,
-}
-
 /// Builds and runs the probe.
-pub(crate) fn rows() -> Result<Vec<Weighed>> {
+pub(crate) fn rows() -> Result<Vec<Row>> {
     let mut panics = Vec::new();
     let mut smallest = None;
     for level in ["z", "s", "3"] {
@@ -42,47 +34,46 @@ pub(crate) fn rows() -> Result<Vec<Weighed>> {
     let deepest_often = ["append", "release", "rx", "tx", "data"].map(depth);
     let deepest_often = deepest_often.iter().flatten().max().copied().unwrap_or(0);
     let state = number_behind(&stack.sizes, "log").context("the size of the log")?;
+    let stack_rows = ["boot", "maintain", "read"].map(depth);
+    let is_shallow = stack_rows.iter().flatten().all(|&bytes| bytes <= 320) && deepest_often <= 320;
+    let panic_counts: Vec<String> = panics.iter().map(usize::to_string).collect();
+    let depths = stack.depths.trim_start_matches("stack ");
+    let row = |what: &str, must: &str, seen: String, anchor: &str, met| Row {
+        what: what.to_owned(),
+        must: must.to_owned(),
+        seen,
+        anchor: anchor.to_owned(),
+        met,
+    };
     Ok(vec![
-        Weighed {
-            what: "code, thumbv7em -Oz fat LTO: append and boot / all blocking calls / link",
-            must: "≤ 3,500 / ≤ 6,000 / ≤ 2,500 B",
-            seen: format!("{append} / {all} / {link} B"),
-            anchor: "4,068 / 6,736 B / none",
-            met: append <= 3500 && all <= 6000 && link <= 2500,
-        },
-        Weighed {
-            what: "panic symbols linked, at opt z / s / 3",
-            must: "0",
-            seen: panics
-                .iter()
-                .map(usize::to_string)
-                .collect::<Vec<_>>()
-                .join(" / "),
-            anchor: "6 to 7",
-            met: panics.iter().all(|&count| count == 0),
-        },
-        Weighed {
-            what: "deepest stack, caller's buffers aside",
-            must: "≤ 320 B",
-            seen: format!(
-                "{deepest_often} B at an append or on the link; {}",
-                stack.depths.trim_start_matches("stack ")
-            ),
-            anchor: "about 500 B",
-            met: ["boot", "maintain", "read"]
-                .map(depth)
-                .iter()
-                .flatten()
-                .all(|&bytes| bytes <= 320)
-                && deepest_often <= 320,
-        },
-        Weighed {
-            what: "log state in RAM",
-            must: "≤ 96 B",
-            seen: format!("{state} B"),
-            anchor: "0, or 9 B a page with a cache",
-            met: state <= 96,
-        },
+        row(
+            "code, thumbv7em -Oz fat LTO: append and boot / all blocking calls / link",
+            "≤ 3,500 / ≤ 6,000 / ≤ 2,500 B",
+            format!("{append} / {all} / {link} B"),
+            "4,068 / 6,736 B / has none",
+            append <= 3500 && all <= 6000 && link <= 2500,
+        ),
+        row(
+            "panic symbols linked, at opt z / s / 3",
+            "0",
+            panic_counts.join(" / "),
+            "6 to 7",
+            panics.iter().all(|&count| count == 0),
+        ),
+        row(
+            "deepest stack, caller's buffers aside",
+            "≤ 320 B",
+            format!("{deepest_often} B at an append or on the link; {depths}"),
+            "about 500 B",
+            is_shallow,
+        ),
+        row(
+            "log state in RAM",
+            "≤ 96 B",
+            format!("{state} B"),
+            "0, or 9 B a page with a cache",
+            state <= 96,
+        ),
     ])
 }
 
