@@ -331,6 +331,9 @@ impl Reader {
         view: View,
     ) -> Option<(u32, Opened, Option<Offset>)> {
         let count = self.geometry.segment_count();
+        if count < SEARCHED_COUNT_MIN {
+            return None;
+        }
         let mut start = 0;
         // The first one may be a spare.
         let first = loop {
@@ -360,8 +363,30 @@ impl Reader {
         match behind.filter(|behind| behind.seq == best.seq.saturating_add(1)) {
             Some(behind) if behind.base <= self.next => None,
             Some(behind) => Some((found, best, Some(behind.base))),
-            None => (view.head <= best.base).then_some((found, best, None)),
+            None if view.head > best.base => None,
+            None => self
+                .is_head(desk, found, &best)
+                .await
+                .then_some((found, best, None)),
         }
+    }
+
+    /// Whether nothing newer begins behind blocks that were passed over: a head whose first write failed leaves a segment with the same base.
+    async fn is_head<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        opened: &Opened,
+    ) -> bool {
+        let mut segment = segment;
+        for _ in 0..=PASSED_OVER_MAX {
+            segment = self.behind(segment);
+            let behind = self.opened(desk, segment).await;
+            if behind.is_some_and(|behind| behind.seq > opened.seq) {
+                return false;
+            }
+        }
+        true
     }
 
     /// The segment behind the one that was left, if it is the next one in the ring, and the base of the one behind it.
@@ -502,6 +527,12 @@ impl Reader {
         }
     }
 }
+
+/// Below this a look at every segment costs no more than a search.
+const SEARCHED_COUNT_MIN: u32 = 32;
+
+/// How many blocks in a row that cannot be erased are expected.
+const PASSED_OVER_MAX: u32 = 7;
 
 /// What comes next for a reader.
 enum Advanced {
