@@ -4,7 +4,7 @@
 
 use sedge_core::segment::Role;
 use sedge_tests::disk::{DiskTear, SimDisk};
-use sedge_tests::flash::{FlashShape, FlashTear, SimFlash};
+use sedge_tests::flash::{BadBlock, FlashShape, FlashTear, SimFlash};
 use sedge_tests::random::{Random, seed_for};
 use sedge_tests::script;
 use sedge_tests::sim::Sim;
@@ -89,6 +89,47 @@ fn disk_of(random: &mut Random, role: Role) -> (Setting, SimDisk) {
 #[test]
 fn flash_log_outlives_any_cuts() {
     until_enough(&FlashTear::STEADY, flash_of);
+}
+
+/// A ring in which nobody looks at every segment. Two blocks side by side wear out when all of it is written; in some lives further ones do.
+#[test]
+fn flash_log_of_a_large_ring_outlives_cuts_and_worn_out_blocks() {
+    const SEGMENTS: u32 = 36;
+    let first = number("SEDGE_SEED", 1);
+    for unit in UNITS {
+        let setting = Setting::flash(unit).segments(SEGMENTS);
+        let seed = seed_for(first, u64::from(unit));
+        let mut random = Random::new(seed);
+        let shape = FlashShape {
+            segments: SEGMENTS,
+            segment_bytes: setting.geometry.segment_bytes(),
+            blocks: 1,
+            write_unit: unit,
+        };
+        let fill = script::filling(seed, SEGMENTS as usize * (30 + random.index(30)), 4);
+        let mut full = World::new(setting, SimFlash::new(shape, seed), &fill, seed);
+        full.run().expect("a life without cuts");
+        for scenario in 0..40 {
+            let mut world = full.branch();
+            world.expect_errors(1000);
+            let worn = random.index(SEGMENTS as usize - 2) as u32;
+            for segment in worn..worn + random.index(3) as u32 {
+                world
+                    .sim()
+                    .sim_mut()
+                    .break_segment(segment, BadBlock::EraseFails);
+            }
+            let steps = 20 + random.index(200);
+            world.play(&script::mixed(random.bits(), steps, 4));
+            let seed = random.bits();
+            let _told = Told(format!(
+                "{setting:?}, scenario {scenario}, SEDGE_SEED={first}"
+            ));
+            if let Err(wrong) = random_lives(&mut world, &FlashTear::STEADY, seed, 60) {
+                panic!("{wrong}");
+            }
+        }
+    }
 }
 
 #[test]
