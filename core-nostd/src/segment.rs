@@ -69,9 +69,8 @@ impl Geometry {
             frame_bytes_max,
             commit_offsets_max,
         } = dimensions;
-        if !cfg!(feature = "files")
-            && !(matches!(medium, Medium::Nor) && matches!(role, Role::Origin))
-        {
+        let is_of_firmware = matches!(medium, Medium::Nor) && matches!(role, Role::Origin);
+        if !cfg!(feature = "files") && !is_of_firmware {
             return Err(BadGeometry::Files);
         }
         let unit_fits = match medium {

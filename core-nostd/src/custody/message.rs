@@ -338,6 +338,25 @@ impl<'a> Message<'a> {
         Self::parse_body(kind, body).ok_or(Malformed { kind })
     }
 
+    /// As [`Self::parse`], of what a sender hears; anything else is nothing to it, and it has no code for reading it.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub(super) fn parse_for_sender(kind: u8, body: &'a [u8]) -> Result<Self, Malformed> {
+        let message = match kind {
+            kind::WELCOME => Welcome::parse(body).map(Self::Welcome),
+            kind::ACK => whole(body).map(Self::Ack),
+            kind::REWIND => whole(body).map(Self::Rewind),
+            kind::PING => whole(body).map(Self::Ping),
+            kind::BYE => whole::<Bye<'a>>(body).and_then(Bye::check).map(Self::Bye),
+            kind::ANSWER => whole::<Answer<'a>>(body)
+                .and_then(Answer::check)
+                .map(Self::Answer),
+            other => Some(Self::Unknown(other)),
+        };
+        message.ok_or(Malformed { kind })
+    }
+
     fn parse_body(kind: u8, body: &'a [u8]) -> Option<Self> {
         Some(match kind {
             kind::HELLO => Self::Hello(Hello::parse(body)?),

@@ -217,7 +217,7 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
     /// Takes a message. What is not in order is dropped; what is malformed ends the session.
     pub fn handle_message(&mut self, now: Now, kind: u8, body: &[u8]) {
         self.tick(now.uptime_us);
-        let Ok(message) = Message::parse(kind, body) else {
+        let Ok(message) = Message::parse_for_sender(kind, body) else {
             return self.malformed();
         };
         self.liveness.heard(now.uptime_us);
