@@ -96,6 +96,7 @@ pub mod media;
 pub mod octets;
 pub mod read;
 pub mod segment;
+pub mod uptime;
 pub mod varint;
 pub mod waiting;
 pub mod walk;
