@@ -131,6 +131,7 @@ impl Node {
             identity: "boiler-1".to_owned(),
             boot: self.boots,
             noise: None,
+            clockless: false,
         };
         self.device = Some(Device::power_on(&self.flash, Some(&self.cable), &start));
     }

@@ -29,6 +29,7 @@ use sedge_core::log::{Fresh, Log, Options, WhenFull};
 use sedge_core::media::Media;
 use sedge_core::read::{Read as Next, Reader};
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
+use sedge_core::uptime::{HEADER, Uptime};
 use sedge_core::{Gap, LogId, Micros, Offset};
 
 /// Flash memory: keeps its bytes when the device has no power. Cheap to clone; a clone is the same chip.
@@ -61,6 +62,8 @@ pub struct Start {
     pub boot: u32,
     /// One in so many bytes that it sends is damaged on the way.
     pub noise: Option<u32>,
+    /// It has no clock: its records say how long it had been running.
+    pub clockless: bool,
 }
 
 /// Numbers of a device.
@@ -217,6 +220,8 @@ struct Firmware {
     outbox: Vec<u8>,
     released: Offset,
     started: Instant,
+    boot: u64,
+    clockless: bool,
     noise: Option<u32>,
     dice: u32,
 }
@@ -248,6 +253,8 @@ impl Firmware {
             outbox: Vec::new(),
             released,
             started,
+            boot: u64::from(start.boot),
+            clockless: start.clockless,
             noise: start.noise,
             dice: start.boot | 1,
         }
@@ -267,15 +274,21 @@ impl Firmware {
 
     fn record(&mut self, value: &[u8]) -> u64 {
         if self.log.needs_maintain() {
-            self.log.maintain(unix()).expect("memory does not fail");
+            self.log
+                .maintain(self.time_of_day())
+                .expect("memory does not fail");
         }
         let first = self.log.next();
-        let now = unix();
+        let now = self.time_of_day();
         let time_ms = now.get().saturating_sub(self.log.last_time().get()) / 1000;
+        let mut uptime = [0; Uptime::ENCODED_LEN_MAX];
+        let headers = self.uptime(&mut uptime).map(|value| [(HEADER, value)]);
         let record = Record {
-            time: Some(time_ms.max(0)),
+            time: now.is_known().then_some(time_ms.max(0)),
             key: None,
-            headers: Headers::NONE,
+            headers: headers
+                .as_ref()
+                .map_or(Headers::NONE, |pairs| Headers::new(pairs)),
             value,
         };
         let (mut entry, mut bytes) = ([0; FRAME_BYTES_MAX as usize], [0; FRAME_BYTES_MAX as usize]);
@@ -420,9 +433,22 @@ impl Firmware {
     fn now(&self) -> Now {
         Now {
             uptime_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            unix_us: Some(unix().get()),
-            trusted: true,
+            unix_us: (!self.clockless).then(|| unix().get()),
+            trusted: !self.clockless,
         }
+    }
+
+    fn time_of_day(&self) -> Micros {
+        self.now().unix_us.map_or(Micros::UNKNOWN, Micros::new)
+    }
+
+    /// What a record says for want of a time.
+    fn uptime<'b>(&self, into: &'b mut [u8]) -> Option<&'b [u8]> {
+        let uptime = Uptime {
+            boot: self.boot,
+            ms: self.now().uptime_us / 1000,
+        };
+        self.clockless.then(|| uptime.encode(into)).flatten()
     }
 }
 

@@ -133,6 +133,7 @@ impl World {
             identity: NODE.to_owned(),
             boot: 1,
             noise: None,
+            clockless: false,
         };
         let node = Arc::new(Device::power_on(&Flash::erased(), Some(&cable), &start));
         let tally: Arc<Mutex<Tally>> = Arc::default();

@@ -27,6 +27,8 @@ pub(crate) struct Yard {
 /// A record as a consumer would see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
+    /// When it happened, in microseconds since 1970.
+    pub(crate) time: Option<i64>,
     pub(crate) key: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) value: Vec<u8>,
@@ -110,12 +112,19 @@ impl Yard {
 
     fn all(&self, stream: &str) -> Vec<Seen> {
         let mut seen = Vec::new();
-        self.each(stream, |entry| seen.extend(Seen::of(entry)));
+        self.walk(stream, |frame, entry| {
+            let time = entry.time().map(|delta| frame.header.time.get() + delta);
+            seen.extend(Seen::of(entry, time));
+        });
         seen
     }
 
     /// Shows all durable entries of a stream.
     pub(crate) fn each(&self, stream: &str, mut see: impl FnMut(&Entry<'_>)) {
+        self.walk(stream, |_, entry| see(entry));
+    }
+
+    fn walk(&self, stream: &str, mut see: impl FnMut(&Frame<'_>, &Entry<'_>)) {
         let partition = self.ingest.stream(stream).expect("a stream").lanes()[0].partition();
         let mut from = partition.oldest();
         while from < partition.next() {
@@ -124,7 +133,7 @@ impl Yard {
             while !frames.is_empty() {
                 let (frame, length) =
                     Frame::parse(frames, &partition.log_id(), None).expect("a frame");
-                frame.entries().for_each(|(_, entry)| see(&entry));
+                frame.entries().for_each(|(_, entry)| see(&frame, &entry));
                 frames = &frames[length..];
             }
             from = chunk.next;
@@ -133,12 +142,13 @@ impl Yard {
 }
 
 impl Seen {
-    fn of(entry: &Entry<'_>) -> Option<Self> {
+    fn of(entry: &Entry<'_>, time: Option<i64>) -> Option<Self> {
         let Entry::Record(record) = entry else {
             return None;
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Some(Self {
+            time,
             key: text(record.key.unwrap_or_default()),
             headers: record
                 .headers

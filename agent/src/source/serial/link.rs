@@ -129,14 +129,15 @@ impl Link {
             ..
         } = session;
         while let Some(packet) = decoder.advance(&mut bytes) {
-            match receiver.handle_message(self.now(), packet.kind, packet.body) {
+            let now = self.now();
+            match receiver.handle_message(now, packet.kind, packet.body) {
                 Received::Nothing => {}
                 Received::Hello(hello) => {
                     *hellos += 1;
                     if *hellos > 1 {
                         self.telemetry.incident("link-restart");
                     }
-                    self.hello(receiver, &hello).await;
+                    self.hello(receiver, &hello, now).await;
                 }
                 Received::Offer(offer) => self.answer(receiver, &offer),
                 Received::Store(store) => self.store(receiver, &store).await?,
@@ -160,13 +161,19 @@ impl Link {
 
     /// A device begins anew. Its cursor is asked for only when everything that was staged of it is durable: what is still on its way
     /// would otherwise be sent, and stored, a second time.
-    async fn hello(&mut self, receiver: &mut Receiver<Vec<ReceiverSlot>>, hello: &Hello<'_>) {
+    async fn hello(
+        &mut self,
+        receiver: &mut Receiver<Vec<ReceiverSlot>>,
+        hello: &Hello<'_>,
+        heard: Now,
+    ) {
         while !self.unsettled.is_empty() {
             self.next_settled().await;
             self.settled(receiver);
         }
         self.logs.clear();
-        self.book.meet(hello.intro.identity);
+        self.book
+            .meet(hello.intro.identity, &hello.intro.clock, heard);
         self.telemetry.clients(1);
         // A name may hold anything; in a log line it must not begin another one.
         let name = hello.intro.identity.escape_debug();
@@ -217,13 +224,13 @@ impl Link {
             return Ok(());
         };
         let reserved = self.reserve(receiver, store.frames.len()).await;
+        let now = self.now();
         let (mut rest, mut next, mut base_time, mut events) =
             (store.frames, store.first, store.base_time, 0);
         while let Some(frame) = DeviceFrame::take(&mut rest, &log.id, next, base_time) {
             (next, base_time) = (frame.next, frame.base_time_after);
-            let (count, bytes) =
-                self.book
-                    .put(&mut self.intake, log.lane, &log.id, &frame, &self.telemetry);
+            let lane = (&mut self.intake, log.lane);
+            let (count, bytes) = self.book.put(lane, &log.id, &frame, now, &self.telemetry);
             self.telemetry.accepted(count, bytes);
             events += count;
         }

@@ -6,6 +6,7 @@
 mod lines;
 mod link;
 mod port;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod unit;

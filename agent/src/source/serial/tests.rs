@@ -4,15 +4,20 @@ use std::path::{Path, PathBuf};
 
 use sedge_config::checked::{Dtr, Flow, Lines, Parity, Serial, SerialProtocol, TimeUnit};
 use sedge_config::{Name, Template};
+use sedge_core::custody::Now;
+use sedge_core::custody::message::Clock;
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Label};
+use sedge_core::uptime::{self, Uptime};
 use sedge_core::{LogId, Micros, Offset};
 use tokio::task::JoinHandle;
 
 use super::lines::{Event, Line, Splitter};
 use super::run;
-use super::unit::{DeviceFrame, Logbook};
+use super::starts::Quality;
+use super::unit::{DeviceFrame, Logbook, QUALITY};
 use crate::demo::device::{Cable, Device, Flash, Start};
+use crate::ingest::Intake;
 use crate::source::yard::{Yard, eventually};
 
 /// A serial source at work in a yard, on a port whose name is a link, as under `/dev/serial/by-id`.
@@ -94,6 +99,7 @@ fn start(boot: u32) -> Start {
         identity: "boiler-1".to_owned(),
         boot,
         noise: None,
+        clockless: false,
     }
 }
 
@@ -351,22 +357,19 @@ async fn a_port_is_open_for_one_agent_only() {
 async fn a_frame_that_is_too_large_becomes_dead_letters_and_a_notice() {
     let yard = Yard::new();
     let log = LogId::new([7; 16]);
-    let bytes = frame_of(&log, &[&[b'x'; 20_000], b"small"]);
+    let bytes = frame_of(&log, &[bare(&[b'x'; 20_000]), bare(b"small")]);
     let mut rest = &bytes[..];
     let frame = DeviceFrame::take(&mut rest, &log, Offset::ZERO, Micros::UNKNOWN).expect("a frame");
     let mut book = Logbook::default();
-    book.meet("boiler-1");
+    book.meet("boiler-1", &Clock::default(), Now::default());
     let mut intake = yard.ingest.intake(
         "telemetry",
         &Template::parse("{device}").expect("a template"),
     );
-    let taken = book.put(&mut intake, 0, &log, &frame, &yard.telemetry);
+    let lane = (&mut intake, 0);
+    let taken = book.put(lane, &log, &frame, Now::default(), &yard.telemetry);
     assert_eq!(taken, (0, 0));
-    let mut receipts = Vec::new();
-    intake.stage_all(&mut receipts).await.expect("room");
-    for receipt in receipts {
-        intake.wait(receipt).await;
-    }
+    settled(&mut intake).await;
     assert_eq!(
         (yard.records().len(), yard.lost(), yard.dead_letters().len()),
         (0, 2, 2)
@@ -374,16 +377,25 @@ async fn a_frame_that_is_too_large_becomes_dead_letters_and_a_notice() {
     assert_eq!(intake.claims(0).device_next(log.as_bytes()), Some(2));
 }
 
-fn frame_of(log: &LogId, values: &[&[u8]]) -> Vec<u8> {
+async fn settled(intake: &mut Intake) {
+    let mut receipts = Vec::new();
+    intake.stage_all(&mut receipts).await.expect("room");
+    for receipt in receipts {
+        intake.wait(receipt).await;
+    }
+}
+
+fn bare(value: &[u8]) -> Record<'_> {
+    Record {
+        value,
+        ..Record::default()
+    }
+}
+
+fn frame_of(log: &LogId, records: &[Record<'_>]) -> Vec<u8> {
     let (mut entries, mut len) = (vec![0; 30_000], 0);
-    for value in values {
-        let record = Record {
-            time: None,
-            key: None,
-            headers: Headers::NONE,
-            value,
-        };
-        len += Entry::Record(record)
+    for record in records {
+        len += Entry::Record(*record)
             .encode(&mut entries[len..])
             .expect("room");
     }
@@ -394,11 +406,207 @@ fn frame_of(log: &LogId, values: &[&[u8]]) -> Vec<u8> {
         first_of_commit: true,
     };
     let mut bytes = vec![0; 30_100];
-    let count = u16::try_from(values.len()).expect("few");
+    let count = u16::try_from(records.len()).expect("few");
     let len = frame::emit_data(&mut bytes, log, label, count, &[], &entries[..len]);
     bytes.truncate(len.expect("room"));
     bytes
 }
+
+/// What the gateway says of a device's time is beside what the device said, and never instead of it. A header that is no uptime holds up
+/// nothing.
+#[tokio::test]
+async fn uptimes_become_times_and_the_headers_of_the_device_stay_as_they_are() {
+    let yard = Yard::new();
+    let log = LogId::new([7; 16]);
+    let (good, earlier, bad) = (&b"\x03\xD0\x0F"[..], &b"\x02\xD0\x0F"[..], &b"\x03\xFF"[..]);
+    let up = |value| [("unit", &b"C"[..]), (uptime::HEADER, value)];
+    let claims = [(QUALITY, &b"perfect"[..]), (uptime::HEADER, good)];
+    let headers = [up(good), up(earlier), up(bad), claims];
+    let mut records: Vec<_> = headers
+        .iter()
+        .map(|pairs| Record {
+            headers: Headers::new(pairs),
+            ..bare(b"21.5")
+        })
+        .collect();
+    records.push(bare(b"no header, no word"));
+    let bytes = frame_of(&log, &records);
+    let frame = DeviceFrame::take(&mut &bytes[..], &log, Offset::ZERO, Micros::UNKNOWN);
+    let mut intake = yard.ingest.intake(
+        "telemetry",
+        &Template::parse("{device}").expect("a template"),
+    );
+    let mut book = Logbook::default();
+    let hello = Clock {
+        boot: 3,
+        uptime_us: 5_000_000,
+        ..Clock::default()
+    };
+    book.meet("boiler-1", &hello, now());
+    let frame = frame.expect("a frame");
+    let taken = book.put((&mut intake, 0), &log, &frame, now(), &yard.telemetry);
+    assert_eq!(taken, (5, 4 * 4 + 18));
+    settled(&mut intake).await;
+
+    let (exact, bound) = (Some(NOW_US - 3_000_000), Some(NOW_US - 5_000_000));
+    let times: Vec<_> = yard.records().iter().map(|seen| seen.time).collect();
+    assert_eq!(times, [exact, bound, None, exact, None]);
+    let mut seen = Vec::new();
+    yard.each("telemetry", |entry| {
+        let Entry::Record(record) = entry else { return };
+        let owned = record
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_vec()));
+        seen.push(owned.collect::<Vec<_>>());
+    });
+    let said = |value: &[u8], quality: &str| {
+        let unit = ("unit".to_owned(), b"C".to_vec());
+        let up = ("up".to_owned(), value.to_vec());
+        let ours = ("sedge-time".to_owned(), quality.as_bytes().to_vec());
+        vec![unit, up, ours]
+    };
+    let replaced = said(good, "uptime")[1..].to_vec();
+    let stories = [
+        said(good, "uptime"),
+        said(earlier, "before"),
+        said(bad, "unknown"),
+        replaced,
+        Vec::new(),
+    ];
+    assert_eq!(seen, stories);
+}
+
+/// A record whose time the device knew is passed as it is, with whatever headers it carries.
+#[tokio::test]
+async fn a_time_that_the_device_knew_is_not_touched() {
+    let yard = Yard::new();
+    let log = LogId::new([7; 16]);
+    let headers = [(uptime::HEADER, &b"\x03\xD0\x0F"[..])];
+    let record = Record {
+        time: Some(250),
+        headers: Headers::new(&headers),
+        ..bare(b"21.5")
+    };
+    let bytes = frame_of(&log, &[record]);
+    let base = Micros::new(NOW_US - 1_000_000);
+    let frame = DeviceFrame::take(&mut &bytes[..], &log, Offset::ZERO, base).expect("a frame");
+    let mut intake = yard.ingest.intake(
+        "telemetry",
+        &Template::parse("{device}").expect("a template"),
+    );
+    let mut book = Logbook::default();
+    book.meet("boiler-1", &Clock::default(), now());
+    book.put((&mut intake, 0), &log, &frame, now(), &yard.telemetry);
+    settled(&mut intake).await;
+    let seen = &yard.records()[0];
+    assert_eq!(seen.time, Some(NOW_US - 750_000));
+    assert_eq!(seen.headers.keys().collect::<Vec<_>>(), ["up"]);
+}
+
+/// Another device on the same port has another past.
+#[test]
+fn a_device_is_not_dated_by_another_ones_starts() {
+    let mut book = Logbook::default();
+    let clock = |boot| Clock {
+        boot,
+        ..Clock::default()
+    };
+    let mut qualities = Vec::new();
+    for (identity, boot) in [("boiler-1", 1), ("boiler-1", 2), ("boiler-2", 3)] {
+        book.meet(identity, &clock(boot), now());
+        qualities.push(book.starts.stamp(b"\x01\x05", now()).quality);
+    }
+    let (counted, bound) = (Quality::Uptime, Quality::Before);
+    assert_eq!(qualities, [counted, counted, bound]);
+}
+
+/// A device without a clock measures alone, in three starts that nobody hears of, then meets the gateway in a fourth.
+#[tokio::test]
+async fn records_of_a_device_without_a_clock_get_times_and_words_for_how_good_they_are() {
+    let story = Story::begin(SerialProtocol::Link);
+    let flash = Flash::erased();
+    let clockless = |boot| Start {
+        clockless: true,
+        ..start(boot)
+    };
+    for boot in 0..3 {
+        let device = Device::power_on(&flash, None, &clockless(boot + 1));
+        measure(&device, boot * 50..(boot + 1) * 50);
+    }
+    let cable = Cable::plug().expect("a terminal");
+    let restarted_us = unix_us();
+    let device = Device::power_on(&flash, None, &clockless(4));
+    measure(&device, 150..200);
+    let measured_us = unix_us();
+    story.enumerate(&cable);
+    device.plug(&cable);
+    released(&device).await;
+    measure(&device, 200..250);
+    released(&device).await;
+
+    assert_eq!(numbers(&story.yard), (0..250).collect::<Vec<_>>());
+    let records = story.yard.records();
+    let quality = |range: std::ops::Range<usize>, word: &str| {
+        let mut some = records[range].iter();
+        some.all(|seen| seen.headers[QUALITY] == word)
+    };
+    assert!(quality(0..150, "before") && quality(150..250, "uptime"));
+    let times: Vec<_> = records.iter().map(|seen| seen.time.expect("one")).collect();
+    assert!(times[150..].is_sorted());
+    // Rounded to milliseconds, and later by what the Hello took; what is of earlier starts was before the present one.
+    let no_earlier = |range: std::ops::Range<usize>, us: i64| {
+        let mut some = times[range].iter();
+        some.all(|time| *time >= us - 1000)
+    };
+    assert!(no_earlier(0..200, restarted_us) && no_earlier(200..250, measured_us));
+    assert!(times.iter().all(|time| *time <= unix_us()));
+    let mut boots = Vec::new();
+    story.yard.each("telemetry", |entry| {
+        let Entry::Record(record) = entry else { return };
+        let header = record.headers.find(uptime::HEADER).expect("as it was");
+        boots.push(Uptime::decode(header).expect("an uptime").boot);
+    });
+    let expected: Vec<_> = (0..250).map(|number| (number / 50 + 1).min(4)).collect();
+    assert_eq!(boots, expected);
+}
+
+/// The agent is killed and forgets every start. What the device had measured before the next Hello is dated by that.
+#[tokio::test]
+async fn a_restarted_agent_learns_the_start_again_from_the_next_hello() {
+    let story = Story::begin(SerialProtocol::Link);
+    let cable = Cable::plug().expect("a terminal");
+    story.enumerate(&cable);
+    let clockless = Start {
+        clockless: true,
+        ..start(1)
+    };
+    let device = Device::power_on(&Flash::erased(), Some(&cable), &clockless);
+    measure(&device, 0..50);
+    released(&device).await;
+    let story = story.killed().await;
+    measure(&device, 50..100);
+    released(&device).await;
+    assert_eq!(numbers(&story.yard), (0..100).collect::<Vec<_>>());
+    let records = story.yard.records();
+    assert!(records.iter().all(|seen| seen.headers[QUALITY] == "uptime"));
+    assert!(records.iter().all(|seen| seen.time.is_some()));
+}
+
+fn now() -> Now {
+    Now {
+        uptime_us: 60_000_000,
+        unix_us: Some(NOW_US),
+        trusted: true,
+    }
+}
+
+fn unix_us() -> i64 {
+    let since = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
+    i64::try_from(since.as_micros()).expect("not that late")
+}
+
+const NOW_US: i64 = 1_795_168_800_000_000;
 
 /// A name that stands for nothing is no reason to fail: the port may come.
 #[tokio::test]

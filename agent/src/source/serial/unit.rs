@@ -3,8 +3,11 @@
 //!
 //! Knows nothing of the line and of when things are durable.
 
-use sedge_core::entry::{Entry, Notice};
+use sedge_core::custody::Now;
+use sedge_core::custody::message::Clock;
+use sedge_core::entry::{Entry, Notice, Record};
 use sedge_core::frame::{Form, Frame};
+use sedge_core::uptime;
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 
 use crate::dead_letter::{DeadLetter, Reason, Remains};
@@ -13,10 +16,13 @@ use crate::owner::{ITEM_BYTES_MAX, Item};
 use crate::route::Subject;
 use crate::telemetry::Source;
 
-/// Who the device is.
+use super::starts::{Quality, Starts};
+
+/// Who the device is, and when it started.
 #[derive(Debug, Default)]
 pub(super) struct Logbook {
     identity: String,
+    pub(super) starts: Starts,
 }
 
 /// One checked frame of a device, and the time at its begin and end.
@@ -26,6 +32,15 @@ pub(super) struct DeviceFrame<'a> {
     base_time: Micros,
     pub(super) next: Offset,
     pub(super) base_time_after: Micros,
+}
+
+/// An entry of the device, with what the gateway says of it.
+struct Taken<'a> {
+    entry: Entry<'a>,
+    key: Vec<u8>,
+    time: Option<Micros>,
+    /// Of a time that the gateway has found, or not.
+    quality: Option<Quality>,
 }
 
 impl<'a> DeviceFrame<'a> {
@@ -70,21 +85,60 @@ impl<'a> DeviceFrame<'a> {
         })
     }
 
-    /// The entries with their offsets and, where the device knew it, their time.
-    fn entries(&self) -> impl Iterator<Item = (Offset, Entry<'a>, Option<Micros>)> + use<'a> {
+    /// The entries and, where the device knew it, their time.
+    fn entries(&self) -> impl Iterator<Item = (Entry<'a>, Option<Micros>)> + use<'a> {
         let times = self.times();
         let entries = self.frame.entries();
-        entries.zip(times).map(|((offset, entry), time)| {
+        entries.zip(times).map(|((_, entry), time)| {
             let known = time.is_known() && entry.time().is_some();
-            (offset, entry, known.then_some(time))
+            (entry, known.then_some(time))
         })
     }
 }
 
+impl<'a> Taken<'a> {
+    fn put(&self, unit: &mut sedge_store::Unit<'_>) {
+        match &self.entry {
+            Entry::Record(record) => {
+                unit.record(
+                    self.time,
+                    Some(&self.key),
+                    &self.headers(record),
+                    record.value,
+                );
+            }
+            Entry::Notice(notice) => unit.notice(
+                self.time,
+                &Notice {
+                    key: Some(&self.key),
+                    ..*notice
+                },
+            ),
+        }
+    }
+
+    /// The device's own. Where the gateway has something to say of the time, the name for that is the gateway's alone.
+    fn headers(&self, record: &Record<'a>) -> Vec<(&'a str, &'a [u8])> {
+        let Some(quality) = self.quality else {
+            return record.headers.iter().collect();
+        };
+        let own = record.headers.iter().filter(|&(name, _)| name != QUALITY);
+        own.chain([(QUALITY, quality.label().as_bytes())]).collect()
+    }
+
+    fn growth(&self) -> usize {
+        self.key.len() + GROWTH + self.quality.map_or(0, |_| QUALITY_BYTES)
+    }
+}
+
 impl Logbook {
-    /// A device has said who it is.
-    pub(super) fn meet(&mut self, identity: &str) {
+    /// A device has said who it is, and how long it has been running.
+    pub(super) fn meet(&mut self, identity: &str, clock: &Clock, now: Now) {
+        if self.identity != identity {
+            self.starts = Starts::default();
+        }
         identity.clone_into(&mut self.identity);
+        self.starts.hello(clock, now);
     }
 
     /// Where all records of this device go, whatever their keys: one place for its records and its cursor.
@@ -97,48 +151,56 @@ impl Logbook {
 
     /// Puts one frame into the batch as one unit, with the cursor behind it. How many records, and their bytes.
     pub(super) fn put(
-        &self,
-        intake: &mut Intake,
-        lane: u16,
+        &mut self,
+        (intake, lane): (&mut Intake, u16),
         log: &LogId,
         frame: &DeviceFrame<'_>,
+        now: Now,
         telemetry: &Source,
     ) -> (u64, u64) {
         let mut item = [0; ITEM_BYTES_MAX];
         let item = cursor(log, frame.next, &mut item);
-        let keys: Vec<_> = frame
+        let taken: Vec<_> = frame
             .entries()
-            .map(|(_, entry, _)| self.key(intake, &entry, telemetry))
+            .map(|(entry, time)| self.take(intake, entry, time, now, telemetry))
             .collect();
-        let grown: usize = keys.iter().map(|key| key.len() + GROWTH).sum();
+        let grown: usize = taken.iter().map(Taken::growth).sum();
         if intake.is_oversize(frame.frame.payload.len() + grown) {
             return self.put_oversize(intake, lane, frame, item);
         }
-        let (mut count, mut bytes) = (0, 0);
         let fill = |unit: &mut sedge_store::Unit<'_>| {
-            for ((_, entry, time), key) in frame.entries().zip(&keys) {
-                match entry {
-                    Entry::Record(record) => {
-                        let headers: Vec<_> = record.headers.iter().collect();
-                        unit.record(time, Some(key), &headers, record.value);
-                        count += 1;
-                        bytes += record.value.len() as u64;
-                    }
-                    Entry::Notice(notice) => unit.notice(
-                        time,
-                        &Notice {
-                            key: Some(key),
-                            ..notice
-                        },
-                    ),
-                }
-            }
+            taken.iter().for_each(|taken| taken.put(unit));
             if let Some(gap) = frame.frame.gap() {
                 self.notice(unit, &gap);
             }
         };
         intake.unit(lane, fill, item);
-        (count, bytes)
+        records(&taken).fold((0, 0), |(count, bytes), record| {
+            (count + 1, bytes + record.value.len() as u64)
+        })
+    }
+
+    /// What the gateway says of an entry: its key, and its time, if the device left that to the gateway.
+    fn take<'a>(
+        &mut self,
+        intake: &mut Intake,
+        entry: Entry<'a>,
+        time: Option<Micros>,
+        now: Now,
+        telemetry: &Source,
+    ) -> Taken<'a> {
+        let key = self.key(intake, &entry, telemetry);
+        let uptime = match &entry {
+            Entry::Record(record) if time.is_none() => record.headers.find(uptime::HEADER),
+            _ => None,
+        };
+        let stamp = uptime.map(|header| self.starts.stamp(header, now));
+        Taken {
+            entry,
+            key,
+            time: stamp.map_or(time, |stamp| stamp.time),
+            quality: stamp.map(|stamp| stamp.quality),
+        }
     }
 
     /// The device's own gap, told by a Gap message.
@@ -175,7 +237,7 @@ impl Logbook {
         item: &[u8],
     ) -> (u64, u64) {
         let mut lost = 0;
-        for (_, entry, _) in frame.entries() {
+        for (entry, _) in frame.entries() {
             if let Entry::Record(record) = entry {
                 lost += 1;
                 intake.dead_letter(&DeadLetter {
@@ -223,6 +285,13 @@ impl Logbook {
     }
 }
 
+fn records<'t>(taken: &'t [Taken<'_>]) -> impl Iterator<Item = &'t Record<'t>> {
+    taken.iter().filter_map(|taken| match &taken.entry {
+        Entry::Record(record) => Some(record),
+        Entry::Notice(_) => None,
+    })
+}
+
 fn cursor<'b>(log: &LogId, next: Offset, into: &'b mut [u8]) -> &'b [u8] {
     let item = Item::DeviceCursor {
         log: *log.as_bytes(),
@@ -233,3 +302,7 @@ fn cursor<'b>(log: &LogId, next: Offset, into: &'b mut [u8]) -> &'b [u8] {
 
 /// What an entry grows by at most when its time becomes microseconds and it gets a key.
 const GROWTH: usize = 16;
+/// The header that says how good a time is that the gateway has found for a record. Named in docs/spec/log.md, section 5.
+pub(super) const QUALITY: &str = "sedge-time";
+/// The header count, two lengths, the name and the longest word.
+const QUALITY_BYTES: usize = 3 + QUALITY.len() + 7;
