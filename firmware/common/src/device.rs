@@ -1,7 +1,8 @@
 //! The device's program: measure, keep, make room in idle time, hand over.
 //!
 //! One loop, no queue, no interrupt of its own: the log is the only memory of what is to be sent. What a turn of the loop does is written in
-//! [`Device::turn`]. The device has no clock; it knows the time of day after the gateway has told it, and until then its records have none.
+//! [`Device::turn`]. The device has no clock; it knows the time of day after the gateway has told it, and until then its records say how long it had
+//! been running.
 
 use core::convert::Infallible;
 use core::fmt::Write as _;
@@ -19,6 +20,7 @@ use sedge_core::framing::link::{self, Decoder, uart};
 use sedge_core::log::{CommitError, Fresh, Log, MaintainError, OpenError, Options, WhenFull};
 use sedge_core::read::{Read as Next, Reader};
 use sedge_core::segment::{BadGeometry, Dimensions, Geometry, Medium, Role};
+use sedge_core::uptime::{HEADER, Uptime};
 use sedge_core::{Gap, LogId, Micros, Offset};
 
 use crate::board::Board;
@@ -233,9 +235,10 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
         if self.log.needs_maintain() {
             self.maintain()?; // the idle time was too short for it
         }
-        let now = self.time_of_day();
+        let uptime_us = self.board.uptime_us();
+        let now = self.time_of_day_at(uptime_us);
         let mut buffer = [0; FRAME_BYTES];
-        let len = self.frame(value, now, &mut buffer);
+        let len = self.frame(value, uptime_us, &mut buffer);
         let committed = self
             .log
             .commit(&buffer[..len], 1, &[], now)
@@ -244,13 +247,27 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
     }
 
     /// A frame of one record, and how long it is. A value that no frame holds has none, and the log refuses it.
-    fn frame(&self, value: &[u8], now: Micros, into: &mut [u8; FRAME_BYTES]) -> usize {
-        let last = self.log.last_time();
+    ///
+    /// Times are counted from the record before. A segment that began without one has none, and its records carry their uptime instead.
+    fn frame(&self, value: &[u8], uptime_us: u64, into: &mut [u8; FRAME_BYTES]) -> usize {
+        let (now, last) = (self.time_of_day_at(uptime_us), self.log.last_time());
         let ms_later = now.get().saturating_sub(last.get()) / 1000;
+        let uptime = Uptime {
+            boot: u64::from(self.boot),
+            ms: uptime_us / 1000,
+        };
+        let mut header = [0; Uptime::ENCODED_LEN_MAX];
+        // The buffer holds the largest numbers.
+        let headers = [(HEADER, uptime.encode(&mut header).unwrap_or_default())];
+        let timed = now.is_known() && last.is_known();
         let record = Record {
-            time: (now.is_known() && last.is_known()).then_some(ms_later),
+            time: timed.then_some(ms_later),
             key: None,
-            headers: Headers::NONE,
+            headers: if timed {
+                Headers::NONE
+            } else {
+                Headers::new(&headers)
+            },
             value,
         };
         let label = Label {
@@ -283,7 +300,9 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
             match event {
                 SenderEvent::Welcomed { clock } => {
                     let uptime_us = i64::try_from(self.board.uptime_us()).unwrap_or(i64::MAX);
-                    self.started = clock.unix_us.map_or(self.started, |unix_us| {
+                    // A time that the gateway does not trust would be on flash for good; an uptime is dated when the gateway knows better.
+                    let told = clock.unix_us.filter(|_| clock.trusted);
+                    self.started = told.map_or(self.started, |unix_us| {
                         Micros::new(unix_us.saturating_sub(uptime_us))
                     });
                 }
@@ -433,7 +452,12 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
 
     /// The time of day, if the gateway has told it.
     fn time_of_day(&mut self) -> Micros {
-        let uptime_us = i64::try_from(self.board.uptime_us()).unwrap_or(i64::MAX);
+        let uptime_us = self.board.uptime_us();
+        self.time_of_day_at(uptime_us)
+    }
+
+    fn time_of_day_at(&self, uptime_us: u64) -> Micros {
+        let uptime_us = i64::try_from(uptime_us).unwrap_or(i64::MAX);
         if self.started.is_known() {
             Micros::new(self.started.get().saturating_add(uptime_us))
         } else {
@@ -478,8 +502,9 @@ const LOG_START: u32 = 2 * BLOCK as u32;
 const FRAME_BYTES: usize = 256;
 const SCRATCH_BYTES: usize = FRAME_BYTES + 512;
 const VALUE_BYTES: usize = 64;
-/// Tag, time and length of a value.
-const ENTRY_EXTRA: usize = 16;
+/// Tag, length of a value, and a time or the header that stands for it: three lengths, the name and two numbers.
+const ENTRY_EXTRA: usize = 2 + 3 + HEADER.len() + Uptime::ENCODED_LEN_MAX;
+const _: () = assert!(VALUE_BYTES < 128, "its length takes one byte");
 /// Longest message body: one largest frame, so that a damaged byte costs little.
 const BODY_BYTES: usize = FRAME_BYTES + DATA_HEAD_LEN_MAX;
 /// Longest message that it hears, a Welcome for one log, with type and CRC.
