@@ -9,6 +9,7 @@ use sedge_core::custody::{
     Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
 };
 use sedge_core::framing::link::{self, Decoder};
+use sedge_core::octets;
 use sedge_core::read::{Read, Reader};
 use sedge_core::{Gap, LogId, Micros, Offset};
 
@@ -436,7 +437,7 @@ impl LinkState {
                         (run.first, run.base_time) = (frame.header.first, base_time);
                     }
                     let end = run.len.saturating_add(bytes.len());
-                    self.body.get_mut(run.len..end)?.copy_from_slice(bytes);
+                    octets::copy(bytes, self.body.get_mut(run.len..)?)?;
                     (run.next, run.len) = (frame.end(), end);
                 }
                 Read::Gap(gap) if run.len == 0 => return Some(Stretch::Gap(gap)),
@@ -470,11 +471,10 @@ impl LinkState {
 impl Identity {
     fn copy(name: &[u8]) -> Result<Self, sedge_error> {
         let mut bytes = [0; SEDGE_IDENTITY_BYTES_MAX];
-        let place = bytes.get_mut(..name.len()).ok_or(SEDGE_ERR_ARGUMENT)?;
         if name.is_empty() || str::from_utf8(name).is_err() {
             return Err(SEDGE_ERR_ARGUMENT);
         }
-        place.copy_from_slice(name);
+        octets::copy(name, &mut bytes).ok_or(SEDGE_ERR_ARGUMENT)?;
         let len = name.len();
         Ok(Self { bytes, len })
     }

@@ -6,6 +6,7 @@ use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Label};
 use sedge_core::log::{CommitError, Fresh, Log, Maintained, Options, Tail, WhenFull};
 use sedge_core::media::Media;
+use sedge_core::octets;
 use sedge_core::{LogId, Micros, Offset};
 
 use crate::error::{number, sedge_error};
@@ -336,8 +337,7 @@ pub unsafe extern "C" fn sedge_log_id(log: *mut sedge_log, id: *mut u8) -> c_int
     number((|| {
         // SAFETY: the promise of the header: a state that nobody else uses now, and 16 bytes of the caller.
         let (state, into) = unsafe { (kept(log)?, bytes_mut(id, 16)?) };
-        into.copy_from_slice(state.log.log_id().as_bytes());
-        Ok(())
+        octets::copy(state.log.log_id().as_bytes(), into).ok_or(SEDGE_ERR_INTERNAL)
     })())
 }
 
