@@ -19,23 +19,25 @@ use crate::row::{Row, thousands};
 pub(crate) fn row(count: u64, first_seed: u64) -> Row {
     let (single, double) = sweeps();
     let begun = Instant::now();
-    let tally = run(count, first_seed);
+    let [steady, flickering] = run(count, first_seed);
     let seconds = begun.elapsed().as_secs();
     Row {
         what: "acknowledged record lost, phantom or stuck; write units 1 to 32, every way to tear, cells that read as errors"
             .into(),
         must: "0".into(),
         seen: format!(
-            "{} in {} scripts with {} cuts (seeds {first_seed} to {}; {seconds} s), every single cut ({}) and double cut ({}) of a scenario",
-            tally.wrong,
-            thousands(tally.scripts),
-            thousands(tally.cuts),
-            first_seed + tally.scripts - 1,
+            "{} in {} scripts with {} cuts, every single cut ({}) and double cut ({}) of a scenario; {} in {} scripts of logs that do not trust their last frame, on cells that flicker (seeds {first_seed} to {}; {seconds} s)",
+            steady.wrong,
+            thousands(steady.scripts),
+            thousands(steady.cuts),
             thousands(single),
             thousands(double),
+            flickering.wrong,
+            thousands(flickering.scripts),
+            first_seed + steady.scripts + flickering.scripts - 1,
         ),
         anchor: rival_scripts::told(count.min(RIVAL_SCRIPTS), first_seed),
-        met: tally.wrong == 0,
+        met: steady.wrong + flickering.wrong == 0,
     }
 }
 
@@ -65,38 +67,42 @@ struct Tally {
     wrong: u64,
 }
 
-/// `count` scripts on all processors.
-fn run(count: u64, first_seed: u64) -> Tally {
+/// `count` scripts on all processors: those on steady cells, and those on cells that flicker.
+fn run(count: u64, first_seed: u64) -> [Tally; 2] {
     let taken = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| scope.spawn(|| work(&taken, count, first_seed)))
             .collect();
-        let mut sum = Tally::default();
+        let mut sums = [Tally::default(); 2];
         for worker in workers {
-            let tally = worker
+            let tallies = worker
                 .join()
                 .expect("a script that panics has told its seed");
-            sum.scripts += tally.scripts;
-            sum.cuts += tally.cuts;
-            sum.wrong += tally.wrong;
+            for (sum, tally) in sums.iter_mut().zip(tallies) {
+                sum.scripts += tally.scripts;
+                sum.cuts += tally.cuts;
+                sum.wrong += tally.wrong;
+            }
         }
-        sum
+        sums
     })
 }
 
-fn work(taken: &AtomicU64, count: u64, first_seed: u64) -> Tally {
+fn work(taken: &AtomicU64, count: u64, first_seed: u64) -> [Tally; 2] {
     let starts = Start::all();
-    let mut tally = Tally::default();
+    let mut tallies = [Tally::default(); 2];
     loop {
         let from = taken.fetch_add(CHUNK, Ordering::Relaxed);
         if from >= count {
-            return tally;
+            return tallies;
         }
         for seed in first_seed + from..first_seed + count.min(from + CHUNK) {
+            let (flickers, outcome) = play(&starts, seed);
+            let tally = &mut tallies[usize::from(flickers)];
             tally.scripts += 1;
-            match play(&starts, seed) {
+            match outcome {
                 Ok(cuts) => tally.cuts += cuts,
                 Err(wrong) => {
                     tally.wrong += 1;
@@ -107,8 +113,8 @@ fn work(taken: &AtomicU64, count: u64, first_seed: u64) -> Tally {
     }
 }
 
-/// One script; says how many cuts it had.
-fn play(starts: &[Start], seed: u64) -> Result<u64, String> {
+/// One script: whether its cells may flicker, and how many cuts it had.
+fn play(starts: &[Start], seed: u64) -> (bool, Result<u64, String>) {
     let _told = Told(seed);
     let mut random = Random::new(seed);
     let start = &starts[random.index(starts.len())];
@@ -122,7 +128,9 @@ fn play(starts: &[Start], seed: u64) -> Result<u64, String> {
         world.read_once();
         short_lives
     };
-    lives(&mut world, start.tears, seed_for(seed, 1), ops_max)
+    let flickers = start.tears.contains(&FlashTear::Flicker);
+    let outcome = lives(&mut world, start.tears, seed_for(seed, 1), ops_max);
+    (flickers, outcome)
 }
 
 /// Says the seed of a script that panics, in the log or in the medium.
