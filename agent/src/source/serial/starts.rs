@@ -6,7 +6,7 @@
 //! this machine's                                 │ heard               │ now ═ time of day
 //! ```
 //! The time of day comes in only when a record is stamped. So a clock that is set after the Hello was heard (a machine without one of
-//! its own, before the network has told it the time) is right for every record from then on. Why it is so: docs/decisions/0014.
+//! its own, before the network has told it the time) is right for every record from then on. Why it is so: docs/decisions/0013-time-without-a-clock.md.
 
 use sedge_core::Micros;
 use sedge_core::custody::Now;
