@@ -1,8 +1,11 @@
 //! What an append costs: operations, reads, erases and bytes.
 
 use crate::node::{Node, Reading};
+use sedge_core::ledger::Ledger;
+use sedge_core::log::RingLog;
+
 use crate::nor::{Chip, Done};
-use crate::rival::Queue;
+use crate::rival::{self, Queue};
 use crate::row::{Row, ratio};
 
 /// The rows about appending.
@@ -18,6 +21,7 @@ pub(crate) fn rows() -> Vec<Row> {
     vec![
         programs(&single, &batch, &queue, &queue_batch),
         reads(),
+        memory(),
         Row {
             what: "appends that contain an erase, with maintain()".into(),
             must: "0".into(),
@@ -166,6 +170,18 @@ fn reads() -> Row {
         seen: format!("at most {}", most.unwrap_or(0)),
         anchor: format!("on average {}, or a cache of 9 B a page", means.join(", ")),
         met: most == Some(0),
+    }
+}
+
+/// The same on 32 bits: nothing in it is a pointer, and a log's only length stands before fields of 8 bytes.
+fn memory() -> Row {
+    let log = size_of::<RingLog>();
+    Row {
+        what: "log state in RAM, at any capacity; buffers and driver aside".into(),
+        must: "≤ 96 B".into(),
+        seen: format!("{log} B, of which {} B are the ledger", size_of::<Ledger>()),
+        anchor: format!("{} B, or a cache of 9 B a page", rival::STATE_BYTES),
+        met: log <= 96,
     }
 }
 

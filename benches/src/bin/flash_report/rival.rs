@@ -1,5 +1,6 @@
 //! The other contender: the queue of `sequential-storage`, without a cache, as its own examples set it up.
 
+use std::ops::Range;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -83,3 +84,8 @@ fn run<F: Future>(work: F) -> F::Output {
         }
     }
 }
+
+/// Bytes of a queue beside its flash: its range and its cache.
+pub(crate) const STATE_BYTES: usize = (size_of::<Range<u32>>()
+    + size_of::<Cache<Uncached, Uncached, Uncached>>())
+.next_multiple_of(4);
