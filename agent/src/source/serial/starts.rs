@@ -188,6 +188,7 @@ const FAST_PART: i64 = 16;
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::{BTreeSet, VecDeque};
 
     /// A machine whose clock reads `EPOCH_US` when its uptime is 0.
     fn at(us: i64) -> Now {
@@ -316,36 +317,82 @@ mod tests {
     enum Event {
         Record,
         Restart,
+        Unplugged,
         /// A session begins, and its Hello is so long on its way.
         Hello(i64),
     }
 
     fn event() -> impl Strategy<Value = (i64, Event)> {
         let event = prop_oneof![
-            4 => Just(Event::Record),
+            6 => Just(Event::Record),
             1 => Just(Event::Restart),
+            1 => Just(Event::Unplugged),
             2 => (0..DELAY_MAX_US).prop_map(Event::Hello),
         ];
-        (1..600 * S, event)
+        (prop_oneof![1..DELAY_MAX_US / 4, 1..600 * S], event)
     }
 
-    /// The true times of a device, and what its records say.
+    /// A device and what is true of it, and what the gateway has made of its records.
+    #[derive(Default)]
     struct World {
+        starts: Starts,
         now_us: i64,
         boot: u64,
         began_us: i64,
-        /// Waiting for a session: start, uptime, true time.
-        waiting: Vec<(u64, u64, i64)>,
+        /// How long the Hello of the session was on its way.
+        session: Option<i64>,
+        heard: BTreeSet<u64>,
+        /// Not handed over: start, uptime, true time.
+        waiting: VecDeque<(u64, u64, i64)>,
+        latest: (u64, i64),
     }
 
     impl World {
-        fn uptime_us(&self) -> i64 {
-            self.now_us - self.began_us
+        fn happens(&mut self, event: Event) {
+            let uptime_us = self.now_us - self.began_us;
+            match event {
+                Event::Record => {
+                    let ms = uptime_us.cast_unsigned() / 1000;
+                    self.waiting.push_back((self.boot, ms, self.now_us));
+                }
+                Event::Restart => {
+                    (self.boot, self.began_us) = (self.boot + 1, self.now_us);
+                    self.session = None;
+                }
+                Event::Unplugged => self.session = None,
+                Event::Hello(way_us) => {
+                    self.now_us += way_us;
+                    self.session = Some(way_us);
+                    self.heard.insert(self.boot);
+                    self.starts
+                        .hello(&clock(self.boot, uptime_us), at(self.now_us));
+                }
+            }
         }
 
-        fn record(&mut self) {
-            let ms = self.uptime_us().cast_unsigned() / 1000;
-            self.waiting.push((self.boot, ms, self.now_us));
+        /// The oldest record, if somebody listens: what is behind it may have to wait for the next session.
+        fn hand_over(&mut self) -> Result<(), TestCaseError> {
+            let Some(way_us) = self.session else {
+                return Ok(());
+            };
+            if let Some((boot, ms, true_us)) = self.waiting.pop_front() {
+                let stamp = self.starts.stamp(&header(boot, ms), at(self.now_us));
+                let time_us = stamp.time.expect("a start was heard").get() - EPOCH_US;
+                prop_assert!(time_us >= true_us - 1000, "milliseconds are rounded down");
+                prop_assert!(time_us <= self.now_us, "it has happened");
+                if boot < self.boot {
+                    prop_assert!(time_us <= self.began_us + way_us);
+                } else {
+                    prop_assert_eq!(stamp.quality, Quality::Uptime);
+                    prop_assert!(self.latest.0 != boot || time_us >= self.latest.1);
+                }
+                if stamp.quality == Quality::Uptime {
+                    prop_assert!(self.heard.contains(&boot));
+                    prop_assert!(time_us <= true_us + DELAY_MAX_US);
+                }
+                self.latest = (boot, time_us);
+            }
+            Ok(())
         }
     }
 
@@ -354,39 +401,11 @@ mod tests {
         /// Hellos may be wrong in what the gateway makes of it.
         #[test]
         fn times_are_true_but_for_the_way_of_a_hello(events in prop::collection::vec(event(), 1..200)) {
-            let mut starts = Starts::default();
-            let mut world = World { now_us: 0, boot: 1, began_us: 0, waiting: Vec::new() };
-            let mut heard = std::collections::BTreeSet::new();
-            let (mut last_boot, mut last_us) = (0, 0);
+            let mut world = World::default();
             for (after_us, event) in events {
                 world.now_us += after_us;
-                match event {
-                    Event::Record => world.record(),
-                    Event::Restart => (world.boot, world.began_us) = (world.boot + 1, world.now_us),
-                    Event::Hello(delay_us) => {
-                        let said = clock(world.boot, world.uptime_us());
-                        world.now_us += delay_us;
-                        starts.hello(&said, at(world.now_us));
-                        heard.insert(world.boot);
-                        for (boot, ms, true_us) in std::mem::take(&mut world.waiting) {
-                            world.now_us += 1000;
-                            let Stamp { time, quality } = starts.stamp(&header(boot, ms), at(world.now_us));
-                            let time_us = time.expect("a start was heard").get() - EPOCH_US;
-                            if boot < world.boot {
-                                prop_assert!(time_us <= world.began_us + DELAY_MAX_US);
-                            } else {
-                                prop_assert_eq!(quality, Quality::Uptime);
-                                prop_assert!(boot != last_boot || time_us >= last_us);
-                            }
-                            prop_assert!(time_us >= true_us - 1000, "no earlier than it was");
-                            if quality == Quality::Uptime {
-                                prop_assert!(heard.contains(&boot));
-                                prop_assert!(time_us <= true_us + DELAY_MAX_US);
-                            }
-                            (last_boot, last_us) = (boot, time_us);
-                        }
-                    }
-                }
+                world.happens(event);
+                world.hand_over()?;
             }
         }
 
