@@ -4,14 +4,14 @@
 
 use core::ffi::c_int;
 
-use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, Offer, kind};
+use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, kind};
 use sedge_core::custody::{
-    Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
+    Framing, Now, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Stretch,
 };
 use sedge_core::framing::link::{self, Decoder};
 use sedge_core::octets;
-use sedge_core::read::{Read, Reader};
-use sedge_core::{Gap, LogId, Micros, Offset};
+use sedge_core::read::Reader;
+use sedge_core::{LogId, Micros, Offset};
 
 use crate::error::{number, sedge_error};
 use crate::handle::{Opaque, at, bytes, bytes_mut, forget, keep, kept, tell};
@@ -367,19 +367,7 @@ impl LinkState {
     /// One message of the protocol, if there is one to say.
     fn say(&mut self, log: &LogState, now: Now, line: &mut [u8]) -> Option<usize> {
         let log = &log.log;
-        let offer = |slot| {
-            Some(Offer {
-                slot,
-                log: log.log_id(),
-                stream: "",
-                partition: 0,
-                oldest: log.oldest(),
-                next: log.view().durable,
-                tail_crc: None,
-                closed: false,
-                chain: 0,
-            })
-        };
+        let offer = |slot| Some(log.offer(slot));
         let said = self.sender.poll_transmit(now, offer, self.body)?;
         link::encode(said.kind, &[self.body.get(..said.len)?], line)
     }
@@ -389,14 +377,8 @@ impl LinkState {
         let Some(want) = self.sender.want() else {
             return HandedOver::Nothing;
         };
-        let evicted = log
-            .log
-            .ledger()
-            .gap_before_oldest(want.from, Some(self.consumer));
-        let stretch = match evicted {
-            Some(gap) => Some(Stretch::Gap(gap)),
-            None => self.stretch(log, &want),
-        };
+        let reader = &mut self.reader;
+        let stretch = log.log.stretch(reader, self.consumer, &want, self.body);
         match stretch {
             None => HandedOver::Nothing,
             Some(Stretch::Gap(gap)) => {
@@ -410,41 +392,6 @@ impl LinkState {
                 let parts = [head.get(..head_len), self.body.get(..run.len)];
                 let parts = parts.map(Option::unwrap_or_default);
                 link::encode(kind::DATA, &parts, line).map_or(HandedOver::Nothing, HandedOver::Data)
-            }
-        }
-    }
-
-    /// Whole frames from `want.from` on, gathered in the body's buffer, or the gap that stands there.
-    fn stretch(&mut self, log: &mut LogState, want: &Want) -> Option<Stretch> {
-        if self.reader.next() != want.from {
-            self.reader.seek(want.from);
-        }
-        let mut run = Run {
-            first: want.from,
-            next: want.from,
-            base_time: Micros::UNKNOWN,
-            len: 0,
-        };
-        let room = want.bytes_max.min(self.body.len());
-        loop {
-            match log.log.read(&mut self.reader) {
-                Read::Frame {
-                    frame,
-                    bytes,
-                    base_time,
-                } if run.len == 0 || run.len.saturating_add(bytes.len()) <= room => {
-                    if run.len == 0 {
-                        (run.first, run.base_time) = (frame.header.first, base_time);
-                    }
-                    let end = run.len.saturating_add(bytes.len());
-                    octets::copy(bytes, self.body.get_mut(run.len..)?)?;
-                    (run.next, run.len) = (frame.end(), end);
-                }
-                Read::Gap(gap) if run.len == 0 => return Some(Stretch::Gap(gap)),
-                _ => {
-                    self.reader.seek(run.next);
-                    return (run.len > 0).then_some(Stretch::Frames(run));
-                }
             }
         }
     }
@@ -485,12 +432,6 @@ impl AsRef<str> for Identity {
         let name = self.bytes.get(..self.len).unwrap_or_default();
         str::from_utf8(name).unwrap_or_default()
     }
-}
-
-/// What stands in the log at a place.
-enum Stretch {
-    Frames(Run),
-    Gap(Gap),
 }
 
 /// What became of a want.

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, Offer, kind};
+use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, kind};
 use sedge_core::custody::{
-    Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
+    Framing, Now, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Stretch,
 };
 use sedge_core::driver::{OutOfBounds, Ram};
 use sedge_core::entry::{Entry, Headers, Record};
@@ -27,10 +27,10 @@ use sedge_core::frame::{self, Form, Label};
 use sedge_core::framing::link::{self, Decoder};
 use sedge_core::log::{Fresh, Log, Options, WhenFull};
 use sedge_core::media::Media;
-use sedge_core::read::{Read as Next, Reader};
+use sedge_core::read::Reader;
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
 use sedge_core::uptime::{HEADER, Uptime};
-use sedge_core::{Gap, LogId, Micros, Offset};
+use sedge_core::{LogId, Micros, Offset};
 
 /// Flash memory: keeps its bytes when the device has no power. Cheap to clone; a clone is the same chip.
 #[derive(Clone, Debug)]
@@ -358,19 +358,7 @@ impl Firmware {
     fn say(&mut self) -> bool {
         let mut body = [0; BODY_BYTES_MAX];
         let log = &self.log;
-        let offer = |slot| {
-            Some(Offer {
-                slot,
-                log: log.log_id(),
-                stream: "",
-                partition: 0,
-                oldest: log.oldest(),
-                next: log.view().durable,
-                tail_crc: None,
-                closed: false,
-                chain: 0,
-            })
-        };
+        let offer = |slot| Some(log.offer(slot));
         let said = self.sender.poll_transmit(self.now(), offer, &mut body);
         if let Some(said) = said {
             self.put(said.kind, &[&body[..said.len]]);
@@ -383,19 +371,19 @@ impl Firmware {
         let Some(want) = self.sender.want() else {
             return false;
         };
-        if let Some(gap) = self.log.ledger().gap_before_oldest(want.from, Some(UPLINK)) {
-            self.sender.gap(&want, gap);
-            return true;
-        }
-        match read(&mut self.log, &mut self.reader, &want) {
+        let mut frames = [0; BODY_BYTES_MAX];
+        let stretch = self
+            .log
+            .stretch(&mut self.reader, UPLINK, &want, &mut frames);
+        match stretch {
             None => false,
             Some(Stretch::Gap(gap)) => {
                 self.sender.gap(&want, gap);
                 true
             }
-            Some(Stretch::Frames(run, frames)) => match self.sender.data(self.now(), &want, run) {
+            Some(Stretch::Frames(run)) => match self.sender.data(self.now(), &want, run) {
                 Sent::Data { head, head_len } => {
-                    self.put(kind::DATA, &[&head[..head_len], &frames]);
+                    self.put(kind::DATA, &[&head[..head_len], &frames[..run.len]]);
                     true
                 }
                 Sent::NotNow => false,
@@ -449,41 +437,6 @@ impl Firmware {
             ms: self.now().uptime_us / 1000,
         };
         self.clockless.then(|| uptime.encode(into)).flatten()
-    }
-}
-
-/// What stands in the log at a place.
-enum Stretch {
-    Frames(Run, Vec<u8>),
-    Gap(Gap),
-}
-
-/// Whole frames from `want.from` on.
-fn read(log: &mut Log<Flash, Vec<u8>>, reader: &mut Reader, want: &Want) -> Option<Stretch> {
-    reader.seek(want.from);
-    let mut run = Run {
-        first: want.from,
-        next: want.from,
-        base_time: Micros::UNKNOWN,
-        len: 0,
-    };
-    let mut frames = Vec::new();
-    loop {
-        match log.read(reader) {
-            Next::Frame {
-                frame,
-                bytes,
-                base_time,
-            } if frames.is_empty() || frames.len() + bytes.len() <= want.bytes_max => {
-                if frames.is_empty() {
-                    (run.first, run.base_time) = (frame.header.first, base_time);
-                }
-                frames.extend_from_slice(bytes);
-                (run.next, run.len) = (frame.end(), frames.len());
-            }
-            Next::Gap(gap) if frames.is_empty() => return Some(Stretch::Gap(gap)),
-            _ => return (!frames.is_empty()).then_some(Stretch::Frames(run, frames)),
-        }
     }
 }
 

@@ -18,7 +18,7 @@ mod sender;
 mod window;
 
 pub use receiver::{Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Store};
-pub use sender::{Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want};
+pub use sender::{Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Stretch, Want};
 
 /// The time, as the caller knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -136,6 +136,15 @@ pub struct Run {
     pub len: usize,
 }
 
+/// What a log has for a [`Want`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stretch {
+    /// Frames, for [`Sender::data`].
+    Frames(Run),
+    /// A gap, for [`Sender::gap`].
+    Gap(Gap),
+}
+
 /// What became of a [`Run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {

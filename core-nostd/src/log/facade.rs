@@ -4,6 +4,7 @@ use super::{
     CommitError, Committed, Fresh, MaintainError, Maintained, OpenError, Options, Recovered, Slot,
 };
 use crate::blocking::{Desk, Reader, RingLog, look};
+use crate::custody::{Stretch, Want};
 use crate::ids::{Micros, Offset};
 use crate::media::Media;
 use crate::read::Read;
@@ -144,6 +145,18 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
     pub fn read(&mut self, reader: &mut Reader) -> Read<'_> {
         let view = self.ring.view();
         reader.read_alone(&mut self.media, self.scratch.as_mut(), view)
+    }
+
+    /// What stands in the log where `want` begins: whole frames, gathered in `frames`, or the gap that is there instead, which before the
+    /// oldest offset is the loss of `uplink` alone. `None` if there is nothing, or `frames` does not hold a single frame.
+    pub fn stretch(
+        &mut self,
+        reader: &mut Reader,
+        uplink: u32,
+        want: &Want,
+        frames: &mut [u8],
+    ) -> Option<Stretch> {
+        self.with(|ring, desk| ring.stretch(desk, reader, uplink, want, frames))
     }
 
     /// See [`Reader::offset_for_time`].

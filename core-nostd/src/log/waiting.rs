@@ -3,6 +3,7 @@
 use super::{
     CommitError, Committed, Fresh, MaintainError, Maintained, OpenError, Options, Recovered,
 };
+use crate::custody::{Stretch, Want};
 use crate::ids::{Micros, Offset};
 use crate::media::Operations;
 use crate::read::Read;
@@ -214,6 +215,19 @@ impl<O: Operations, S: AsMut<[u8]>> AsyncLog<O, S> {
         reader
             .read_alone(&mut self.media, self.scratch.as_mut(), view)
             .await
+    }
+
+    /// What stands in the log where `want` begins: whole frames, gathered in `frames`, or the gap that is there instead, which before the
+    /// oldest offset is the loss of `uplink` alone. `None` if there is nothing, or `frames` does not hold a single frame.
+    pub async fn stretch(
+        &mut self,
+        reader: &mut Reader,
+        uplink: u32,
+        want: &Want,
+        frames: &mut [u8],
+    ) -> Option<Stretch> {
+        let (ring, mut desk) = self.parts();
+        ring.stretch(&mut desk, reader, uplink, want, frames).await
     }
 
     /// See [`Reader::offset_for_time`].

@@ -9,19 +9,19 @@ use core::fmt::Write as _;
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashErrorKind};
 use heapless::String;
-use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, Offer, kind};
+use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, kind};
 use sedge_core::custody::{
-    Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
+    Framing, Now, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Stretch,
 };
 use sedge_core::driver::{BadRegion, Nor, NorError};
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Label};
 use sedge_core::framing::link::{self, Decoder, uart};
 use sedge_core::log::{CommitError, Fresh, Log, MaintainError, OpenError, Options, WhenFull};
-use sedge_core::read::{Read as Next, Reader};
+use sedge_core::read::Reader;
 use sedge_core::segment::{BadGeometry, Dimensions, Geometry, Medium, Role};
 use sedge_core::uptime::{HEADER, Uptime};
-use sedge_core::{Gap, LogId, Micros, Offset};
+use sedge_core::{LogId, Micros, Offset};
 
 use crate::board::Board;
 use crate::boots;
@@ -324,19 +324,7 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
     fn say(&mut self) -> bool {
         let now = self.now();
         let log = &self.log;
-        let offer = |slot| {
-            Some(Offer {
-                slot,
-                log: log.log_id(),
-                stream: "",
-                partition: 0,
-                oldest: log.oldest(),
-                next: log.view().durable,
-                tail_crc: None,
-                closed: false,
-                chain: 0,
-            })
-        };
+        let offer = |slot| Some(log.offer(slot));
         let mut body = [0; BODY_BYTES];
         let Some(said) = self.sender.poll_transmit(now, offer, &mut body) else {
             return false;
@@ -350,12 +338,11 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
         let Some(want) = self.sender.want() else {
             return false;
         };
-        if let Some(gap) = (self.log.ledger()).gap_before_oldest(want.from, Some(UPLINK)) {
-            self.sender.gap(&want, gap);
-            return true;
-        }
         let mut frames = [0; BODY_BYTES];
-        match self.stretch(&want, &mut frames) {
+        let stretch = self
+            .log
+            .stretch(&mut self.reader, UPLINK, &want, &mut frames);
+        match stretch {
             None => false,
             Some(Stretch::Gap(gap)) => {
                 self.sender.gap(&want, gap);
@@ -370,41 +357,6 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
                 let body = [&head[..head_len], &frames[..run.len]];
                 send(self.board, kind::DATA, &body);
                 true
-            }
-        }
-    }
-
-    /// Whole frames from `want.from` on, or the gap that stands there.
-    fn stretch(&mut self, want: &Want, frames: &mut [u8; BODY_BYTES]) -> Option<Stretch> {
-        if self.reader.next() != want.from {
-            self.reader.seek(want.from);
-        }
-        let mut run = Run {
-            first: want.from,
-            next: want.from,
-            base_time: Micros::UNKNOWN,
-            len: 0,
-        };
-        let room = want.bytes_max.min(frames.len());
-        loop {
-            match self.log.read(&mut self.reader) {
-                Next::Frame {
-                    frame,
-                    bytes,
-                    base_time,
-                } if run.len == 0 || run.len + bytes.len() <= room => {
-                    if run.len == 0 {
-                        (run.first, run.base_time) = (frame.header.first, base_time);
-                    }
-                    let end = run.len + bytes.len();
-                    frames.get_mut(run.len..end)?.copy_from_slice(bytes);
-                    (run.next, run.len) = (frame.end(), end);
-                }
-                Next::Gap(gap) if run.len == 0 => return Some(Stretch::Gap(gap)),
-                _ => {
-                    self.reader.seek(run.next);
-                    return (run.len > 0).then_some(Stretch::Frames(run));
-                }
             }
         }
     }
@@ -464,12 +416,6 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
             Micros::UNKNOWN
         }
     }
-}
-
-/// What stands in the log at a place.
-enum Stretch {
-    Frames(Run),
-    Gap(Gap),
 }
 
 fn send<B: Board>(board: &mut B, kind: u8, body: &[&[u8]]) {

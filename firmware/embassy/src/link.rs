@@ -7,12 +7,11 @@ use embassy_nrf::buffered_uarte::{BufferedUarteRx, BufferedUarteTx};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_time::{Instant, Timer};
-use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, Offer, kind};
+use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, kind};
 use sedge_core::custody::{
-    Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
+    Framing, Now, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Stretch,
 };
 use sedge_core::framing::link::{Decoder, encoded_len_max, uart};
-use sedge_core::read::Read;
 use sedge_core::waiting::Reader;
 use sedge_core::{Gap, Micros, Offset};
 
@@ -25,12 +24,6 @@ pub(crate) struct Link {
     transmit: BufferedUarteTx<'static>,
     sender: Sender<[SenderSlot; 1], &'static str>,
     reader: Reader,
-}
-
-/// What is sent next.
-enum Stretch {
-    Frames(Run),
-    Gap(Gap),
 }
 
 impl Link {
@@ -105,23 +98,8 @@ impl Link {
 
     /// Says one message of the protocol, if there is one to say.
     async fn say(&mut self) -> bool {
-        let (log, oldest, next) = {
-            let log = self.log.lock().await;
-            (log.log_id(), log.oldest(), log.view().durable)
-        };
-        let offer = |slot| {
-            Some(Offer {
-                slot,
-                log,
-                stream: "",
-                partition: 0,
-                oldest,
-                next,
-                tail_crc: None,
-                closed: false,
-                chain: 0,
-            })
-        };
+        let offered = self.log.lock().await.offer(0);
+        let offer = |_| Some(offered);
         let mut body = [0; BODY_BYTES];
         let Some(said) = self.sender.poll_transmit(now(), offer, &mut body) else {
             return false;
@@ -136,7 +114,12 @@ impl Link {
             return false;
         };
         let mut frames = [0; BODY_BYTES];
-        match self.stretch(&want, &mut frames).await {
+        let stretch = {
+            let mut log = self.log.lock().await;
+            log.stretch(&mut self.reader, UPLINK, &want, &mut frames)
+                .await
+        };
+        match stretch {
             None => false,
             Some(Stretch::Gap(gap)) => {
                 self.sender.gap(&want, gap);
@@ -149,45 +132,6 @@ impl Link {
                 self.send(kind::DATA, &[&head[..head_len], &frames[..run.len]])
                     .await;
                 true
-            }
-        }
-    }
-
-    /// Whole frames from `want.from` on, or the gap that stands there.
-    async fn stretch(&mut self, want: &Want, frames: &mut [u8; BODY_BYTES]) -> Option<Stretch> {
-        let mut log = self.log.lock().await;
-        if let Some(gap) = log.ledger().gap_before_oldest(want.from, Some(UPLINK)) {
-            return Some(Stretch::Gap(gap));
-        }
-        if self.reader.next() != want.from {
-            self.reader.seek(want.from);
-        }
-        let room = want.bytes_max.min(frames.len());
-        let mut run = Run {
-            first: want.from,
-            next: want.from,
-            base_time: Micros::UNKNOWN,
-            len: 0,
-        };
-        loop {
-            match log.read(&mut self.reader).await {
-                Read::Frame {
-                    frame,
-                    bytes,
-                    base_time,
-                } if run.len == 0 || run.len + bytes.len() <= room => {
-                    if run.len == 0 {
-                        (run.first, run.base_time) = (frame.header.first, base_time);
-                    }
-                    let end = run.len + bytes.len();
-                    frames.get_mut(run.len..end)?.copy_from_slice(bytes);
-                    (run.next, run.len) = (frame.end(), end);
-                }
-                Read::Gap(gap) if run.len == 0 => return Some(Stretch::Gap(gap)),
-                _ => {
-                    self.reader.seek(run.next);
-                    return (run.len > 0).then_some(Stretch::Frames(run));
-                }
             }
         }
     }

@@ -37,12 +37,7 @@ fn main() -> ! {
         depths.tx,
         depths.data
     ));
-    print(format_args!(
-        "state log {} reader {} sender {}",
-        size_of::<sedge_core::log::RingLog>(),
-        size_of::<Reader>(),
-        size_of::<ProbeSender>()
-    ));
+    print(format_args!("done"));
     loop {
         core::hint::spin_loop();
     }

@@ -29,15 +29,14 @@ pub(crate) fn rows() -> Result<Vec<Row>> {
     let [append, all, link] = code[..] else {
         bail!("three sets of calls are linked");
     };
-    let stack = stack()?;
-    let depth = |call: &str| number_behind(&stack.depths, call);
+    let depths = stack()?;
+    let depth = |call: &str| number_behind(&depths, call);
     let deepest_often = ["append", "release", "rx", "tx", "data"].map(depth);
     let deepest_often = deepest_often.iter().flatten().max().copied().unwrap_or(0);
-    let state = number_behind(&stack.sizes, "log").context("the size of the log")?;
     let stack_rows = ["boot", "maintain", "read"].map(depth);
     let is_shallow = stack_rows.iter().flatten().all(|&bytes| bytes <= 320) && deepest_often <= 320;
     let panic_counts: Vec<String> = panics.iter().map(usize::to_string).collect();
-    let depths = stack.depths.trim_start_matches("stack ");
+    let depths = depths.trim_start_matches("stack ");
     let row = |what: &str, must: &str, seen: String, anchor: &str, met| Row {
         what: what.to_owned(),
         must: must.to_owned(),
@@ -66,13 +65,6 @@ pub(crate) fn rows() -> Result<Vec<Row>> {
             format!("{deepest_often} B at an append or on the link; {depths}"),
             "about 500 B",
             is_shallow,
-        ),
-        row(
-            "log state in RAM",
-            "≤ 96 B",
-            format!("{state} B"),
-            "0, or 9 B a page with a cache",
-            state <= 96,
         ),
     ])
 }
@@ -161,15 +153,8 @@ pub(super) fn is_panic(name: &str) -> bool {
     parts.iter().any(|part| name.contains(part))
 }
 
-/// What the probe says of itself.
-struct Stack {
-    /// `stack CALL BYTES CALL BYTES …`
-    depths: String,
-    /// `state WHAT BYTES …`
-    sizes: String,
-}
-
-fn stack() -> Result<Stack> {
+/// What the probe says of its calls: `stack CALL BYTES CALL BYTES …`
+fn stack() -> Result<String> {
     let toolchain = Toolchain::find(BOARD.target).context("no Rust for a Cortex-M3")?;
     let mut build = toolchain.image(BOARD.package, BOARD.target);
     build.args(["--features", "image"]);
@@ -182,11 +167,12 @@ fn stack() -> Result<Stack> {
     let _machine = Machine::start(&BOARD, &image, &console, &folder.join("monitor"))?;
     let deadline = Instant::now() + Duration::from_secs(60);
     await_line(&console, deadline, "the probe's last line", |lines| {
-        let line = |begin: &str| lines.iter().find(|line| line.starts_with(begin)).cloned();
-        Some(Stack {
-            depths: line("stack ")?,
-            sizes: line("state ").filter(|line| line.contains("sender "))?,
-        })
+        // The line behind it shows that it is whole.
+        lines.iter().find(|line| line.starts_with("done"))?;
+        lines
+            .iter()
+            .find(|line| line.starts_with("stack "))
+            .cloned()
     })
 }
 

@@ -8,14 +8,14 @@
 
 use std::collections::VecDeque;
 
+use sedge_core::Offset;
 use sedge_core::custody::message::{Offer, Verdict, kind};
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
-    SenderSettings, SenderSlot, Sent, Want,
+    SenderSettings, SenderSlot, Sent, Stretch, Want,
 };
 use sedge_core::framing::link;
-use sedge_core::read::{Read, Reader};
-use sedge_core::{Micros, Offset};
+use sedge_core::read::Reader;
 use sedge_tests::random::Random;
 
 use crate::node::{Node, Reading};
@@ -325,7 +325,7 @@ impl Line {
                 self.sender.checked(slot, None);
             }
             if let SenderEvent::Released { next, .. } = event {
-                self.node.log.set_cursor(7, next).expect("one uplink");
+                self.node.log.set_cursor(UPLINK, next).expect("one uplink");
             }
         }
         while self.receiver.poll_event().is_some() {}
@@ -344,19 +344,7 @@ impl Line {
         let now = self.now();
         let mut body = [0; BODY_BYTES];
         let log = &self.node.log;
-        let offer = |slot| {
-            Some(Offer {
-                slot,
-                log: log.log_id(),
-                stream: "",
-                partition: 0,
-                oldest: log.oldest(),
-                next: log.view().durable,
-                tail_crc: None,
-                closed: false,
-                chain: 0,
-            })
-        };
+        let offer = |slot| Some(log.offer(slot));
         if let Some(said) = self.sender.poll_transmit(now, offer, &mut body) {
             self.up.send(self.now_us, said.kind, &[&body[..said.len]]);
             return;
@@ -364,13 +352,15 @@ impl Line {
         let Some(want) = self.sender.want() else {
             return;
         };
-        if let Some(gap) = self.node.log.ledger().gap_before_oldest(want.from, Some(7)) {
-            self.sender.gap(&want, gap);
-            return;
-        }
         let mut frames = [0; BODY_BYTES];
-        if let Some(run) = self.stretch(&want, &mut frames) {
-            self.send_data(&want, run, &frames);
+        match self
+            .node
+            .log
+            .stretch(&mut self.reader, UPLINK, &want, &mut frames)
+        {
+            Some(Stretch::Gap(gap)) => self.sender.gap(&want, gap),
+            Some(Stretch::Frames(run)) => self.send_data(&want, run, &frames),
+            None => {}
         }
     }
 
@@ -385,38 +375,6 @@ impl Line {
         let overhead = (encoded - run.len - stuffing) as u64;
         self.passed.overhead = self.passed.overhead.max(overhead);
     }
-
-    /// Whole frames from where the sender stands.
-    fn stretch(&mut self, want: &Want, frames: &mut [u8]) -> Option<Run> {
-        if self.reader.next() != want.from {
-            self.reader.seek(want.from);
-        }
-        let mut run = Run {
-            first: want.from,
-            next: want.from,
-            base_time: Micros::UNKNOWN,
-            len: 0,
-        };
-        let room = want.bytes_max.min(frames.len());
-        while let Read::Frame {
-            frame,
-            bytes,
-            base_time,
-        } = self.node.log.read(&mut self.reader)
-        {
-            if run.len > 0 && run.len + bytes.len() > room {
-                break;
-            }
-            if run.len == 0 {
-                (run.first, run.base_time) = (frame.header.first, base_time);
-            }
-            let end = run.len + bytes.len();
-            frames.get_mut(run.len..end)?.copy_from_slice(bytes);
-            (run.next, run.len) = (frame.end(), end);
-        }
-        self.reader.seek(run.next);
-        (run.len > 0).then_some(run)
-    }
 }
 
 fn resume(next: Offset) -> Verdict<'static> {
@@ -430,6 +388,7 @@ const BAUD: u32 = 115_200;
 /// A start bit, eight bits, a stop bit.
 const BYTE_US: f64 = 10.0 * 1e6 / BAUD as f64;
 const BODY_BYTES: usize = 512;
+const UPLINK: u32 = 7;
 const CREDIT: u32 = 4096;
 /// Of drivers and schedulers at either end.
 const LATENCY_US: u64 = 1_000;

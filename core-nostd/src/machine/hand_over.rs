@@ -1,0 +1,73 @@
+//! The log as the sending end of a conversation needs it: what it offers, and what it hands over next.
+
+use super::{Desk, Operations, Reader, RingLog, twin};
+use crate::custody::message::Offer;
+use crate::custody::{Run, Stretch, Want};
+use crate::ids::Micros;
+use crate::octets;
+use crate::read::Read;
+
+#[twin]
+impl RingLog {
+    /// This log, alone in its chain, in a stream that the receiver names.
+    #[must_use]
+    pub fn offer(&self, slot: u16) -> Offer<'static> {
+        Offer {
+            slot,
+            log: self.log_id,
+            stream: "",
+            partition: 0,
+            oldest: self.oldest(),
+            next: self.view().durable,
+            tail_crc: None,
+            closed: false,
+            chain: 0,
+        }
+    }
+
+    /// What stands in the log where `want` begins: whole frames, gathered in `frames`, or the gap that is there instead, which before the
+    /// oldest offset is the loss of `uplink` alone. `None` if there is nothing, or `frames` does not hold a single frame.
+    pub(crate) async fn stretch<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        reader: &mut Reader,
+        uplink: u32,
+        want: &Want,
+        frames: &mut [u8],
+    ) -> Option<Stretch> {
+        if let Some(gap) = self.ledger.gap_before_oldest(want.from, Some(uplink)) {
+            return Some(Stretch::Gap(gap));
+        }
+        if reader.next() != want.from {
+            reader.seek(want.from);
+        }
+        let room = want.bytes_max.min(frames.len());
+        let mut run = Run {
+            first: want.from,
+            next: want.from,
+            base_time: Micros::UNKNOWN,
+            len: 0,
+        };
+        loop {
+            let read = reader.read_alone(desk.media, desk.scratch, self.view());
+            match read.await {
+                Read::Frame {
+                    frame,
+                    bytes,
+                    base_time,
+                } if run.len == 0 || run.len.saturating_add(bytes.len()) <= room => {
+                    if run.len == 0 {
+                        (run.first, run.base_time) = (frame.header.first, base_time);
+                    }
+                    octets::copy(bytes, frames.get_mut(run.len..)?)?;
+                    (run.next, run.len) = (frame.end(), run.len.saturating_add(bytes.len()));
+                }
+                Read::Gap(gap) if run.len == 0 => return Some(Stretch::Gap(gap)),
+                _ => {
+                    reader.seek(run.next);
+                    return (run.len > 0).then_some(Stretch::Frames(run));
+                }
+            }
+        }
+    }
+}
