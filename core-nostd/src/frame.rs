@@ -117,7 +117,13 @@ impl<'a> Frame<'a> {
         }
         let span = match header.kind {
             Kind::Data => u64::from(header.count),
-            Kind::Gap => GapFields::take(payload).ok_or(Bad::Corrupt)?.span,
+            Kind::Gap => {
+                let fields = GapFields::take(payload, header.form).ok_or(Bad::Corrupt)?;
+                if fields.first.is_some_and(|first| first != header.first) {
+                    return Err(Bad::Corrupt);
+                }
+                fields.span
+            }
             Kind::Control => 0,
         };
         header.first.checked_add(span).ok_or(Bad::Corrupt)?;
@@ -183,7 +189,7 @@ impl<'a> Frame<'a> {
         if self.header.kind != Kind::Gap {
             return None;
         }
-        let fields = GapFields::take(self.payload)?;
+        let fields = GapFields::take(self.payload, self.header.form)?;
         Some(Gap {
             from: self.header.first,
             to: self.end(),
@@ -344,6 +350,9 @@ pub fn emit_gap(into: &mut [u8], log: &LogId, label: Label, gap: &Gap) -> Option
         "a gap frame stands at its first offset"
     );
     let mut writer = Writer::new(into.get_mut(label.form.header_len()..)?);
+    if label.form == Form::Compact {
+        writer.varint(gap.from.get())?;
+    }
     writer.varint(gap.span())?;
     writer.varint(gap.lost)?;
     writer.byte(gap.cause.code())?;
@@ -376,6 +385,8 @@ pub fn emit_control(
 }
 
 struct GapFields {
+    /// Where the gap begins (compact form only): whoever comes to it behind a bad place cannot know.
+    first: Option<Offset>,
     span: u64,
     lost: u64,
     cause: Cause,
@@ -384,9 +395,13 @@ struct GapFields {
 }
 
 impl GapFields {
-    fn take(payload: &[u8]) -> Option<Self> {
+    fn take(payload: &[u8], form: Form) -> Option<Self> {
         let mut reader = Reader::new(payload);
         Some(Self {
+            first: match form {
+                Form::Compact => Some(Offset::new(reader.varint()?)),
+                Form::Explicit => None,
+            },
             span: reader.varint()?,
             lost: reader.varint()?,
             cause: Cause::from_code(reader.byte()?)?,
@@ -397,8 +412,18 @@ impl GapFields {
 }
 
 /// The offsets that a gap frame's payload claims to take, whether or not it passed its check.
-pub(crate) fn claimed_span(payload: &[u8]) -> Option<u64> {
-    GapFields::take(payload).map(|fields| fields.span)
+pub(crate) fn claimed_span(payload: &[u8], form: Form) -> Option<u64> {
+    GapFields::take(payload, form).map(|fields| fields.span)
+}
+
+/// Where the compact gap frame at the front of `bytes` claims to begin, whether or not it passes its check; `None` if there is none.
+pub(crate) fn claimed_first(bytes: &[u8]) -> Option<Offset> {
+    let (header, payload) = bytes.split_at_checked(COMPACT_HEADER_LEN)?;
+    let header = Header::parse(header, Some(Offset::ZERO)).ok()?;
+    if (header.form, header.kind) != (Form::Compact, Kind::Gap) {
+        return None;
+    }
+    GapFields::take(payload, header.form)?.first
 }
 
 fn parse_tag(tag: u8) -> Result<(Form, Kind, bool), Bad> {
@@ -520,6 +545,8 @@ fn checksum(log: &LogId, first: Offset, header: &[u8], payload: &[u8]) -> Option
 
 /// Bytes of a compact header.
 pub const COMPACT_HEADER_LEN: usize = 8;
+/// The longest payload of a gap frame: first offset, span, lost, cause and two times.
+pub(crate) const GAP_PAYLOAD_MAX: usize = 10 + 10 + 10 + 1 + 10 + 10;
 /// Bytes of an explicit header.
 pub const EXPLICIT_HEADER_LEN: usize = 28;
 

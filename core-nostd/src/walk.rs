@@ -5,7 +5,9 @@
 //! bytes that end nowhere (torn, rotten, blank) is for the caller to judge. This file knows no medium and reads no clock.
 
 use crate::entry::ENTRY_BYTES_MIN;
-use crate::frame::{Form, Frame, Header, Kind, claimed_span};
+use crate::frame::{
+    COMPACT_HEADER_LEN, Form, Frame, GAP_PAYLOAD_MAX, Header, Kind, claimed_first, claimed_span,
+};
 use crate::ids::{LogId, Offset};
 use crate::segment::{Geometry, Medium};
 
@@ -16,8 +18,7 @@ pub struct Walk {
     geometry: Geometry,
     limit: Option<Offset>,
     expected: Offset,
-    /// The first offset of the last frame that is no gap, and where the frame before stands.
-    before: Offset,
+    /// Where the frame before stands.
     before_position: u32,
     /// Where the frame with the expected offset ought to stand.
     position: u32,
@@ -137,7 +138,6 @@ impl Walk {
             geometry,
             limit,
             expected,
-            before: expected,
             before_position: position,
             position,
             hunt: Hunt::None,
@@ -159,7 +159,6 @@ impl Walk {
     /// The same walk from another place on.
     pub(crate) const fn restarted(&self, position: u32, expected: Offset) -> Self {
         Self {
-            before: self.before,
             before_position: self.before_position,
             ..Self::new(self.log, self.geometry, position, expected, self.limit)
         }
@@ -213,9 +212,6 @@ impl Walk {
     }
 
     fn take<'w>(&mut self, found: Found<'w>) -> Step<'w> {
-        if found.frame.header.kind != Kind::Gap {
-            self.before = found.frame.header.first;
-        }
         self.before_position = found.position;
         self.expected = found.frame.end();
         self.position = found.end_position;
@@ -277,7 +273,7 @@ impl Walk {
         }
         let span = match header.kind {
             Kind::Data => u64::from(header.count),
-            Kind::Gap => claimed_span(bytes.get(header.form.header_len()..len)?)?,
+            Kind::Gap => claimed_span(bytes.get(header.form.header_len()..len)?, header.form)?,
             Kind::Control => 0,
         };
         let position = self
@@ -296,36 +292,29 @@ impl Walk {
         }
     }
 
-    /// A RESUME frame begins where the torn frame did. If that one reads as valid after all, it is the one before, perhaps with RESUME frames that
-    /// were torn too; if a frame that was taken for whole is torn after all, it ends where the RESUME frame begins.
+    /// A RESUME frame says where it begins: where the torn frame did, or behind that one and RESUME frames that were torn too, where they read well
+    /// when it was written. It reaches beyond whatever of them may read well later.
     fn look_at_grid<'w>(&self, window: Window<'w>, point: u32) -> Look<'w> {
-        // Each grid point in between may hold a RESUME frame that was believed for a while.
-        let passed = point.saturating_sub(self.position) / self.geometry.grid_stride();
-        let ahead = u64::from(self.geometry.commit_offsets_max()) * (u64::from(passed) + 2);
-        let behind = self.expected.since(self.before).min(ahead);
-        let from = self.expected.get() - behind;
-        for first in (from..=self.expected.get().saturating_add(ahead)).map(Offset::new) {
-            match self.frame_at(window, point, Some(first)) {
-                Look::Found(found)
-                    if found.frame.gap().is_some() && found.frame.end() >= self.expected =>
-                {
-                    return Look::Found(found);
-                }
-                Look::Found(_) => {}
-                // Nothing that depends on the offset stands here.
-                Look::Next(_) if !self.may_be_gap(window, point) => break,
-                Look::Next(_) => {}
-                look @ Look::Read { .. } => return look,
-            }
+        let next = Look::Next(self.next_grid(point.saturating_add(1)));
+        let len = self.room_at(point).min(RESUME_BYTES_MAX);
+        let Some(bytes) = window.at(point, len) else {
+            return Look::read(point, len);
+        };
+        let Some(first) = claimed_first(bytes) else {
+            return next;
+        };
+        match self.frame_at(window, point, Some(first)) {
+            Look::Found(found) if found.frame.end() < self.expected => next,
+            Look::Next(_) => next,
+            look => look,
         }
-        Look::Next(self.next_grid(point.saturating_add(1)))
     }
 
     /// A head that ends in blank bytes ends here, unless they are what was left free behind a torn frame.
     fn look_for_trace<'w>(&self, window: Window<'w>, point: u32, touched: bool) -> Look<'w> {
         let len = self
             .room_at(point)
-            .min(self.geometry.grid_stride().get() as usize);
+            .min(self.geometry.frame_bytes_max() as usize);
         let Some(bytes) = window.at(point, len) else {
             return Look::read(point, len);
         };
@@ -346,13 +335,6 @@ impl Walk {
             Look::Next(_) => Look::Next(over),
             look => look,
         }
-    }
-
-    fn may_be_gap(&self, window: Window<'_>, position: u32) -> bool {
-        let header = window
-            .at(position, self.form().header_len())
-            .and_then(|bytes| Header::parse(bytes, Some(self.expected)).ok());
-        header.is_some_and(|header| header.kind == Kind::Gap)
     }
 
     fn next_grid(&self, from: u32) -> Hunt {
@@ -480,6 +462,9 @@ impl Found<'_> {
         (self.expected < first).then_some((self.expected, first))
     }
 }
+
+/// What a RESUME frame takes at most.
+const RESUME_BYTES_MAX: usize = COMPACT_HEADER_LEN + GAP_PAYLOAD_MAX;
 
 /// What one look came to.
 enum Look<'w> {

@@ -156,7 +156,7 @@ fn torn_resume_is_tried_again_further_on() {
         .program(segment, first_try, b"torn")
         .unwrap();
     let (mut log, _) = open(FLASH, log.into_media());
-    assert_eq!(log.head(), (segment, first_try + 256));
+    assert_eq!(log.head(), (segment, first_try + 128));
     assert_eq!(log.next(), Offset::new(17), "still the same offsets");
     commit(&mut log, b"behind");
     assert_eq!(values(&mut log), ["kept", "behind"]);

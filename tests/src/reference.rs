@@ -7,6 +7,7 @@ use sedge_core::frame::{Control, Form, Frame, Header, Kind};
 use sedge_core::gap::Cause;
 use sedge_core::ids::{LogId, Offset};
 use sedge_core::ledger::Ledger;
+use sedge_core::log::Tail;
 use sedge_core::segment::{Geometry, Medium, OpenHeader, Role, STAMP_LEN, Stamp};
 
 use crate::oracle::{Seen, Why};
@@ -37,15 +38,20 @@ struct Segment {
     bytes: Vec<u8>,
 }
 
-/// Reads everything.
+/// Reads everything, as a log sees it that trusts its tail in this way.
 #[must_use]
-pub fn read<S: Sim>(sim: &mut S, geometry: &Geometry) -> Reading {
+pub fn read<S: Sim>(sim: &mut S, geometry: &Geometry, tail: Tail) -> Reading {
     let mut segments: Vec<Segment> = (0..geometry.segment_count())
         .filter_map(|number| segment(sim, geometry, number))
         .collect();
     segments.sort_by_key(|segment| segment.seq);
     let log_id = segments.last().map(|head| head.log_id);
     segments.retain(|segment| Some(segment.log_id) == log_id);
+    if tail == Tail::Fresh && geometry.medium() == Medium::Nor {
+        // A header that may have been torn, with nothing behind it that says otherwise.
+        let in_doubt = segments.len() > 1 && segments.last().is_some_and(Segment::is_unused);
+        segments.truncate(segments.len() - usize::from(in_doubt));
+    }
     let walks: Vec<Walk> = segments
         .iter()
         .enumerate()
@@ -124,6 +130,19 @@ fn segment<S: Sim>(sim: &mut S, geometry: &Geometry, number: u32) -> Option<Segm
         data_start: geometry.data_start(len as u32) as usize,
         bytes,
     })
+}
+
+impl Segment {
+    /// Nothing stands behind the header, or only a RESUME frame.
+    fn is_unused(&self) -> bool {
+        let bytes = &self.bytes[self.data_start..];
+        let behind = match Frame::parse(bytes, &self.log_id, Some(Offset::new(self.base))) {
+            Ok((frame, len)) if frame.gap().is_some() => len,
+            Ok(_) => return false,
+            Err(_) => 64,
+        };
+        bytes[behind..].iter().all(|&byte| byte == 0xFF)
+    }
 }
 
 /// The bytes of a segment, with something that passes no check where it cannot be read.

@@ -440,8 +440,11 @@ impl<S: Sim> World<S> {
             (Medium::File, Role::Origin) if self.closed == Some(false) => &[most],
             (_, Role::Origin) => &[0, most],
         };
-        // Whoever does not trust the last frame does not trust a torn RESUME frame either.
-        let is_more = self.setting.tail == Tail::Fresh && burned.is_multiple_of(most);
+        // Whoever does not trust the last frame burns what anything before it in the segment may have taken, torn RESUME frames at each grid point too.
+        let segment_bytes = u64::from(self.setting.geometry.segment_bytes());
+        let points = segment_bytes / u64::from(self.setting.geometry.grid_stride().get()) + 1;
+        let is_more = self.setting.tail == Tail::Fresh
+            && (most..=segment_bytes + 4 * most * points).contains(&burned);
         if self.damage == Damage::None && !legal.contains(&burned) && !is_more {
             return Err(format!(
                 "{burned} offsets are burned, and not {legal:?}; {recovered:?}"
@@ -487,7 +490,11 @@ impl<S: Sim> World<S> {
         if self.damage != Damage::None || recovered.recounted || !self.is_read_twice {
             return Ok(());
         }
-        let reading = reference::read(&mut *self.sim.sim_mut(), &self.setting.geometry);
+        let reading = reference::read(
+            &mut *self.sim.sim_mut(),
+            &self.setting.geometry,
+            self.setting.tail,
+        );
         if reading.seen != seen {
             return Err(format!(
                 "the reference reader sees {:?}, the log's walk {seen:?}",

@@ -4,7 +4,7 @@
 //! end well, or whose future is dropped, leaves a torn range that is never trusted and on flash never programmed again.
 
 use super::{Burn, Desk, Head, Operations, RingLog, Spare, State, twin};
-use crate::frame::{self, Control, Form, Frame, Header, Kind, claimed_span};
+use crate::frame::{self, Control, Form, Frame, GAP_PAYLOAD_MAX, Header, Kind, claimed_span};
 use crate::gap::Gap;
 use crate::ids::Micros;
 use crate::ledger::{ENCODED_LEN_MAX, Ledger};
@@ -279,8 +279,8 @@ impl RingLog {
             }
             let skipped = match header.kind {
                 Kind::Gap => {
-                    claimed_span(bytes.get(header.form.header_len()..).unwrap_or_default())
-                        .ok_or(CommitError::Malformed)?
+                    let payload = bytes.get(header.form.header_len()..).unwrap_or_default();
+                    claimed_span(payload, header.form).ok_or(CommitError::Malformed)?
                 }
                 Kind::Data | Kind::Control => 0,
             };
@@ -443,6 +443,21 @@ impl RingLog {
         self.sync(desk).await
     }
 
+    /// Flash: writes a frame that says nothing.
+    pub(super) async fn mark<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        now: Micros,
+    ) -> Result<(), O::Error> {
+        let label = self.label(self.end, now);
+        let len = frame::emit_control(desk.scratch, &self.log_id, label, Control::Mark);
+        let (segment, position) = self.head();
+        self.head.position = self
+            .program_scratch(desk, segment, position, len.unwrap_or_default())
+            .await?;
+        Ok(())
+    }
+
     async fn append_control<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
@@ -577,5 +592,5 @@ impl RingLog {
     }
 }
 
-/// Span, lost, cause and two times.
-const RESUME_PAYLOAD_MAX: usize = 10 + 1 + 1 + 10 + 10;
+/// A lost head's records are counted in a RESUME frame; they are fewer than a segment's bytes.
+const RESUME_PAYLOAD_MAX: usize = GAP_PAYLOAD_MAX - 5;

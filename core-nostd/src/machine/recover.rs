@@ -5,7 +5,7 @@
 use super::desk::Held;
 use super::slot;
 use super::{Burn, Desk, Head, Operations, RingLog, Spare, State, twin};
-use crate::frame::{Control, time_behind};
+use crate::frame::{COMPACT_HEADER_LEN, Control, Frame, GAP_PAYLOAD_MAX, time_behind};
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::ledger::Ledger;
@@ -75,9 +75,12 @@ impl RingLog {
         if let Some(misfit) = desk.media.misfit(&self.geometry) {
             return Err(OpenError::Misfit(misfit));
         }
-        let survey = Survey::of(desk, &self.geometry)
+        let mut survey = Survey::of(desk, &self.geometry)
             .await
             .map_err(OpenError::Refused)?;
+        if self.distrusts() {
+            self.distrust_header(desk, &mut survey).await;
+        }
         let mut recovered = survey.report;
         let Some((segment, head)) = survey.newest else {
             if self.geometry.medium() == Medium::File && recovered.unreadable_segments > 0 {
@@ -117,7 +120,17 @@ impl RingLog {
             erase_count,
         };
         self.open_segment(desk, spare, &[], now).await?;
-        desk.media.sync().await
+        desk.media.sync().await?;
+        if self.distrusts() {
+            // Whoever finds it knows that the header before was not torn.
+            self.mark(desk, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Flash whose torn cells may read well now and badly later.
+    fn distrusts(&self) -> bool {
+        self.tail == super::Tail::Fresh && self.geometry.medium() == Medium::Nor
     }
 
     /// Goes on where the head ends. Says whether that took a fresh segment.
@@ -201,22 +214,65 @@ impl RingLog {
             (_, super::Tail::Fresh) if self.state != State::Ended => Torn {
                 end: tail.position,
                 offsets: self.commit_offsets_max(head),
-                resumes: 0,
                 cause: Cause::Burned,
             },
             _ => return,
         };
-        // A RESUME frame that reads badly now may have read well in between, and have burned as much from where the frame before it ended then.
-        let doubtful = match how {
-            super::Tail::Behind => 0,
-            super::Tail::Fresh => self
-                .commit_offsets_max(head)
-                .saturating_mul(torn.resumes.into()),
-        };
-        self.burn_at_most(torn.offsets.saturating_add(doubtful), torn.cause);
         self.head.position = untouched_grid(desk, self.head.segment, &head.geometry, torn.end)
             .await
             .unwrap_or(head.geometry.segment_bytes());
+        let doubtful = match how {
+            super::Tail::Behind => 0,
+            super::Tail::Fresh => {
+                let (_, begins) = begin_of_records(desk, self.head.segment, head).await;
+                self.doubtful_before(head, begins).since(self.end)
+            }
+        };
+        self.burn_at_most(torn.offsets.max(doubtful), torn.cause);
+    }
+
+    /// Flash whose torn cells may read well now and badly later, or the other way: one past the highest offset that may turn up before the place where the
+    /// head goes on, whichever of the frames before it read well then. A data frame has no more offsets than bytes, and of RESUME frames each
+    /// grid point has one, which adds to these what its own torn place may have taken.
+    fn doubtful_before(&self, head: &Opened, begins: Offset) -> Offset {
+        let stride = head.geometry.grid_stride();
+        let points = 1 + self.head.position / stride - head.data_start / stride;
+        let resumes = u64::from(points).saturating_mul(4 * self.commit_offsets_max(head));
+        begins + u64::from(self.head.position.saturating_sub(head.data_start)) + resumes
+    }
+
+    /// Flash whose torn cells may read well now and badly later: an open header with nothing behind it is not to be relied upon, for if it was torn, what is
+    /// written behind it goes with it. The segment before is the head then, and this one is erased before it is used; a first segment is made anew.
+    #[inline(never)]
+    async fn distrust_header<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        survey: &mut Survey,
+    ) {
+        let Some((segment, head)) = survey.newest else {
+            return;
+        };
+        let (begins_at, _) = begin_of_records(desk, segment, &head).await;
+        let end = self.geometry.segment_bytes();
+        if !desk.is_blank(segment, begins_at, end).await {
+            return;
+        }
+        self.log_id = head.log_id;
+        let mut before: Option<(u32, Opened)> = None;
+        for other in (0..self.geometry.segment_count()).filter(|&other| other != segment) {
+            if let Some(opened) = self.opened(desk, other).await
+                && before.is_none_or(|(_, before)| before.seq < opened.seq)
+            {
+                before = Some((other, opened));
+            }
+        }
+        if before.is_some() {
+            self.half_opened = Some(segment);
+            survey.newest = before;
+        } else if head.base == Offset::ZERO {
+            survey.erase_count_of_first = head.erase_count;
+            survey.newest = None;
+        }
     }
 
     /// Flash: how much of `segment` was touched from `position` on, where its valid frames end, and how many offsets that may have taken.
@@ -232,13 +288,11 @@ impl RingLog {
             .saturating_add(head.geometry.frame_bytes_max())
             .min(head.geometry.segment_bytes());
         let offsets = self.commit_offsets_max(head);
-        let used = Used::behind(desk, segment, head, torn_to).await;
-        match used.to {
+        match used_behind(desk, segment, head, torn_to).await {
             // A torn program and torn RESUME frames leave nothing beyond.
             None => Torn {
                 end: torn_to,
                 offsets,
-                resumes: used.resumes,
                 cause: Cause::Burned,
             },
             // More was written here than one torn program: frames that were durable are rotten, and nobody knows how many. Each
@@ -249,7 +303,6 @@ impl RingLog {
                 Torn {
                     end: used_to.max(torn_to),
                     offsets: u64::from(bytes) + offsets.saturating_mul(resumes),
-                    resumes: used.resumes,
                     cause: Cause::Corrupt,
                 }
             }
@@ -381,8 +434,6 @@ pub(super) struct Torn {
     end: u32,
     /// How many offsets may have been given in it.
     pub(super) offsets: u64,
-    /// Places of torn RESUME frames in it.
-    resumes: u32,
     cause: Cause,
 }
 
@@ -641,45 +692,55 @@ async fn read_ledger<O: Operations>(desk: &mut Desk<'_, O>, segment: u32, head: 
         .unwrap_or_else(|| Ledger::starting_at(head.base))
 }
 
-/// Flash: what is not blank behind a torn place.
-#[derive(Default)]
-struct Used {
-    /// One past the last byte that does not belong to a torn RESUME frame.
-    to: Option<u32>,
-    /// Places of torn RESUME frames.
-    resumes: u32,
+/// Flash: one past the last byte behind a torn place that is not blank and not of a torn RESUME frame.
+#[twin]
+async fn used_behind<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    head: &Opened,
+    torn_to: u32,
+) -> Option<u32> {
+    let geometry = &head.geometry;
+    let mut used_to = None;
+    let mut at = torn_to;
+    while at < geometry.segment_bytes() {
+        let len = geometry.segment_bytes().saturating_sub(at) as usize;
+        let bytes = desk.fill(segment, at, len).await;
+        if bytes.is_empty() {
+            break;
+        }
+        let used = (at..)
+            .zip(bytes)
+            .filter(|&(position, &byte)| {
+                byte != 0xFF && position % geometry.grid_stride() >= RESUME_BYTES_MAX
+            })
+            .last();
+        used_to = used
+            .map(|(position, _)| position.saturating_add(1))
+            .or(used_to);
+        at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    }
+    used_to
 }
 
+/// Where the frames of `segment` begin that are no RESUME frame, torn or whole, and their offset.
 #[twin]
-impl Used {
-    async fn behind<O: Operations>(
-        desk: &mut Desk<'_, O>,
-        segment: u32,
-        head: &Opened,
-        torn_to: u32,
-    ) -> Self {
-        let geometry = &head.geometry;
-        let mut used = Self::default();
-        let mut last_resume = None;
-        let mut at = torn_to;
-        while at < geometry.segment_bytes() {
-            let len = geometry.segment_bytes().saturating_sub(at) as usize;
-            let bytes = desk.fill(segment, at, len).await;
-            if bytes.is_empty() {
-                break;
-            }
-            for (position, _) in (at..).zip(bytes).filter(|&(_, &byte)| byte != 0xFF) {
-                let point = position / geometry.grid_stride();
-                if position % geometry.grid_stride() >= RESUME_BYTES_MAX {
-                    used.to = Some(position.saturating_add(1));
-                } else if last_resume != Some(point) {
-                    last_resume = Some(point);
-                    used.resumes = used.resumes.saturating_add(1);
-                }
-            }
-            at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+#[inline(never)]
+async fn begin_of_records<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    head: &Opened,
+) -> (u32, Offset) {
+    let len = head.geometry.frame_bytes_max() as usize;
+    let bytes = desk.fill(segment, head.data_start, len).await;
+    match Frame::parse(bytes, &head.log_id, Some(head.base)) {
+        Ok((frame, len)) if frame.gap().is_some() => {
+            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            let behind = head.data_start.saturating_add(len);
+            (head.geometry.round_up(behind), frame.end())
         }
-        used
+        Ok(_) => (head.data_start, head.base),
+        Err(_) => (head.data_start + RESUME_BYTES_MAX, head.base),
     }
 }
 
@@ -694,7 +755,7 @@ async fn untouched_grid<O: Operations>(
     let mut from = from;
     while let Some(point) = geometry.grid_at_or_after(from) {
         let end = point
-            .saturating_add(geometry.grid_stride().get())
+            .saturating_add(geometry.frame_bytes_max())
             .min(geometry.segment_bytes());
         if desk.is_blank(segment, point, end).await {
             return Some(point);
@@ -742,5 +803,6 @@ const RUNS_MAX: u32 = 8;
 
 const _: () = assert!(ANCHORS < BISECTED_COUNT_MIN && PASSED_OVER_MAX + 1 < BISECTED_COUNT_MIN);
 
-/// Compact header, span, lost, cause and two times, padded to the largest write unit.
-const RESUME_BYTES_MAX: u32 = (8 + 10 + 1 + 1 + 10 + 10_u32).next_multiple_of(32);
+/// What a RESUME frame takes at most, padded to the largest write unit.
+const RESUME_BYTES_MAX: u32 =
+    (COMPACT_HEADER_LEN as u32 + GAP_PAYLOAD_MAX as u32).next_multiple_of(32);
