@@ -551,6 +551,19 @@ impl RingLog {
         self.has_room(self.ledger_room().saturating_add(self.resume_room()))
     }
 
+    /// Whether it surely did in the life before: a last frame that reads well now and read badly then put the head a frame and a grid point further on.
+    pub(super) fn had_room_for_ledger(&self) -> bool {
+        let further = if self.distrusts() {
+            self.geometry
+                .frame_bytes_max()
+                .saturating_add(self.geometry.grid_stride().get())
+        } else {
+            0
+        };
+        let room = self.ledger_room().saturating_add(self.resume_room());
+        self.has_room(room.saturating_add(further))
+    }
+
     /// For the RESUME frame that has to come before anything else.
     fn resume_room(&self) -> u32 {
         if self.burn.is_some() {

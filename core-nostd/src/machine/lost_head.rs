@@ -3,7 +3,6 @@
 //! Its frames still prove that they were there, since a frame's check holds the log's id and its first offset. What they held cannot be read without a header
 //! that says where they begin, so it becomes a gap, as large as what may have been given there.
 
-use super::Tail;
 use super::desk::Held;
 use super::slot;
 use super::{Burn, Desk, Operations, RingLog, State, twin};
@@ -108,7 +107,7 @@ impl RingLog {
             return None;
         }
         // A head without records was not relied upon, and what it burned is burned anyway.
-        if self.tail == Tail::Fresh && records == 0 && end.why == Why::Blank {
+        if self.distrusts() && records == 0 && end.why == Why::Blank {
             return None;
         }
         let like = Opened {

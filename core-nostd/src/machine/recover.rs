@@ -129,7 +129,7 @@ impl RingLog {
     }
 
     /// Flash whose torn cells may read well now and badly later.
-    fn distrusts(&self) -> bool {
+    pub(super) fn distrusts(&self) -> bool {
         self.tail == super::Tail::Fresh && self.geometry.medium() == Medium::Nor
     }
 

@@ -225,7 +225,7 @@ impl RingLog {
         now: Micros,
     ) -> bool {
         let behind = self.ahead(self.head.segment, 1);
-        if self.has_room_for_ledger() || self.is_whole(desk, behind).await {
+        if self.had_room_for_ledger() || self.is_whole(desk, behind).await {
             return false;
         }
         let Some(successor) = self.successor(desk, behind, None).await else {
