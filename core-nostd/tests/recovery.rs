@@ -5,7 +5,7 @@ mod fixture;
 use fixture::*;
 use proptest::prelude::*;
 use sedge_core::Offset;
-use sedge_core::log::{CommitError, Log, OpenError, Options, Refusal, Tail};
+use sedge_core::log::{CommitError, Log, OpenError, Options, Refusal, Slot, Tail};
 use sedge_core::media::Media;
 use sedge_core::read::{Read, Reader};
 use sedge_core::segment::{Dimensions, Geometry, OpenHeader, STAMP_LEN};
@@ -615,25 +615,91 @@ fn a_head_whose_opening_was_torn_is_no_lost_head() {
     assert_eq!(recovered.lost_head, None);
 }
 
+/// A log on cells that may read otherwise later.
+fn fresh() -> Options {
+    Options {
+        tail: Tail::Fresh,
+        ..options(FLASH)
+    }
+}
+
 /// A frame of a torn commit reads well at first, so the life that finds it writes behind it; then its cells settle otherwise.
 #[test]
 fn a_last_frame_that_is_not_trusted_hides_nothing_when_it_fails_later() {
-    let fresh = Options {
-        tail: Tail::Fresh,
-        ..options(FLASH)
-    };
     let mut log = new_log(FLASH);
     commit(&mut log, b"kept");
     commit(&mut log, b"doubtful");
     let doubtful = log.head();
-    let (mut log, _) = open_with(fresh, log.into_media());
+    let (mut log, _) = open_with(fresh(), log.into_media());
     commit(&mut log, b"behind");
     let (segment, end) = doubtful;
     for position in end - 20..end {
         rot(&mut log, segment, position);
     }
-    let (mut log, _) = open_with(fresh, log.into_media());
+    let (mut log, _) = open_with(fresh(), log.into_media());
     assert_eq!(values(&mut log), ["kept", "behind"]);
+}
+
+/// A RESUME frame is torn, reads well at one open, and badly at the next one, whose own RESUME frame stands further on.
+#[test]
+fn offsets_that_a_torn_resume_frame_may_cover_are_not_given_again() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"kept");
+    let (mut log, _) = open_with(fresh(), log.into_media());
+    let (segment, torn_resume) = log.head();
+    let burned_to = log.next();
+    commit(&mut log, b"never acknowledged");
+    let mut whole = log.media_mut().ram.clone();
+    let (_, behind) = log.head();
+    log.media_mut()
+        .ram
+        .program(
+            segment,
+            torn_resume,
+            &vec![0x13; (behind - torn_resume) as usize],
+        )
+        .unwrap();
+    let (mut log, _) = open_with(fresh(), log.into_media());
+    assert!(log.head().1 > torn_resume);
+    assert!(log.next() >= burned_to, "{} < {burned_to}", log.next());
+    let at = log.next();
+    commit(&mut log, b"behind");
+    let mut meant = [0; 64];
+    whole.read(segment, torn_resume, &mut meant).unwrap();
+    log.media_mut()
+        .ram
+        .program(segment, torn_resume, &meant)
+        .unwrap();
+    let (mut log, _) = open_with(fresh(), log.into_media());
+    let held = held(&mut log);
+    assert!(held.contains(&(at.get(), b"behind".to_vec())), "{held:?}");
+}
+
+#[test]
+fn a_header_with_nothing_behind_it_is_not_relied_upon() {
+    let mut log = new_log(FLASH);
+    while log.head().0 == 0 {
+        log.maintain(NOW).unwrap();
+        commit(&mut log, b"kept");
+    }
+    let Some(Slot::Open(opened)) = log.slot(1) else {
+        panic!("the commit opened segment 1");
+    };
+    let first = log.head_base();
+    // Power failed right behind the header.
+    let blank = vec![0xFF; (4096 - opened.data_start) as usize];
+    let ram = &mut log.media_mut().ram;
+    ram.program(1, opened.data_start, &blank).unwrap();
+    let (mut log, _) = open_with(fresh(), log.into_media());
+    assert_eq!(log.head().0, 0);
+    assert!(log.next() > first);
+    assert!(log.needs_maintain());
+    log.maintain(NOW).unwrap();
+    commit(&mut log, b"behind");
+    let held = values(&mut log);
+    assert_eq!(held.last().map(String::as_str), Some("behind"));
+    assert_eq!(log.head().0, 1);
+    assert_balance(&mut log);
 }
 
 /// The other way round: the torn frame did not read well, its offsets were burned, and then it does.
