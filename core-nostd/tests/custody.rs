@@ -1,5 +1,5 @@
-//! What the custody protocol promises over bad wires: progress after the faults stop, what arrives equals the log, no claim
-//! above what is stored, and no endless talk.
+//! What the custody protocol promises over bad wires: progress after the faults stop, what arrives equals the log to the
+//! microsecond, no claim above what is stored, and no endless talk.
 
 mod pipe;
 
@@ -11,6 +11,7 @@ use sedge_core::custody::Framing;
 enum Op {
     Append(usize, u16),
     Burn(usize, u8),
+    SetClock(usize, i64),
     Evict(usize),
     Run(u32),
     Up(Fault),
@@ -44,6 +45,7 @@ fn op(framing: Framing) -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (0usize..3, 1u16..6).prop_map(|(log, n)| Op::Append(log, n)),
         1 => (0usize..3, 1u8..100).prop_map(|(log, n)| Op::Burn(log, n)),
+        1 => (0usize..3, -5_000i64..5_000).prop_map(|(log, ms)| Op::SetClock(log, ms)),
         2 => (0usize..3).prop_map(Op::Evict),
         8 => prop_oneof![0u32..5_000, 0u32..1_000_000, 0u32..15_000_000].prop_map(Op::Run),
         6 => fault().prop_map(Op::Up),
@@ -69,6 +71,7 @@ fn play(framing: Framing, ops: &[Op]) -> World {
                 let next = world.logs[log].next;
                 world.sender.grew(log as u16, next.into());
             }
+            Op::SetClock(log, ahead_ms) => world.logs[log].set_clock(ahead_ms),
             Op::Evict(log) => world.logs[log].evict(),
             Op::Run(us) => world.run(u64::from(us)),
             Op::Up(fault) => world.up.strike(fault),

@@ -47,8 +47,12 @@ fn frame_at(first: u64) -> Vec<u8> {
 }
 
 fn frame_of(first: u64, count: u16) -> Vec<u8> {
+    framed(Form::Explicit, first, None, count)
+}
+
+fn framed(form: Form, first: u64, time: Option<i64>, count: u16) -> Vec<u8> {
     let record = Record {
-        time: None,
+        time,
         key: None,
         headers: Headers::NONE,
         value: b"21.5",
@@ -57,7 +61,7 @@ fn frame_of(first: u64, count: u16) -> Vec<u8> {
     let len = Entry::Record(record).encode(&mut entry).expect("room");
     let entries = entry[..len].repeat(count.into());
     let label = Label {
-        form: Form::Explicit,
+        form,
         first: Offset::new(first),
         time: Micros::new(1),
         first_of_commit: true,
@@ -159,6 +163,7 @@ fn send_all(sender: &mut Sender<[SenderSlot; 1], &'static str>) -> u64 {
             first: want.from,
             next: want.from + 1,
             base_time: Micros::UNKNOWN,
+            next_base_time: Micros::UNKNOWN,
             len: 10,
         };
         if sender.data(NOW, &want, run) == Sent::NotNow {
@@ -263,6 +268,7 @@ fn a_rewind_beyond_what_was_sent_or_below_what_was_acknowledged_moves_nothing() 
             first: want.from,
             next: want.from + 1,
             base_time: Micros::UNKNOWN,
+            next_base_time: Micros::UNKNOWN,
             len: 10,
         };
         assert_ne!(sender.data(NOW, &want, run), Sent::NotNow);
@@ -282,22 +288,11 @@ fn frames_behind_a_damaged_one_are_asked_for_at_once() {
     let mut receiver = live_receiver(0);
     let mut frames = [frame_at(0), frame_at(1), frame_at(2)].concat();
     frames[frame_at(0).len() + 10] ^= 1;
-    let data = Data {
-        slot: 0,
-        first: Offset::ZERO,
-        base_time: Micros::UNKNOWN,
-        frames: &frames,
-    };
-    let (kind, body) = body_of(&Message::Data(data));
-    let Received::Store(store) = receiver.handle_message(NOW, kind, &body) else {
-        panic!("the first frame is sound");
-    };
-    assert_eq!((store.first.get(), store.next.get()), (0, 1));
+    let taken = hears_data(&mut receiver, 0, Some(Micros::UNKNOWN), &frames);
+    assert_eq!(taken, Some((0, 1, Micros::UNKNOWN)));
     assert_eq!(said(&mut receiver), ["Rewind 1"]);
-    assert!(matches!(
-        receiver.handle_message(NOW, kind, &body),
-        Received::Nothing
-    ));
+    let taken = hears_data(&mut receiver, 0, Some(Micros::UNKNOWN), &frames);
+    assert_eq!(taken, None);
     assert_eq!(
         said(&mut receiver),
         [""; 0],
@@ -308,20 +303,170 @@ fn frames_behind_a_damaged_one_are_asked_for_at_once() {
 #[test]
 fn frames_that_straddle_the_expected_place_are_not_taken() {
     let mut receiver = live_receiver(1);
-    let frames = frame_of(0, 2);
-    let data = Data {
-        slot: 0,
-        first: Offset::ZERO,
-        base_time: Micros::UNKNOWN,
-        frames: &frames,
-    };
-    let (kind, body) = body_of(&Message::Data(data));
-    assert!(matches!(
-        receiver.handle_message(NOW, kind, &body),
-        Received::Nothing
-    ));
+    let taken = hears_data(&mut receiver, 0, Some(Micros::UNKNOWN), &frame_of(0, 2));
+    assert_eq!(taken, None);
     assert_eq!(said(&mut receiver), ["Rewind 1"]);
 }
+
+/// The first Data was lost, and with it the time from which the second one counts.
+#[test]
+fn a_data_without_its_base_time_behind_a_lost_one_is_asked_for_again() {
+    let mut receiver = live_receiver(0);
+    assert_eq!(hears_data(&mut receiver, 1, None, &timed_frame(1)), None);
+    assert_eq!(said(&mut receiver), ["Rewind 0"]);
+    let taken = hears_data(&mut receiver, 0, Some(START), &timed_frame(0));
+    assert_eq!(taken, Some((0, 1, START)));
+    let taken = hears_data(&mut receiver, 1, None, &timed_frame(1));
+    assert_eq!(taken, Some((1, 2, after(1))));
+}
+
+/// It begins where it should, but in this session no time was told: a peer that talks on after a new Hello.
+#[test]
+fn a_data_without_its_base_time_at_the_beginning_of_a_session_is_asked_for_again() {
+    let mut receiver = live_receiver(5);
+    assert_eq!(hears_data(&mut receiver, 5, None, &timed_frame(5)), None);
+    assert_eq!(said(&mut receiver), ["Rewind 5"]);
+    let taken = hears_data(&mut receiver, 5, Some(after(5)), &timed_frame(5));
+    assert_eq!(taken, Some((5, 6, after(5))));
+}
+
+#[test]
+fn what_could_not_be_stored_takes_the_time_behind_it_along() {
+    let mut receiver = live_receiver(0);
+    hears_data(&mut receiver, 0, Some(START), &timed_frame(0)).expect("it is new");
+    receiver.unstored(0);
+    assert_eq!(hears_data(&mut receiver, 0, None, &timed_frame(0)), None);
+    assert_eq!(said(&mut receiver), ["Rewind 0"]);
+}
+
+#[test]
+fn behind_a_gap_the_base_time_must_be_said() {
+    let mut receiver = live_receiver(0);
+    hears_data(&mut receiver, 0, Some(START), &timed_frame(0)).expect("it is new");
+    let gap = Gap {
+        from: Offset::new(1),
+        to: Offset::new(4),
+        lost: 3,
+        cause: Cause::Evicted,
+        when: Micros::UNKNOWN,
+        when_last: Micros::UNKNOWN,
+    };
+    let (kind, body) = body_of(&Message::Gap(SlotGap { slot: 0, gap }));
+    assert!(matches!(
+        receiver.handle_message(NOW, kind, &body),
+        Received::Gap(_)
+    ));
+    assert_eq!(hears_data(&mut receiver, 4, None, &timed_frame(4)), None);
+    assert_eq!(said(&mut receiver), ["Rewind 4"]);
+}
+
+/// An acknowledgement was lost, and the sender goes back further than it needs to: the time at the expected place is known from before.
+#[test]
+fn a_repetition_goes_on_from_the_time_that_was_reached_before_it() {
+    let mut receiver = live_receiver(0);
+    let both = [timed_frame(0), timed_frame(1)].concat();
+    hears_data(&mut receiver, 0, Some(START), &both).expect("it is new");
+    assert_eq!(
+        hears_data(&mut receiver, 0, Some(START), &timed_frame(0)),
+        None
+    );
+    let repeated = [timed_frame(1), timed_frame(2)].concat();
+    let taken = hears_data(&mut receiver, 1, None, &repeated);
+    assert_eq!(taken, Some((2, 3, after(2))));
+}
+
+#[test]
+fn after_a_rewind_the_base_time_is_said_again() {
+    let mut sender = welcomed_sender(100, 1000);
+    assert_eq!(send_timed(&mut sender, START), Some(START));
+    assert_eq!(send_timed(&mut sender, after(1)), None);
+    assert_eq!(send_timed(&mut sender, after(2)), None);
+    let (kind, body) = body_of(&Message::Rewind(Rewind {
+        slot: 0,
+        next: Offset::new(2),
+    }));
+    sender.handle_message(NOW, kind, &body);
+    assert_eq!(send_timed(&mut sender, after(2)), Some(after(2)));
+    assert_eq!(send_timed(&mut sender, after(3)), None);
+}
+
+#[test]
+fn after_a_timeout_the_base_time_is_said_again() {
+    let mut sender = welcomed_sender(100, 1000);
+    send_timed(&mut sender, START);
+    let late = Now {
+        uptime_us: sender.next_timeout().expect("an answer is awaited"),
+        ..NOW
+    };
+    sender.handle_timeout(late);
+    assert_eq!(send_timed(&mut sender, START), Some(START));
+}
+
+/// A device that is told the time gives the next segment of its log that time: it does not follow from the record before.
+#[test]
+fn a_time_that_does_not_go_on_from_the_last_record_is_said() {
+    let mut sender = welcomed_sender(100, 1000);
+    send_timed(&mut sender, START);
+    assert_eq!(send_timed(&mut sender, after(60)), Some(after(60)));
+}
+
+/// Sends the next record of a log in which each takes [`ELAPSED_MS`]; the base time that was said.
+fn send_timed(
+    sender: &mut Sender<[SenderSlot; 1], &'static str>,
+    base_time: Micros,
+) -> Option<Micros> {
+    let want = sender.want().expect("there is data");
+    let frame = timed_frame(want.from.get());
+    let run = Run {
+        first: want.from,
+        next: want.from + 1,
+        base_time,
+        next_base_time: Micros::new(base_time.get() + ELAPSED_MS * 1000),
+        len: frame.len(),
+    };
+    let Sent::Data { head, head_len } = sender.data(NOW, &want, run) else {
+        panic!("there is room");
+    };
+    let body = [&head[..head_len], &frame].concat();
+    match Message::parse(kind::DATA, &body) {
+        Ok(Message::Data(data)) => data.base_time,
+        other => panic!("Data was sent, not {other:?}"),
+    }
+}
+
+/// What the receiver takes of a Data: from where, to where, and from which time.
+fn hears_data(
+    receiver: &mut Receiver<[ReceiverSlot; 1]>,
+    first: u64,
+    base_time: Option<Micros>,
+    frames: &[u8],
+) -> Option<(u64, u64, Micros)> {
+    let data = Data {
+        slot: 0,
+        first: Offset::new(first),
+        base_time,
+        frames,
+    };
+    let (kind, body) = body_of(&Message::Data(data));
+    match receiver.handle_message(NOW, kind, &body) {
+        Received::Store(store) => Some((store.first.get(), store.next.get(), store.base_time)),
+        Received::Nothing => None,
+        other => panic!("Data was sent, not {other:?}"),
+    }
+}
+
+/// A compact frame with one record, made [`ELAPSED_MS`] after the one before it.
+fn timed_frame(first: u64) -> Vec<u8> {
+    framed(Form::Compact, first, Some(ELAPSED_MS), 1)
+}
+
+/// The time after so many records.
+fn after(records: i64) -> Micros {
+    Micros::new(START.get() + records * ELAPSED_MS * 1000)
+}
+
+const START: Micros = Micros::new(1_790_000_000_000_000);
+const ELAPSED_MS: i64 = 20;
 
 /// Only the sender knows how many of the lost were told before: it is shown where this end stands, and says again what is missing.
 #[test]

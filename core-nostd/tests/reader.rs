@@ -3,7 +3,9 @@
 mod fixture;
 
 use fixture::*;
+use sedge_core::custody::{Run, Stretch, Want};
 use sedge_core::entry::Entry;
+use sedge_core::log::{Fresh, Log};
 use sedge_core::media::Media;
 use sedge_core::read::{Read, Reader};
 use sedge_core::{Cause, Micros, Offset};
@@ -192,5 +194,48 @@ fn record_written_where_a_reader_looked_ahead_is_no_damage() {
             let is_next = matches!(read, Read::Frame { frame, .. } if frame.header.first == next);
             assert!(is_next, "{read:?} in place of {next}");
         }
+    }
+}
+
+/// Nobody knows the time until the second segment is opened: what is handed over together counts from one time, so the run ends there.
+#[test]
+fn frames_that_count_from_another_time_are_handed_over_apart() {
+    let fresh = Fresh {
+        now: Micros::UNKNOWN,
+        ..FRESH
+    };
+    let scratch = vec![0; options(FLASH).geometry.scratch_bytes()];
+    let disk = Disk::blank(&FLASH);
+    let (mut log, _) = Log::open(disk, options(FLASH), fresh, scratch).unwrap();
+    log.maintain(Micros::UNKNOWN).unwrap();
+    let first = log.head().0;
+    while log.head().0 == first {
+        let frame = timed_frame(&log, 20);
+        log.commit(&frame, 1, &[], NOW).unwrap();
+    }
+    let frame = timed_frame(&log, 20);
+    log.commit(&frame, 1, &[], NOW).unwrap();
+    let told_at = log.next().get() - 2;
+
+    let before = stretch_from(&mut log, 0);
+    assert_eq!(
+        (before.next.get(), before.base_time),
+        (told_at, Micros::UNKNOWN)
+    );
+    let behind = stretch_from(&mut log, told_at);
+    assert_eq!((behind.next.get(), behind.base_time), (told_at + 2, NOW));
+    assert_eq!(behind.next_base_time, Micros::new(NOW.get() + 40_000));
+}
+
+fn stretch_from(log: &mut TestLog, from: u64) -> Run {
+    let want = Want {
+        slot: 0,
+        from: Offset::new(from),
+        bytes_max: 1 << 16,
+    };
+    let mut reader = reader_of(log, from);
+    match log.stretch(&mut reader, 0, &want, &mut vec![0; 1 << 16]) {
+        Some(Stretch::Frames(run)) => run,
+        other => panic!("frames are held, not {other:?}"),
     }
 }

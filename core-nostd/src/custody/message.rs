@@ -197,8 +197,8 @@ pub struct Data<'a> {
     pub slot: u16,
     /// First offset of the first frame.
     pub first: Offset,
-    /// What the first compact frame's time counts from.
-    pub base_time: Micros,
+    /// What the first compact frame's time counts from; none if that is the time at which the Data before it ended.
+    pub base_time: Option<Micros>,
     /// The frames.
     pub frames: &'a [u8],
 }
@@ -596,14 +596,32 @@ impl Wire<'_> for Code {
 struct DataHead {
     slot: u16,
     first: Offset,
-    base_time: Micros,
+    base_time: Option<Micros>,
 }
 
-wire!(DataHead {
-    slot,
-    first,
-    base_time
-});
+/// Most messages of a link are Data, so whether there is a base time costs no byte: it is the lowest bit of the slot's varint.
+impl Wire<'_> for DataHead {
+    fn put(&self, to: &mut Writer<'_>) -> Option<()> {
+        to.varint(u64::from(self.slot) << 1 | u64::from(self.base_time.is_some()))?;
+        self.first.put(to)?;
+        self.base_time.map_or(Some(()), |time| time.put(to))
+    }
+
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
+        let slot = from.varint()?;
+        let first = Wire::take(from)?;
+        let base_time = match slot & 1 {
+            0 => None,
+            _ => Some(Wire::take(from)?),
+        };
+        Some(Self {
+            slot: u16::try_from(slot >> 1).ok()?,
+            first,
+            base_time,
+        })
+    }
+}
+
 wire!(Intro<'a> { protocol_min, protocol_max, features, identity, generation, clock, credential });
 wire!(Terms {
     chosen,
@@ -710,9 +728,15 @@ mod tests {
         };
         for message in [
             Message::Data(Data {
+                slot: u16::MAX,
+                first: OFFER.next,
+                base_time: Some(Micros::UNKNOWN),
+                frames: b"frames",
+            }),
+            Message::Data(Data {
                 slot: 300,
                 first: OFFER.next,
-                base_time: Micros::new(12),
+                base_time: None,
                 frames: b"frames",
             }),
             Message::Ack(Ack {

@@ -51,6 +51,8 @@ pub struct ReceiverSlot {
     log: LogId,
     /// The first offset that was not handed out yet.
     expected: Offset,
+    /// The time there, as far as the session's Data have told it.
+    time: Option<Micros>,
     /// The first offset that is not durable yet.
     durable: Offset,
     crc_below: Option<u32>,
@@ -226,6 +228,7 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
     pub fn unstored(&mut self, slot: u16) {
         if let Some(place) = self.live_slot(slot) {
             place.expected = place.durable;
+            place.time = None;
         }
     }
 
@@ -339,8 +342,8 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
         };
         let run = place.new_frames(data);
         match run {
-            Frames::New { store, whole } => {
-                place.expected = store.next;
+            Frames::New { store, time, whole } => {
+                (place.expected, place.time) = (store.next, time);
                 place.rewound_us = None;
                 if !whole {
                     place.hole(now_us);
@@ -363,7 +366,7 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
             return Received::Nothing;
         };
         if gap.from == place.expected {
-            place.expected = gap.to;
+            (place.expected, place.time) = (gap.to, None);
             place.rewound_us = None;
             return Received::Gap(SlotGap { slot, gap });
         }
@@ -476,19 +479,23 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
 
 /// What a Data message holds for a slot.
 enum Frames<'m> {
-    /// Something new; `whole` if nothing unsound follows it.
-    New { store: Store<'m>, whole: bool },
+    /// Something new, and the time at its end; `whole` if nothing unsound follows it.
+    New {
+        store: Store<'m>,
+        time: Option<Micros>,
+        whole: bool,
+    },
     /// Nothing that was not handed out before.
     Known,
-    /// What is expected is not there, or not sound.
+    /// What is expected is not there, or not sound, or its times count from one that was not heard.
     Hole,
 }
 
 impl ReceiverSlot {
     /// Walks the frames: skips those below the expected place, takes what follows without a hole.
     fn new_frames<'m>(&self, data: &Data<'m>) -> Frames<'m> {
-        let (mut at, mut next, mut base_time) = (0, data.first, data.base_time);
-        let (mut begin, mut first_base_time) = (None, base_time);
+        let (mut at, mut next, mut time) = (0, data.first, data.base_time);
+        let mut begin = None;
         while let Some(rest) = data.frames.get(at..).filter(|rest| !rest.is_empty()) {
             let Ok((frame, len)) = Frame::parse(rest, &self.log, Some(next)) else {
                 break;
@@ -498,21 +505,27 @@ impl ReceiverSlot {
                 break;
             }
             if begin.is_none() && first == self.expected {
-                (begin, first_base_time) = (Some(at), base_time);
+                time = time.or(self.time);
+                let Some(base_time) = time else {
+                    break;
+                };
+                begin = Some((at, base_time));
             }
             at += len;
             next = frame.end();
-            base_time = time_behind(base_time, &frame);
+            time = time.map(|time| time_behind(time, &frame));
         }
-        let frames = begin.and_then(|begin| data.frames.get(begin..at));
-        match frames {
-            Some(frames) => Frames::New {
+        let new =
+            begin.and_then(|(begin, base_time)| Some((data.frames.get(begin..at)?, base_time)));
+        match new {
+            Some((frames, base_time)) => Frames::New {
+                time,
                 whole: at == data.frames.len(),
                 store: Store {
                     slot: data.slot,
                     first: self.expected,
                     next,
-                    base_time: first_base_time,
+                    base_time,
                     frames,
                 },
             },

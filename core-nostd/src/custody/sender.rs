@@ -132,6 +132,8 @@ pub struct Run {
     pub next: Offset,
     /// What the first compact frame's time counts from; anything for explicit frames.
     pub base_time: Micros,
+    /// What the time of the frame behind the last would count from: that of the last record, if frames are compact.
+    pub next_base_time: Micros,
     /// Bytes of all frames.
     pub len: usize,
 }
@@ -378,10 +380,10 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
             place.needs = bytes;
             return Sent::NotNow;
         }
-        place.sent_up_to(run.next, bytes);
+        let base_time = place.sending(&run);
         self.await_answer(now.uptime_us);
         self.retransmit.time(want.slot, run.next, now.uptime_us);
-        head(want.slot, &run)
+        head(want.slot, run.first, base_time)
     }
 
     /// What `want` asked for is gone: the gap that stands there instead, from `want.from`. It is sent in its place.
@@ -678,11 +680,11 @@ impl Room {
     }
 }
 
-fn head(slot: u16, run: &Run) -> Sent {
+fn head(slot: u16, first: Offset, base_time: Option<Micros>) -> Sent {
     let data = Data {
         slot,
-        first: run.first,
-        base_time: run.base_time,
+        first,
+        base_time,
         frames: &[],
     };
     let mut head = [0; DATA_HEAD_LEN_MAX];

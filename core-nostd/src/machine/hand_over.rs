@@ -3,6 +3,7 @@
 use super::{Desk, Operations, Reader, RingLog, twin};
 use crate::custody::message::Offer;
 use crate::custody::{Run, Stretch, Want};
+use crate::frame::time_behind;
 use crate::ids::Micros;
 use crate::octets;
 use crate::read::Read;
@@ -26,7 +27,7 @@ impl RingLog {
     }
 
     /// What stands in the log where `want` begins: whole frames, gathered in `frames`, or the gap that is there instead, which before the
-    /// oldest offset is the loss of `uplink` alone. `None` if there is nothing, or `frames` does not hold a single frame.
+    /// oldest offset is the loss of `uplink` alone. Times run on through the frames: one that counts from another time begins the next run. `None` if there is nothing, or `frames` does not hold a single frame.
     pub(crate) async fn stretch<O: Operations>(
         &self,
         desk: &mut Desk<'_, O>,
@@ -46,6 +47,7 @@ impl RingLog {
             first: want.from,
             next: want.from,
             base_time: Micros::UNKNOWN,
+            next_base_time: Micros::UNKNOWN,
             len: 0,
         };
         loop {
@@ -55,12 +57,16 @@ impl RingLog {
                     frame,
                     bytes,
                     base_time,
-                } if run.len == 0 || run.len.saturating_add(bytes.len()) <= room => {
+                } if run.len == 0
+                    || (base_time == run.next_base_time
+                        && run.len.saturating_add(bytes.len()) <= room) =>
+                {
                     if run.len == 0 {
                         (run.first, run.base_time) = (frame.header.first, base_time);
                     }
                     octets::copy(bytes, frames.get_mut(run.len..)?)?;
                     (run.next, run.len) = (frame.end(), run.len.saturating_add(bytes.len()));
+                    run.next_base_time = time_behind(base_time, &frame);
                 }
                 Read::Gap(gap) if run.len == 0 => return Some(Stretch::Gap(gap)),
                 _ => {

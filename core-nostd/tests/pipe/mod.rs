@@ -44,6 +44,8 @@ pub struct ModelFrame {
     pub first: u64,
     pub next: u64,
     pub base_time: Micros,
+    /// The time of its last record.
+    pub next_base_time: Micros,
     pub crc: Option<u32>,
     pub bytes: Vec<u8>,
 }
@@ -74,14 +76,20 @@ impl ModelLog {
         }
     }
 
+    /// The clock is set: the next frame counts from another time than that of the record before it, as in a new segment.
+    pub fn set_clock(&mut self, ahead_ms: i64) {
+        self.clock_ms += ahead_ms;
+    }
+
     /// One frame of `count` records that say who they are.
     pub fn append(&mut self, count: u16) {
         let base_time = Micros::new(self.clock_ms * 1000);
         let (mut entries, mut len) = (vec![0; 64 * usize::from(count)], 0);
         for i in 0..u64::from(count) {
             let value = format!("{} {} {}", self.id, self.next + i, self.salt);
+            let elapsed_ms = 1 + ((self.next + i + self.salt) % 11) as i64;
             let record = Record {
-                time: Some(7),
+                time: Some(elapsed_ms),
                 key: None,
                 headers: Headers::NONE,
                 value: value.as_bytes(),
@@ -89,7 +97,7 @@ impl ModelLog {
             len += Entry::Record(record)
                 .encode(&mut entries[len..])
                 .expect("room");
-            self.clock_ms += 7;
+            self.clock_ms += elapsed_ms;
         }
         let mut bytes = vec![0; len + frame::EXPLICIT_HEADER_LEN];
         let taken = frame::emit_data(
@@ -129,6 +137,7 @@ impl ModelLog {
             first: self.next,
             next: self.next + span,
             base_time,
+            next_base_time: Micros::new(self.clock_ms * 1000),
             crc,
             bytes,
         });
@@ -182,15 +191,18 @@ impl ModelLog {
             first: Offset::new(first.first),
             next: Offset::new(first.first),
             base_time: first.base_time,
+            next_base_time: first.base_time,
             len: 0,
         };
         let mut bytes = Vec::new();
         for frame in at {
-            if !bytes.is_empty() && bytes.len() + frame.bytes.len() > bytes_max {
+            let follows = bytes.len() + frame.bytes.len() <= bytes_max
+                && frame.base_time == run.next_base_time;
+            if !bytes.is_empty() && !follows {
                 break;
             }
             bytes.extend(&frame.bytes);
-            run.next = Offset::new(frame.next);
+            (run.next, run.next_base_time) = (Offset::new(frame.next), frame.next_base_time);
         }
         run.len = bytes.len();
         (run, bytes)
@@ -774,10 +786,11 @@ impl World {
             }
             Message::Data(data) => write!(
                 text,
-                "Data {}:{} ({} bytes)",
+                "Data {}:{} ({} bytes{})",
                 data.slot,
                 data.first,
-                data.frames.len()
+                data.frames.len(),
+                data.base_time.map_or("", |_| ", and the time"),
             ),
             Message::Ack(ack) => write!(text, "Ack {}:{}", ack.slot, ack.next),
             Message::Gap(gap) => write!(text, "Gap {}:{}..{}", gap.slot, gap.gap.from, gap.gap.to),
@@ -831,7 +844,7 @@ fn check_records(log: &ModelLog, held: &ModelFrame, mirror: &ModelMirror) {
         let Entry::Record(record) = entry else {
             panic!("only records are written")
         };
-        time += 7000;
+        time += record.time.expect("each has one") * 1000;
         let (value, at) = &mirror.records[&offset.get()];
         assert_eq!(value, record.value, "record {offset}");
         if log.form == Form::Compact {

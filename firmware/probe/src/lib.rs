@@ -287,6 +287,7 @@ pub unsafe extern "C" fn link_data(
         first: Offset::new(ends[0]),
         next: Offset::new(ends[1]),
         base_time: Micros::UNKNOWN,
+        next_base_time: Micros::UNKNOWN,
         len,
     };
     match sender.data(at(0), &want, run) {

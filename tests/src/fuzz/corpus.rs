@@ -272,7 +272,7 @@ fn of_sender() -> Vec<(u8, Vec<u8>)> {
     let data = Data {
         slot: 0,
         first: Offset::new(5),
-        base_time: NOW,
+        base_time: Some(NOW),
         frames: &frames,
     };
     let gap = Gap {

@@ -435,6 +435,7 @@ impl<'a> Session<'a> {
                     first,
                     next,
                     base_time: Micros::UNKNOWN,
+                    next_base_time: Micros::UNKNOWN,
                     len: frames.len(),
                 };
                 let now = self.now();

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use sedge_core::Offset;
-use sedge_core::custody::message::{Offer, Verdict, kind};
+use sedge_core::custody::message::{Message, Offer, Verdict, kind};
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
     SenderSettings, SenderSlot, Sent, Stretch, Want,
@@ -33,8 +33,9 @@ pub(crate) fn row() -> Row {
         ),
         must: "≤ 12 B; ≥ 95 % / ≥ 85 % of line rate; 1 round trip".into(),
         seen: format!(
-            "{} B; {:.1} % / {:.1} % ({} of {} messages damaged); {} round trip ({} ms)",
+            "{} B, and {} B where a session begins or something is sent again; {:.1} % / {:.1} % ({} of {} messages damaged); {} round trip ({} ms)",
             clean.overhead,
+            clean.overhead_begun,
             clean.goodput(),
             bad.goodput(),
             bad.damaged,
@@ -56,8 +57,10 @@ struct Passed {
     /// Bytes of frames that were acknowledged.
     payload: u64,
     micros: u64,
-    /// Largest overhead of a Data message on the line, beside the stuffing.
+    /// Largest overhead on the line, beside the stuffing, of a Data message that goes on from the one before.
     overhead: u64,
+    /// Of one that says its base time.
+    overhead_begun: u64,
     messages: u64,
     damaged: u64,
 }
@@ -373,7 +376,14 @@ impl Line {
         let encoded = self.up.send(self.now_us, kind::DATA, &body);
         let stuffing = (1 + head_len + run.len + 4) / 254;
         let overhead = (encoded - run.len - stuffing) as u64;
-        self.passed.overhead = self.passed.overhead.max(overhead);
+        let Ok(Message::Data(said)) = Message::parse(kind::DATA, &head[..head_len]) else {
+            unreachable!("the head of a Data message")
+        };
+        let largest = match said.base_time {
+            None => &mut self.passed.overhead,
+            Some(_) => &mut self.passed.overhead_begun,
+        };
+        *largest = overhead.max(*largest);
     }
 }
 

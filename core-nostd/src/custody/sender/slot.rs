@@ -1,9 +1,9 @@
 //! One log as its sender sees it: where it stands, what is on its way, and what is still to be said about it.
 
-use super::SenderEvent;
+use super::{Run, SenderEvent};
 use crate::custody::message::{Close, Code, Message, Offer, SlotGap};
 use crate::custody::window::Flight;
-use crate::{Gap, Offset};
+use crate::{Gap, Micros, Offset};
 
 /// The sender's view of one of its logs. A vacant slot is `SenderSlot::default()`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct SenderSlot {
     pub(super) position: Offset,
     /// The highest position of this session: no honest acknowledgement is above it.
     pub(super) sent: Offset,
+    /// Where the last Data ended, and the time there. The one that goes on from both does not say its base time.
+    pub(super) last: Option<(Offset, Micros)>,
     pub(super) flight: Flight,
     pub(super) gap: Option<Gap>,
     pub(super) closed: bool,
@@ -102,16 +104,21 @@ impl SenderSlot {
         }
     }
 
-    pub(super) fn sent_up_to(&mut self, next: Offset, bytes: u64) {
-        self.position = next;
-        self.sent = self.sent.max(next);
-        self.flight.sent(next, bytes);
+    /// The base time that must be said with `run`, which is sent now.
+    pub(super) fn sending(&mut self, run: &Run) -> Option<Micros> {
+        let goes_on = self.last == Some((run.first, run.base_time));
+        self.last = Some((run.next, run.next_base_time));
+        self.position = run.next;
+        self.sent = self.sent.max(run.next);
+        self.flight.sent(run.next, run.len as u64);
         self.needs = 0;
+        (!goes_on).then_some(run.base_time)
     }
 
     /// Nothing was acknowledged for too long: everything that waits for an answer is said again.
     pub(super) fn go_back(&mut self) {
         self.position = self.acked;
+        self.last = None;
         self.flight.clear();
         self.gap = None;
         self.close_sent = false;
@@ -123,6 +130,7 @@ impl SenderSlot {
         let moves = self.acked <= next && next < self.position;
         if moves {
             self.position = next;
+            self.last = None;
             self.flight.back_to(next);
             self.gap = None;
         }
