@@ -330,6 +330,43 @@ fn a_data_without_its_base_time_at_the_beginning_of_a_session_is_asked_for_again
     assert_eq!(taken, Some((5, 6, after(5))));
 }
 
+/// The line says that it dropped something: the sender goes back before it has sent much more in vain.
+#[test]
+fn a_damaged_data_is_asked_for_at_once_and_then_not_again_for_what_was_on_its_way_behind_it() {
+    let mut receiver = live_receiver(0);
+    receiver.damaged(NOW, kind::DATA);
+    assert_eq!(said(&mut receiver), ["Rewind 0"]);
+    receiver.damaged(NOW, kind::DATA);
+    for stale in [1, 2] {
+        assert_eq!(
+            hears_data(&mut receiver, stale, None, &timed_frame(stale)),
+            None
+        );
+    }
+    assert_eq!(said(&mut receiver), [""; 0]);
+}
+
+#[test]
+fn a_damaged_message_of_another_type_asks_for_nothing() {
+    let mut receiver = live_receiver(0);
+    receiver.damaged(NOW, kind::PING);
+    assert_eq!(said(&mut receiver), [""; 0]);
+}
+
+/// What was sent again is lost as well. The one behind it comes a second time, so the sender has gone back, and no timer is waited for.
+#[test]
+fn a_repetition_that_is_lost_is_asked_for_at_once() {
+    let mut receiver = live_receiver(0);
+    for stale in [1, 2] {
+        hears_data(&mut receiver, stale, None, &timed_frame(stale));
+    }
+    assert_eq!(said(&mut receiver), ["Rewind 0"]);
+    hears_data(&mut receiver, 1, None, &timed_frame(1));
+    assert_eq!(said(&mut receiver), ["Rewind 0"]);
+    hears_data(&mut receiver, 2, None, &timed_frame(2));
+    assert_eq!(said(&mut receiver), [""; 0]);
+}
+
 #[test]
 fn what_could_not_be_stored_takes_the_time_behind_it_along() {
     let mut receiver = live_receiver(0);

@@ -66,6 +66,8 @@ pub struct ReceiverSlot {
     rewind_due: bool,
     /// When a Rewind was said for the present hole, in `uptime_us`.
     rewound_us: Option<u64>,
+    /// Where the last one began that was not taken because of a hole.
+    missed: Offset,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,6 +180,21 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
             _ => self.invite(now.uptime_us),
         }
         Received::Nothing
+    }
+
+    /// The line dropped a damaged message, of this type as far as it could be read ([`Decoder::take_damaged`]). If only one log is on its
+    /// way, and it was Data, that is asked for again now, and not when the next one shows that it is missing.
+    ///
+    /// [`Decoder::take_damaged`]: crate::framing::link::Decoder::take_damaged
+    pub fn damaged(&mut self, now: Now, kind: u8) {
+        if !self.is_live() || kind != kind::DATA {
+            return;
+        }
+        let slots = self.slots.as_mut().iter_mut();
+        let mut sent = slots.filter(|place| place.state == SlotState::Live && !place.ended);
+        if let (Some(place), None) = (sent.next(), sent.next()) {
+            place.ask(now.uptime_us);
+        }
     }
 
     /// The verdict on an offer: where to go on from what is durable, or why not.
@@ -346,7 +363,7 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
                 (place.expected, place.time) = (store.next, time);
                 place.rewound_us = None;
                 if !whole {
-                    place.hole(now_us);
+                    place.hole(now_us, data.first);
                 }
                 Received::Store(store)
             }
@@ -355,7 +372,7 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
                 Received::Nothing
             }
             Frames::Hole => {
-                place.hole(now_us);
+                place.hole(now_us, data.first);
                 Received::Nothing
             }
         }
@@ -372,7 +389,7 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
         }
         place.ack_due = true;
         if gap.to > place.expected {
-            place.hole(now_us); // also where it begins below: only the sender knows how much of `lost` was told
+            place.hole(now_us, gap.from); // also where it begins below: only the sender knows how much of `lost` was told
         }
         Received::Nothing
     }
@@ -534,8 +551,16 @@ impl ReceiverSlot {
         }
     }
 
+    /// What arrived begins at `first` and does not follow. If that is no further than the last time, the sender has gone back meanwhile and
+    /// what it sent again was lost: asked for at once. (Not what is there and unsound, for it would be so again at once.)
+    fn hole(&mut self, now_us: u64, first: Offset) {
+        self.rewind_due |= self.expected < first && first <= self.missed;
+        self.missed = first;
+        self.ask(now_us);
+    }
+
     /// Asks for what is missing: at once the first time, then no more than once in a while.
-    fn hole(&mut self, now_us: u64) {
+    fn ask(&mut self, now_us: u64) {
         let lately = self
             .rewound_us
             .is_some_and(|at| now_us < at.saturating_add(REWIND_EVERY_US));

@@ -38,6 +38,7 @@ pub struct Decoder<B> {
     remaining: u8,
     state: State,
     damaged: u64,
+    damaged_kind: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
             remaining: 0,
             state: State::Hunting,
             damaged: 0,
+            damaged_kind: None,
         }
     }
 
@@ -89,6 +91,12 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
         self.damaged
     }
 
+    /// The type of the last message that was dropped as damaged since this was asked before, as far as it could be read: it may be wrong
+    /// like any byte of it, or have been no message.
+    pub const fn take_damaged(&mut self) -> Option<u8> {
+        self.damaged_kind.take()
+    }
+
     /// Whether this byte completed a message that now stands in the buffer.
     fn step(&mut self, byte: u8) -> bool {
         match (byte, self.state) {
@@ -107,6 +115,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
         let whole = self.state == State::Inside && self.remaining == 0 && self.crc_fits();
         if !whole {
             self.damaged = self.damaged.saturating_add(1);
+            self.damaged_kind = self.read().first().copied();
             self.begin(State::Inside);
             return false;
         }
@@ -157,7 +166,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Decoder<B> {
     }
 
     fn split(&self) -> Option<(&[u8], &[u8; CRC_LEN])> {
-        self.buffer.as_ref().get(..self.filled)?.split_last_chunk()
+        self.read().split_last_chunk()
+    }
+
+    fn read(&self) -> &[u8] {
+        self.buffer.as_ref().get(..self.filled).unwrap_or(&[])
     }
 
     fn packet(&self) -> Option<Packet<'_>> {
@@ -315,6 +328,17 @@ mod tests {
         let packets: Vec<u8> = heard(&mut decoder, &line).iter().map(|p| p.0).collect();
         assert_eq!(packets, [1, 2, 4]);
         assert_eq!(decoder.damaged(), 2);
+    }
+
+    #[test]
+    fn a_damaged_message_still_tells_its_type() {
+        let mut line = line_of(3, b"third");
+        line[5] ^= 0x40;
+        line.extend(line_of(4, b"fourth"));
+        let mut decoder = Decoder::new([0; 1024]);
+        assert_eq!(heard(&mut decoder, &line), [(4, b"fourth".to_vec())]);
+        assert_eq!(decoder.take_damaged(), Some(3));
+        assert_eq!(decoder.take_damaged(), None);
     }
 
     #[test]

@@ -370,13 +370,15 @@ impl Ear {
         }
     }
 
-    fn hear(&mut self, bytes: &[u8], mut take: impl FnMut(u8, &[u8])) {
+    /// Hands out what was heard; the type of what was damaged.
+    fn hear(&mut self, bytes: &[u8], mut take: impl FnMut(u8, &[u8])) -> Option<u8> {
         match self {
             Self::Link(decoder) => {
                 let mut bytes = bytes;
                 while let Some(packet) = decoder.advance(&mut bytes) {
                     take(packet.kind, packet.body);
                 }
+                decoder.take_damaged()
             }
             Self::Stream(buffer) => {
                 buffer.extend(bytes);
@@ -386,6 +388,7 @@ impl Ear {
                     take(packet.kind, packet.body);
                     buffer.drain(..len);
                 }
+                None
             }
         }
     }
@@ -549,9 +552,11 @@ impl World {
     }
 
     fn receiver_hears(&mut self, bytes: &[u8]) {
-        let mut heard = Vec::new();
-        self.heard_up
-            .hear(bytes, |kind, body| heard.push((kind, body.to_vec())));
+        let (ear, mut heard) = (&mut self.heard_up, Vec::new());
+        let damaged = ear.hear(bytes, |kind, body| heard.push((kind, body.to_vec())));
+        if let Some(kind) = damaged {
+            self.receiver.damaged(self.now(), kind);
+        }
         for (kind, body) in heard {
             match self.receiver.handle_message(self.now(), kind, &body) {
                 Received::Nothing => {}

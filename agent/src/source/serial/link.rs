@@ -149,14 +149,17 @@ impl Link {
                 }
             }
         }
-        self.count_damage(session);
+        self.notice_damage(session);
         Ok(())
     }
 
-    fn count_damage(&self, session: &mut Session) {
+    fn notice_damage(&self, session: &mut Session) {
         let damaged = session.decoder.damaged();
         (session.damaged..damaged).for_each(|_| self.telemetry.incident("damaged-message"));
         session.damaged = damaged;
+        if let Some(kind) = session.decoder.take_damaged() {
+            session.receiver.damaged(self.now(), kind);
+        }
     }
 
     /// A device begins anew. Its cursor is asked for only when everything that was staged of it is durable: what is still on its way

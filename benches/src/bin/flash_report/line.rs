@@ -35,7 +35,7 @@ pub(crate) fn row() -> Row {
         seen: format!(
             "{} B, and {} B where a session begins or something is sent again; {:.1} % / {:.1} % ({} of {} messages damaged); {} round trip ({} ms)",
             clean.overhead,
-            clean.overhead_begun,
+            bad.overhead_begun,
             clean.goodput(),
             bad.goodput(),
             bad.damaged,
@@ -239,7 +239,7 @@ impl Line {
             self.step();
         }
         self.up.hit_next = true;
-        let sent = self.up.sent;
+        let (sent, rewinds) = (self.up.sent, self.rewinds);
         while self.up.sent == sent {
             self.step();
         }
@@ -247,7 +247,7 @@ impl Line {
         while self.now_us <= lost_at {
             self.step();
         }
-        let (before, rewinds) = (self.accepted_bytes, self.rewinds);
+        let before = self.accepted_bytes;
         while self.accepted_bytes == before {
             self.step();
         }
@@ -282,6 +282,9 @@ impl Line {
         }
         for (kind, body) in self.up.heard(self.now_us) {
             self.receiver_hears(kind, &body);
+        }
+        if let Some(kind) = self.up.decoder.take_damaged() {
+            self.receiver.damaged(now, kind);
         }
         for (kind, body) in self.down.heard(self.now_us) {
             self.sender.handle_message(now, kind, &body);
