@@ -267,13 +267,22 @@ fn of_sender() -> Vec<(u8, Vec<u8>)> {
     let mut hello = vec![0; 256];
     let (len, _) = emit_hello(&intro, [offer].into_iter(), &mut hello).expect("it fits");
     hello.truncate(len);
-    let records = vec![b"20.5".to_vec(), b"21".to_vec()];
-    let (frames, _) = commit::encode(Form::Compact, &id, 5, NOW, &[Planned::Records(records)]);
+    let frame = |first, value: &[u8]| {
+        let records = Planned::Records(vec![value.to_vec()]);
+        commit::encode(Form::Compact, &id, first, NOW, &[records]).0
+    };
+    let (first, second) = (frame(5, b"20.5"), frame(6, b"21"));
     let data = Data {
         slot: 0,
         first: Offset::new(5),
         base_time: Some(NOW),
-        frames: &frames,
+        frames: &first,
+    };
+    let goes_on = Data {
+        first: Offset::new(6),
+        base_time: None,
+        frames: &second,
+        ..data
     };
     let gap = Gap {
         from: Offset::new(7),
@@ -288,6 +297,7 @@ fn of_sender() -> Vec<(u8, Vec<u8>)> {
     messages.extend(
         [
             Message::Data(data),
+            Message::Data(goes_on),
             Message::Gap(SlotGap { slot: 0, gap }),
             Message::Offer(Offer { slot: 1, ..offer }),
             PING,

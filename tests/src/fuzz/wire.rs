@@ -28,6 +28,7 @@ pub fn link_decoder(input: &[u8]) {
     }
     assert_eq!(heard, again, "it matters how the bytes are cut");
     assert_eq!(whole.damaged(), single.damaged());
+    assert_eq!(whole.take_damaged(), single.take_damaged());
     let bodies: usize = heard.iter().map(|(_, body)| body.len()).sum();
     assert!(bodies <= input.len(), "more came out than went in");
     for (kind, body) in &heard {
@@ -139,6 +140,7 @@ impl Ends {
             }
             Received::Gap(gap) => self.receiver.stored(gap.slot, gap.gap.to),
         }
+        self.receiver.damaged(self.now, kind); // as if a copy of it had been damaged
         self.receiver_goes_on();
     }
 
