@@ -18,6 +18,7 @@ enum Op {
     Down(Fault),
     ResetSender,
     ResetReceiver,
+    FailDisk,
     Cut,
     KeepCopy,
     RestoreReceiver,
@@ -52,6 +53,7 @@ fn op(framing: Framing) -> impl Strategy<Value = Op> {
         6 => fault().prop_map(Op::Down),
         1 => Just(Op::ResetSender),
         1 => Just(Op::ResetReceiver),
+        1 => Just(Op::FailDisk),
         1 => Just(Op::Cut),
         1 => Just(Op::KeepCopy),
         1 => Just(Op::RestoreReceiver),
@@ -78,6 +80,7 @@ fn play(framing: Framing, ops: &[Op]) -> World {
             Op::Down(fault) => world.down.strike(fault),
             Op::ResetSender => world.reset_sender(),
             Op::ResetReceiver => world.reset_receiver(),
+            Op::FailDisk => world.fail_disk(),
             Op::Cut => world.cut(),
             Op::KeepCopy => copy = world.mirrors.clone(),
             // A log that was forked since has no past in common with the copy: two faults at once, and nobody could tell.

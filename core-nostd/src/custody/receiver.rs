@@ -244,8 +244,8 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
     /// What was handed out beyond the durable place was not kept: it is to be sent again.
     pub fn unstored(&mut self, slot: u16) {
         if let Some(place) = self.live_slot(slot) {
-            place.expected = place.durable;
-            place.time = None;
+            place.rewind_due |= place.expected != place.durable;
+            (place.expected, place.time) = (place.durable, None);
         }
     }
 

@@ -4,6 +4,8 @@
 
 #![allow(unreachable_pub)]
 
+mod wire;
+
 use sedge_core::custody::message::{self, Code, Message, Offer, Verdict};
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Run, Sender,
@@ -15,6 +17,7 @@ use sedge_core::framing::{link, stream};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
+pub use wire::{Fault, Wire};
 
 pub const SLOTS: usize = 8;
 pub const BODY_MAX: usize = 600;
@@ -254,81 +257,6 @@ struct Staged {
     base_time: Micros,
     frames: Vec<u8>,
     gap: Option<Gap>,
-}
-
-/// One direction of the wire: messages as encoded, each with its time of arrival.
-#[derive(Default)]
-pub struct Wire {
-    flying: VecDeque<(u64, Vec<u8>)>,
-    /// For the messages that come next.
-    waiting: VecDeque<Fault>,
-}
-
-/// What happens to the messages that are on the wire.
-#[derive(Clone, Copy, Debug)]
-pub enum Fault {
-    None,
-    Drop,
-    Flip(u16),
-    Duplicate,
-    /// The rest of the message is lost from here on.
-    Cut(u16),
-    Noise(u8),
-    Stall(u32),
-}
-
-impl Wire {
-    fn send(&mut self, at_us: u64, bytes: Vec<u8>) {
-        let at_us = self.flying.back().map_or(at_us, |last| at_us.max(last.0));
-        self.flying.push_back((at_us, bytes));
-        if let Some(fault) = self.waiting.pop_front() {
-            self.hit(self.flying.len() - 1, fault);
-        }
-    }
-
-    /// Hits the oldest message on the wire, or the next one to come.
-    pub fn strike(&mut self, fault: Fault) {
-        if self.flying.is_empty() {
-            self.waiting.push_back(fault);
-        } else {
-            self.hit(0, fault);
-        }
-    }
-
-    /// Hits a message that is still to come, behind those that are spoken for.
-    pub fn await_next(&mut self, fault: Fault) {
-        self.waiting.push_back(fault);
-    }
-
-    pub fn heal(&mut self) {
-        self.waiting.clear();
-    }
-
-    fn hit(&mut self, at: usize, fault: Fault) {
-        let Some((at_us, bytes)) = self.flying.get_mut(at) else {
-            return;
-        };
-        match fault {
-            Fault::None => {}
-            Fault::Drop => drop(self.flying.remove(at)),
-            Fault::Flip(bit) => {
-                let bit = usize::from(bit) % (bytes.len() * 8);
-                bytes[bit / 8] ^= 1 << (bit % 8);
-            }
-            Fault::Duplicate => {
-                let copy = (*at_us, bytes.clone());
-                self.flying.insert(at, copy);
-            }
-            Fault::Cut(len) => bytes.truncate(1 + usize::from(len) % bytes.len()),
-            Fault::Noise(byte) => bytes.extend([byte, 0x55, 0, byte]),
-            Fault::Stall(us) => *at_us += u64::from(us),
-        }
-    }
-
-    fn due(&mut self, now_us: u64) -> Option<Vec<u8>> {
-        let due = self.flying.front().is_some_and(|(at, _)| *at <= now_us);
-        due.then(|| self.flying.pop_front().expect("there is one").1)
-    }
 }
 
 /// Everything.
@@ -596,6 +524,13 @@ impl World {
     fn stage(&mut self, staged: Staged) {
         self.staged.push_back(staged);
         self.sync_at.get_or_insert(self.now_us + self.sync_us);
+    }
+
+    /// The disk does not take what is handed to it.
+    pub fn fail_disk(&mut self) {
+        self.sync_at = None;
+        self.staged.clear();
+        (0..SLOTS as u16).for_each(|slot| self.receiver.unstored(slot));
     }
 
     fn settle_disk(&mut self) {
