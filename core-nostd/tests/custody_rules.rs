@@ -98,7 +98,7 @@ fn greeting_sender(next: u64) -> Sender<[SenderSlot; 1], &'static str> {
 }
 
 fn welcome(generation: u64, credit: u32) -> (u8, Vec<u8>) {
-    let mut receiver = welcoming_receiver(0, generation, credit);
+    let mut receiver = welcoming_receiver::<1>(0, generation, credit);
     let mut body = vec![0; 1024];
     let said = receiver.poll_transmit(NOW, &mut body).expect("a Welcome");
     body.truncate(said.len);
@@ -106,7 +106,11 @@ fn welcome(generation: u64, credit: u32) -> (u8, Vec<u8>) {
 }
 
 /// A receiver that has `next` durable and was offered the log.
-fn welcoming_receiver(next: u64, generation: u64, credit: u32) -> Receiver<[ReceiverSlot; 1]> {
+fn welcoming_receiver<const SLOTS: usize>(
+    next: u64,
+    generation: u64,
+    credit: u32,
+) -> Receiver<[ReceiverSlot; SLOTS]> {
     let settings = ReceiverSettings {
         boot: 2,
         framing: Framing::Stream,
@@ -114,7 +118,7 @@ fn welcoming_receiver(next: u64, generation: u64, credit: u32) -> Receiver<[Rece
         credit,
         idle_timeout_us: 30_000_000,
     };
-    let mut receiver = Receiver::new(settings, [ReceiverSlot::default()], NOW);
+    let mut receiver = Receiver::new(settings, [ReceiverSlot::default(); SLOTS], NOW);
     let hello = hello(generation);
     let Received::Hello(hello) = receiver.handle_message(NOW, kind::HELLO, &hello) else {
         panic!("a Hello was sent");
@@ -131,7 +135,7 @@ fn welcoming_receiver(next: u64, generation: u64, credit: u32) -> Receiver<[Rece
     receiver
 }
 
-fn live_receiver(next: u64) -> Receiver<[ReceiverSlot; 1]> {
+fn live_receiver<const SLOTS: usize>(next: u64) -> Receiver<[ReceiverSlot; SLOTS]> {
     let mut receiver = welcoming_receiver(next, 1, 1000);
     let said = receiver.poll_transmit(NOW, &mut [0; 1024]);
     assert_eq!(said.map(|said| said.kind), Some(kind::WELCOME));
@@ -285,7 +289,7 @@ fn a_rewind_beyond_what_was_sent_or_below_what_was_acknowledged_moves_nothing() 
 /// What is sound before the damage is taken, and the rest is asked for at once, not when a timer ends.
 #[test]
 fn frames_behind_a_damaged_one_are_asked_for_at_once() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     let mut frames = [frame_at(0), frame_at(1), frame_at(2)].concat();
     frames[frame_at(0).len() + 10] ^= 1;
     let taken = hears_data(&mut receiver, 0, Some(Micros::UNKNOWN), &frames);
@@ -302,7 +306,7 @@ fn frames_behind_a_damaged_one_are_asked_for_at_once() {
 
 #[test]
 fn frames_that_straddle_the_expected_place_are_not_taken() {
-    let mut receiver = live_receiver(1);
+    let mut receiver = live_receiver::<1>(1);
     let taken = hears_data(&mut receiver, 0, Some(Micros::UNKNOWN), &frame_of(0, 2));
     assert_eq!(taken, None);
     assert_eq!(said(&mut receiver), ["Rewind 1"]);
@@ -311,7 +315,7 @@ fn frames_that_straddle_the_expected_place_are_not_taken() {
 /// The first Data was lost, and with it the time from which the second one counts.
 #[test]
 fn a_data_without_its_base_time_behind_a_lost_one_is_asked_for_again() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     assert_eq!(hears_data(&mut receiver, 1, None, &timed_frame(1)), None);
     assert_eq!(said(&mut receiver), ["Rewind 0"]);
     let taken = hears_data(&mut receiver, 0, Some(START), &timed_frame(0));
@@ -323,7 +327,7 @@ fn a_data_without_its_base_time_behind_a_lost_one_is_asked_for_again() {
 /// It begins where it should, but in this session no time was told: a peer that talks on after a new Hello.
 #[test]
 fn a_data_without_its_base_time_at_the_beginning_of_a_session_is_asked_for_again() {
-    let mut receiver = live_receiver(5);
+    let mut receiver = live_receiver::<1>(5);
     assert_eq!(hears_data(&mut receiver, 5, None, &timed_frame(5)), None);
     assert_eq!(said(&mut receiver), ["Rewind 5"]);
     let taken = hears_data(&mut receiver, 5, Some(after(5)), &timed_frame(5));
@@ -333,7 +337,7 @@ fn a_data_without_its_base_time_at_the_beginning_of_a_session_is_asked_for_again
 /// The line says that it dropped something: the sender goes back before it has sent much more in vain.
 #[test]
 fn a_damaged_data_is_asked_for_at_once_and_then_not_again_for_what_was_on_its_way_behind_it() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     receiver.damaged(NOW, kind::DATA);
     assert_eq!(said(&mut receiver), ["Rewind 0"]);
     receiver.damaged(NOW, kind::DATA);
@@ -348,15 +352,33 @@ fn a_damaged_data_is_asked_for_at_once_and_then_not_again_for_what_was_on_its_wa
 
 #[test]
 fn a_damaged_message_of_another_type_asks_for_nothing() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     receiver.damaged(NOW, kind::PING);
+    assert_eq!(said(&mut receiver), [""; 0]);
+}
+
+/// Nobody can tell whose it was, and to go back in both would cost more than to wait.
+#[test]
+fn a_damaged_data_of_one_of_two_logs_asks_for_nothing() {
+    let mut receiver = live_receiver::<2>(0);
+    let second = Offer {
+        slot: 1,
+        ..offer(100)
+    };
+    let resume = Verdict::Resume {
+        next: Offset::ZERO,
+        crc_below: None,
+    };
+    receiver.answer(&second, resume);
+    assert_eq!(said(&mut receiver), ["Answer"]);
+    receiver.damaged(NOW, kind::DATA);
     assert_eq!(said(&mut receiver), [""; 0]);
 }
 
 /// What was sent again is lost as well. The one behind it comes a second time, so the sender has gone back, and no timer is waited for.
 #[test]
 fn a_repetition_that_is_lost_is_asked_for_at_once() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     for stale in [1, 2] {
         hears_data(&mut receiver, stale, None, &timed_frame(stale));
     }
@@ -369,7 +391,7 @@ fn a_repetition_that_is_lost_is_asked_for_at_once() {
 
 #[test]
 fn what_could_not_be_stored_takes_the_time_behind_it_along() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     hears_data(&mut receiver, 0, Some(START), &timed_frame(0)).expect("it is new");
     receiver.unstored(0);
     assert_eq!(hears_data(&mut receiver, 0, None, &timed_frame(0)), None);
@@ -378,7 +400,7 @@ fn what_could_not_be_stored_takes_the_time_behind_it_along() {
 
 #[test]
 fn behind_a_gap_the_base_time_must_be_said() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     hears_data(&mut receiver, 0, Some(START), &timed_frame(0)).expect("it is new");
     let gap = Gap {
         from: Offset::new(1),
@@ -400,7 +422,7 @@ fn behind_a_gap_the_base_time_must_be_said() {
 /// An acknowledgement was lost, and the sender goes back further than it needs to: the time at the expected place is known from before.
 #[test]
 fn a_repetition_goes_on_from_the_time_that_was_reached_before_it() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     let both = [timed_frame(0), timed_frame(1)].concat();
     hears_data(&mut receiver, 0, Some(START), &both).expect("it is new");
     assert_eq!(
@@ -508,7 +530,7 @@ const ELAPSED_MS: i64 = 20;
 /// Only the sender knows how many of the lost were told before: it is shown where this end stands, and says again what is missing.
 #[test]
 fn a_gap_over_a_passed_place_is_answered_with_ack_and_rewind() {
-    let mut receiver = live_receiver(50);
+    let mut receiver = live_receiver::<1>(50);
     let gap = Gap {
         from: Offset::new(0),
         to: Offset::new(80),
@@ -528,7 +550,7 @@ fn a_gap_over_a_passed_place_is_answered_with_ack_and_rewind() {
 /// The end of a log is acknowledged only after it was written: the answer to Close says that nothing more is owed.
 #[test]
 fn a_log_that_is_refused_in_mid_session_frees_the_window_for_others() {
-    let mut receiver = live_receiver(0);
+    let mut receiver = live_receiver::<1>(0);
     receiver.refuse(0, Code::DISK_FULL, "full");
     let mut body = [0; 400];
     let sent = receiver.poll_transmit(NOW, &mut body).unwrap();
@@ -554,7 +576,7 @@ fn a_log_that_is_refused_in_mid_session_frees_the_window_for_others() {
 
 #[test]
 fn close_is_answered_when_the_end_is_durable() {
-    let mut receiver = live_receiver(50);
+    let mut receiver = live_receiver::<1>(50);
     let end = Offset::new(50);
     let (kind, body) = body_of(&Message::Close(Close { slot: 0, end }));
     receiver.handle_message(NOW, kind, &body);
@@ -564,7 +586,7 @@ fn close_is_answered_when_the_end_is_durable() {
     assert_eq!(said(&mut receiver), ["Ack 50"]);
 }
 
-fn said(receiver: &mut Receiver<[ReceiverSlot; 1]>) -> Vec<String> {
+fn said<const SLOTS: usize>(receiver: &mut Receiver<[ReceiverSlot; SLOTS]>) -> Vec<String> {
     let (mut body, mut all) = ([0; 1024], Vec::new());
     while let Some(said) = receiver.poll_transmit(NOW, &mut body) {
         all.push(
@@ -584,7 +606,7 @@ proptest! {
     #[test]
     fn foul_messages_are_survived(foul in prop::collection::vec((0u8..12, prop::collection::vec(any::<u8>(), 0..60)), 0..40)) {
         let mut sender = welcomed_sender(100, 1000);
-        let mut receiver = live_receiver(0);
+        let mut receiver = live_receiver::<1>(0);
         for (kind, body) in &foul {
             sender.handle_message(NOW, *kind, body);
             let received = receiver.handle_message(NOW, *kind, body);

@@ -3,7 +3,6 @@
 use super::{Desk, Operations, Reader, RingLog, twin};
 use crate::custody::message::Offer;
 use crate::custody::{Run, Stretch, Want};
-use crate::frame::time_behind;
 use crate::ids::Micros;
 use crate::octets;
 use crate::read::Read;
@@ -66,7 +65,7 @@ impl RingLog {
                     }
                     octets::copy(bytes, frames.get_mut(run.len..)?)?;
                     (run.next, run.len) = (frame.end(), run.len.saturating_add(bytes.len()));
-                    run.next_base_time = time_behind(base_time, &frame);
+                    run.next_base_time = reader.time();
                 }
                 Read::Gap(gap) if run.len == 0 => return Some(Stretch::Gap(gap)),
                 _ => {

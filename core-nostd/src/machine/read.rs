@@ -98,6 +98,13 @@ impl Reader {
         self.next
     }
 
+    /// The time behind the frame that was read last: what the next one in its segment counts from.
+    pub(crate) fn time(&self) -> Micros {
+        self.place
+            .as_ref()
+            .map_or(Micros::UNKNOWN, |place| place.time)
+    }
+
     /// Goes to another offset. One in the segment that is read is found without a search.
     pub fn seek(&mut self, to: Offset) {
         self.next = to;
