@@ -675,6 +675,33 @@ fn offsets_that_a_torn_resume_frame_may_cover_are_not_given_again() {
     assert!(held.contains(&(at.get(), b"behind".to_vec())), "{held:?}");
 }
 
+/// The last frame reads well, goes to the receiver, and reads badly later.
+#[test]
+fn a_receiver_that_has_a_frame_which_reads_badly_later_goes_on_behind_it() {
+    let mut log = new_log(FLASH);
+    commit(&mut log, b"kept");
+    let (segment, begin) = log.head();
+    commit(&mut log, b"doubtful");
+    let received = log.next();
+    for position in begin..log.head().1 {
+        rot(&mut log, segment, position);
+    }
+    let (mut log, _) = open_with(fresh(), log.into_media());
+    assert!(log.view().durable < received && log.offer(0).next >= received);
+    let mut reader = Reader::new(LOG, Geometry::new(FLASH).unwrap(), received);
+    assert!(matches!(log.read(&mut reader), Read::CaughtUp));
+    let at = log.next();
+    commit(&mut log, b"behind");
+    let Read::Gap(gap) = log.read(&mut reader) else {
+        panic!("what was burned is a gap");
+    };
+    assert_eq!((gap.from, gap.to, gap.lost), (received, at, 0));
+    let Read::Frame { frame, .. } = log.read(&mut reader) else {
+        panic!("behind it stands a record");
+    };
+    assert_eq!(frame.header.first, at);
+}
+
 #[test]
 fn a_header_with_nothing_behind_it_is_not_relied_upon() {
     let mut log = new_log(FLASH);

@@ -9,16 +9,22 @@ use crate::read::Read;
 
 #[twin]
 impl RingLog {
-    /// This log, alone in its chain, in a stream that the receiver names.
+    /// This log, alone in its chain, in a stream that the receiver names. Where frames may read badly that read well and were handed over before, it reaches
+    /// as far as those may have: what is missing will be burned before anything comes behind it.
     #[must_use]
     pub fn offer(&self, slot: u16) -> Offer<'static> {
+        let next = if self.distrusts() {
+            self.next()
+        } else {
+            self.view().durable
+        };
         Offer {
             slot,
             log: self.log_id,
             stream: "",
             partition: 0,
             oldest: self.oldest(),
-            next: self.view().durable,
+            next,
             tail_crc: None,
             closed: false,
             chain: 0,
