@@ -5,7 +5,7 @@
 //!   spare ──► head ──► … ──► … ──► oldest
 //!   open()    commit()              maintain()
 //! ```
-//! `recover` makes a [`RingLog`] out of whatever stands on the medium, `lost_head` accounts for a head whose own beginning is damaged, `commit` appends to the head and rolls into the spare, `in_doubt` finds out what a write left that did not end well,
+//! `recover` makes a [`RingLog`] out of whatever stands on the medium (`survey` finds the head, `flash_tail` judges where it may go on), `lost_head` accounts for a head whose own beginning is damaged, `commit` appends to the head and rolls into the spare, `in_doubt` finds out what a write left that did not end well,
 //! `recycle` turns the oldest segment into the next spare, `slot` reads and writes what stands before the frames, `read` reads beside all of it, `hand_over` gathers what a sender wants. The machine hands one
 //! operation at a time to its medium and changes its own state only after that has succeeded. It reads no clock: time is an argument.
 //!
@@ -14,6 +14,7 @@
 
 mod commit;
 mod desk;
+mod flash_tail;
 mod hand_over;
 mod in_doubt;
 mod lost_head;
@@ -22,6 +23,7 @@ mod recover;
 mod recycle;
 mod replay;
 mod slot;
+mod survey;
 
 use super::{Operations, twin};
 use crate::frame::{Form, Label};

@@ -1,0 +1,208 @@
+//! Flash: where the head goes on behind a tail that is torn, or not trusted, and what may have been given there (docs/spec/log.md, section 7).
+
+use super::survey::Survey;
+use super::{Desk, Operations, RingLog, State, Tail, twin};
+use crate::frame::{COMPACT_HEADER_LEN, Frame, GAP_PAYLOAD_MAX};
+use crate::gap::Cause;
+use crate::ids::Offset;
+use crate::log::Opened;
+use crate::segment::Geometry;
+use crate::walk::Why;
+
+#[twin]
+impl RingLog {
+    /// Flash: bytes that may have been touched are never programmed again. Writing goes on at the next untouched grid point.
+    #[inline(never)]
+    pub(super) async fn judge_flash_tail<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        head: &Opened,
+        why: Why,
+    ) {
+        let position = self.head.position;
+        let torn = match (why, self.tail) {
+            (Why::Bad, _) => self.torn_at(desk, self.head.segment, head, position).await,
+            (_, Tail::Fresh) if self.state != State::Ended => Torn {
+                end: position,
+                offsets: self.commit_offsets_max(head),
+                cause: Cause::Burned,
+            },
+            _ => return,
+        };
+        self.head.position = untouched_grid(desk, self.head.segment, &head.geometry, torn.end)
+            .await
+            .unwrap_or(head.geometry.segment_bytes());
+        let doubtful = match self.tail {
+            Tail::Behind => 0,
+            Tail::Fresh => {
+                let (_, begins) = begin_of_records(desk, self.head.segment, head).await;
+                self.doubtful_before(head, begins).since(self.end)
+            }
+        };
+        self.burn_at_most(torn.offsets.max(doubtful), torn.cause);
+    }
+
+    /// Flash whose torn cells may read well now and badly later, or the other way: one past the highest offset that may turn up before the place where the
+    /// head goes on, whichever of the frames before it read well then. A data frame has no more offsets than bytes, and of RESUME frames each
+    /// grid point has one, which adds to these what its own torn place may have taken.
+    fn doubtful_before(&self, head: &Opened, begins: Offset) -> Offset {
+        let stride = head.geometry.grid_stride();
+        let points = 1 + self.head.position / stride - head.data_start / stride;
+        let resumes = u64::from(points).saturating_mul(4 * self.commit_offsets_max(head));
+        begins + u64::from(self.head.position.saturating_sub(head.data_start)) + resumes
+    }
+
+    /// Flash whose torn cells may read well now and badly later: an open header with nothing behind it is not to be relied upon, for if it was torn, what is
+    /// written behind it goes with it. The segment before is the head then, and this one is erased before it is used; a first segment is made anew.
+    #[inline(never)]
+    pub(super) async fn distrust_header<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        survey: &mut Survey,
+    ) {
+        let Some((segment, head)) = survey.newest else {
+            return;
+        };
+        let (begins_at, _) = begin_of_records(desk, segment, &head).await;
+        let end = self.geometry.segment_bytes();
+        if !desk.is_blank(segment, begins_at, end).await {
+            return;
+        }
+        self.log_id = head.log_id;
+        let mut before: Option<(u32, Opened)> = None;
+        for other in (0..self.geometry.segment_count()).filter(|&other| other != segment) {
+            if let Some(opened) = self.opened(desk, other).await
+                && before.is_none_or(|(_, before)| before.seq < opened.seq)
+            {
+                before = Some((other, opened));
+            }
+        }
+        if before.is_some() {
+            self.half_opened = Some(segment);
+            survey.newest = before;
+        } else if head.base == Offset::ZERO {
+            survey.erase_count_of_first = head.erase_count;
+            survey.newest = None;
+        }
+    }
+
+    /// Flash: how much of `segment` was touched from `position` on, where its valid frames end, and how many offsets that may have taken.
+    #[inline(never)]
+    pub(super) async fn torn_at<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        head: &Opened,
+        position: u32,
+    ) -> Torn {
+        let torn_to = position
+            .saturating_add(head.geometry.frame_bytes_max())
+            .min(head.geometry.segment_bytes());
+        let offsets = self.commit_offsets_max(head);
+        match used_behind(desk, segment, head, torn_to).await {
+            // A torn program and torn RESUME frames leave nothing beyond.
+            None => Torn {
+                end: torn_to,
+                offsets,
+                cause: Cause::Burned,
+            },
+            // More was written here than one torn program: frames that were durable are rotten, and nobody knows how many. Each
+            // offset of a data frame took a byte or more, each RESUME a grid point.
+            Some(used_to) => {
+                let bytes = used_to.saturating_sub(position);
+                let resumes = u64::from(bytes / head.geometry.grid_stride()) + 2;
+                Torn {
+                    end: used_to.max(torn_to),
+                    offsets: u64::from(bytes) + offsets.saturating_mul(resumes),
+                    cause: Cause::Corrupt,
+                }
+            }
+        }
+    }
+}
+
+/// Flash: a range behind the last valid frame that is not blank.
+pub(super) struct Torn {
+    /// One past the last byte that may have been touched.
+    end: u32,
+    /// How many offsets may have been given in it.
+    pub(super) offsets: u64,
+    cause: Cause,
+}
+
+/// Flash: one past the last byte behind a torn place that is not blank and not of a torn RESUME frame.
+#[twin]
+async fn used_behind<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    head: &Opened,
+    torn_to: u32,
+) -> Option<u32> {
+    let geometry = &head.geometry;
+    let mut used_to = None;
+    let mut at = torn_to;
+    while at < geometry.segment_bytes() {
+        let len = geometry.segment_bytes().saturating_sub(at) as usize;
+        let bytes = desk.fill(segment, at, len).await;
+        if bytes.is_empty() {
+            break;
+        }
+        let used = (at..)
+            .zip(bytes)
+            .filter(|&(position, &byte)| {
+                byte != 0xFF && position % geometry.grid_stride() >= RESUME_BYTES_MAX
+            })
+            .last();
+        used_to = used
+            .map(|(position, _)| position.saturating_add(1))
+            .or(used_to);
+        at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    }
+    used_to
+}
+
+/// Where the frames of `segment` begin that are no RESUME frame, torn or whole, and their offset.
+#[twin]
+#[inline(never)]
+async fn begin_of_records<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    head: &Opened,
+) -> (u32, Offset) {
+    let len = head.geometry.frame_bytes_max() as usize;
+    let bytes = desk.fill(segment, head.data_start, len).await;
+    match Frame::parse(bytes, &head.log_id, Some(head.base)) {
+        Ok((frame, len)) if frame.gap().is_some() => {
+            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            let behind = head.data_start.saturating_add(len);
+            (head.geometry.round_up(behind), frame.end())
+        }
+        Ok(_) => (head.data_start, head.base),
+        Err(_) => (head.data_start + RESUME_BYTES_MAX, head.base),
+    }
+}
+
+/// The first grid point at or behind `from` from which on as many bytes are blank as a frame may take.
+#[twin]
+async fn untouched_grid<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    geometry: &Geometry,
+    from: u32,
+) -> Option<u32> {
+    let mut from = from;
+    while let Some(point) = geometry.grid_at_or_after(from) {
+        let end = point
+            .saturating_add(geometry.frame_bytes_max())
+            .min(geometry.segment_bytes());
+        if desk.is_blank(segment, point, end).await {
+            return Some(point);
+        }
+        from = point.saturating_add(1);
+    }
+    None
+}
+
+/// What a RESUME frame takes at most, padded to the largest write unit.
+const RESUME_BYTES_MAX: u32 =
+    (COMPACT_HEADER_LEN as u32 + GAP_PAYLOAD_MAX as u32).next_multiple_of(32);
