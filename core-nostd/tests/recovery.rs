@@ -247,6 +247,27 @@ fn offsets_behind_a_rotten_header_are_not_used_again() {
     assert_eq!(values(&mut log), ["behind"]);
 }
 
+/// The oldest segment comes right behind the head, and has not been let go of yet.
+#[test]
+fn a_suspect_head_with_no_segment_to_copy_it_to_is_written_again_in_its_place() {
+    let mut log = new_log(FILE);
+    while log.head().0 != 3 {
+        log.maintain(NOW).unwrap();
+        try_commit(&mut log, &[&[7; 200]]).unwrap();
+    }
+    let before = held(&mut log);
+    let mut disk = log.into_media();
+    disk.syncs = 0;
+    let suspect = Options {
+        suspect: Some(3),
+        ..options(FILE)
+    };
+    let (mut log, recovered) = open_with(suspect, disk);
+    assert!(!recovered.copied);
+    assert!(log.media_mut().syncs > 0);
+    assert_eq!((log.head().0, held(&mut log)), (3, before));
+}
+
 #[test]
 fn tail_that_cannot_be_made_durable_is_copied() {
     for dimensions in [FILE, MIRROR] {

@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod broker;
+pub mod calls;
 pub mod daemon;
 pub mod device;
 pub mod ledger;

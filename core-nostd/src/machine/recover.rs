@@ -206,23 +206,26 @@ impl RingLog {
         tail: &Tail,
     ) -> Result<bool, OpenError<O::Error>> {
         let segment = self.head.segment;
-        if suspect != Some(segment) {
-            // A segment that was opened by its last commit is written again from its stamp on.
-            let from = if tail.commit_position == head.data_start {
-                0
-            } else {
-                tail.commit_position
-            };
-            if copy(desk, (segment, from), segment, from, tail.position)
-                .await
-                .is_ok()
-                && desk.media.sync().await.is_ok()
-            {
-                return Ok(false);
-            }
+        let is_suspect = suspect == Some(segment);
+        // A segment that was opened by its last commit is written again from its stamp on.
+        let from = if tail.commit_position == head.data_start {
+            0
+        } else {
+            tail.commit_position
+        };
+        if !is_suspect && write_again(desk, segment, from, tail.position).await {
+            return Ok(false);
         }
-        self.copy_head(desk, head, tail).await?;
-        Ok(true)
+        match self.copy_head(desk, head, tail).await {
+            // Nothing else is free. The medium was asked to forget what it could not keep, so these are the bytes that it has, and whoever loses power
+            // meanwhile finds them old or new, which is the same.
+            Err(OpenError::NoSpare)
+                if is_suspect && write_again(desk, segment, 0, tail.position).await =>
+            {
+                Ok(false)
+            }
+            outcome => outcome.map(|()| true),
+        }
     }
 
     /// Copies the whole head into a fresh segment, whose base then bounds the old one to nothing.
@@ -421,6 +424,18 @@ async fn read_ledger<O: Operations>(desk: &mut Desk<'_, O>, segment: u32, head: 
     ledger
         .and_then(|(header, _)| Ledger::parse(header.ledger))
         .unwrap_or_else(|| Ledger::starting_at(head.base))
+}
+
+/// Writes what stands in `segment` once more, in its place, and says whether that is durable.
+#[twin]
+async fn write_again<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    from: u32,
+    to: u32,
+) -> bool {
+    let copied = copy(desk, (segment, from), segment, from, to).await;
+    copied.is_ok() && desk.media.sync().await.is_ok()
 }
 
 /// Copies what stands from `source` on up to `end` of its segment to `position` of `target`.

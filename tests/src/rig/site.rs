@@ -77,23 +77,41 @@ impl Site {
     /// Starts the agent.
     #[must_use]
     pub fn start_agent(&self) -> Daemon {
+        self.start_as_agent(&mut self.agent_command())
+    }
+
+    /// What starts the agent.
+    #[must_use]
+    pub fn agent_command(&self) -> Command {
         let mut command = Command::new(sedge());
-        Daemon::start(
-            "agent",
-            command.arg("agent").arg("--config").arg(self.agent_toml()),
-            &self.file("agent.log"),
-        )
+        command.arg("agent").arg("--config").arg(self.agent_toml());
+        command
+    }
+
+    /// Starts the agent in a way of the test's own.
+    #[must_use]
+    pub fn start_as_agent(&self, command: &mut Command) -> Daemon {
+        Daemon::start("agent", command, &self.file("agent.log"))
     }
 
     /// Starts the hub.
     #[must_use]
     pub fn start_hub(&self) -> Daemon {
+        self.start_as_hub(&mut self.hub_command())
+    }
+
+    /// What starts the hub.
+    #[must_use]
+    pub fn hub_command(&self) -> Command {
         let mut command = Command::new(sedge());
-        Daemon::start(
-            "hub",
-            command.arg("hub").arg("--config").arg(self.hub_toml()),
-            &self.file("hub.log"),
-        )
+        command.arg("hub").arg("--config").arg(self.hub_toml());
+        command
+    }
+
+    /// Starts the hub in a way of the test's own.
+    #[must_use]
+    pub fn start_as_hub(&self, command: &mut Command) -> Daemon {
+        Daemon::start("hub", command, &self.file("hub.log"))
     }
 
     /// Waits until the agent lets devices connect.
