@@ -15,10 +15,10 @@ use crate::metrics;
 use crate::shutdown::Shutdown;
 
 /// Makes the text of `/metrics`; blocks for the disk.
-pub(crate) type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What is not well, a line each; must not block.
-pub(crate) type Ailments = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+pub type Ailments = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// The metrics of an agent.
 pub(crate) fn of_agent(gather: Gather) -> Metrics {
@@ -34,7 +34,7 @@ pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 }
 
 /// Answers until the shutdown.
-pub(crate) async fn serve(
+pub async fn serve(
     listener: TcpListener,
     metrics: Metrics,
     ailments: Ailments,

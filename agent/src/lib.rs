@@ -5,7 +5,7 @@ pub mod control;
 pub mod dead_letter;
 pub mod demo;
 pub mod gateway;
-mod http;
+pub mod http;
 pub mod hub;
 pub mod ingest;
 mod metrics;

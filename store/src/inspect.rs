@@ -118,8 +118,10 @@ pub struct SegmentReport {
 /// When the directory or a file cannot be read at all.
 pub fn inspect(dir: &Path) -> io::Result<Report> {
     let surveyed = survey::survey(dir)?;
+    // A header whose stamp is damaged says nothing of the dimensions by which its frames are found.
     let newest = surveyed
         .iter()
+        .filter(|s| s.geometry().is_some())
         .filter_map(|s| s.header.as_ref())
         .max_by_key(|h| h.seq)
         .cloned();

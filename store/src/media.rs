@@ -311,7 +311,9 @@ pub(crate) fn sync_failed(dir: &Path) -> io::Result<Vec<u32>> {
 
 /// The segments that a failed sync of an earlier life names.
 pub(crate) fn sync_failed_names(dir: &Path) -> io::Result<Vec<u32>> {
-    match fs::read_to_string(dir.join(SYNC_FAILED)) {
+    // What has rotted in it names nothing, and keeps nobody from the rest.
+    match fs::read(dir.join(SYNC_FAILED)).map(|names| String::from_utf8_lossy(&names).into_owned())
+    {
         Ok(names) => Ok(names.lines().filter_map(segment_of).collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e),
@@ -459,6 +461,17 @@ mod tests {
         let mut kept = [0; 4];
         media.read(1, 100, &mut kept).unwrap();
         assert_eq!(&kept, b"kept");
+    }
+
+    #[test]
+    fn a_mark_that_rotted_still_names_what_can_be_read_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join(SYNC_FAILED),
+            b"seg-\xFF0001.log\nseg-00004.log\n",
+        )
+        .unwrap();
+        assert_eq!(sync_failed_names(dir.path()).unwrap(), [4]);
     }
 
     #[test]

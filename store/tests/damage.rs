@@ -118,6 +118,28 @@ fn a_report_balances_after_evictions_and_kills() {
     );
 }
 
+/// The only segment of a young log has lost its stamp: nothing is known of the dimensions, and the report says that it is damaged.
+#[test]
+fn a_log_whose_only_stamp_is_damaged_is_reported_as_damaged() {
+    let given = Given::default();
+    fixture::put(&given.open(), &["one"]);
+    let log = given.dir.path().join("log");
+    for segment in inspect(&log).unwrap().segments {
+        let file = log.join(format!("seg-{:05}.log", segment.segment));
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[8] ^= 1;
+        fs::write(&file, &bytes).unwrap();
+    }
+    let report = inspect(&log).unwrap();
+    assert!(report.log.is_none());
+    assert!(
+        report
+            .segments
+            .iter()
+            .any(|s| s.state == "damaged" && s.seq.is_some())
+    );
+}
+
 #[test]
 fn a_later_format_is_refused_and_not_touched() {
     let given = Given::default();

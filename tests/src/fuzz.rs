@@ -4,7 +4,14 @@
 //! compiler with what is kept in `fuzz/corpus`, and with mutations of that.
 
 pub mod corpus;
+pub mod frames;
+pub mod http;
 pub mod image;
+pub mod inspect;
+pub mod mqtt;
+pub mod peers;
+mod seeds;
+pub mod text;
 pub mod wire;
 
 use crate::random::Random;
@@ -18,24 +25,29 @@ pub struct Target {
     pub body: fn(&[u8]),
 }
 
+impl Target {
+    const fn new(name: &'static str, body: fn(&[u8])) -> Self {
+        Self { name, body }
+    }
+}
+
 /// All targets.
-pub const TARGETS: [Target; 4] = [
-    Target {
-        name: "open_flash_image",
-        body: image::open_flash_image,
-    },
-    Target {
-        name: "open_file_image",
-        body: image::open_file_image,
-    },
-    Target {
-        name: "link_decoder",
-        body: wire::link_decoder,
-    },
-    Target {
-        name: "custody_message",
-        body: wire::custody_message,
-    },
+pub const TARGETS: [Target; 15] = [
+    Target::new("open_flash_image", image::open_flash_image),
+    Target::new("open_file_image", image::open_file_image),
+    Target::new("inspect_directory", inspect::inspect_directory),
+    Target::new("inspect_flash", inspect::inspect_flash),
+    Target::new("frame", frames::frame),
+    Target::new("entries", frames::entries),
+    Target::new("link_decoder", wire::link_decoder),
+    Target::new("custody_message", wire::custody_message),
+    Target::new("stream_messages", peers::stream_messages),
+    Target::new("fetched", peers::fetched),
+    Target::new("mqtt_session", mqtt::mqtt_session),
+    Target::new("serial_lines", text::serial_lines),
+    Target::new("config_file", text::config_file),
+    Target::new("key_template", text::key_template),
+    Target::new("http_request", http::http_request),
 ];
 
 /// `input`, changed in up to a handful of places. The same for the same seed.

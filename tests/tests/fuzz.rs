@@ -1,6 +1,7 @@
 //! The bodies of the fuzz targets on a stable compiler: every input that is kept, and mutations of it, by seed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sedge_tests::fuzz::{TARGETS, Target, corpus, mutated};
 use sedge_tests::random::seed_for;
@@ -40,16 +41,47 @@ impl Drop for Tried<'_> {
 fn try_kept(target: &Target) {
     let kept = kept(target);
     assert!(!kept.is_empty(), "no input is kept for {}", target.name);
+    let mut slowest = Slowest::default();
     for (name, input) in &kept {
-        let _tried = Tried(target, name, None);
-        (target.body)(input);
+        let tried = Tried(target, name, None);
+        slowest.time(&tried, || (target.body)(input));
     }
-    for number in 0..mutations() {
+    for number in 0..mutations(target) {
         let seed = seed_for(seed(), number);
         let (name, input) = &kept[number as usize % kept.len()];
-        let _tried = Tried(target, name, Some(seed));
-        (target.body)(&mutated(input, seed));
+        let tried = Tried(target, name, Some(seed));
+        slowest.time(&tried, || (target.body)(&mutated(input, seed)));
     }
+    println!(
+        "{}: the slowest took {:?}: {}",
+        target.name, slowest.took, slowest.input
+    );
+}
+
+/// The input that took most.
+#[derive(Default)]
+struct Slowest {
+    took: Duration,
+    input: String,
+}
+
+impl Slowest {
+    /// What is measured is the processor's time in this thread: others do not count.
+    fn time(&mut self, tried: &Tried<'_>, body: impl FnOnce()) {
+        let begun = processor_time();
+        body();
+        let took = processor_time() - begun;
+        if took > self.took {
+            self.took = took;
+            self.input = format!("{}, mutated by {:?}", tried.1, tried.2);
+        }
+        assert!(took < HANG, "{took:?} for one input");
+    }
+}
+
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.try_into().expect("it only grows")
 }
 
 fn target(name: &str) -> &'static Target {
@@ -75,6 +107,61 @@ fn any_bytes_on_a_line_leave_the_decoder_ready_for_the_next_message() {
 #[test]
 fn any_messages_leave_both_ends_of_a_conversation_within_their_bounds() {
     try_kept(target("custody_message"));
+}
+
+#[test]
+fn any_files_in_a_directory_are_inspected_in_bounded_steps_and_left_alone() {
+    try_kept(target("inspect_directory"));
+}
+
+#[test]
+fn any_bytes_of_a_chip_are_inspected_and_what_is_shown_is_what_is_counted() {
+    try_kept(target("inspect_flash"));
+}
+
+#[test]
+fn any_bytes_as_a_frame_are_refused_or_written_as_they_were_read() {
+    try_kept(target("frame"));
+}
+
+#[test]
+fn any_bytes_as_entries_are_refused_or_written_as_they_were_read() {
+    try_kept(target("entries"));
+}
+
+#[test]
+fn any_bytes_on_a_connection_are_heard_the_same_however_they_are_cut() {
+    try_kept(target("stream_messages"));
+}
+
+#[test]
+fn any_part_of_a_hubs_answer_is_shown_without_a_hole() {
+    try_kept(target("fetched"));
+}
+
+#[test]
+fn any_bytes_of_a_device_are_acknowledged_only_behind_their_commit() {
+    try_kept(target("mqtt_session"));
+}
+
+#[test]
+fn any_bytes_on_a_port_fall_into_the_same_lines_however_they_are_cut() {
+    try_kept(target("serial_lines"));
+}
+
+#[test]
+fn any_text_is_a_configuration_or_is_told_the_places_of_its_problems() {
+    try_kept(target("config_file"));
+}
+
+#[test]
+fn any_template_and_message_make_the_same_key_or_a_reason() {
+    try_kept(target("key_template"));
+}
+
+#[test]
+fn any_request_is_answered_in_http_and_the_next_one_is_served() {
+    try_kept(target("http_request"));
 }
 
 /// A change of format changes what is made; then what is kept must be made anew.
@@ -104,9 +191,10 @@ fn each_target_has_its_file_for_the_fuzzer() {
     }
 }
 
-/// `SEDGE_MUTATIONS=N` tries more.
-fn mutations() -> u64 {
-    number("SEDGE_MUTATIONS").unwrap_or(3_000)
+/// `SEDGE_MUTATIONS=N` tries more. Where files are written or connections made, a tenth of it.
+fn mutations(target: &Target) -> u64 {
+    let dear = matches!(target.name, "inspect_directory" | "http_request");
+    number("SEDGE_MUTATIONS").unwrap_or(3_000) / if dear { 10 } else { 1 }
 }
 
 /// `SEDGE_SEED=N` tries others.
@@ -117,3 +205,6 @@ fn seed() -> u64 {
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
+
+/// An input that takes so much of a processor hangs its reader: ten times what the slowest takes in a build that is not optimised.
+const HANG: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 //! stream from all its gateways, in order within each partition, across reconnects.
 
 mod connection;
-mod decode;
+pub(crate) mod decode;
 mod item;
 mod reader;
 

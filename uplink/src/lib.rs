@@ -4,6 +4,7 @@
 //! wire: docs/spec/custody.md between the first two, docs/spec/hub.md between the last two.
 
 mod address;
+pub mod any_bytes;
 mod backoff;
 pub mod client;
 pub mod forward;

@@ -101,8 +101,7 @@ impl Stream {
         if let Some(message) = self.take()? {
             return Ok(Turn::Received(message));
         }
-        let room = self.missing().clamp(READ_BYTES_MIN, READ_BYTES_MAX);
-        self.buffered.reserve(room);
+        make_room(&mut self.buffered, self.limit);
         tokio::select! {
             n = self.reader.read_buf(&mut self.buffered) => {
                 let n = n?;
@@ -147,38 +146,11 @@ impl Stream {
     }
 
     fn take(&mut self) -> Result<Option<Incoming>, StreamError> {
-        let Some(length) = self.length()? else {
-            return Ok(None);
-        };
-        if self.buffered.len() < HEAD_BYTES + length {
-            return Ok(None);
+        let message = first(&mut self.buffered, self.limit)?;
+        if message.is_some() {
+            self.begun = (!self.buffered.is_empty()).then(Instant::now);
         }
-        self.buffered.advance(HEAD_BYTES);
-        let mut body = self.buffered.split_to(length).freeze();
-        let kind = body.get_u8();
-        self.begun = (!self.buffered.is_empty()).then(Instant::now);
-        Ok(Some(Incoming { kind, body }))
-    }
-
-    fn length(&self) -> Result<Option<usize>, StreamError> {
-        let Some(head) = self.buffered.first_chunk::<HEAD_BYTES>() else {
-            return Ok(None);
-        };
-        match u32::from_le_bytes(*head) as usize {
-            0 => Err(StreamError::Malformed),
-            length if length > self.limit => Err(StreamError::TooLarge {
-                length,
-                limit: self.limit,
-            }),
-            length => Ok(Some(length)),
-        }
-    }
-
-    fn missing(&self) -> usize {
-        match self.length() {
-            Ok(Some(length)) => (HEAD_BYTES + length).saturating_sub(self.buffered.len()),
-            _ => READ_BYTES_MIN,
-        }
+        Ok(message)
     }
 
     /// A long transfer is over: its buffer need not stay.
@@ -186,6 +158,43 @@ impl Stream {
         if self.outgoing.is_empty() && self.outgoing.capacity() > KEPT_BYTES_MAX {
             self.outgoing = BytesMut::new();
         }
+    }
+}
+
+/// Takes the message at the front of what has come, once it is whole.
+pub(crate) fn first(
+    buffered: &mut BytesMut,
+    limit: usize,
+) -> Result<Option<Incoming>, StreamError> {
+    let Some(length) = length(buffered, limit)? else {
+        return Ok(None);
+    };
+    if buffered.len() < HEAD_BYTES + length {
+        return Ok(None);
+    }
+    buffered.advance(HEAD_BYTES);
+    let mut body = buffered.split_to(length).freeze();
+    let kind = body.get_u8();
+    Ok(Some(Incoming { kind, body }))
+}
+
+/// Makes room for what is missing of the message at the front, within bounds.
+pub(crate) fn make_room(buffered: &mut BytesMut, limit: usize) {
+    let missing = match length(buffered, limit) {
+        Ok(Some(length)) => (HEAD_BYTES + length).saturating_sub(buffered.len()),
+        _ => READ_BYTES_MIN,
+    };
+    buffered.reserve(missing.clamp(READ_BYTES_MIN, READ_BYTES_MAX));
+}
+
+fn length(buffered: &[u8], limit: usize) -> Result<Option<usize>, StreamError> {
+    let Some(head) = buffered.first_chunk::<HEAD_BYTES>() else {
+        return Ok(None);
+    };
+    match u32::from_le_bytes(*head) as usize {
+        0 => Err(StreamError::Malformed),
+        length if length > limit => Err(StreamError::TooLarge { length, limit }),
+        length => Ok(Some(length)),
     }
 }
 

@@ -43,6 +43,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Some(dir) = &arguments.dir else {
         return flash_image::run(&arguments.flash, arguments.json);
     };
+    if let Some(to) = &arguments.salvage {
+        return salvage(&logs_in(dir)?, dir, to);
+    }
+    let (text, outcome) = looked(dir, arguments.json)?;
+    print(&text)?;
+    outcome
+}
+
+/// What `sedge inspect` prints about `dir`.
+///
+/// # Errors
+/// What it says instead.
+pub fn printed(dir: &Path, as_json: bool) -> Result<String, String> {
+    let looked = looked(dir, as_json).map_err(|failure| failure.to_string())?;
+    Ok(looked.0)
+}
+
+fn logs_in(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut logs = Vec::new();
     find(dir, DEPTH_MAX, &mut logs)
         .map_err(|error| Failure::io(format!("{}: {error}", dir.display())))?;
@@ -52,9 +70,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             format!("{}: there is no log in this directory", dir.display()),
         ));
     }
-    if let Some(to) = &arguments.salvage {
-        return salvage(&logs, dir, to);
-    }
+    Ok(logs)
+}
+
+/// What is to be printed, and how the command ends then.
+fn looked(dir: &Path, as_json: bool) -> Result<(String, Result<(), Failure>), Failure> {
+    let logs = logs_in(dir)?;
     let looked = |log: &PathBuf| {
         let report = sedge_store::inspect(log)
             .map_err(|error| Failure::io(format!("{}: {error}", log.display())))?;
@@ -64,20 +85,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         })
     };
     let seen: Vec<Seen> = logs.iter().map(looked).collect::<Result<_, Failure>>()?;
-    let text = match arguments.json {
+    let text = match as_json {
         true => {
             serde_json::to_string(&serde_json::json!({ "logs": seen })).map_err(Failure::io)? + "\n"
         }
         false => seen.iter().map(|seen| shown(seen, dir)).collect(),
     };
-    print(&text)?;
-    match seen.iter().filter(|seen| is_damaged(&seen.report)).count() {
+    let outcome = match seen.iter().filter(|seen| is_damaged(&seen.report)).count() {
         0 => Ok(()),
         damaged => Err(Failure::io(format!(
             "{damaged} of {} logs are damaged",
             seen.len()
         ))),
-    }
+    };
+    Ok((text, outcome))
 }
 
 /// Directories with segment files, `dir` itself or below it.

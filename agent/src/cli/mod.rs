@@ -4,7 +4,7 @@ mod agent;
 mod check;
 mod demo;
 mod hub;
-mod inspect;
+pub mod inspect;
 mod logging;
 mod pull;
 mod push;

@@ -14,7 +14,7 @@ use sedge_core::log::{CommitError, Fresh, Log, Options, WhenFull};
 use sedge_core::segment::{Geometry, Medium, STAMP_LEN};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 
-use super::image;
+use super::{image, inspect, seeds};
 use crate::commit;
 use crate::oracle::Planned;
 
@@ -69,7 +69,69 @@ pub fn made() -> Vec<Input> {
         on_a_line(&of_receiver()),
     );
     put("link_decoder", "noise-between-messages", noisy());
+    for (name, bytes) in chips() {
+        put("inspect_flash", name, bytes);
+    }
+    for (name, bytes) in directories() {
+        put("inspect_directory", name, bytes);
+    }
+    inputs.extend(seeds::made());
     inputs
+}
+
+/// A flash as a probe reads it: nothing is left out, and other things may stand before the log.
+fn chips() -> Vec<(&'static str, Vec<u8>)> {
+    let log = |shape| Writer::new(Medium::Nor, shape);
+    let chip = |before: usize, hints: [u8; 2], log: Writer| {
+        [&hints[..], &vec![0x5A; before], &log.bytes].concat()
+    };
+    vec![
+        ("a-few-records", chip(0, [0, 4], log(1).write(6))),
+        ("behind-a-program", chip(6144, [0, 4], log(0).write(300))),
+        ("torn-tail", chip(0, [0, 4], log(0).write(9).torn())),
+        (
+            "rotten-record",
+            chip(0, [0, 4], log(0).write(300).rotten_record()),
+        ),
+        (
+            "dimensions-given",
+            chip(0, [3, 4], log(0).write(9).rotten(0)),
+        ),
+    ]
+}
+
+/// The segments of a log as files, and what may stand beside them.
+fn directories() -> Vec<(&'static str, Vec<u8>)> {
+    let log = |shape| Writer::new(Medium::File, shape);
+    let beside: [(&str, &[u8]); 5] = [
+        ("identity.toml", b"stream = \"telemetry\"\npartition = 0\n"),
+        ("sync-failed", b"seg-00001.log\n"),
+        ("set-aside/seg-00000.log", b"sdg1"),
+        ("notes.txt", b"do not delete"),
+        ("streams/0/seg-00000.log", &[0; 64]),
+    ];
+    vec![
+        ("a-few-records", log(1).write(6).files(&[])),
+        ("went-around", log(0).write(600).files(&beside[..1])),
+        ("torn-tail", log(0).write(9).torn().files(&[])),
+        (
+            "rotten-record",
+            log(0).write(300).rotten_record().files(&[]),
+        ),
+        ("mirror", log(0x81).write(9).files(&beside[..1])),
+        ("many-things", log(2).write(9).close().files(&beside)),
+        ("newer-version", log(0).write(9).newer().files(&[])),
+        (
+            "rotten-stamp-of-the-head",
+            log(1).write(6).rotten(8).files(&[]),
+        ),
+        (
+            "rotten-mark",
+            log(0)
+                .write(9)
+                .files(&[("sync-failed", b"seg-\xFF0001.log\nseg-00001.log\n")]),
+        ),
+    ]
 }
 
 fn images(medium: Medium) -> Vec<(&'static str, Vec<u8>)> {
@@ -219,6 +281,27 @@ impl Writer {
 
     fn at_head(&self, position: usize) -> usize {
         self.head.0 as usize * self.geometry.segment_bytes() as usize + position
+    }
+
+    /// The input that holds it as files, and others beside it. What is erased at the end of a file is left out.
+    fn files(self, beside: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut input = Vec::new();
+        let mut put = |name: usize, bytes: &[u8]| {
+            input.push(u8::try_from(name).expect("a few names"));
+            let len = u16::try_from(bytes.len()).expect("segments are short");
+            input.extend_from_slice(&len.to_le_bytes());
+            input.extend_from_slice(bytes);
+        };
+        let segments = self.bytes.chunks(self.geometry.segment_bytes() as usize);
+        for (number, segment) in segments.enumerate().take(4) {
+            let used = segment.iter().rposition(|&byte| byte != 0xFF);
+            put(number, &segment[..used.map_or(0, |last| last + 1)]);
+        }
+        for (file, bytes) in beside {
+            let name = inspect::NAMES.iter().position(|name| name == file);
+            put(name.expect("one of the names"), bytes);
+        }
+        input
     }
 
     /// The input that holds it: what is erased at the end is left out.
@@ -394,7 +477,7 @@ fn noisy() -> Vec<u8> {
     .concat()
 }
 
-const NOW: Micros = Micros::new(1_700_000_000_000_000);
+pub(super) const NOW: Micros = Micros::new(1_700_000_000_000_000);
 const CLOCK: Clock = Clock {
     unix_us: Some(1_700_000_000_000_000),
     uptime_us: 5,

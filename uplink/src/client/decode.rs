@@ -27,6 +27,7 @@ pub(crate) fn part(
     };
     for gap in &head.gaps {
         let cause = Cause::from_code(gap.cause).unwrap_or(Cause::Corrupt);
+        walk.missing_until(gap.from);
         walk.gap(gap.from, gap.to, gap.lost, cause, Micros::new(gap.when));
     }
     let log = LogId::new(head.log_id);
@@ -51,21 +52,31 @@ impl Walk<'_> {
         let shift = self.head.shift;
         self.missing_until(shift.saturating_add(frame.header.first.get()));
         if let Some(gap) = frame.gap() {
-            let (from, to) = (shift + gap.from.get(), shift + gap.to.get());
+            let (from, to) = (
+                shift.saturating_add(gap.from.get()),
+                shift.saturating_add(gap.to.get()),
+            );
             return self.gap(from, to, gap.lost, gap.cause, gap.when);
         }
         for (offset, entry) in frame.entries() {
-            let offset = shift.saturating_add(offset.get());
+            // Behind the last offset of all there is none to go on from.
+            let Some(next) = shift
+                .checked_add(offset.get())
+                .and_then(|at| at.checked_add(1))
+            else {
+                break;
+            };
+            let offset = next - 1;
             if offset < self.expected {
                 continue;
             }
             match entry {
                 Entry::Record(record) => self.record(offset, frame.header.time, &record, frames),
                 Entry::Notice(notice) => {
-                    self.gap(offset, offset + 1, notice.lost, Cause::Device, notice.when)
+                    self.gap(offset, next, notice.lost, Cause::Device, notice.when)
                 }
             }
-            self.expected = offset + 1;
+            self.expected = next;
         }
         // Only a faulty writer seals entries that do not parse; their offsets are told all the same.
         self.missing_until(shift.saturating_add(frame.end().get()));
@@ -241,6 +252,46 @@ mod tests {
                 "104..109 0 burned",
                 "109 b"
             ]
+        );
+    }
+
+    /// A hub that counts to the end of all offsets is wrong, and no reason to fall over.
+    #[test]
+    fn a_part_at_the_end_of_all_offsets_is_shown_as_far_as_there_are_any() {
+        let mut frames = Vec::new();
+        data(&mut frames, 0, &["a", "b", "c"]);
+        let gap = CoreGap {
+            from: Offset::new(3),
+            to: Offset::new(9),
+            lost: 0,
+            cause: Cause::Burned,
+            when: Micros::UNKNOWN,
+            when_last: Micros::UNKNOWN,
+        };
+        let mut frame = [0; 64];
+        let n = emit_gap(&mut frame, &LOG, label(3), &gap).unwrap();
+        frames.extend_from_slice(&frame[..n]);
+        let mut head = head(u64::MAX - 1, u64::MAX);
+        head.shift = u64::MAX - 1;
+        let end = u64::MAX;
+        let begin = end - 1;
+        assert_eq!(told(&head, frames, begin), [format!("{begin} a")]);
+    }
+
+    #[test]
+    fn what_stands_before_the_gap_that_a_hub_tells_is_no_silence() {
+        let mut head = head(100, 104);
+        head.gaps = vec![wire::Gap {
+            from: 102,
+            to: 104,
+            lost: 2,
+            cause: Cause::Evicted.code(),
+            when: 0,
+            when_last: 0,
+        }];
+        assert_eq!(
+            told(&head, Vec::new(), 100),
+            ["100..102 2 corrupt", "102..104 2 evicted"]
         );
     }
 

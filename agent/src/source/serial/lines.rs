@@ -39,7 +39,7 @@ struct Unsettled {
 
 /// The lines in a stream of bytes, with bounded memory.
 #[derive(Debug)]
-pub(super) struct Splitter {
+pub struct Splitter {
     line: Vec<u8>,
     line_bytes_max: usize,
     state: State,
@@ -50,21 +50,33 @@ enum State {
     /// The line was opened in the middle of what was being said.
     Hunting,
     Inside,
-    /// The line is too long; this much is kept of it.
-    Overlong(Box<Remains>),
+    /// The line is too long.
+    Overlong(Box<Overlong>),
+}
+
+/// What is kept of a line that is too long.
+#[derive(Clone, Debug, Default)]
+struct Overlong {
+    remains: Remains,
+    /// The last byte was a carriage return: of the line's end, if a line feed follows.
+    returned: bool,
 }
 
 /// One line of the device.
 #[derive(Debug)]
-pub(super) enum Line<'a> {
+pub enum Line<'a> {
+    /// Without its end.
     Whole(&'a [u8]),
+    /// Longer than lines may be; what is kept of it.
     Overlong(Box<Remains>),
     /// What came before the first line end after the opening.
     Partial,
 }
 
 impl Splitter {
-    pub(super) fn new(line_bytes_max: usize, in_the_middle: bool) -> Self {
+    /// `in_the_middle`: what comes before the first line end may be half a line.
+    #[must_use]
+    pub fn new(line_bytes_max: usize, in_the_middle: bool) -> Self {
         Self {
             line: Vec::new(),
             line_bytes_max,
@@ -77,7 +89,7 @@ impl Splitter {
     }
 
     /// Takes bytes from the front of `bytes` up to the next line end. `None` when they are used up.
-    pub(super) fn advance(&mut self, bytes: &mut &[u8]) -> Option<Line<'_>> {
+    pub fn advance(&mut self, bytes: &mut &[u8]) -> Option<Line<'_>> {
         if matches!(self.state, State::Inside) && self.line.last() == Some(&b'\n') {
             self.line.clear();
         }
@@ -88,7 +100,7 @@ impl Splitter {
         end?;
         match std::mem::replace(&mut self.state, State::Inside) {
             State::Hunting => Some(Line::Partial),
-            State::Overlong(remains) => Some(Line::Overlong(remains)),
+            State::Overlong(line) => Some(Line::Overlong(Box::new(line.remains))),
             State::Inside => Some(Line::Whole(trimmed(&self.line))),
         }
     }
@@ -96,15 +108,32 @@ impl Splitter {
     fn take(&mut self, piece: &[u8]) {
         match &mut self.state {
             State::Hunting => {}
-            State::Overlong(remains) => remains.add(trimmed(piece)),
-            State::Inside if self.line.len() + trimmed(piece).len() > self.line_bytes_max => {
-                let mut remains = Remains::of(&self.line);
-                remains.add(trimmed(piece));
-                self.line = Vec::new();
-                self.state = State::Overlong(Box::new(remains));
+            State::Overlong(line) => line.take(piece),
+            State::Inside => {
+                // A carriage return at the end may be of the line's end.
+                let kept = piece.len().min(self.line_bytes_max + 3 - self.line.len());
+                let (piece, rest) = piece.split_at(kept);
+                self.line.extend_from_slice(piece);
+                if trimmed(&self.line).len() > self.line_bytes_max {
+                    let mut line = Box::<Overlong>::default();
+                    line.take(&std::mem::take(&mut self.line));
+                    line.take(rest);
+                    self.state = State::Overlong(line);
+                }
             }
-            State::Inside => self.line.extend_from_slice(piece),
         }
+    }
+}
+
+impl Overlong {
+    fn take(&mut self, piece: &[u8]) {
+        let is_end = piece.starts_with(b"\n");
+        if self.returned && !is_end && !piece.is_empty() {
+            self.remains.add(b"\r");
+            self.returned = false;
+        }
+        self.remains.add(trimmed(piece));
+        self.returned |= piece.ends_with(b"\r");
     }
 }
 
@@ -265,15 +294,21 @@ impl LineReader {
 
 /// What a line says.
 #[derive(Debug, PartialEq)]
-pub(super) struct Event<'a> {
-    pub(super) value: std::borrow::Cow<'a, [u8]>,
-    pub(super) time: Option<Micros>,
+pub struct Event<'a> {
+    /// The event's value.
+    pub value: std::borrow::Cow<'a, [u8]>,
+    /// When it happened, if the line says so.
+    pub time: Option<Micros>,
     /// A time was asked for and is not there, or is none. The event is kept without one.
-    pub(super) time_is_bad: bool,
+    pub time_is_bad: bool,
 }
 
 impl<'a> Event<'a> {
-    pub(super) fn of(line: &'a [u8], config: &Lines) -> Result<Self, &'static str> {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// What the configuration asks for and the line lacks.
+    pub fn of(line: &'a [u8], config: &Lines) -> Result<Self, &'static str> {
         let text = std::str::from_utf8(line).map_err(|_| "not UTF-8")?;
         if config.value.is_none() && config.time.is_none() {
             return Ok(Self {

@@ -3,7 +3,7 @@
 //! `port` opens and names what went wrong, `link` and `lines` are the two conversations. A port that is gone is dropped at once
 //! and looked for again under the same name, so that an adapter that re-enumerates is found. What is supported: docs/guide/serial.md.
 
-mod lines;
+pub mod lines;
 mod link;
 mod port;
 mod starts;

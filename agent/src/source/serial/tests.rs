@@ -309,6 +309,27 @@ fn lines_are_found_in_any_cut_of_the_bytes() {
     }
 }
 
+/// A read may end between the two bytes of a line's end, and a carriage return may stand anywhere else.
+#[test]
+fn longest_line_is_taken_and_a_long_one_counted_wherever_a_read_ends() {
+    let text = b"a line of twenty.....\r\r\nexactly twenty bytes\r\none more than twenty..\r\n";
+    for cut in 1..text.len() {
+        let mut splitter = Splitter::new(20, false);
+        let mut seen = Vec::new();
+        for mut bytes in text.chunks(cut) {
+            while let Some(line) = splitter.advance(&mut bytes) {
+                seen.push(match line {
+                    Line::Whole(line) => String::from_utf8_lossy(line).into_owned(),
+                    other => format!("{other:?}"),
+                });
+            }
+        }
+        let overlong = "Overlong(Remains { length: 22, .. })";
+        let wanted = [overlong, "exactly twenty bytes", overlong];
+        assert_eq!(seen, wanted, "pieces of {cut}");
+    }
+}
+
 #[test]
 fn value_and_time_are_taken_from_where_the_configuration_says() {
     let config = Lines {
