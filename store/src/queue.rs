@@ -3,10 +3,14 @@
 //! A stage call copies encoded units under a short lock. When a commit may start is decided in [`State::due`], the rule of
 //! DESIGN section 4; the writer's thread does the rest, see `writer.rs`.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
+#[cfg(not(feature = "shuttle"))]
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use sedge_core::{Micros, Offset};
+#[cfg(feature = "shuttle")]
+use shuttle::sync::{Condvar, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::batch::Batch;
@@ -412,7 +416,10 @@ impl std::fmt::Debug for Queue {
 /// A page: with less, waiting a little saves device writes; with more, it does not.
 const COMMIT_BYTES_WANTED: usize = 4096;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
+
+#[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use std::pin::pin;
     use std::sync::Arc;

@@ -273,9 +273,9 @@ mod tests {
         frames.extend_from_slice(&frame[..n]);
         let mut head = head(u64::MAX - 1, u64::MAX);
         head.shift = u64::MAX - 1;
-        let end = u64::MAX;
-        let begin = end - 1;
-        assert_eq!(told(&head, frames, begin), [format!("{begin} a")]);
+        let (begin, end) = (u64::MAX - 1, u64::MAX);
+        let shown = [format!("{begin} a"), format!("{end}..{end} 0 burned")];
+        assert_eq!(told(&head, frames, begin), shown);
     }
 
     #[test]
