@@ -59,7 +59,23 @@ pub(crate) fn everything() -> Result<()> {
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     firmware::build_and_run(&[])?;
+    schedules()?;
     test(&[])
+}
+
+/// The writer's queue with locks and threads whose schedules a seed chooses; they work nowhere else, so they are built apart.
+fn schedules() -> Result<()> {
+    let arguments = [
+        "test",
+        "--locked",
+        "--package",
+        "sedge-store",
+        "--features",
+        "shuttle",
+        "--lib",
+        "queue::schedules",
+    ];
+    expect_success("schedules", &mut cargo(&arguments))
 }
 
 /// Builds the release binary that the whole-system tests start, then runs every test of the workspace.

@@ -113,6 +113,7 @@ impl Splitter {
                 // A carriage return at the end may be of the line's end.
                 let kept = piece.len().min(self.line_bytes_max + 3 - self.line.len());
                 let (piece, rest) = piece.split_at(kept);
+                self.make_room(kept);
                 self.line.extend_from_slice(piece);
                 if trimmed(&self.line).len() > self.line_bytes_max {
                     let mut line = Box::<Overlong>::default();
@@ -121,6 +122,17 @@ impl Splitter {
                     self.state = State::Overlong(line);
                 }
             }
+        }
+    }
+}
+
+impl Splitter {
+    /// By doubling, but never for more than a line may have.
+    fn make_room(&mut self, bytes: usize) {
+        let (len, longest) = (self.line.len(), self.line_bytes_max + 3);
+        if len + bytes > self.line.capacity() {
+            self.line
+                .reserve_exact((2 * (len + bytes)).min(longest) - len);
         }
     }
 }
