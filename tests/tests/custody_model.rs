@@ -593,7 +593,7 @@ fn explored(bounds: Conversation) -> Option<(&'static str, State)> {
         .threads(2)
         .spawn_bfs()
         .join();
-    println!(
+    eprintln!(
         "{bounds:?}: {} different states",
         checker.unique_state_count()
     );

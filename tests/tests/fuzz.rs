@@ -52,7 +52,7 @@ fn try_kept(target: &Target) {
         let tried = Tried(target, name, Some(seed));
         slowest.time(&tried, || (target.body)(&mutated(input, seed)));
     }
-    println!(
+    eprintln!(
         "{}: the slowest took {:?}: {}",
         target.name, slowest.took, slowest.input
     );

@@ -10,13 +10,15 @@ use sedge_tests::fuzz::{corpus, mutated};
 use sedge_tests::random::seed_for;
 use sedge_uplink::any_bytes;
 
+/// Takes bytes as a peer sends them and keeps nothing of what it understood.
+type Reader = fn(&[u8]);
+
 #[global_allocator]
 static MEMORY: Cap<System> = Cap::new(System, usize::MAX);
 
 #[test]
 fn no_announcement_asks_for_more_than_twice_what_is_taken() {
-    let readers: [(&str, fn(&[u8])); 2] =
-        [("stream_messages", connection), ("serial_lines", lines)];
+    let readers: [(&str, Reader); 2] = [("stream_messages", connection), ("serial_lines", lines)];
     let inputs = corpus::made();
     for (target, reader) in readers {
         let kept: Vec<_> = inputs
