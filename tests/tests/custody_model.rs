@@ -464,6 +464,7 @@ impl World {
             first: want.from,
             next: want.from + 1,
             base_time: Micros::new(1),
+            next_base_time: Micros::new(1),
             len: frame.len(),
         };
         if let Sent::Data { head, head_len } = self.sender.data(self.now(), &want, run) {
