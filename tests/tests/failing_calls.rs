@@ -2,6 +2,7 @@
 //! there twice, nobody panics, and the next start needs no help.
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -47,6 +48,76 @@ fn calls_of_the_hub_that_fail_lose_nothing_and_copy_nothing() {
         stand.suffer(*failure);
     }
     stand.settle(failures.len());
+}
+
+/// The first start of all, which makes every directory and file, fails at any call; the next one finds its way.
+#[test]
+fn a_first_start_that_failed_needs_no_help() {
+    let name = "a_first_start_that_failed_needs_no_help";
+    let _alone = alone();
+    if let Err(missing) = can_inject() {
+        return skip(name, &missing);
+    }
+    let mut chance = chance(name);
+    for side in [Side::Agent, Side::Hub] {
+        let counts = first_start(side, None).expect("nothing failed");
+        tell(&format!("{side:?}, calls of a first start: {counts:?}"));
+        for failure in some_failures(&counts, FIRST_STARTS, &mut chance) {
+            first_start(side, Some(failure));
+        }
+    }
+}
+
+/// Starts `side` in an empty directory, with a call that fails, and then again without. Says how often each call was made, if it came so far.
+fn first_start(side: Side, failure: Option<Failure>) -> Option<BTreeMap<String, u32>> {
+    let site = Site::new(Setup::default());
+    let log = site.file("calls.txt");
+    let (command, door) = match side {
+        Side::Agent => (site.agent_command(), site.devices),
+        Side::Hub => (site.hub_command(), site.hub),
+    };
+    if let Some(failure) = failure {
+        tell(&format!("first start, {side:?}: {failure}"));
+    }
+    let names: Vec<&str> = WAYS.iter().map(|(call, _)| *call).collect();
+    let traced = &mut traced(&command, &names, failure, &log);
+    let mut program = match side {
+        Side::Agent => site.start_as_agent(traced),
+        Side::Hub => site.start_as_hub(traced),
+    };
+    let deadline = Instant::now() + LIFE_MAX;
+    let listens = loop {
+        if TcpStream::connect(door).is_ok() {
+            break true;
+        }
+        if program.exit_status().is_some() || Instant::now() > deadline {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    match program.exit_status() {
+        Some(status) => {
+            let in_order = status.signal().is_none() && status.code() != Some(PANICKED);
+            assert!(in_order, "{failure:?} at the {side:?}: {status}");
+        }
+        None if failure.is_none() => {
+            program.terminate(STOP_WITHIN);
+        }
+        None => program.kill(),
+    }
+    match side {
+        Side::Agent => {
+            let agent = site.start_agent();
+            site.wait_for_agent();
+            agent.kill();
+        }
+        Side::Hub => {
+            let hub = site.start_hub();
+            site.wait_for_hub();
+            hub.kill();
+        }
+    }
+    listens.then(|| counted(&log))
 }
 
 /// Which of the two programs has calls that fail.
@@ -105,24 +176,7 @@ impl Stand {
         self.start();
         let counts = counted(&log);
         tell(&format!("{:?}, calls of a life: {counts:?}", self.side));
-        let all = every_failure(&counts);
-        let wanted = std::env::var("SEDGE_CASES").unwrap_or_default();
-        if wanted == "all" {
-            return all;
-        }
-        let wanted = wanted.parse().unwrap_or(CASES);
-        (0..wanted)
-            .map(|_| {
-                // Each name as often as the others: most calls are of two kinds.
-                let (call, error) = chance.pick(&WAYS);
-                let of_it: Vec<_> = all
-                    .iter()
-                    .filter(|failure| (failure.call, failure.error) == (call, error))
-                    .collect();
-                let at = chance.index(of_it.len().max(1));
-                of_it.get(at).copied().copied().unwrap_or(all[0])
-            })
-            .collect()
+        some_failures(&counts, CASES, chance)
     }
 
     /// A life with `failure`: until it ends, has come further than where it failed, or hangs.
@@ -159,6 +213,7 @@ impl Stand {
         let sent = told.fresh.len() as u64;
         let pulled = self.site.pull_all(sent, SETTLE_WITHIN);
         pulled.assert_dense();
+        tell(&format!("gaps: {:?}", pulled.gaps));
         let balance = settle(&[told], &pulled);
         assert_eq!(pulled.lost(), 0, "{:?}", pulled.gaps);
         let printed = [&self.agent, &self.hub].map(|it| it.as_ref().map(Daemon::printed));
@@ -206,6 +261,32 @@ impl Stand {
     }
 }
 
+/// `count` of them by chance, or as many as `SEDGE_CASES` says; `all` are all. Each name comes as often as the others: most calls are of two kinds.
+fn some_failures(
+    counts: &BTreeMap<String, u32>,
+    count: usize,
+    chance: &mut Random,
+) -> Vec<Failure> {
+    let wanted = std::env::var("SEDGE_CASES").unwrap_or_default();
+    if wanted == "all" {
+        return every_failure(counts);
+    }
+    let ways: Vec<_> = WAYS
+        .into_iter()
+        .filter_map(|(call, error)| Some((call, error, *counts.get(call)?)))
+        .collect();
+    let one = |_| {
+        let (call, error, made) = chance.pick(&ways);
+        Failure {
+            call,
+            error,
+            when: 1 + chance.below(made.into()) as u32,
+            for_ever: chance.one_in(2),
+        }
+    };
+    (0..wanted.parse().unwrap_or(count)).map(one).collect()
+}
+
 /// Each call of a life in each of its ways, once and for ever.
 fn every_failure(counts: &BTreeMap<String, u32>) -> Vec<Failure> {
     let mut all = Vec::new();
@@ -245,6 +326,7 @@ const WAYS: [(&str, &str); 17] = [
     ("flock", "EIO"),
 ];
 const CASES: usize = 24;
+const FIRST_STARTS: usize = 12;
 const EVENTS_A_LIFE: u64 = 300;
 const LIFE_MAX: Duration = Duration::from_millis(1_500);
 const WINDOW_MAX: u16 = 16;
