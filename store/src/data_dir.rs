@@ -9,15 +9,14 @@
 //! ```
 //! It knows nothing of what the identities say, nor of logs.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::disk::{self, File};
 use crate::durable_file::{self, TEMPORARY};
 use crate::media::is_full;
 
@@ -51,25 +50,15 @@ impl DataDir {
             source,
         };
         durable_file::create_dir_all(&root).map_err(io)?;
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(root.join("lock"))
-            .map_err(io)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(DataDirError::Held {
-                    pid: pid_in(&mut lock),
-                    path: root,
-                });
-            }
-            Err(e) => return Err(io(e.into())),
+        let mut lock = File::create_or_keep(root.join("lock")).map_err(io)?;
+        if !lock.lock().map_err(io)? {
+            return Err(DataDirError::Held {
+                pid: pid_in(&mut lock),
+                path: root,
+            });
         }
         lock.set_len(0).map_err(io)?;
-        match writeln!(lock, "{}", std::process::id()) {
+        match lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0) {
             // It is for people: who is refused is not told the pid then, but refused.
             Err(e) if is_full(&e) => {}
             written => written.map_err(io)?,
@@ -94,8 +83,7 @@ impl DataDir {
         let path = self.root.join(within);
         durable_file::create_dir_all(&path)?;
         let mut found = Vec::new();
-        for entry in fs::read_dir(&path)? {
-            let entry = entry?.path();
+        for entry in disk::read_dir(&path)? {
             let name = entry
                 .file_name()
                 .unwrap_or_default()
@@ -156,12 +144,12 @@ impl<T: Serialize + Clone> Section<'_, T> {
         let number = self.found.last().map_or(0, |n| n.number + 1);
         let path = self.path.join(format!("{number:04}"));
         let unfinished = self.path.join(format!("{TEMPORARY}{number:04}"));
-        if unfinished.exists() {
-            fs::remove_dir_all(&unfinished)?;
+        if disk::exists(&unfinished) {
+            disk::remove_dir_all(&unfinished)?;
         }
-        fs::create_dir(&unfinished)?;
+        disk::create_dir(&unfinished)?;
         durable_file::write_toml(&unfinished.join(IDENTITY), &identity)?;
-        fs::rename(&unfinished, &path)?;
+        disk::rename(&unfinished, &path)?;
         durable_file::sync_dir(&self.path)?;
         let made = Numbered {
             number,
@@ -202,7 +190,7 @@ impl<T: Serialize> Numbered<T> {
         let parent = self.path.parent().unwrap_or(Path::new("."));
         let gone = parent.join(format!("{GONE}{:04}", self.number));
         remove_gone(&gone)?;
-        fs::rename(&self.path, &gone)?;
+        disk::rename(&self.path, &gone)?;
         durable_file::sync_dir(parent)?;
         Ok(Gone(gone))
     }
@@ -252,9 +240,9 @@ pub(crate) fn set_aside_into(aside: &Path, path: &Path, why: &str) -> io::Result
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let free = (0..)
         .map(|n| aside.join(format!("{n:04}-{within}-{name}")))
-        .find(|to| !to.exists())
+        .find(|to| !disk::exists(to))
         .expect("a free number exists");
-    fs::rename(path, &free)?;
+    disk::rename(path, &free)?;
     durable_file::sync_dir(parent)?;
     durable_file::sync_dir(aside)?;
     tracing::warn!(file = %path.display(), to = %free.display(), why, "set aside");
@@ -262,16 +250,14 @@ pub(crate) fn set_aside_into(aside: &Path, path: &Path, why: &str) -> io::Result
 }
 
 fn remove_gone(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+    match disk::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
 }
 
 fn pid_in(lock: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    lock.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    lock.read_to_string().ok()?.trim().parse().ok()
 }
 
 fn number_of(name: &str) -> Option<u32> {
@@ -291,6 +277,8 @@ const GONE: &str = ".gone-";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::Name;
     use serde::Deserialize;

@@ -1,39 +1,37 @@
 //! Small files that must be whole after a power cut: written under a temporary name, synced,
 //! renamed, and the directory synced. Segments are not such files, see `media.rs`.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::disk::{self, File};
+
+pub(crate) use crate::disk::sync_dir;
 
 /// Replaces `path` by `bytes`; afterwards the old or the new content is there, never a mixture.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!("{TEMPORARY}{name}"));
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
+    let file = File::create(&temporary)?;
+    file.write_all_at(bytes, 0)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    disk::rename(&temporary, path)?;
     sync_dir(dir)
-}
-
-/// Makes what was created, renamed or removed in `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// Creates `dir` and what is missing above it, durably.
 pub(crate) fn create_dir_all(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
+    if disk::is_dir(dir) {
         return Ok(());
     }
     if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
         create_dir_all(parent)?;
     }
-    match fs::create_dir(dir) {
+    match disk::create_dir(dir) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
@@ -50,7 +48,7 @@ pub fn write_toml<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
 
 /// Reads a TOML file. What cannot be understood is `InvalidData`.
 pub fn read_toml<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    let text = fs::read_to_string(path)?;
+    let text = disk::read_to_string(path)?;
     toml::from_str(&text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 

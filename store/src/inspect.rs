@@ -1,7 +1,6 @@
 //! Looks at a log without opening it: what each segment says, whether its frames pass, where gaps are, whether the sum is right.
 //! Writes nothing. Works on a log that is in use, as a picture that may be a moment old.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use serde::Serialize;
 
 use crate::data_dir::SET_ASIDE;
+use crate::disk::{self, File};
 use crate::media::{self, file_name};
 use crate::read::Span;
 use crate::survey::{self, HeaderSeen, StampSeen, Surveyed};
@@ -364,7 +364,7 @@ pub(crate) fn walk(
     limit: Option<Offset>,
     mut each: impl FnMut(&Found<'_>),
 ) -> io::Result<End> {
-    let file = fs::File::open(dir.join(file_name(segment)))?;
+    let file = File::open(dir.join(file_name(segment)))?;
     let mut walk = Walk::new(
         header.log_id,
         geometry,
@@ -386,10 +386,9 @@ pub(crate) fn walk(
 }
 
 fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(dir) {
+    match disk::read_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(e),
-        Ok(entries) => entries.map(|entry| entry.map(|e| e.path())).collect(),
+        entries => entries,
     }
 }
 

@@ -4,6 +4,7 @@ mod batch;
 mod budget;
 mod clock;
 mod data_dir;
+pub mod disk;
 mod durable_file;
 mod flash_image;
 mod group;
@@ -22,6 +23,8 @@ mod ring;
 mod salvage;
 mod stats;
 mod survey;
+mod work;
+pub mod world;
 mod writer;
 
 pub use batch::{Batch, Unit};

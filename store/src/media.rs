@@ -6,17 +6,17 @@
 //! a sync has nothing to say to the file system's journal (research: 1.0 device bytes a byte against 6.0 for appending).
 //! This file knows nothing of frames.
 
-use std::fs::{self, File, OpenOptions};
+use std::borrow::Cow;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use rustix::fs::{Advice, FallocateFlags};
 use sedge_core::media::Media;
 
 use crate::budget::Budget;
+use crate::disk::{self, File};
 use crate::durable_file::{self, TEMPORARY};
+use crate::world;
 
 /// The files of one log, as core's log machine sees them.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl FileMedia {
             drop(preparing.thread.join());
         }
         self.open.retain(|o| o.segment != segment);
-        match fs::remove_file(self.dir.join(file_name(self.number_of(segment)))) {
+        match disk::remove_file(self.dir.join(file_name(self.number_of(segment)))) {
             Ok(()) => {
                 self.budget.give_back(self.segment_bytes.into());
                 Ok(true)
@@ -130,6 +130,11 @@ impl FileMedia {
         }
         let (dir, bytes, budget) = (self.dir.clone(), self.segment_bytes, self.budget.clone());
         let number = self.number_of(segment);
+        if world::is_simulated() {
+            // There is no other thread. What fails here is tried again in line.
+            drop(write_through(&dir, number, bytes, &budget));
+            return;
+        }
         let thread = std::thread::Builder::new()
             .name("sedge-prepare".into())
             .stack_size(PREPARE_STACK_BYTES)
@@ -145,8 +150,7 @@ impl FileMedia {
     /// Asks the kernel to have `segment` at hand: it will be read from end to end soon.
     pub fn expect_read(&mut self, segment: u32) {
         if let Ok(open) = self.file(segment) {
-            // A hint: without it the reading takes longer.
-            rustix::fs::fadvise(&open.file, 0, None, Advice::WillNeed).ok();
+            open.file.will_need();
         }
     }
 
@@ -177,29 +181,26 @@ impl FileMedia {
     fn reserve_one(&self, number: u32) -> io::Result<()> {
         let path = self.dir.join(file_name(number));
         let length = u64::from(self.segment_bytes);
-        match OpenOptions::new().write(true).open(&path) {
-            Ok(file) if file.metadata()?.len() == length => return Ok(()),
+        match File::open_to_write(&path) {
+            Ok(file) if file.len()? == length => return Ok(()),
             // A file that lost its end keeps what it has; the reader meets zeros where the rest was.
-            Ok(file) => {
-                return rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length)
-                    .map_err(Into::into);
-            }
+            Ok(file) => return file.reserve(length).map_err(Into::into),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
         let temporary = self.dir.join(format!("{TEMPORARY}{}", file_name(number)));
         let file = File::create(&temporary)?;
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
+        match file.reserve(length) {
             Ok(()) => {}
             // Not every file system can reserve; a segment is written through before its first use anyway.
             Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(length)?,
             Err(e) => {
-                fs::remove_file(&temporary)?;
+                disk::remove_file(&temporary)?;
                 return Err(e.into());
             }
         }
         file.sync_all()?;
-        fs::rename(&temporary, &path)
+        disk::rename(&temporary, &path)
     }
 
     fn file(&mut self, segment: u32) -> io::Result<&mut Open> {
@@ -209,7 +210,7 @@ impl FileMedia {
             return Ok(&mut self.open[last]);
         }
         let path = self.dir.join(file_name(self.number_of(segment)));
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = File::open_to_write(path)?;
         if self.open.len() >= DESCRIPTORS_MAX
             && let Some(idle) = self.open.iter().position(|o| !o.unsynced)
         {
@@ -288,7 +289,7 @@ impl Media for FileMedia {
             return Err(rustix::io::Errno::IO.into());
         }
         for open in self.open.iter_mut().filter(|o| o.unsynced) {
-            rustix::fs::fdatasync(&open.file)?;
+            open.file.sync_data()?;
             open.unsynced = false;
         }
         Ok(())
@@ -301,7 +302,7 @@ pub(crate) fn sync_failed(dir: &Path) -> io::Result<Vec<u32>> {
     let segments = sync_failed_names(dir)?;
     for segment in &segments {
         match File::open(dir.join(file_name(*segment))) {
-            Ok(file) => rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?,
+            Ok(file) => file.forget_cached()?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
@@ -312,8 +313,8 @@ pub(crate) fn sync_failed(dir: &Path) -> io::Result<Vec<u32>> {
 /// The segments that a failed sync of an earlier life names.
 pub(crate) fn sync_failed_names(dir: &Path) -> io::Result<Vec<u32>> {
     // What has rotted in it names nothing, and keeps nobody from the rest.
-    match fs::read(dir.join(SYNC_FAILED)).map(|names| String::from_utf8_lossy(&names).into_owned())
-    {
+    let names = disk::read(dir.join(SYNC_FAILED));
+    match names.map(|names| String::from_utf8_lossy(&names).into_owned()) {
         Ok(names) => Ok(names.lines().filter_map(segment_of).collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e),
@@ -322,7 +323,7 @@ pub(crate) fn sync_failed_names(dir: &Path) -> io::Result<Vec<u32>> {
 
 /// Removes the mark, after what it named has been copied.
 pub(crate) fn clear_sync_failed(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(dir.join(SYNC_FAILED)) {
+    match disk::remove_file(dir.join(SYNC_FAILED)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
         Ok(()) => durable_file::sync_dir(dir),
@@ -332,11 +333,16 @@ pub(crate) fn clear_sync_failed(dir: &Path) -> io::Result<()> {
 /// The segment files in `dir`, by number.
 pub(crate) fn segments_in(dir: &Path) -> io::Result<Vec<u32>> {
     let mut segments = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        segments.extend(segment_of(&entry?.file_name().to_string_lossy()));
+    for path in disk::read_dir(dir)? {
+        segments.extend(segment_of(&name_of(&path)));
     }
     segments.sort_unstable();
     Ok(segments)
+}
+
+/// The last part of `path`.
+pub(crate) fn name_of(path: &Path) -> Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// `seg-00012.log`
@@ -379,7 +385,7 @@ pub(crate) fn segment_of(name: &str) -> Option<u32> {
 /// Writes every byte of the file and syncs it; makes it first, whole, if it is missing.
 fn write_through(dir: &Path, number: u32, bytes: u32, budget: &Budget) -> io::Result<()> {
     let path = dir.join(file_name(number));
-    let (file, temporary) = match OpenOptions::new().write(true).open(&path) {
+    let (file, temporary) = match File::open_to_write(&path) {
         Ok(file) => (file, None),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             if !budget.take(bytes.into()) {
@@ -395,12 +401,12 @@ fn write_through(dir: &Path, number: u32, bytes: u32, budget: &Budget) -> io::Re
     let written = write_zeros(&file, bytes).and_then(|()| file.sync_all());
     match (written, temporary) {
         (Ok(()), Some(temporary)) => {
-            fs::rename(&temporary, &path)?;
+            disk::rename(&temporary, &path)?;
             durable_file::sync_dir(dir)
         }
         (Err(e), Some(temporary)) => {
             budget.give_back(bytes.into());
-            fs::remove_file(&temporary)?;
+            disk::remove_file(&temporary)?;
             Err(e)
         }
         (written, None) => written,

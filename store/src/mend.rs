@@ -8,9 +8,7 @@
 //! A header shorter than the one that stood there is no harm: every walk finds the first frame behind it. What cannot be proven is left
 //! as it is, for the log machine to account for.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use sedge_core::ledger::{ENCODED_LEN_MAX, Ledger};
@@ -19,6 +17,7 @@ use sedge_core::segment::{
 };
 use sedge_core::{LogId, Micros, Offset};
 
+use crate::disk::File;
 use crate::inspect;
 use crate::media::{file_name, read_or_zeros};
 use crate::open::tell;
@@ -294,9 +293,7 @@ fn write(
     };
     let mut bytes = stamp.emit().to_vec();
     bytes.extend(header);
-    let file = OpenOptions::new()
-        .write(true)
-        .open(dir.join(file_name(damaged.segment)))?;
+    let file = File::open_to_write(dir.join(file_name(damaged.segment)))?;
     file.write_all_at(&bytes, 0)?;
     file.sync_data()
 }

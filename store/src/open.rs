@@ -1,9 +1,8 @@
 //! Opening a partition: the ring, what the owner had said, the index for readers, then the thread.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use sedge_core::entry::Entry;
 use sedge_core::frame::{Control, Frame, Kind};
@@ -11,20 +10,23 @@ use sedge_core::ledger::Ledger;
 use sedge_core::segment::{Geometry, Role};
 use sedge_core::{LogId, Micros, Offset, varint};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::disk::File;
 use crate::group::{Group, Items, Limits};
 use crate::index::{Index, Place};
 use crate::inspect;
 use crate::media::file_name;
 use crate::owner::{NoOwner, Owner};
 use crate::partition::{Partition, PartitionOptions, Shared};
-use crate::queue::{Queue, Ticket};
+use crate::queue::{Begin, Queue, Ticket};
 use crate::read::Reading;
 use crate::ring::{self, OpenError, Opened, Ring, RingOptions};
 use crate::stats::Counters;
 use crate::survey;
+use crate::work::{Job, Worker};
 use crate::writer::{LedgerFrames, Writer};
 
 pub(crate) fn open(
@@ -89,18 +91,11 @@ pub(crate) fn open(
     if let Some(why) = &opened.intake_refused {
         queue.refuse(why);
     }
-    let thread = std::thread::Builder::new()
-        .name("sedge-writer".into())
-        .stack_size(WRITER_STACK_BYTES);
-    let thread = match ring {
-        Some(ring) => {
-            let writer = outfit.writer(ring, opened.ended);
-            thread.spawn(move || writer.run())
-        }
-        None => thread.spawn(move || outfit.wait_for_room()),
+    let job = match ring {
+        Some(ring) => Job::Write(outfit.writer(ring, opened.ended)),
+        None => Job::WaitForRoom(outfit.and_wait()),
     };
     let shared = Shared {
-        queue,
         reading,
         index,
         counters,
@@ -108,7 +103,8 @@ pub(crate) fn open(
         made,
         settled: settled_seen,
         durable: durable_seen,
-        thread: Mutex::new(Some(thread.map_err(io(&dir))?)),
+        worker: Worker::start(job, queue.clone()).map_err(io(&dir))?,
+        queue,
     };
     Ok((Partition(Arc::new(shared)), opened))
 }
@@ -149,7 +145,7 @@ fn without_room(error: OpenError) -> Result<Opened, OpenError> {
 }
 
 /// All that a writer needs beside the log itself.
-struct Outfit {
+pub(crate) struct Outfit {
     dir: PathBuf,
     ring_options: RingOptions,
     options: PartitionOptions,
@@ -192,21 +188,16 @@ impl Outfit {
                 written: Instant::now(),
                 changed: false,
             },
+            until: None,
         }
     }
 
-    /// Tries again, ever more seldom, until the disk has room for the log; then writes it. Ends when it is told to.
-    fn wait_for_room(self) {
-        let mut pause = TRY_AGAIN_FIRST;
-        while self.queue.wait_to_begin(Instant::now() + pause) {
-            pause = (pause * 2).min(TRY_AGAIN_MOST);
-            match self.try_again() {
-                Ok((ring, ended)) => return self.writer(ring, ended).run(),
-                Err(error) => {
-                    let why = error.want_of_room();
-                    self.queue.refuse(&why.unwrap_or_else(|| error.to_string()));
-                }
-            }
+    /// Waits for room on the disk.
+    fn and_wait(self) -> Waiting {
+        Waiting {
+            outfit: self,
+            pause: TRY_AGAIN_FIRST,
+            until: Instant::now() + TRY_AGAIN_FIRST,
         }
     }
 
@@ -217,6 +208,47 @@ impl Outfit {
         self.index.opened(ring.index().map_err(io(&self.dir))?);
         self.durable.send_replace(ring.durable());
         Ok((ring, opened.ended))
+    }
+}
+
+/// A writer whose log has no room on the disk yet.
+pub(crate) struct Waiting {
+    outfit: Outfit,
+    pause: Duration,
+    until: Instant,
+}
+
+/// What came of a look at the disk.
+pub(crate) enum Looked {
+    /// There is room: the log can be written.
+    Begun(Box<Writer>),
+    /// There is none.
+    Still(Box<Waiting>),
+    /// As [`Work::Later`](crate::queue::Work).
+    Later(Box<Waiting>, Instant),
+    /// It was told to stop.
+    Stopped,
+}
+
+impl Waiting {
+    /// Waits for its time and tries again, ever more seldom.
+    pub(crate) fn look(mut self) -> Looked {
+        match self.outfit.queue.wait_to_begin(self.until) {
+            Begin::Try => {}
+            Begin::Stop => return Looked::Stopped,
+            Begin::Later(at) => return Looked::Later(Box::new(self), at),
+        }
+        self.pause = (self.pause * 2).min(TRY_AGAIN_MOST);
+        self.until = Instant::now() + self.pause;
+        match self.outfit.try_again() {
+            Ok((ring, ended)) => Looked::Begun(Box::new(self.outfit.writer(ring, ended))),
+            Err(error) => {
+                let why = error.want_of_room();
+                let why = why.unwrap_or_else(|| error.to_string());
+                self.outfit.queue.refuse(&why);
+                Looked::Still(Box::new(self))
+            }
+        }
     }
 }
 
@@ -351,8 +383,6 @@ fn tell_units(frame: &Frame<'_>, owner: &mut dyn Owner) {
     }
 }
 
-/// The writer's thread holds nothing large on its stack.
-const WRITER_STACK_BYTES: usize = 256 << 10;
 /// A disk without room is asked again after this long at first …
 const TRY_AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// … and no more often than this in the end: each time may cost it some small writes.

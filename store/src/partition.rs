@@ -4,8 +4,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sedge_core::ledger::{Cursor, Ledger};
@@ -22,6 +21,7 @@ use crate::queue::{Errand, Producer, Queue, Ticket};
 use crate::read::{Chunk, ReadError, Reading};
 use crate::ring::{OpenError, Opened};
 use crate::stats::{Counters, Stats};
+use crate::work::Worker;
 
 /// An origin log and its writer. The thread ends with [`Partition::close`] or with the last handle; the latter is what
 /// a kill would do.
@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) made: bool,
     pub(crate) settled: watch::Receiver<Ticket>,
     pub(crate) durable: watch::Receiver<Offset>,
-    pub(crate) thread: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) worker: Worker,
 }
 
 /// How a partition is to be.
@@ -212,38 +212,25 @@ impl Partition {
     /// Commits what is staged and writes that nothing will follow in this log. Readers go on.
     pub fn end(&self) {
         self.0.queue.errand(Errand::End);
-        self.join();
+        self.0.worker.join();
     }
 
     /// Commits what is staged, writes that this was a clean stop, and ends the writer. Readers go on.
     pub fn close(&self) {
         self.0.queue.errand(Errand::Close);
-        self.join();
+        self.0.worker.join();
     }
 
     /// Closes the files that readers hold open, after the directory was removed: else its space would not return.
     pub fn let_go(&self) {
         self.0.reading.let_go();
     }
-
-    fn join(&self) {
-        self.0.join();
-    }
-}
-
-impl Shared {
-    fn join(&self) {
-        let thread = self.thread.lock().expect("no holder panics").take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the writer of a partition panicked");
-        }
-    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         self.queue.errand(Errand::Abandon);
-        self.join();
+        self.worker.join();
     }
 }
 

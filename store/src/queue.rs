@@ -6,16 +6,18 @@
 use std::sync::Arc;
 #[cfg(not(feature = "shuttle"))]
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sedge_core::{Micros, Offset};
 #[cfg(feature = "shuttle")]
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::clock::Clock;
 use crate::group::{Group, Limits};
+use crate::world;
 
 /// The place of a stage call among all that this partition took in this life. Settled tickets only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,7 +142,7 @@ pub(crate) struct Queue {
     linger: Duration,
     clock: Clock,
     state: Mutex<State>,
-    work: Condvar,
+    bell: Bell,
     room: watch::Sender<u64>,
     /// Why nothing is taken, while the log waits for room on the disk.
     refused: watch::Sender<Option<Arc<str>>>,
@@ -205,6 +207,41 @@ pub(crate) enum Work {
     Commit(Ticket),
     /// There are errands, or the time that was asked for has come.
     Idle,
+    /// Nothing before this, unless the bell rings. Only in a simulation; a thread waits instead.
+    Later(Instant),
+}
+
+/// What a writer that has no log yet is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The time has come.
+    Try,
+    /// It is told to stop.
+    Stop,
+    /// As [`Work::Later`].
+    Later(Instant),
+}
+
+/// What wakes a writer: its thread sleeps on it; in a simulation it is a task, which is told to come again.
+enum Bell {
+    Thread(Condvar),
+    Task(Notify),
+}
+
+impl Bell {
+    fn new() -> Self {
+        match world::is_simulated() {
+            false => Self::Thread(Condvar::new()),
+            true => Self::Task(Notify::new()),
+        }
+    }
+
+    fn ring(&self) {
+        match self {
+            Self::Thread(condvar) => condvar.notify_one(),
+            Self::Task(notify) => notify.notify_one(),
+        }
+    }
 }
 
 impl Queue {
@@ -226,7 +263,7 @@ impl Queue {
             linger,
             clock,
             state: Mutex::new(state),
-            work: Condvar::new(),
+            bell: Bell::new(),
             room: watch::Sender::new(1),
             refused: watch::Sender::new(None),
         }
@@ -259,23 +296,19 @@ impl Queue {
         self.refused.subscribe()
     }
 
-    /// Waits for `until`; `false` if the writer is told to stop before that. Errands stay until it begins.
-    pub(crate) fn wait_to_begin(&self, until: Instant) -> bool {
-        let mut state = self.lock();
+    /// Waits for `until`, or until the writer is told to stop. Errands stay until it begins.
+    pub(crate) fn wait_to_begin(&self, until: Instant) -> Begin {
+        let mut state = self.attended();
         while !state.closed {
-            let now = Instant::now();
-            if until <= now {
-                return true;
+            if until <= Instant::now() {
+                return Begin::Try;
             }
-            state.writer_waits = true;
-            state = self
-                .work
-                .wait_timeout(state, until - now)
-                .expect("no holder panics")
-                .0;
-            state.writer_waits = false;
+            state = match self.wait(state, until) {
+                Some(state) => state,
+                None => return Begin::Later(until),
+            };
         }
-        false
+        Begin::Stop
     }
 
     /// Waits until a group is due (it is swapped into `group`, whose memory fills next) or `until` has come.
@@ -286,7 +319,7 @@ impl Queue {
         until: Instant,
         errands: &mut Vec<Errand>,
     ) -> Work {
-        let mut state = self.lock();
+        let mut state = self.attended();
         loop {
             errands.append(&mut state.errands);
             let now = Instant::now();
@@ -298,36 +331,58 @@ impl Queue {
                 return Work::Idle;
             }
             let wake = due.map_or(until, |d| d.min(until));
-            state.writer_waits = true;
-            state = self
-                .work
-                .wait_timeout(state, wake - now)
-                .expect("no holder panics")
-                .0;
-            state.writer_waits = false;
+            state = match self.wait(state, wake) {
+                Some(state) => state,
+                None => return Work::Later(wake),
+            };
         }
     }
 
     /// As [`Queue::next_work`] while the group at hand waits for room in the log.
     pub(crate) fn wait_for_errand(&self, until: Instant, errands: &mut Vec<Errand>) -> Work {
-        let mut state = self.lock();
+        let mut state = self.attended();
         state.writer_is_stuck = true;
-        while state.errands.is_empty() {
-            let now = Instant::now();
-            if until <= now {
-                break;
-            }
-            state.writer_waits = true;
-            state = self
-                .work
-                .wait_timeout(state, until - now)
-                .expect("no holder panics")
-                .0;
-            state.writer_waits = false;
+        while state.errands.is_empty() && Instant::now() < until {
+            state = match self.wait(state, until) {
+                Some(state) => state,
+                None => return Work::Later(until),
+            };
         }
         state.writer_is_stuck = false;
         errands.append(&mut state.errands);
         Work::Idle
+    }
+
+    /// When the bell has rung. In a simulation only.
+    pub(crate) async fn rung(&self) {
+        match &self.bell {
+            Bell::Task(notify) => notify.notified().await,
+            Bell::Thread(_) => std::future::pending().await,
+        }
+    }
+
+    /// The state, for the writer, who does not wait any more.
+    fn attended(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        (state.writer_waits, state.writer_is_stuck) = (false, false);
+        state
+    }
+
+    /// Waits until the bell rings, at most until `wake`. `None`: the writer is to come again then.
+    fn wait<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        wake: Instant,
+    ) -> Option<MutexGuard<'s, State>> {
+        state.writer_waits = true;
+        let Bell::Thread(condvar) = &self.bell else {
+            return None;
+        };
+        let patience = wake.saturating_duration_since(Instant::now());
+        let waited = condvar.wait_timeout(state, patience);
+        let mut state = waited.expect("no holder panics").0;
+        state.writer_waits = false;
+        Some(state)
     }
 
     fn swap(&self, state: &mut State, group: &mut Group) -> Ticket {
@@ -355,7 +410,7 @@ impl Queue {
             self.room.send_replace(u64::MAX);
         }
         if state.writer_waits && (errand.is_pressing() || state.writer_is_stuck) {
-            self.work.notify_one();
+            self.bell.ring();
         }
     }
 
@@ -378,7 +433,7 @@ impl Queue {
         let wake = state.writer_waits && (is_first || state.is_due_at_once());
         drop(state);
         if wake {
-            self.work.notify_one();
+            self.bell.ring();
         }
     }
 
@@ -424,7 +479,7 @@ mod tests {
     use std::pin::pin;
     use std::sync::Arc;
     use std::task::{Context, Waker};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use sedge_core::{LogId, Offset};
 
@@ -544,9 +599,9 @@ mod tests {
             uplink: 1,
             next: Offset::ZERO,
         });
-        assert!(queue.wait_to_begin(Instant::now()));
+        assert_eq!(queue.wait_to_begin(Instant::now()), Begin::Try);
         queue.errand(Errand::Close);
-        assert!(!queue.wait_to_begin(Instant::now() + LONG));
+        assert_eq!(queue.wait_to_begin(Instant::now() + LONG), Begin::Stop);
     }
 
     const LONG: Duration = Duration::from_secs(3600);

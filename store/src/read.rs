@@ -3,7 +3,6 @@
 //! A reader takes a place from the index, reads the segment, walks its frames and asks the index again whether the
 //! segment still was what it was: being overtaken is a gap with cause evicted, never corruption.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -17,6 +16,7 @@ use sedge_core::segment::Geometry;
 use sedge_core::walk::{Found, Step, Walk, Window};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 
+use crate::disk::File;
 use crate::group::FRAME_BYTES_WANTED;
 use crate::index::{Hint, Index, Located, Place, Standing};
 use crate::media::file_name;
@@ -378,9 +378,7 @@ impl Span {
 
     /// Reads `len` bytes from `position` on; zeros where the file ends, and where the medium cannot be read: neither is a frame.
     pub(crate) fn fill(&mut self, file: &File, position: u32, len: usize) -> io::Result<()> {
-        self.fill_by(position, len, |into, at| {
-            rustix::io::pread(file, rustix::buffer::spare_capacity(into), at)
-        })
+        self.fill_by(position, len, |into, at| file.read_into_spare(into, at))
     }
 
     fn fill_by(

@@ -9,7 +9,7 @@ mod space;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sedge_core::blocking::Desk;
 use sedge_core::ledger::{Ledger, TooManyCursors};
@@ -20,6 +20,7 @@ use sedge_core::log::{
 use sedge_core::segment::{Dimensions, Geometry, Role};
 use sedge_core::{LogId, Micros, Offset};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::data_dir::{SET_ASIDE, set_aside_into};
@@ -29,6 +30,7 @@ use crate::media::{self, FileMedia, file_name};
 use crate::mend;
 use crate::owner::Owner;
 use crate::survey::{self, Surveyed};
+use crate::world;
 
 use found::SEGMENTS_MIN;
 
@@ -605,12 +607,15 @@ fn commit_io(error: CommitError<io::Error>) -> io::Error {
 
 pub(crate) fn drawn() -> io::Result<LogId> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    world::entropy(&mut bytes)?;
     Ok(LogId::new(bytes))
 }
 
 /// The kernel's name for this boot, in short; 0 where it has none.
 fn boot() -> u64 {
+    if world::is_simulated() {
+        return 0;
+    }
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     u64::from_str_radix(
         &text.replace('-', "").chars().take(16).collect::<String>(),

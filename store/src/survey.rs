@@ -1,7 +1,6 @@
 //! What the segment files of a directory say of themselves: stamps and open headers, nothing of the frames.
 //! Opening, `inspect` and `salvage` begin here.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use sedge_core::segment::{
 };
 use sedge_core::{LogId, Micros, Offset};
 
+use crate::disk::{self, File};
 use crate::durable_file::TEMPORARY;
 use crate::index::Held;
 use crate::media::{self, file_name, read_or_zeros};
@@ -93,7 +93,7 @@ pub(crate) fn look_at(dir: &Path, segment: u32) -> io::Result<Surveyed> {
         Err(_) if readable && begin.iter().all(|b| *b == 0) => StampSeen::Blank,
         Err(bad) => StampSeen::Bad(bad),
     };
-    let bytes = file.metadata()?.len();
+    let bytes = file.len()?;
     let header = match stamp {
         StampSeen::Good(stamp) => {
             let longest = stamp.geometry.scratch_bytes() as u64;
@@ -172,13 +172,12 @@ pub(crate) fn held(surveyed: &[Surveyed], log_id: LogId, oldest: Offset) -> Vec<
 /// Files in `dir` that are not of a log, and leftovers of a creation that was cut short.
 pub(crate) fn foreign_in(dir: &Path, known: &[&str]) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let (mut foreign, mut unfinished) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for path in disk::read_dir(dir)? {
+        let name = media::name_of(&path).into_owned();
         if name.starts_with(TEMPORARY) {
-            unfinished.push(entry.path());
+            unfinished.push(path);
         } else if !known.contains(&name.as_str()) && media::segment_of(&name).is_none() {
-            foreign.push(entry.path());
+            foreign.push(path);
         }
     }
     Ok((foreign, unfinished))

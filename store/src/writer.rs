@@ -5,12 +5,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sedge_core::Offset;
 use sedge_core::frame::Control;
 use sedge_core::ledger;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::group::{Group, Limits};
 use crate::index::Index;
@@ -34,6 +35,8 @@ pub(crate) struct Writer {
     pub(crate) held_back: Option<Ticket>,
     pub(crate) checkpoint: Vec<u8>,
     pub(crate) ledger: LedgerFrames,
+    /// What it waits for, when it has been told to come again.
+    pub(crate) until: Option<Instant>,
 }
 
 /// When the ledger with its cursors was last written, and whether it has changed since.
@@ -44,26 +47,34 @@ pub(crate) struct LedgerFrames {
 }
 
 /// How a round of the writer ended.
-enum Round {
+pub(crate) enum Round {
     Again,
+    /// Nothing is to be done before this, unless the queue's bell rings. Only in a simulation.
+    Later(Instant),
     Over,
 }
 
 impl Writer {
     /// Works until it is told to stop or the disk fails.
     pub(crate) fn run(mut self) {
-        loop {
-            match self.round() {
-                Ok(Round::Again) => {}
-                Ok(Round::Over) => return self.queue.poison(),
-                Err(error) => return self.fail(&error),
-            }
+        while let Round::Again = self.step() {}
+    }
+
+    /// Does what is to be done next, and takes note of how it ends.
+    pub(crate) fn step(&mut self) -> Round {
+        let round = self.round().unwrap_or_else(|error| {
+            self.fail(&error);
+            Round::Over
+        });
+        if let Round::Over = round {
+            self.queue.poison();
         }
+        round
     }
 
     fn round(&mut self) -> io::Result<Round> {
         let mut errands = Vec::new();
-        let until = self.wake_at();
+        let until = self.until.take().unwrap_or_else(|| self.wake_at());
         let work = match self.held_back {
             Some(_) => self.queue.wait_for_errand(until, &mut errands),
             None => self.queue.next_work(&mut self.group, until, &mut errands),
@@ -72,6 +83,10 @@ impl Writer {
         match (work, self.held_back) {
             (Work::Commit(ticket), _) | (Work::Idle, Some(ticket)) => self.commit(ticket)?,
             (Work::Idle, None) => self.idle()?,
+            (Work::Later(wake), _) => {
+                self.until = Some(until);
+                return Ok(Round::Later(wake));
+            }
         }
         match last {
             Some(last) => self.finish(last).map(|()| Round::Over),

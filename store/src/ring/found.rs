@@ -1,6 +1,5 @@
 //! What stands in a directory before a log is opened in it: which files belong to it, which are set aside, its dimensions.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role};
 
 use super::{OpenError, Opened, RingOptions};
 use crate::data_dir::{IDENTITY, SET_ASIDE};
+use crate::disk;
 use crate::durable_file;
 use crate::media::{self, FileMedia, SYNC_FAILED, file_name};
 use crate::mend;
@@ -17,7 +17,7 @@ use crate::survey::{self, StampSeen, Surveyed};
 pub(super) fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
     let (foreign, unfinished) = survey::foreign_in(dir, &[SET_ASIDE, SYNC_FAILED, IDENTITY])?;
     for path in unfinished {
-        fs::remove_file(path)?;
+        disk::remove_file(path)?;
     }
     for path in foreign {
         opened.set_aside(dir, &path, "not a segment of a log")?;
@@ -43,7 +43,7 @@ pub(super) fn reserve_files(
         if kept && (media.reserve(number)? || number < used) {
             numbers.push(number);
         } else {
-            fs::remove_file(dir.join(file_name(number)))?;
+            disk::remove_file(dir.join(file_name(number)))?;
         }
     }
     let mut free = (0..).filter(|number| found.iter().all(|s| s.segment != *number));
@@ -119,7 +119,7 @@ pub(super) fn survey_usable(
 pub(super) fn give_back(dir: &Path, found: &[Surveyed]) -> io::Result<()> {
     for segment in media::segments_in(dir)? {
         if found.iter().all(|s| s.segment != segment) {
-            fs::remove_file(dir.join(file_name(segment)))?;
+            disk::remove_file(dir.join(file_name(segment)))?;
         }
     }
     durable_file::sync_dir(dir)

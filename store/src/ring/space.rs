@@ -1,6 +1,5 @@
 //! How a log lets go of space: it is made smaller, or what expired in an ended one is taken away. What goes is accounted for before its files go.
 
-use std::fs;
 use std::io;
 
 use sedge_core::Micros;
@@ -8,6 +7,7 @@ use sedge_core::frame::{self, Control, Form, Label};
 use sedge_core::log::WhenFull;
 
 use super::{OpenError, Opened, Ring, RingOptions, Shrunk, commit_io};
+use crate::disk;
 use crate::durable_file;
 use crate::media::file_name;
 use crate::owner::NoOwner;
@@ -66,7 +66,7 @@ impl Ring {
         // A segment that is being prepared would be made again.
         drop(self);
         for number in numbers {
-            fs::remove_file(dir.join(file_name(number)))?;
+            disk::remove_file(dir.join(file_name(number)))?;
         }
         durable_file::sync_dir(&dir)
     }

@@ -1,0 +1,340 @@
+//! The file system, as this crate uses it: the kernel's, or the one of the [`World`](crate::world::World) that the thread is in.
+//!
+//! The functions are those of `std::fs` by name and meaning. A path is looked up when a file is opened; from then on the [`File`] knows where it belongs,
+//! so that a write and a sync cost no more than the system calls.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::io::Errno;
+
+use crate::world;
+
+/// A file system that a simulation brings.
+pub trait Files {
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn Opened>>;
+    /// What stands at `path`.
+    fn kind(&self, path: &Path) -> Option<Kind>;
+    /// Renames `from`, a file or a directory, and replaces a file that is called `to`.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory with all that is in it.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// The paths of what stands in a directory.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Makes durable what was made, renamed or removed in a directory.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// To be read.
+    Read,
+    /// To be read and written.
+    Write,
+    /// To be written, empty; made if it is missing.
+    Create,
+    /// To be read and written as it is; made if it is missing.
+    Keep,
+}
+
+/// What a path can lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+}
+
+/// An open file of a simulated file system.
+pub trait Opened: std::fmt::Debug + Send + Sync {
+    /// Reads from `position` on; fewer bytes than there is room for where the file ends.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Writes all of `bytes`; what lies between the end of the file and `position` becomes zeros.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+    /// The length of the file.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts the file, or lengthens it with zeros; `reserve` takes the room for them.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn set_len(&self, bytes: u64, reserve: bool) -> io::Result<()>;
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// As a kernel would: what was written since the last sync that succeeded may be lost.
+    fn sync(&self) -> io::Result<()>;
+    /// Reads come from the medium again.
+    fn forget_cached(&self);
+    /// Takes the file's lock for as long as it is open; `false` if somebody else has it.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn lock(&self) -> io::Result<bool>;
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) enum File {
+    Real(fs::File),
+    Simulated(Box<dyn Opened>),
+}
+
+impl File {
+    /// To be read.
+    pub(crate) fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::open_as(path.as_ref(), Open::Read)
+    }
+
+    /// To be read and written.
+    pub(crate) fn open_to_write(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::open_as(path.as_ref(), Open::Write)
+    }
+
+    /// To be written, empty.
+    pub(crate) fn create(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::open_as(path.as_ref(), Open::Create)
+    }
+
+    /// To be read and written as it is, or made.
+    pub(crate) fn create_or_keep(path: impl AsRef<Path>) -> io::Result<Self> {
+        Self::open_as(path.as_ref(), Open::Keep)
+    }
+
+    fn open_as(path: &Path, how: Open) -> io::Result<Self> {
+        if let Some(files) = simulated(path) {
+            return files.open(path, how).map(Self::Simulated);
+        }
+        let mut options = fs::OpenOptions::new();
+        match how {
+            Open::Read => options.read(true),
+            Open::Write => options.read(true).write(true),
+            Open::Create => options.write(true).create(true).truncate(true),
+            Open::Keep => options.read(true).write(true).create(true),
+        };
+        options.open(path).map(Self::Real)
+    }
+
+    pub(crate) fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
+        match self {
+            Self::Real(file) => file.read_at(into, position),
+            Self::Simulated(file) => file.read_at(into, position),
+        }
+    }
+
+    /// Reads behind what `into` holds, as much as it has room for.
+    pub(crate) fn read_into_spare(
+        &self,
+        into: &mut Vec<u8>,
+        position: u64,
+    ) -> Result<usize, Errno> {
+        match self {
+            Self::Real(file) => {
+                rustix::io::pread(file, rustix::buffer::spare_capacity(into), position)
+            }
+            Self::Simulated(file) => {
+                let held = into.len();
+                into.resize(into.capacity(), 0);
+                let read = file.read_at(&mut into[held..], position);
+                into.truncate(held + read.as_ref().map_or(0, |n| *n));
+                read.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+            }
+        }
+    }
+
+    pub(crate) fn read_to_string(&mut self) -> io::Result<String> {
+        let mut text = String::new();
+        match self {
+            Self::Real(file) => file.read_to_string(&mut text).map(|_| text),
+            Self::Simulated(file) => {
+                let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
+                let read = file.read_at(&mut bytes, 0)?;
+                bytes.truncate(read);
+                String::from_utf8(bytes).map_err(io::Error::other)
+            }
+        }
+    }
+
+    pub(crate) fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        match self {
+            Self::Real(file) => file.write_all_at(bytes, position),
+            Self::Simulated(file) => file.write_all_at(bytes, position),
+        }
+    }
+
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::Real(file) => Ok(file.metadata()?.len()),
+            Self::Simulated(file) => file.len(),
+        }
+    }
+
+    pub(crate) fn set_len(&self, bytes: u64) -> io::Result<()> {
+        match self {
+            Self::Real(file) => file.set_len(bytes),
+            Self::Simulated(file) => file.set_len(bytes, false),
+        }
+    }
+
+    /// Takes room on the disk for `bytes`.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<(), Errno> {
+        match self {
+            Self::Real(file) => rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes),
+            Self::Simulated(file) => file
+                .set_len(bytes, true)
+                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO)),
+        }
+    }
+
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        match self {
+            Self::Real(file) => file.sync_all(),
+            Self::Simulated(file) => file.sync(),
+        }
+    }
+
+    pub(crate) fn sync_data(&self) -> io::Result<()> {
+        match self {
+            Self::Real(file) => Ok(rustix::fs::fdatasync(file)?),
+            Self::Simulated(file) => file.sync(),
+        }
+    }
+
+    /// Asks for the file to be at hand.
+    pub(crate) fn will_need(&self) {
+        if let Self::Real(file) = self {
+            // A hint: without it the reading takes longer.
+            rustix::fs::fadvise(file, 0, None, Advice::WillNeed).ok();
+        }
+    }
+
+    /// What is read next comes from the medium, not from memory.
+    pub(crate) fn forget_cached(&self) -> io::Result<()> {
+        match self {
+            Self::Real(file) => Ok(rustix::fs::fadvise(file, 0, None, Advice::DontNeed)?),
+            Self::Simulated(file) => {
+                file.forget_cached();
+                Ok(())
+            }
+        }
+    }
+
+    /// `false`: somebody else holds it.
+    pub(crate) fn lock(&self) -> io::Result<bool> {
+        match self {
+            Self::Real(file) => {
+                match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => Ok(true),
+                    Err(Errno::WOULDBLOCK) => Ok(false),
+                    Err(e) => Err(e.into()),
+                }
+            }
+            Self::Simulated(file) => file.lock(),
+        }
+    }
+}
+
+pub(crate) fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    match simulated(from.as_ref()) {
+        None => fs::rename(from, to),
+        Some(files) => files.rename(from.as_ref(), to.as_ref()),
+    }
+}
+
+pub(crate) fn remove_file(path: impl AsRef<Path>) -> io::Result<()> {
+    match simulated(path.as_ref()) {
+        None => fs::remove_file(path),
+        Some(files) => files.remove_file(path.as_ref()),
+    }
+}
+
+pub(crate) fn remove_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+    match simulated(path.as_ref()) {
+        None => fs::remove_dir_all(path),
+        Some(files) => files.remove_dir_all(path.as_ref()),
+    }
+}
+
+pub(crate) fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    match simulated(path.as_ref()) {
+        None => fs::create_dir(path),
+        Some(files) => files.create_dir(path.as_ref()),
+    }
+}
+
+/// The paths of what stands in a directory, in any order.
+pub(crate) fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
+    match simulated(path.as_ref()) {
+        None => fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect(),
+        Some(files) => files.read_dir(path.as_ref()),
+    }
+}
+
+pub(crate) fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    match simulated(path.as_ref()) {
+        None => fs::File::open(path)?.sync_all(),
+        Some(files) => files.sync_dir(path.as_ref()),
+    }
+}
+
+pub(crate) fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
+    File::open(path)?.read_to_string()
+}
+
+pub(crate) fn exists(path: &Path) -> bool {
+    match simulated(path) {
+        None => path.exists(),
+        Some(files) => files.kind(path).is_some(),
+    }
+}
+
+pub(crate) fn is_dir(path: &Path) -> bool {
+    match simulated(path) {
+        None => path.is_dir(),
+        Some(files) => files.kind(path) == Some(Kind::Directory),
+    }
+}
+
+fn simulated(path: &Path) -> Option<Arc<dyn Files>> {
+    world::current()?.files(path)
+}
