@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use sedge_config::checked;
 use sedge_core::LogId;
+use sedge_store::world;
 use sedge_uplink::forward::{ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Log};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
@@ -72,11 +73,38 @@ pub async fn run(
     when_too_large: WhenTooLarge,
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
+    run_with(agent, when_too_large, Entrance::Doors, shutdown).await
+}
+
+/// As [`run`], but nobody can look at it or push into it from outside: the caller is given the way in, anew in each life.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_without_doors(
+    agent: checked::Agent,
+    when_too_large: WhenTooLarge,
+    way_in: Arc<dyn Fn(&Ingest) + Send + Sync>,
+    shutdown: Shutdown,
+) -> Result<(), GatewayError> {
+    run_with(agent, when_too_large, Entrance::Given(way_in), shutdown).await
+}
+
+async fn run_with(
+    agent: checked::Agent,
+    when_too_large: WhenTooLarge,
+    entrance: Entrance,
+    shutdown: Shutdown,
+) -> Result<(), GatewayError> {
     let agent = Arc::new(agent);
     let telemetry = Telemetry::new();
     loop {
-        let life =
-            Life::begin_when_there_is_room(&agent, when_too_large, &telemetry, shutdown.clone());
+        let life = Life::begin_when_there_is_room(
+            &agent,
+            when_too_large,
+            &entrance,
+            &telemetry,
+            shutdown.clone(),
+        );
         let Some(life) = life.await? else {
             return Ok(());
         };
@@ -111,6 +139,14 @@ struct Life {
     forward: mpsc::UnboundedReceiver<ForwardEvent>,
 }
 
+/// How others than the configured sources come in.
+enum Entrance {
+    /// By the control socket and the port for metrics.
+    Doors,
+    /// As the caller likes.
+    Given(Arc<dyn Fn(&Ingest) + Send + Sync>),
+}
+
 /// Sockets are taken before anything else, so that a second agent touches nothing.
 struct Doors {
     control: UnixListener,
@@ -122,21 +158,24 @@ impl Life {
     async fn begin_when_there_is_room(
         agent: &Arc<checked::Agent>,
         when_too_large: WhenTooLarge,
+        entrance: &Entrance,
         telemetry: &Telemetry,
         mut shutdown: Shutdown,
     ) -> Result<Option<Self>, GatewayError> {
         let mut pause = ROOM_FIRST;
         loop {
-            let error = match Self::begin(Arc::clone(agent), when_too_large, telemetry).await {
-                Err(error) if error.is_want_of_room() => error,
-                begun => return begun.map(Some),
-            };
+            let error =
+                match Self::begin(Arc::clone(agent), when_too_large, entrance, telemetry).await {
+                    Err(error) if error.is_want_of_room() => error,
+                    begun => return begun.map(Some),
+                };
             if pause == ROOM_FIRST {
                 tracing::error!(%error, "the disk has no room for the directory of the logs; nothing is taken until it has");
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(ROOM_MOST),
+                biased;
                 () = shutdown.requested() => return Ok(None),
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(ROOM_MOST),
             }
         }
     }
@@ -144,12 +183,16 @@ impl Life {
     async fn begin(
         agent: Arc<checked::Agent>,
         when_too_large: WhenTooLarge,
+        entrance: &Entrance,
         telemetry: &Telemetry,
     ) -> Result<Self, GatewayError> {
         let began = Instant::now();
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
         let disk = open_disk(&agent, when_too_large, fatal_sender).await?;
-        let doors = Doors::open(&agent).await?;
+        let doors = match entrance {
+            Entrance::Doors => Some(Doors::open(&agent).await?),
+            Entrance::Given(_) => None,
+        };
         settle_cursors(&agent, &disk);
         let (stop_sources, sources_shutdown) = shutdown::pair();
         let (stop_others, others_shutdown) = shutdown::pair();
@@ -159,7 +202,12 @@ impl Life {
         let (forwarders, lists) =
             start_forwarders(&agent, &disk, &events, &others_shutdown, &mut others);
         let looker = Looker::new(&agent, &disk, telemetry.clone(), forwarders);
-        start_doors(doors, &ingest, &looker, &others_shutdown, &mut others);
+        if let Some(doors) = doors {
+            start_doors(doors, &ingest, &looker, &others_shutdown, &mut others);
+        }
+        if let Entrance::Given(way_in) = entrance {
+            way_in(&ingest);
+        }
         let mut sources = JoinSet::new();
         for config in &agent.sources {
             let counts = telemetry.source(config.name(), config.kind(), config.stream());
@@ -190,6 +238,7 @@ impl Life {
     async fn run(mut self, mut shutdown: Shutdown) -> Result<Ended, GatewayError> {
         let outcome = loop {
             tokio::select! {
+                biased;
                 () = shutdown.requested() => break Ok(Ended::Shutdown),
                 Some(what) = self.fatal.recv() => break Err(GatewayError::Store(what)),
                 Some(event) = self.forward.recv() => {
@@ -234,7 +283,7 @@ impl Life {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .forget(log);
-        let removed = tokio::task::spawn_blocking(move || drained.remove()).await;
+        let removed = world::blocking(move || drained.remove()).await;
         let gone = match removed.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             Ok(gone) => gone,
             Err(error) => {
@@ -243,7 +292,7 @@ impl Life {
             }
         };
         tracing::info!(%log, "an ended log is at every hub as a whole, and removed");
-        self.others.spawn_blocking(move || {
+        world::blocking_in(&mut self.others, move || {
             if let Err(error) = gone.finish() {
                 tracing::warn!(%log, %error, "a removed log still takes space; the next start tries again");
             }
@@ -278,7 +327,7 @@ impl Life {
         let Self {
             disk, mut others, ..
         } = self;
-        let closed = tokio::task::spawn_blocking(move || {
+        let closed = world::blocking(move || {
             disk.close();
             disk
         });
@@ -329,7 +378,7 @@ async fn open_disk(
     });
     let agent = Arc::clone(agent);
     let open = move || Disk::open(&agent, when_too_large, &on_fatal);
-    let opened = tokio::task::spawn_blocking(open).await;
+    let opened = world::blocking(open).await;
     Ok(opened.map_err(|_| GatewayError::Panicked)??)
 }
 
@@ -449,6 +498,7 @@ async fn list_when_made(log: Log, listed: Listed, mut shutdown: Shutdown) {
     let mut refused = log.handle.intake_refused();
     let made = async { refused.wait_for(Option::is_none).await.is_ok() };
     tokio::select! {
+        biased;
         made = made => if made {
             listed.send_modify(|logs| logs.push(log));
         },

@@ -303,7 +303,10 @@ pub(crate) fn create_dir(path: impl AsRef<Path>) -> io::Result<()> {
 }
 
 /// The paths of what stands in a directory, in any order.
-pub(crate) fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
     match simulated(path.as_ref()) {
         None => fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect(),
         Some(files) => files.read_dir(path.as_ref()),
@@ -321,6 +324,14 @@ pub(crate) fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
     File::open(path)?.read_to_string()
 }
 
+/// Bytes of the file at `path`.
+///
+/// # Errors
+/// When there is none.
+pub fn len(path: &Path) -> io::Result<u64> {
+    File::open(path)?.len()
+}
+
 pub(crate) fn exists(path: &Path) -> bool {
     match simulated(path) {
         None => path.exists(),
@@ -328,7 +339,8 @@ pub(crate) fn exists(path: &Path) -> bool {
     }
 }
 
-pub(crate) fn is_dir(path: &Path) -> bool {
+/// Whether `path` leads to a directory.
+pub fn is_dir(path: &Path) -> bool {
     match simulated(path) {
         None => path.is_dir(),
         Some(files) => files.kind(path) == Some(Kind::Directory),

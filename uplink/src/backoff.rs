@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sedge_store::world;
+
 /// The waits between attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
@@ -35,7 +37,9 @@ impl Backoff {
 
 /// A random number from 0 up to 1. Without entropy it is always a half: a wait is never worth failing for.
 fn fraction() -> f64 {
-    getrandom::u32().map_or(0.5, |n| f64::from(n) / (f64::from(u32::MAX) + 1.0))
+    let mut bytes = [0; 4];
+    let drawn = world::entropy(&mut bytes).map(|()| u32::from_le_bytes(bytes));
+    drawn.map_or(0.5, |n| f64::from(n) / (f64::from(u32::MAX) + 1.0))
 }
 
 #[cfg(test)]

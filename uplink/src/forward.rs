@@ -15,12 +15,12 @@ use std::time::Duration;
 use sedge_core::LogId;
 use sedge_core::custody::message::Code;
 use sedge_store::Partition;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::address::{self, BadAddress};
 use crate::backoff::Backoff;
+use crate::net::Connection;
 pub(crate) use session::unix_us;
 use session::{Ended, Session};
 use status::Board;
@@ -125,9 +125,10 @@ impl Forwarder {
         loop {
             let began = Instant::now();
             let ended = tokio::select! {
+                biased;
                 () = &mut shutdown => return,
                 connected = self.connect() => match connected {
-                    Ok(tcp) => self.session(tcp, shutdown.as_mut()).await,
+                    Ok(connection) => self.session(connection, shutdown.as_mut()).await,
                     Err(e) => Ended::Failed(format!("cannot connect: {e}")),
                 },
             };
@@ -146,20 +147,25 @@ impl Forwarder {
             };
             self.disconnected(&ended, wait);
             tokio::select! {
+                biased;
                 () = &mut shutdown => return,
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
-    async fn connect(&self) -> std::io::Result<TcpStream> {
+    async fn connect(&self) -> std::io::Result<Connection> {
         let address = address::of(&self.options.url).map_err(std::io::Error::other)?;
-        timeout(CONNECT_PATIENCE, TcpStream::connect(address))
+        timeout(CONNECT_PATIENCE, Connection::connect(address))
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
     }
 
-    async fn session(&mut self, tcp: TcpStream, shutdown: impl Future<Output = ()>) -> Ended {
+    async fn session(
+        &mut self,
+        connection: Connection,
+        shutdown: impl Future<Output = ()>,
+    ) -> Ended {
         // Each session counts on from the one before, and a new process begins with the time.
         self.generation += 1;
         let (logs, events, board) = (
@@ -167,7 +173,14 @@ impl Forwarder {
             self.events.clone(),
             Arc::clone(&self.board),
         );
-        match Session::new(&self.options, tcp, self.generation, logs, events, board) {
+        match Session::new(
+            &self.options,
+            connection,
+            self.generation,
+            logs,
+            events,
+            board,
+        ) {
             Ok(session) => session.run(shutdown).await,
             Err(e) => Ended::Failed(e.to_string()),
         }

@@ -22,12 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sedge_store::DataDirError;
-use tokio::net::{TcpListener, TcpStream};
+use sedge_store::{DataDirError, world};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use crate::net::{Connection, Listener};
 use crate::stream::{Stream, StreamError};
 use crate::wire::{self, bye, kind};
 use catalog::Catalog;
@@ -73,7 +73,7 @@ struct Shared {
 /// # Errors
 /// As those two.
 pub async fn run(
-    listener: TcpListener,
+    listener: impl Into<Listener> + Send,
     options: HubOptions,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), HubError> {
@@ -86,7 +86,7 @@ impl Hub {
     /// # Errors
     /// When another process has the directory, or nothing can be written there.
     pub async fn open(options: HubOptions) -> Result<Self, HubError> {
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = world::blocking(move || {
             let registry = Registry::open(&options)?;
             let catalog = Arc::new(Catalog::open(&options.data_dir)?);
             registry.reconcile(&catalog)?;
@@ -122,10 +122,11 @@ impl Hub {
     /// nothing was acknowledged after that, and the next start finds out what is there.
     pub async fn run(
         self,
-        listener: TcpListener,
+        listener: impl Into<Listener> + Send,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), HubError> {
-        let address = listener.local_addr()?;
+        let mut listener = listener.into();
+        let address = listener.address()?;
         if !address.ip().is_loopback() {
             return Err(HubError::NotLoopback { address });
         }
@@ -137,10 +138,11 @@ impl Hub {
         upkeep_tasks.spawn(upkeep(Arc::clone(&self.shared)));
         let outcome = loop {
             tokio::select! {
+                biased;
                 () = &mut shutdown => break Ok(()),
                 reason = self.shared.disk_failed() => break Err(HubError::Disk { reason }),
-                accepted = listener.accept() => self.accepted(accepted, &mut connections).await,
                 Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => self.accepted(accepted, &mut connections).await,
             }
         };
         upkeep_tasks.shutdown().await;
@@ -150,13 +152,13 @@ impl Hub {
 
     async fn accepted(
         &self,
-        accepted: std::io::Result<(TcpStream, SocketAddr)>,
+        accepted: std::io::Result<(Connection, SocketAddr)>,
         connections: &mut JoinSet<()>,
     ) {
         match accepted {
-            Ok((tcp, peer)) => {
+            Ok((arrived, peer)) => {
                 let room = connections.len() < self.shared.options.connections_max;
-                connections.spawn(connection(Arc::clone(&self.shared), tcp, peer, room));
+                connections.spawn(connection(Arc::clone(&self.shared), arrived, peer, room));
             }
             Err(e) => {
                 // Out of descriptors, most likely: connections that end make room.
@@ -199,6 +201,7 @@ impl Shared {
     async fn stopped(&self) {
         let mut stopping = self.stopping.subscribe();
         tokio::select! {
+            biased;
             _ = self.disk_failed() => {}
             // The sender lives as long as this does.
             _ = async { stopping.wait_for(|s| *s).await.is_ok() } => {}
@@ -220,8 +223,8 @@ impl Shared {
 }
 
 /// One connection, from its first message to its end.
-async fn connection(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, room: bool) {
-    let Ok(mut stream) = Stream::new(tcp, wire::REQUEST_BYTES_MAX) else {
+async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr, room: bool) {
+    let Ok(mut stream) = Stream::new(arrived, wire::REQUEST_BYTES_MAX) else {
         return;
     };
     if !room {
@@ -229,6 +232,7 @@ async fn connection(shared: Arc<Shared>, tcp: TcpStream, peer: SocketAddr, room:
         return stream.end(bye::BUSY, "too many connections").await;
     }
     let first = tokio::select! {
+        biased;
         first = timeout(HANDSHAKE_PATIENCE, stream.receive()) => first,
         () = shared.stopped() => return,
     };
@@ -294,10 +298,11 @@ async fn upkeep(shared: Arc<Shared>) {
     loop {
         let shared = Arc::clone(&shared);
         let step = tokio::select! {
-            _ = copy.tick() => tokio::task::spawn_blocking(move || shared.copy_catalog()),
+            biased;
+            _ = copy.tick() => world::blocking(move || shared.copy_catalog()),
             _ = retention.tick() => {
                 shared.seats.settle(Instant::now());
-                tokio::task::spawn_blocking(move || shared.registry.expire())
+                world::blocking(move || shared.registry.expire())
             }
         };
         if step.await.is_err() {

@@ -10,5 +10,6 @@ pub mod client;
 pub mod forward;
 pub mod hub;
 pub mod json;
+pub mod net;
 mod stream;
 mod wire;

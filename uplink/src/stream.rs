@@ -3,15 +3,17 @@
 //! One task owns both directions. What is to be sent waits in `outgoing` and leaves while the task listens, so two peers that
 //! both have much to say never wait for each other. Nothing is allocated for a length that is not allowed.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::Instant;
 
+use crate::net::{Connection, Reading, Writing};
 use crate::wire::{self, Message};
 
 /// One message as it came.
@@ -24,8 +26,10 @@ pub(crate) struct Incoming {
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: Box<dyn Reading>,
+    writer: Box<dyn Writing>,
+    /// Which direction has its turn first; they alternate.
+    writes_first: bool,
     buffered: BytesMut,
     /// Framed messages that have not left.
     pub(crate) outgoing: BytesMut,
@@ -35,6 +39,12 @@ pub(crate) struct Stream {
     begun: Option<Instant>,
     received_bytes: u64,
     sent_bytes: u64,
+}
+
+/// Bytes that have moved.
+enum Moved {
+    In(usize),
+    Out(usize),
 }
 
 /// What a turn of the connection brought.
@@ -47,14 +57,14 @@ pub(crate) enum Turn {
 }
 
 impl Stream {
-    /// Takes `tcp`, with messages of at most `limit` bytes until [`Stream::allow`] says otherwise.
-    pub(crate) fn new(tcp: TcpStream, limit: usize) -> io::Result<Self> {
-        tcp.set_nodelay(true)?;
-        let (reader, writer) = tcp.into_split();
+    /// Takes `connection`, with messages of at most `limit` bytes until [`Stream::allow`] says otherwise.
+    pub(crate) fn new(connection: Connection, limit: usize) -> io::Result<Self> {
+        let (reader, writer) = connection.split()?;
         let (buffered, outgoing) = (BytesMut::new(), BytesMut::new());
         Ok(Self {
             reader,
             writer,
+            writes_first: false,
             buffered,
             outgoing,
             limit,
@@ -102,23 +112,42 @@ impl Stream {
             return Ok(Turn::Received(message));
         }
         make_room(&mut self.buffered, self.limit);
-        tokio::select! {
-            n = self.reader.read_buf(&mut self.buffered) => {
-                let n = n?;
-                if n == 0 {
-                    return Err(StreamError::Closed);
-                }
+        match self.moved().await? {
+            Moved::In(0) => Err(StreamError::Closed),
+            Moved::In(n) => {
                 self.heard = Instant::now();
                 self.received_bytes += n as u64;
                 self.begun.get_or_insert(self.heard);
                 Ok(self.take()?.map_or(Turn::Sent, Turn::Received))
             }
-            n = self.writer.write_buf(&mut self.outgoing), if !self.outgoing.is_empty() => {
-                self.sent_bytes += n? as u64;
+            Moved::Out(n) => {
+                self.sent_bytes += n as u64;
                 self.give_back();
                 Ok(Turn::Sent)
             }
         }
+    }
+
+    /// Moves some bytes, in the direction that can. Where both can they take turns, so that neither waits for the other for long.
+    async fn moved(&mut self) -> io::Result<Moved> {
+        let (has_news, writes_first) = (!self.outgoing.is_empty(), self.writes_first);
+        self.writes_first = !writes_first;
+        let mut read = pin!(self.reader.read_buf(&mut self.buffered));
+        let mut write = pin!(self.writer.write_buf(&mut self.outgoing));
+        poll_fn(|context| {
+            for writes in [writes_first, !writes_first] {
+                let moved = match writes {
+                    true if has_news => write.as_mut().poll(context).map_ok(Moved::Out),
+                    true => Poll::Pending,
+                    false => read.as_mut().poll(context).map_ok(Moved::In),
+                };
+                if moved.is_ready() {
+                    return moved;
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// The next message, however many turns it takes. Cancelling loses nothing.

@@ -11,7 +11,6 @@
 //! uplinks' numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +19,7 @@ use sedge_config::checked;
 use sedge_core::LogId;
 use sedge_store::{
     DataDir, DataDirError, Gone, Numbered, OpenError, Opened, Partition, PartitionOptions, Section,
-    system_clock,
+    disk as files, system_clock,
 };
 use serde::{Deserialize, Serialize};
 
@@ -323,9 +322,9 @@ impl Drained {
             identity.rewrite(kept)?;
         }
         let aside = log.identity.path.join("set-aside");
-        if aside.is_dir() {
-            for file in fs::read_dir(&aside)? {
-                data.set_aside(&file?.path(), "set aside in a log that is drained")?;
+        if files::is_dir(&aside) {
+            for file in files::read_dir(&aside)? {
+                data.set_aside(&file, "set aside in a log that is drained")?;
             }
         }
         let gone = log.identity.remove()?;
@@ -634,10 +633,10 @@ impl OpenLog {
 /// What the segments of a log take: a log that only drains keeps its size.
 fn bytes_in(path: &Path) -> io::Result<u64> {
     let mut bytes = 0;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("seg-") {
-            bytes += entry.metadata()?.len();
+    for file in files::read_dir(path)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("seg-") {
+            bytes += files::len(&file)?;
         }
     }
     Ok(bytes)

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::address::{self, BadAddress};
+use crate::net::Connection;
 use crate::stream::{Incoming, Stream, StreamError};
 use crate::wire::{self, Message, Partition, Place, code, kind};
 
@@ -48,11 +48,11 @@ impl Client {
     /// When nobody answers there, or not as a hub does.
     pub async fn connect(url: &str, name: &str) -> Result<Self, ClientError> {
         let address = address::of(url)?;
-        let tcp = timeout(PATIENCE, TcpStream::connect(address))
+        let connection = timeout(PATIENCE, Connection::connect(address))
             .await
             .map_err(|_| ClientError::Silent)??;
         let mut client = Self {
-            stream: Stream::new(tcp, wire::MESSAGE_BYTES_MAX)?,
+            stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
             request: 0,
         };
         client.stream.push(&wire::Open {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sedge_core::custody::message::{Code, Offer};
@@ -17,8 +17,7 @@ use sedge_core::custody::{
 };
 use sedge_core::frame::{Bad, Header};
 use sedge_core::{Gap, LogId, Micros, Offset};
-use sedge_store::ReadError;
-use tokio::net::TcpStream;
+use sedge_store::{ReadError, system_clock, world};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -26,6 +25,7 @@ use tokio::time::Instant;
 use super::loss::Loss;
 use super::status::{self, Board};
 use super::{ForwardEvent, ForwardOptions, Log};
+use crate::net::Connection;
 use crate::stream::{Stream, StreamError, Turn};
 use crate::wire::{self, kind};
 
@@ -97,7 +97,7 @@ pub(super) enum Ended {
 impl<'a> Session<'a> {
     pub(super) fn new(
         options: &'a ForwardOptions,
-        tcp: TcpStream,
+        connection: Connection,
         generation: u64,
         logs: watch::Receiver<Vec<Log>>,
         events: mpsc::UnboundedSender<ForwardEvent>,
@@ -114,7 +114,7 @@ impl<'a> Session<'a> {
         };
         Ok(Self {
             options,
-            stream: Stream::new(tcp, wire::MESSAGE_BYTES_MAX)?,
+            stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
             sender: Sender::new(settings, Vec::new(), now(began)),
             slots: Vec::new(),
             logs,
@@ -140,6 +140,7 @@ impl<'a> Session<'a> {
                 return self.end(ended).await;
             }
             tokio::select! {
+                biased;
                 () = &mut shutdown => {
                     self.sender.leave(Code::SHUTTING_DOWN, "the gateway is being stopped");
                     return self.end(Ended::ShutDown).await;
@@ -176,8 +177,9 @@ impl<'a> Session<'a> {
         let again = self.slots.iter().filter_map(|s| s.again).chain(retry).min();
         let timer =
             (Instant::now() + due).min(again.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT));
+        // Bytes may move without an end: what comes seldom is asked for first.
         tokio::select! {
-            turn = self.stream.turn() => self.turned(turn),
+            biased;
             read = finished(&mut self.reading) => self.send(read),
             () = self.growth.notified() => { self.dry = false; Ok(()) }
             changed = self.logs.changed() => {
@@ -185,6 +187,7 @@ impl<'a> Session<'a> {
                 match changed { Ok(()) => self.logs.mark_changed(), Err(_) => tokio::time::sleep_until(timer).await }
                 Ok(())
             }
+            turn = self.stream.turn() => self.turned(turn),
             () = tokio::time::sleep_until(timer) => { self.sender.handle_timeout(self.now()); self.dry = false; Ok(()) }
         }
     }
@@ -406,7 +409,7 @@ impl<'a> Session<'a> {
         };
         let (log, uplink, loss) = (slot.log.handle.clone(), self.options.uplink, slot.loss);
         let bytes_max = want.bytes_max.min(DATA_BYTES_MAX);
-        let read = tokio::task::spawn_blocking(move || {
+        let read = world::blocking(move || {
             let mut loss = loss;
             if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from) {
                 return Ok(Found::Gap(gap));
@@ -592,7 +595,7 @@ async fn describe(log: &Log) -> Result<Description, Ended> {
 async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Ended> {
-    match tokio::task::spawn_blocking(read).await {
+    match world::blocking(read).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(Ended::Failed(e.to_string())),
         Err(_) => Err(Ended::ShutDown),
@@ -613,9 +616,8 @@ fn now(began: Instant) -> Now {
 
 /// The time by the wall clock; 0 if it stands before 1970.
 pub(crate) fn unix_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_micros() as i64)
+    let now = system_clock()();
+    if now.is_known() { now.get() } else { 0 }
 }
 
 /// Silence that ends a session.

@@ -8,6 +8,8 @@ use sedge_core::Micros;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use sedge_store::world;
+
 use super::groups::{Applicant, GroupError, GroupName, LEASE};
 use super::partition::{Part, Partition};
 use super::{Ended, Farewell, Shared, broken};
@@ -94,16 +96,17 @@ impl Session {
         loop {
             let silent = self.stream.heard() + IDLE_TIMEOUT;
             tokio::select! {
-                turn = self.stream.turn() => match turn {
-                    Ok(Turn::Received(message)) => self.message(message)?,
-                    Ok(Turn::Sent) => {}
-                    Err(e) => return Err(Over::Stream(e)),
-                },
+                biased;
                 Some(answer) = self.requests.join_next() => match answer {
                     Ok(answer) => self.stream.outgoing.extend_from_slice(&answer),
                     Err(_) => return Err(Over::Rule(bye::INTERNAL, "a request failed")),
                 },
                 () = shared.stopped() => return Ok(()),
+                turn = self.stream.turn() => match turn {
+                    Ok(Turn::Received(message)) => self.message(message)?,
+                    Ok(Turn::Sent) => {}
+                    Err(e) => return Err(Over::Stream(e)),
+                },
                 () = tokio::time::sleep_until(silent) => {
                     // An open request is a sign of life: its consumer waits for us.
                     if self.requests.is_empty() {
@@ -233,6 +236,7 @@ async fn fetch(shared: &Arc<Shared>, _: &Member, fetch: wire::Fetch) -> Result<B
             return Ok(fetched(shared, fetch.request, count, parts));
         }
         tokio::select! {
+            biased;
             _ = progress.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
@@ -388,7 +392,7 @@ fn short(mut name: String) -> String {
 async fn blocking<T: Send + 'static>(
     step: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(step)
+    world::blocking(step)
         .await
         .unwrap_or_else(|_| Err(Failure::internal("interrupted")))
 }

@@ -14,7 +14,7 @@ use sedge_core::custody::{
 };
 use sedge_core::frame::{Form, Label, emit_gap};
 use sedge_core::{Gap, Offset};
-use sedge_store::{AppendError, Name};
+use sedge_store::{AppendError, Name, world};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -139,12 +139,9 @@ impl Session {
         });
         let timer = Instant::now() + due;
         let shared = Arc::clone(&self.shared);
+        // Bytes may move without an end: what comes seldom is asked for first.
         tokio::select! {
-            turn = self.stream.turn() => match turn {
-                Ok(Turn::Received(message)) => self.message(message).await,
-                Ok(Turn::Sent) => Ok(()),
-                Err(e) => Err(e.bye().map_or(Over::Gone, |code| Over::Broke(code, e.to_string()))),
-            },
+            biased;
             Some(committed) = self.commits.join_next() => match committed {
                 Ok(committed) => self.committed(committed),
                 Err(_) => Err(Over::Gone),
@@ -157,6 +154,11 @@ impl Session {
                 self.receiver.leave(Code::SHUTTING_DOWN, "the hub is being stopped");
                 Err(Over::Said)
             }
+            turn = self.stream.turn() => match turn {
+                Ok(Turn::Received(message)) => self.message(message).await,
+                Ok(Turn::Sent) => Ok(()),
+                Err(e) => Err(e.bye().map_or(Over::Gone, |code| Over::Broke(code, e.to_string()))),
+            },
             () = tokio::time::sleep_until(timer) => {
                 let now = self.now();
                 self.receiver.handle_timeout(now);
@@ -264,7 +266,7 @@ impl Session {
         all: bool,
     ) -> Result<Vec<Result<Admitted, Refusal>>, Over> {
         let shared = Arc::clone(&self.shared);
-        let admitting = tokio::task::spawn_blocking(move || {
+        let admitting = world::blocking(move || {
             let admit = |o: &Offer| shared.registry.admit(&shared.catalog, &gateway, o);
             let answers: Vec<_> = offers.iter().map(admit).collect();
             let admitted: Vec<_> = answers
@@ -342,7 +344,7 @@ impl Session {
         );
         // The directory stays ours until the last write to it has ended, whatever becomes of this task.
         let shared = Arc::clone(&self.shared);
-        self.commits.spawn_blocking(move || {
+        world::blocking_in(&mut self.commits, move || {
             let from = mirror.next();
             let outcome = mirror.append(&frames);
             drop(shared);
@@ -403,7 +405,7 @@ impl Session {
             return Ok(());
         };
         let (shared, member) = (Arc::clone(&self.shared), Arc::clone(&at.admitted.member));
-        match tokio::task::spawn_blocking(move || shared.registry.complete(&member, end)).await {
+        match world::blocking(move || shared.registry.complete(&member, end)).await {
             Ok(Ok(())) => {
                 self.receiver.stored(slot, end);
                 Ok(())

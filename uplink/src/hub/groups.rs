@@ -76,6 +76,7 @@ impl Groups {
                 return Err(GroupError::Held { holder });
             }
             tokio::select! {
+                biased;
                 () = freed => {}
                 () = tokio::time::sleep_until(until.min(deadline)) => {}
             }
@@ -180,7 +181,7 @@ impl Lease {
 async fn blocking<T: Send + 'static>(
     step: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, GroupError> {
-    match tokio::task::spawn_blocking(step).await {
+    match sedge_store::world::blocking(step).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(GroupError::ShuttingDown),
     }

@@ -1,0 +1,133 @@
+//! Connections: TCP, or those of a network that a simulation brings, for its own thread alone
+//! ([decision 0015](../../docs/decisions/0015-simulation.md)).
+
+use std::cell::RefCell;
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+/// A simulated network.
+pub trait Network {
+    /// Connects to `address`, a host and a port.
+    fn connect(&self, address: &str) -> Connecting;
+}
+
+/// A connection that is being made.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Socket>>> + Send>>;
+
+/// One end of a connection.
+pub trait Socket: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin> Socket for T {}
+
+/// As long as this lives, the thread's connections are made by its network.
+#[derive(Debug)]
+#[must_use = "the network ends when this is dropped"]
+pub struct Entered(PhantomData<Rc<()>>);
+
+/// Puts this thread into `network`.
+pub fn enter(network: Rc<dyn Network>) -> Entered {
+    NETWORK.with_borrow_mut(|here| *here = Some(network));
+    Entered(PhantomData)
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        NETWORK.with_borrow_mut(Option::take);
+    }
+}
+
+/// Where connections come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// A port of this machine.
+    Tcp(TcpListener),
+    /// A simulated one, with its address.
+    Simulated(
+        SocketAddr,
+        mpsc::UnboundedReceiver<(Box<dyn Socket>, SocketAddr)>,
+    ),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl Listener {
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Simulated(address, _) => Ok(*address),
+        }
+    }
+
+    /// The next connection. Cancelling loses none.
+    pub(crate) async fn accept(&mut self) -> io::Result<(Connection, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (tcp, peer) = listener.accept().await?;
+                Ok((Connection::Tcp(tcp), peer))
+            }
+            Self::Simulated(_, arriving) => match arriving.recv().await {
+                Some((socket, peer)) => Ok((Connection::Simulated(socket), peer)),
+                // A network that is gone brings nobody.
+                None => std::future::pending().await,
+            },
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    Tcp(TcpStream),
+    Simulated(Box<dyn Socket>),
+}
+
+/// The half that is read.
+pub(crate) trait Reading: AsyncRead + Debug + Send + Sync + Unpin {}
+/// The half that is written.
+pub(crate) trait Writing: AsyncWrite + Debug + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + Debug + Send + Sync + Unpin> Reading for T {}
+impl<T: AsyncWrite + Debug + Send + Sync + Unpin> Writing for T {}
+
+impl Connection {
+    /// Connects to `address`, a host and a port.
+    pub(crate) async fn connect(address: &str) -> io::Result<Self> {
+        let simulated = NETWORK.with_borrow(|n| n.as_ref().map(|n| n.connect(address)));
+        match simulated {
+            None => TcpStream::connect(address).await.map(Self::Tcp),
+            Some(connecting) => connecting.await.map(Self::Simulated),
+        }
+    }
+
+    /// Its two directions.
+    pub(crate) fn split(self) -> io::Result<(Box<dyn Reading>, Box<dyn Writing>)> {
+        match self {
+            Self::Tcp(tcp) => {
+                tcp.set_nodelay(true)?;
+                let (reader, writer) = tcp.into_split();
+                Ok((Box::new(reader), Box::new(writer)))
+            }
+            Self::Simulated(socket) => {
+                let (reader, writer) = tokio::io::split(socket);
+                Ok((Box::new(reader), Box::new(writer)))
+            }
+        }
+    }
+}
+
+thread_local! {
+    static NETWORK: RefCell<Option<Rc<dyn Network>>> = const { RefCell::new(None) };
+}
