@@ -13,6 +13,8 @@ pub mod reference;
 pub mod rig;
 pub mod script;
 pub mod sim;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod sweep;
 pub mod waiting;
 pub mod world;

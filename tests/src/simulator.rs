@@ -1,0 +1,183 @@
+//! The whole system in one thread, from one seed, in virtual time: gateways, hub, producers and consumers are the real code, on simulated
+//! disks and a simulated network ([decision 0015](../../docs/decisions/0015-simulation.md)).
+//!
+//! ```text
+//! options ← seed        fate ─ kills, power cuts, failing disks, networks, clocks ─┐
+//!                       producers → gateway → network → hub → consumer             │ phase 1: nothing that was acknowledged is lost, or else counted
+//!                            └────────── ledger (the oracle) ──────────┘           ┘ phase 2: no more faults, and all of it arrives
+//! ```
+
+mod fate;
+mod files;
+mod ledger;
+mod machines;
+mod network;
+mod options;
+mod site;
+mod story;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sedge_store::world;
+use sedge_uplink::net;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use fate::Fate;
+use ledger::Ledger;
+pub use ledger::Totals;
+use machines::{Clock, Machines};
+use network::Network;
+pub use options::Options;
+use site::Site;
+use story::Story;
+
+use crate::random::seed_for;
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was wrong, if anything was.
+    pub wrong: Option<String>,
+    /// A fingerprint of all that happened.
+    pub hash: u64,
+    /// How much that was.
+    pub steps: u64,
+    /// Virtual time.
+    pub elapsed: Duration,
+    /// What became of the events.
+    pub totals: Totals,
+    /// Kinds of trouble.
+    pub kinds: Vec<&'static str>,
+    /// What happened, for people.
+    pub story: String,
+}
+
+/// Runs the system that `options` describe.
+#[must_use]
+pub fn run(options: Options) -> Outcome {
+    watch_for_panics();
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let outcome = runtime.block_on(simulate(options));
+    drop(runtime);
+    LEFT.with_borrow_mut(|left| left.clear());
+    outcome
+}
+
+async fn simulate(options: Options) -> Outcome {
+    let story = Story::new();
+    let (seed, clock) = (options.seed, Arc::new(Clock::new()));
+    let network = Network::new(seed_for(seed, 3), story.clone());
+    let site = Site {
+        story: story.clone(),
+        ledger: Ledger::new(story.clone()),
+        network: network.clone(),
+        clock: Arc::clone(&clock),
+        slowness: Arc::default(),
+        reads: watch::Sender::new(true),
+        finish: Arc::default(),
+        options,
+    };
+    story.tell(&format!("{:?}", site.options));
+    // Machines begin when this task waits: their disks are known by then.
+    let (mut machines, mut producers) = (Vec::new(), Vec::new());
+    for number in 0..site.options.gateways {
+        let (machine, senders) = site.gateway(number);
+        machines.push(machine);
+        producers.extend(senders);
+    }
+    machines.push(site.hub());
+    let disks: BTreeMap<_, _> = machines
+        .iter()
+        .map(|m| (m.name.clone(), m.disk.clone()))
+        .collect();
+    let world = Machines::new(disks, clock, seed_for(seed, 4));
+    // Both outlive the tasks, which end with the runtime.
+    let entered = (world::enter(Rc::new(world)), net::enter(Rc::new(network)));
+    LEFT.with_borrow_mut(|left| left.push(entered));
+    let consumer = tokio::spawn(site.clone().consumer());
+    let mut fate = Fate::new(&site, &machines);
+    fate.run().await;
+    fate.relent();
+    story.tell("no more faults");
+    site.finish.store(true, Ordering::Relaxed);
+    drain(&site).await;
+    consumer.abort();
+    let kinds = fate.kinds.into_iter().collect();
+    let panicked = PANIC.take();
+    Outcome {
+        wrong: panicked.or_else(|| site.ledger.wrong()),
+        hash: story.hash(),
+        steps: story.steps(),
+        elapsed: story.elapsed(),
+        totals: site.ledger.totals(),
+        kinds,
+        story: story.text(),
+    }
+}
+
+/// Everything arrives, within a time that has a bound.
+async fn drain(site: &Site) {
+    let limit = Instant::now() + PATIENCE;
+    let mut last = Instant::now();
+    while site.ledger.wrong().is_none() {
+        if Instant::now() > limit {
+            return site.ledger.fail(format!(
+                "not everything has arrived: {}",
+                site.ledger.outstanding()
+            ));
+        }
+        if !site.ledger.is_complete() {
+            last = Instant::now();
+        } else if last.elapsed() > QUIET {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    site.ledger.balance();
+    if site.ledger.totals().acked == 0 {
+        site.ledger.fail("nothing was ever acknowledged".into());
+    }
+    if let Err(e) = site.clone().late_consumer().await {
+        site.ledger.fail(format!("a late reader: {e}"));
+    }
+    let Totals { acked, seen, lost } = site.ledger.totals();
+    site.story.tell(&format!(
+        "acknowledged {acked}, given to the consumer {seen}, lost and counted {lost}"
+    ));
+}
+
+/// A panic in any task is one of the run.
+fn watch_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANIC.with_borrow_mut(|first| first.get_or_insert_with(|| panic.to_string()).len());
+            before(panic);
+        }));
+    });
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+    static LEFT: RefCell<Vec<(world::Entered, net::Entered)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Where all simulated files are.
+const ROOT: &str = "/simulated";
+/// Without faults, all of a backlog is at the consumer in this time.
+const PATIENCE: Duration = Duration::from_secs(1800);
+/// Producers have said their last.
+const QUIET: Duration = Duration::from_secs(30);

@@ -1,0 +1,227 @@
+//! What goes wrong, and when.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::files::Down;
+use super::network::{Link, Weather};
+use super::site::{Machine, Order, Site};
+use crate::random::{Random, seed_for};
+
+/// Brings trouble until its time is over.
+#[derive(Debug)]
+pub(super) struct Fate<'a> {
+    site: &'a Site,
+    machines: &'a [Machine],
+    random: Random,
+    /// The kinds of trouble that came.
+    pub(super) kinds: BTreeSet<&'static str>,
+}
+
+impl<'a> Fate<'a> {
+    /// For these machines; the last of them is the hub.
+    #[must_use]
+    pub(super) fn new(site: &'a Site, machines: &'a [Machine]) -> Self {
+        Self {
+            site,
+            machines,
+            random: Random::new(seed_for(site.options.seed, 2)),
+            kinds: BTreeSet::new(),
+        }
+    }
+
+    /// Trouble, for as long as it is to come or until something is wrong.
+    pub(super) async fn run(&mut self) {
+        let mut outage = self.site.options.outage;
+        while self.site.story.elapsed() < self.site.options.duration {
+            let calm = self.site.options.calm.as_millis() as u64;
+            let pause = Duration::from_millis(self.random.below(calm * 2));
+            tokio::time::sleep(pause).await;
+            for machine in self.machines {
+                machine.check_bound(&self.site.ledger);
+            }
+            if self.site.ledger.wrong().is_some() {
+                return;
+            }
+            match outage.filter(|_| self.random.one_in(10)) {
+                Some(length) => {
+                    outage = None;
+                    self.outage(length).await;
+                }
+                None => self.trouble().await,
+            }
+        }
+        if let Some(length) = outage {
+            self.outage(length).await;
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    pub(super) fn relent(&self) {
+        for machine in self.machines {
+            machine.disk.heal();
+        }
+        for host in self.hosts() {
+            self.site.network.set_link(&host, FAIR);
+        }
+        self.site.clock.set(Some(0));
+        self.site.clock.set_latency(Duration::from_millis(1));
+        self.site.slowness.store(1, Ordering::Relaxed);
+    }
+
+    async fn trouble(&mut self) {
+        let at = self.random.index(self.machines.len());
+        let machine = &self.machines[at];
+        let name = &machine.name;
+        match self.random.below(12) {
+            0 | 1 => self.bring_down(machine, Down::Kill),
+            2 | 3 => self.bring_down(machine, Down::PowerCut),
+            4 | 5 => {
+                let operations = self.random.below(400);
+                self.note(
+                    "down inside an operation",
+                    &format!("{name} will go down in its {operations}th operation"),
+                );
+                machine.disk.arm(operations);
+            }
+            6 | 7 => self.weather().await,
+            8 => {
+                let host = self.host();
+                self.note("connections break", &format!("connections of {host} break"));
+                self.site.network.reset(&host);
+            }
+            9 => {
+                let syncs = self.random.below(20);
+                self.note(
+                    "a sync fails",
+                    &format!("the {syncs}th sync of {name} will fail"),
+                );
+                machine.disk.spoil_sync(syncs);
+            }
+            10 => {
+                let free = self.random.below(2 << 20);
+                let length = self.length(300);
+                self.note(
+                    "the disk is full",
+                    &format!("the disk of {name} has {free} bytes left, for {length:?}"),
+                );
+                machine.disk.leave_free(Some(free));
+                tokio::time::sleep(length).await;
+                machine.disk.leave_free(None);
+            }
+            _ => self.time(),
+        }
+    }
+
+    fn bring_down(&mut self, machine: &Machine, down: Down) {
+        let most = self.random.pick(&[1, 20, 300]);
+        let pause = self.length(most);
+        let kind = match down {
+            Down::Kill => "a kill",
+            Down::PowerCut => "a power cut",
+        };
+        self.kinds.insert(kind);
+        // The machine tells of it; an order to one that is down already is void.
+        machine.orders.send(Order { down, pause }).ok();
+    }
+
+    async fn weather(&mut self) {
+        let host = self.host();
+        let weather = self
+            .random
+            .pick(&[Weather::BlackHole, Weather::Down, Weather::Fair]);
+        let latency = Duration::from_millis(self.random.pick(&[1, 20, 300, 2000]));
+        let most = self.random.pick(&[3, 60, 600]);
+        let length = self.length(most);
+        let kind = match weather {
+            Weather::BlackHole => "a black hole",
+            Weather::Down => "a broken network",
+            Weather::Fair => "a slow network",
+        };
+        self.note(
+            kind,
+            &format!("the link of {host}: {weather:?}, {latency:?}, for {length:?}"),
+        );
+        self.site.network.set_link(&host, Link { weather, latency });
+        tokio::time::sleep(length).await;
+        self.site.network.set_link(&host, FAIR);
+    }
+
+    /// Nobody reaches the hub for a long time.
+    async fn outage(&mut self, length: Duration) {
+        self.note(
+            "an outage",
+            &format!("nobody reaches the hub for {length:?}"),
+        );
+        let slower = u32::try_from(length.as_secs() / 3600)
+            .unwrap_or(u32::MAX)
+            .clamp(1, 50);
+        self.site.slowness.store(slower, Ordering::Relaxed);
+        self.site.reads.send_replace(false);
+        let down = Link {
+            weather: Weather::Down,
+            ..FAIR
+        };
+        for host in self.hosts() {
+            self.site.network.set_link(&host, down);
+        }
+        tokio::time::sleep(length).await;
+        for host in self.hosts() {
+            self.site.network.set_link(&host, FAIR);
+        }
+        self.site.slowness.store(1, Ordering::Relaxed);
+        self.site.reads.send_replace(true);
+        self.site.story.tell("the hub can be reached again");
+    }
+
+    fn time(&mut self) {
+        if self.random.one_in(2) {
+            let latency = Duration::from_micros(self.random.pick(&[200, 1000, 10_000, 90_000]));
+            self.note("slow disks", &format!("disks take {latency:?}"));
+            return self.site.clock.set_latency(latency);
+        }
+        let wrong_by = self.random.pick(&[
+            None,
+            Some(0),
+            Some(-86_400),
+            Some(3600),
+            Some(40),
+            Some(-40),
+        ]);
+        self.note(
+            "a wrong clock",
+            &format!("clocks are wrong by {wrong_by:?} s (none: 1970)"),
+        );
+        self.site.clock.set(wrong_by);
+    }
+
+    fn note(&mut self, kind: &'static str, what: &str) {
+        self.kinds.insert(kind);
+        self.site.story.tell(what);
+    }
+
+    fn length(&mut self, most_s: u64) -> Duration {
+        Duration::from_millis(300 + self.random.below(most_s * 1000))
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        let gateways = self
+            .machines
+            .iter()
+            .map(|m| m.name.clone())
+            .filter(|n| n != "hub");
+        gateways.chain(["reader".to_owned()]).collect()
+    }
+
+    fn host(&mut self) -> String {
+        let hosts = self.hosts();
+        hosts[self.random.index(hosts.len())].clone()
+    }
+}
+
+/// As a network should be.
+pub(super) const FAIR: Link = Link {
+    weather: Weather::Fair,
+    latency: Duration::from_millis(5),
+};

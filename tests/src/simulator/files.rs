@@ -1,0 +1,656 @@
+//! The disk of a simulated machine: a file system with a page cache, which a kill spares and a power cut does not.
+//!
+//! ```text
+//! program ──► page cache ──sync──► disk      power cut: of each sector that was not synced either state, of each
+//!             (what reads show)              change to a directory that was not synced either outcome
+//! ```
+//! Every operation counts, so that a machine can go down inside any of them. Handles of an earlier life are dead.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::io::Errno;
+use sedge_store::disk::{Files, Kind, Open, Opened};
+use tokio::sync::Notify;
+
+use super::story::Story;
+use crate::random::Random;
+
+/// A machine's disk. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    state: Arc<Mutex<State>>,
+    /// Rung when the machine goes down inside an operation.
+    pub(super) went_down: Arc<Notify>,
+    story: Story,
+    machine: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    capacity: u64,
+    /// What others on this machine have written.
+    foreign: u64,
+    life: u64,
+    down: bool,
+    /// Operations that are left before the machine goes down.
+    fuse: Option<u64>,
+    /// Syncs that are left before one fails.
+    bad_sync: Option<u64>,
+    inodes: BTreeMap<u64, Inode>,
+    next_inode: u64,
+    /// What stands where, as programs see it, and as it is on the disk.
+    names: BTreeMap<PathBuf, Node>,
+    durable_names: BTreeMap<PathBuf, Node>,
+    /// Changes of names that no sync has made durable.
+    pending: Vec<Change>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Directory,
+    File(u64),
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Made(PathBuf, Node),
+    Removed(PathBuf),
+    Renamed(PathBuf, PathBuf),
+}
+
+#[derive(Debug, Default)]
+struct Inode {
+    len: u64,
+    durable_len: u64,
+    /// `None` is zeros.
+    pages: BTreeMap<u64, Page>,
+    /// What the disk has where the cache has something newer; the sync that would have written it has not come.
+    dirty: BTreeMap<u64, Option<Page>>,
+    /// The same, behind a sync that failed: no later sync will write it.
+    lost: BTreeMap<u64, Option<Page>>,
+    locked_by: Option<u64>,
+}
+
+type Page = Box<[u8; PAGE_BYTES]>;
+
+/// How a machine goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Down {
+    /// The process is killed: the page cache stays.
+    Kill,
+    /// The machine loses power.
+    PowerCut,
+}
+
+impl Disk {
+    /// An empty disk of `capacity` bytes.
+    #[must_use]
+    pub(super) fn new(machine: u64, seed: u64, capacity: u64, story: Story) -> Self {
+        let root = PathBuf::from(super::ROOT);
+        let names: BTreeMap<_, _> = root
+            .ancestors()
+            .map(|path| (path.to_owned(), Node::Directory))
+            .collect();
+        let state = State {
+            random: Random::new(seed),
+            capacity,
+            foreign: 0,
+            life: 0,
+            down: false,
+            fuse: None,
+            bad_sync: None,
+            inodes: BTreeMap::new(),
+            next_inode: 0,
+            durable_names: names.clone(),
+            names,
+            pending: Vec::new(),
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            went_down: Arc::default(),
+            story,
+            machine,
+        }
+    }
+
+    /// The machine goes down inside the operation behind the next `operations`.
+    pub(super) fn arm(&self, operations: u64) {
+        self.lock().fuse = Some(operations);
+    }
+
+    /// One of the next syncs fails.
+    pub(super) fn spoil_sync(&self, syncs: u64) {
+        self.lock().bad_sync = Some(syncs);
+    }
+
+    /// Others fill the disk up to so many free bytes, or leave again.
+    pub(super) fn leave_free(&self, bytes: Option<u64>) {
+        let mut state = self.lock();
+        let used = state.used();
+        state.foreign = bytes.map_or(0, |free| state.capacity.saturating_sub(used + free));
+    }
+
+    /// No planned trouble comes any more.
+    pub(super) fn heal(&self) {
+        let mut state = self.lock();
+        (state.fuse, state.bad_sync, state.foreign) = (None, None, 0);
+    }
+
+    /// The machine is down: nothing works until [`Disk::come_up`].
+    pub(super) fn go_down(&self) {
+        let mut state = self.lock();
+        state.down = true;
+        state.fuse = None;
+    }
+
+    /// A new life begins with what the way it went down has left.
+    pub(super) fn come_up(&self, down: Down) {
+        let mut state = self.lock();
+        if down == Down::PowerCut {
+            state.lose_power();
+        }
+        state.life += 1;
+        (state.down, state.fuse) = (false, None);
+        for inode in state.inodes.values_mut() {
+            inode.locked_by = None;
+        }
+    }
+
+    /// Bytes that files take.
+    #[must_use]
+    pub(super) fn used(&self) -> u64 {
+        self.lock().used()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// Counts an operation. The `bool`: the machine goes down inside it.
+    fn begin(
+        &self,
+        life: Option<u64>,
+        what: u8,
+        where_to: u64,
+    ) -> io::Result<(MutexGuard<'_, State>, bool)> {
+        let mut state = self.lock();
+        if state.down || life.is_some_and(|life| life != state.life) {
+            return Err(Errno::IO.into());
+        }
+        self.story.mix(&[self.machine, u64::from(what), where_to]);
+        let is_last = state.fuse == Some(0);
+        state.fuse = state.fuse.map(|left| left.saturating_sub(1));
+        if is_last {
+            state.fuse = None;
+            state.down = true;
+            self.went_down.notify_one();
+        }
+        Ok((state, is_last))
+    }
+
+    fn change(
+        &self,
+        what: u8,
+        change: impl FnOnce(&mut State) -> io::Result<Change>,
+    ) -> io::Result<()> {
+        let (mut state, is_last) = self.begin(None, what, 0)?;
+        if is_last && state.random.one_in(2) {
+            return Err(Errno::IO.into());
+        }
+        let change = change(&mut state)?;
+        state.pending.push(change);
+        if is_last {
+            return Err(Errno::IO.into());
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn used(&self) -> u64 {
+        let live = self.names.values().filter_map(|node| match node {
+            Node::File(inode) => self.inodes.get(inode),
+            Node::Directory => None,
+        });
+        live.map(|inode| inode.len).sum()
+    }
+
+    fn take_room(&self, bytes: u64) -> io::Result<()> {
+        if self.used() + self.foreign + bytes > self.capacity {
+            return Err(Errno::NOSPC.into());
+        }
+        Ok(())
+    }
+
+    fn node(&self, path: &Path) -> io::Result<Node> {
+        self.names.get(path).copied().ok_or(Errno::NOENT.into())
+    }
+
+    /// Makes what stands at `path` and under it stand at `to`.
+    fn relocate(names: &mut BTreeMap<PathBuf, Node>, from: &Path, to: &Path) -> bool {
+        let moved: Vec<PathBuf> = names
+            .keys()
+            .filter(|p| p.starts_with(from))
+            .cloned()
+            .collect();
+        if moved.is_empty() || !to.parent().is_some_and(|dir| names.contains_key(dir)) {
+            return false;
+        }
+        for path in moved {
+            let rest = path.strip_prefix(from).expect("it starts with it");
+            let target = match rest.as_os_str().is_empty() {
+                true => to.to_owned(),
+                false => to.join(rest),
+            };
+            let node = names.remove(&path).expect("it was just listed");
+            names.insert(target, node);
+        }
+        true
+    }
+
+    fn apply(names: &mut BTreeMap<PathBuf, Node>, change: &Change) {
+        match change {
+            Change::Made(path, node) => {
+                if path.parent().is_some_and(|dir| names.contains_key(dir)) {
+                    names.insert(path.clone(), *node);
+                }
+            }
+            Change::Removed(path) => names.retain(|p, _| !p.starts_with(path)),
+            Change::Renamed(from, to) => drop(Self::relocate(names, from, to)),
+        }
+    }
+
+    fn sync_dir(&mut self, dir: &Path) {
+        let pending = std::mem::take(&mut self.pending);
+        for change in pending {
+            // With a directory, the way to it becomes durable.
+            let in_dir = |path: &PathBuf| path.parent() == Some(dir) || dir.starts_with(path);
+            let is_here = match &change {
+                Change::Made(path, _) | Change::Removed(path) => in_dir(path),
+                Change::Renamed(from, to) => in_dir(from) || in_dir(to),
+            };
+            match is_here {
+                true => Self::apply(&mut self.durable_names, &change),
+                false => self.pending.push(change),
+            }
+        }
+    }
+
+    fn lose_power(&mut self) {
+        // A journal writes changes in their order; without one, any of them may be there.
+        let in_order = self.random.one_in(2);
+        let kept = self.random.index(self.pending.len() + 1);
+        for (at, change) in std::mem::take(&mut self.pending).iter().enumerate() {
+            let is_kept = match in_order {
+                true => at < kept,
+                false => self.random.one_in(2),
+            };
+            if is_kept {
+                Self::apply(&mut self.durable_names, change);
+            }
+        }
+        self.names = self.durable_names.clone();
+        let random = &mut self.random;
+        for inode in self.inodes.values_mut() {
+            inode.lose_power(random);
+        }
+    }
+}
+
+impl Inode {
+    fn write(&mut self, bytes: &[u8], position: u64) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let here = position + at as u64;
+            let (page, within) = (
+                here / PAGE_BYTES as u64,
+                (here % PAGE_BYTES as u64) as usize,
+            );
+            let n = (PAGE_BYTES - within).min(bytes.len() - at);
+            let part = &bytes[at..at + n];
+            let held = self.pages.get(&page);
+            if !self.dirty.contains_key(&page) {
+                self.dirty.insert(page, held.cloned());
+            }
+            if held.is_some() || part.iter().any(|b| *b != 0) {
+                let page = self.pages.entry(page).or_insert_with(blank);
+                page[within..within + n].copy_from_slice(part);
+            }
+            at += n;
+        }
+        self.len = self.len.max(position + bytes.len() as u64);
+    }
+
+    fn read(&self, into: &mut [u8], position: u64) -> usize {
+        let end = into.len().min(self.len.saturating_sub(position) as usize);
+        let mut at = 0;
+        while at < end {
+            let here = position + at as u64;
+            let (page, within) = (
+                here / PAGE_BYTES as u64,
+                (here % PAGE_BYTES as u64) as usize,
+            );
+            let n = (PAGE_BYTES - within).min(end - at);
+            match self.pages.get(&page) {
+                Some(page) => into[at..at + n].copy_from_slice(&page[within..within + n]),
+                None => into[at..at + n].fill(0),
+            }
+            at += n;
+        }
+        end
+    }
+
+    fn sync(&mut self) {
+        for page in self.dirty.keys() {
+            self.lost.remove(page);
+        }
+        self.dirty.clear();
+        self.durable_len = self.len;
+    }
+
+    /// The pages pass for written, and are not.
+    fn fail_sync(&mut self) {
+        for (page, old) in std::mem::take(&mut self.dirty) {
+            self.lost.entry(page).or_insert(old);
+        }
+    }
+
+    fn put(&mut self, page: u64, content: Option<Page>) {
+        match content {
+            Some(content) => drop(self.pages.insert(page, content)),
+            None => drop(self.pages.remove(&page)),
+        }
+    }
+
+    fn forget_lost(&mut self) {
+        for (page, old) in std::mem::take(&mut self.lost) {
+            if !self.dirty.contains_key(&page) {
+                self.put(page, old);
+            }
+        }
+    }
+
+    fn lose_power(&mut self, random: &mut Random) {
+        // Nothing of it, all of it, or any part.
+        let mode = random.below(6);
+        let lost = std::mem::take(&mut self.lost);
+        for (page, old) in std::mem::take(&mut self.dirty) {
+            let mut there = old.unwrap_or_else(blank);
+            let new = self.pages.get(&page).cloned().unwrap_or_else(blank);
+            for sector in (0..PAGE_BYTES).step_by(SECTOR_BYTES) {
+                let range = sector..sector + SECTOR_BYTES;
+                let chance = match mode {
+                    0 => 7,
+                    1 => 0,
+                    _ => random.below(8),
+                };
+                match chance {
+                    0..=3 => there[range.clone()].copy_from_slice(&new[range]),
+                    // Torn within the sector: a part of it, from its beginning on.
+                    4 => {
+                        let torn = sector..sector + random.index(SECTOR_BYTES);
+                        there[torn.clone()].copy_from_slice(&new[torn]);
+                    }
+                    _ => {}
+                }
+            }
+            self.put(page, Some(there));
+        }
+        for (page, old) in lost {
+            self.put(page, old);
+        }
+        if self.len != self.durable_len && random.one_in(2) {
+            self.len = self.durable_len;
+        }
+        self.durable_len = self.len;
+        let end = self.len.div_ceil(PAGE_BYTES as u64);
+        self.pages.retain(|page, _| *page < end);
+    }
+}
+
+impl Files for Disk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn Opened>> {
+        let (mut state, is_last) = self.begin(None, 1, 0)?;
+        if is_last {
+            return Err(Errno::IO.into());
+        }
+        let inode = match (state.node(path), how) {
+            (Ok(Node::Directory), _) => return Err(Errno::ISDIR.into()),
+            (Ok(Node::File(inode)), Open::Create) => {
+                let held = state.inodes.get_mut(&inode).expect("a name has its file");
+                let pages: Vec<u64> = held.pages.keys().copied().collect();
+                for page in pages {
+                    let old = held.pages.remove(&page);
+                    held.dirty.entry(page).or_insert(old);
+                }
+                held.len = 0;
+                inode
+            }
+            (Ok(Node::File(inode)), _) => inode,
+            (Err(e), Open::Read | Open::Write) => return Err(e),
+            (Err(_), Open::Create | Open::Keep) => {
+                let dir = path.parent().unwrap_or(Path::new("/"));
+                state.node(dir)?;
+                state.take_room(PAGE_BYTES as u64)?;
+                let inode = state.next_inode;
+                state.next_inode += 1;
+                state.inodes.insert(inode, Inode::default());
+                let node = Node::File(inode);
+                state.names.insert(path.to_owned(), node);
+                state.pending.push(Change::Made(path.to_owned(), node));
+                inode
+            }
+        };
+        let life = state.life;
+        drop(state);
+        Ok(Box::new(Handle {
+            disk: self.clone(),
+            inode,
+            life,
+            locks: Mutex::new(false),
+        }))
+    }
+
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        match self.lock().names.get(path)? {
+            Node::Directory => Some(Kind::Directory),
+            Node::File(_) => Some(Kind::File),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change(2, |state| {
+            if state.node(from)? == Node::Directory && state.names.contains_key(to) {
+                return Err(Errno::NOTEMPTY.into());
+            }
+            match State::relocate(&mut state.names, from, to) {
+                true => Ok(Change::Renamed(from.to_owned(), to.to_owned())),
+                false => Err(Errno::NOENT.into()),
+            }
+        })
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.change(3, |state| match state.node(path)? {
+            Node::Directory => Err(Errno::ISDIR.into()),
+            Node::File(_) => {
+                state.names.remove(path);
+                Ok(Change::Removed(path.to_owned()))
+            }
+        })
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.change(4, |state| {
+            state.node(path)?;
+            state.names.retain(|p, _| !p.starts_with(path));
+            Ok(Change::Removed(path.to_owned()))
+        })
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.change(5, |state| {
+            if state.node(path).is_ok() {
+                return Err(Errno::EXIST.into());
+            }
+            state.node(path.parent().unwrap_or(Path::new("/")))?;
+            state.names.insert(path.to_owned(), Node::Directory);
+            Ok(Change::Made(path.to_owned(), Node::Directory))
+        })
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let (state, _) = self.begin(None, 6, 0)?;
+        match state.node(path)? {
+            Node::File(_) => Err(Errno::NOTDIR.into()),
+            Node::Directory => {
+                let within = state.names.range(path.to_owned()..);
+                let within = within.map(|(p, _)| p).take_while(|p| p.starts_with(path));
+                Ok(within
+                    .filter(|p| p.parent() == Some(path))
+                    .cloned()
+                    .collect())
+            }
+        }
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let (mut state, is_last) = self.begin(None, 7, 0)?;
+        if is_last && state.random.one_in(2) {
+            return Err(Errno::IO.into());
+        }
+        state.sync_dir(path);
+        match is_last {
+            true => Err(Errno::IO.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Handle {
+    disk: Disk,
+    inode: u64,
+    life: u64,
+    locks: Mutex<bool>,
+}
+
+impl Handle {
+    fn begin(&self, what: u8, where_to: u64) -> io::Result<(MutexGuard<'_, State>, bool)> {
+        self.disk
+            .begin(Some(self.life), what, where_to ^ (self.inode << 40))
+    }
+}
+
+impl Opened for Handle {
+    fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
+        let (state, is_last) = self.begin(8, position)?;
+        match is_last {
+            true => Err(Errno::IO.into()),
+            false => Ok(state.inodes[&self.inode].read(into, position)),
+        }
+    }
+
+    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        let (mut state, is_last) = self.begin(9, position)?;
+        let more = (position + bytes.len() as u64).saturating_sub(state.inodes[&self.inode].len);
+        if more > 0 {
+            state.take_room(more)?;
+        }
+        let written = match is_last {
+            true => state.random.index(bytes.len() + 1),
+            false => bytes.len(),
+        };
+        let inode = state.inodes.get_mut(&self.inode).expect("it is open");
+        inode.write(&bytes[..written], position);
+        match is_last {
+            true => Err(Errno::IO.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let (state, _) = self.begin(10, 0)?;
+        Ok(state.inodes[&self.inode].len)
+    }
+
+    fn set_len(&self, bytes: u64, reserve: bool) -> io::Result<()> {
+        let (mut state, is_last) = self.begin(11, bytes)?;
+        if is_last {
+            return Err(Errno::IO.into());
+        }
+        let len = state.inodes[&self.inode].len;
+        if bytes > len {
+            state.take_room(bytes - len)?;
+        }
+        let inode = state.inodes.get_mut(&self.inode).expect("it is open");
+        if reserve {
+            inode.len = len.max(bytes);
+        } else {
+            inode.len = bytes;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let (mut state, is_last) = self.begin(12, 0)?;
+        if is_last && state.random.one_in(2) {
+            return Err(Errno::IO.into());
+        }
+        let fails = state.bad_sync == Some(0);
+        state.bad_sync = state.bad_sync.filter(|_| !fails).map(|left| left - 1);
+        let inode = state.inodes.get_mut(&self.inode).expect("it is open");
+        match fails {
+            true => inode.fail_sync(),
+            false => inode.sync(),
+        }
+        match fails || is_last {
+            true => Err(Errno::IO.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn forget_cached(&self) {
+        if let Ok((mut state, false)) = self.begin(13, 0) {
+            let inode = state.inodes.get_mut(&self.inode).expect("it is open");
+            inode.forget_lost();
+        }
+    }
+
+    fn lock(&self) -> io::Result<bool> {
+        let (mut state, _) = self.begin(14, 0)?;
+        let inode = state.inodes.get_mut(&self.inode).expect("it is open");
+        if inode.locked_by == Some(self.life) {
+            return Ok(false);
+        }
+        inode.locked_by = Some(self.life);
+        *self.locks.lock().expect("no holder panics") = true;
+        Ok(true)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !*self.locks.lock().expect("no holder panics") {
+            return;
+        }
+        let mut state = self.disk.lock();
+        if state.life == self.life
+            && let Some(inode) = state.inodes.get_mut(&self.inode)
+        {
+            inode.locked_by = None;
+        }
+    }
+}
+
+fn blank() -> Page {
+    Box::new([0; PAGE_BYTES])
+}
+
+const PAGE_BYTES: usize = 4096;
+const SECTOR_BYTES: usize = 512;

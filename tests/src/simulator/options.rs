@@ -1,0 +1,84 @@
+//! What a run is like: all of it follows from the seed.
+
+use std::time::Duration;
+
+use crate::random::{Random, seed_for};
+
+/// How a run is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What everything follows from.
+    pub seed: u64,
+    /// Gateways.
+    pub gateways: usize,
+    /// Partitions of the stream, on each.
+    pub partitions: u16,
+    /// Producers on each gateway.
+    pub producers: usize,
+    /// Bytes of each log.
+    pub capacity_mib: u64,
+    /// A full log refuses, instead of letting go of the oldest.
+    pub refuses: bool,
+    /// How long a commit waits for company.
+    pub linger: Duration,
+    /// Longest pause between two attempts to connect.
+    pub retry_max: Duration,
+    /// Bytes of each mirror.
+    pub hub_capacity_mib: u64,
+    /// Records older than this go from the hub.
+    pub retention: Option<Duration>,
+    /// Bytes of a value, at most.
+    pub value_bytes: usize,
+    /// Events of each producer.
+    pub events: u64,
+    /// Pause between two bursts of a producer, on average.
+    pub pause: Duration,
+    /// Pause between two faults, on average.
+    pub calm: Duration,
+    /// At least this long trouble comes.
+    pub duration: Duration,
+    /// One outage of the hub's network of this length.
+    pub outage: Option<Duration>,
+}
+
+impl Options {
+    /// Those that belong to `seed`.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed_for(seed, 1));
+        let gateways = random.pick(&[1, 1, 2, 3]);
+        let producers = random.pick(&[1, 2, 3]);
+        let minutes = 60 + random.below(60);
+        let is_long = random.one_in(4);
+        let hours_most = random.pick(&[10, 600]);
+        let hours = is_long.then(|| 1 + random.below(hours_most));
+        let events = EVENTS / (gateways * producers) as u64;
+        let millis = |of: u64| Duration::from_millis(of);
+        // Bursts of about 10 events, spread over the whole run.
+        let pause = millis(minutes * 60_000 * 10 / events.max(1));
+        Self {
+            seed,
+            gateways,
+            partitions: random.pick(&[1, 1, 2]),
+            producers,
+            capacity_mib: random.pick(&[4, 4, 8]),
+            refuses: random.one_in(6),
+            linger: millis(random.pick(&[0, 5, 5, 50])),
+            // Some 1,000 attempts in the longest outage: they are all alike.
+            retry_max: Duration::from_secs(random.pick(&[2, 30, 120]).max(hours.unwrap_or(0) * 4)),
+            hub_capacity_mib: random.pick(&[48, 64, 256]),
+            retention: random
+                .one_in(6)
+                .then(|| Duration::from_secs(600 + random.below(6000))),
+            value_bytes: random.pick(&[40, 200, 1000]),
+            events,
+            pause,
+            calm: millis(random.pick(&[20_000, 120_000, 400_000])),
+            duration: Duration::from_secs(minutes * 60),
+            outage: hours.map(|hours| Duration::from_secs(3600 * hours)),
+        }
+    }
+}
+
+/// Of all producers together, about.
+const EVENTS: u64 = 12_000;
