@@ -74,7 +74,8 @@ impl<'a> Fate<'a> {
         let at = self.random.index(self.machines.len());
         let machine = &self.machines[at];
         let name = &machine.name;
-        match self.random.below(12) {
+        match self.random.below(13) {
+            12 => self.bring_down(machine, Down::Stop),
             0 | 1 => self.bring_down(machine, Down::Kill),
             2 | 3 => self.bring_down(machine, Down::PowerCut),
             4 | 5 => {
@@ -118,6 +119,7 @@ impl<'a> Fate<'a> {
         let most = self.random.pick(&[1, 20, 300]);
         let pause = self.length(most);
         let kind = match down {
+            Down::Stop => "a stop",
             Down::Kill => "a kill",
             Down::PowerCut => "a power cut",
         };

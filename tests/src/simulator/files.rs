@@ -80,6 +80,8 @@ type Page = Box<[u8; PAGE_BYTES]>;
 /// How a machine goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Down {
+    /// The process is told to stop, and does.
+    Stop,
     /// The process is killed: the page cache stays.
     Kill,
     /// The machine loses power.

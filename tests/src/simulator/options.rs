@@ -17,6 +17,8 @@ pub struct Options {
     pub producers: usize,
     /// Bytes of each log.
     pub capacity_mib: u64,
+    /// Capacities are smaller in some lives of a gateway.
+    pub(super) resizes: bool,
     /// A full log refuses, instead of letting go of the oldest.
     pub refuses: bool,
     /// How long a commit waits for company.
@@ -49,8 +51,8 @@ impl Options {
         let gateways = random.pick(&[1, 1, 2, 3]);
         let producers = random.pick(&[1, 2, 3]);
         let minutes = 60 + random.below(60);
-        let is_long = random.one_in(4);
-        let hours_most = random.pick(&[10, 600]);
+        let is_long = random.one_in(2);
+        let hours_most = random.pick(&[2, 2, 2, 2, 2, 2, 2, 24, 24, 600]);
         let hours = is_long.then(|| 1 + random.below(hours_most));
         let events = EVENTS / (gateways * producers) as u64;
         let millis = |of: u64| Duration::from_millis(of);
@@ -61,7 +63,8 @@ impl Options {
             gateways,
             partitions: random.pick(&[1, 1, 2]),
             producers,
-            capacity_mib: random.pick(&[4, 4, 8]),
+            capacity_mib: random.pick(&[4, 4, 8, 12]),
+            resizes: random.one_in(3),
             refuses: random.one_in(6),
             linger: millis(random.pick(&[0, 5, 5, 50])),
             // Some 1,000 attempts in the longest outage: they are all alike.
@@ -70,7 +73,7 @@ impl Options {
             retention: random
                 .one_in(6)
                 .then(|| Duration::from_secs(600 + random.below(6000))),
-            value_bytes: random.pick(&[40, 200, 1000]),
+            value_bytes: random.pick(&[40, 200, 1000, 4000, 4000]),
             events,
             pause,
             calm: millis(random.pick(&[20_000, 120_000, 400_000])),

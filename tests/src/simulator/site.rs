@@ -1,8 +1,8 @@
 //! The machines that run: gateways, the hub, those who send and those who read. Each can go down at any moment and comes up again.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sedge::gateway::{self, WhenTooLarge};
@@ -15,7 +15,7 @@ use sedge_core::log::WhenFull;
 use sedge_uplink::client::{PullOptions, Reader, Start};
 use sedge_uplink::hub::{Hub, HubOptions, StreamOptions};
 use sedge_uplink::net::Listener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::files::{Disk, Down};
@@ -92,7 +92,7 @@ impl Site {
         name: String,
         disk: Disk,
         mut orders: mpsc::UnboundedReceiver<Order>,
-        begin: impl Fn(&Self) -> Life,
+        begin: impl Fn(&Self, oneshot::Receiver<()>) -> Life,
         ended: impl Fn(&Self, bool),
     ) {
         let mut random = Random::new(seed_for(
@@ -101,7 +101,8 @@ impl Site {
         ));
         let breath = |random: &mut Random| Duration::from_millis(300 + random.below(5000));
         loop {
-            let mut life = begin(&self);
+            let (stop, stopped) = oneshot::channel();
+            let mut life = begin(&self, stopped);
             let order = tokio::select! {
                 biased;
                 Some(order) = orders.recv() => order,
@@ -121,6 +122,10 @@ impl Site {
                 "{name} goes down: {:?}, for {:?}",
                 order.down, order.pause
             ));
+            if order.down == Down::Stop && !life.is_finished() {
+                drop(stop);
+                self.stops(&name, &mut life).await;
+            }
             disk.go_down();
             ended(&self, order.down == Down::PowerCut);
             if !life.is_finished() {
@@ -132,6 +137,15 @@ impl Site {
             // What a machine was to meet in the life before, it met.
             while orders.try_recv().is_ok() {}
             self.story.tell(&format!("{name} comes up"));
+        }
+    }
+
+    /// Waits for a life that was told to end.
+    async fn stops(&self, name: &str, life: &mut Life) {
+        match tokio::time::timeout(STOP_PATIENCE, life).await {
+            Ok(Ok(outcome)) => self.story.tell(&format!("{name} stops: {outcome:?}")),
+            Ok(Err(e)) => self.ledger.fail(format!("{name}: {e}")),
+            Err(_) => self.ledger.fail(format!("{name} does not stop")),
         }
     }
 
@@ -160,11 +174,17 @@ impl Site {
         }
         let ways_in = Arc::new(ways_in);
         let (given, taken) = (Arc::clone(&ways_in), ways_in);
-        let agent = agent_file(&self.options, &name);
-        let agent = sedge_config::agent::parse(&agent, Path::new("agent.toml"), None);
-        let agent = agent.unwrap_or_else(|e| panic!("{e}"));
-        let begin = move |_: &Self| {
-            let agent = agent.clone();
+        let sizes = Mutex::new(Random::new(seed_for(
+            self.options.seed,
+            400 + number as u64,
+        )));
+        let id = name.clone();
+        let begin = move |site: &Self, stopped: oneshot::Receiver<()>| {
+            let mut sizes = sizes.lock().expect("no holder panics");
+            let text = agent_file(&site.options, &id, &mut sizes);
+            let agent = sedge_config::agent::parse(&text, Path::new("agent.toml"), None);
+            let agent = agent.unwrap_or_else(|e| panic!("{e}"));
+            let when_too_large = sizes.pick(&[WhenTooLarge::Keep, WhenTooLarge::Evict]);
             let given = Arc::clone(&given);
             let way_in: Arc<dyn Fn(&Ingest) + Send + Sync> = Arc::new(move |ingest: &Ingest| {
                 for way_in in given.iter() {
@@ -172,9 +192,18 @@ impl Site {
                 }
             });
             tokio::spawn(async move {
-                let (_trigger, shutdown) = shutdown::pair();
-                let run = gateway::run_without_doors(agent, WhenTooLarge::Keep, way_in, shutdown);
-                run.await.map_err(|e| e.to_string())
+                let (trigger, shutdown) = shutdown::pair();
+                let run = gateway::run_without_doors(agent, when_too_large, way_in, shutdown);
+                let stop = async {
+                    stopped.await.ok();
+                    drop(trigger);
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    biased;
+                    ended = run => ended.map_err(|e| e.to_string()),
+                    () = stop => Ok(()),
+                }
             })
         };
         let host = name.clone();
@@ -211,7 +240,7 @@ impl Site {
         let (orders, received) = mpsc::unbounded_channel();
         let partitions = self.options.gateways as u64 * u64::from(self.options.partitions);
         let bytes_max = partitions * (self.options.hub_capacity_mib << 20) + SLACK_BYTES;
-        let begin = move |site: &Self| {
+        let begin = move |site: &Self, stopped: oneshot::Receiver<()>| {
             let options = hub_options(site);
             let (network, story) = (site.network.clone(), site.story.clone());
             tokio::spawn(async move {
@@ -219,7 +248,7 @@ impl Site {
                 let address = ([127, 0, 0, 1], 7443).into();
                 let listener = Listener::Simulated(address, network.listen());
                 story.tell("the hub listens");
-                let run = hub.run(listener, std::future::pending());
+                let run = hub.run(listener, async move { drop(stopped.await) });
                 run.await.map_err(|e| e.to_string())
             })
         };
@@ -393,7 +422,8 @@ fn pull(follow: bool) -> PullOptions {
     }
 }
 
-fn agent_file(options: &Options, name: &str) -> String {
+/// Its capacity is another one in some lives.
+fn agent_file(options: &Options, name: &str, sizes: &mut Random) -> String {
     let Options {
         partitions,
         capacity_mib,
@@ -401,6 +431,8 @@ fn agent_file(options: &Options, name: &str) -> String {
         retry_max,
         ..
     } = options;
+    let smaller = options.resizes && sizes.one_in(2);
+    let capacity_mib = if smaller { 4 } else { *capacity_mib };
     let (linger, retry_max) = (linger.as_millis(), retry_max.as_millis());
     let when_full = if options.refuses {
         "refuse"
@@ -433,6 +465,8 @@ fn hub_options(site: &Site) -> HubOptions {
 
 /// What a life has under way ends in this time.
 const DOWN_AT_LEAST: Duration = Duration::from_millis(300);
+/// Gateways promise two seconds, and their disks may be slow.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// The stream that is always there.
 const DEAD_LETTER_BYTES: u64 = 8 << 20;
 /// Identity files, and a segment that is being made.

@@ -1,10 +1,10 @@
 //! How a forwarder is doing: what it tells its operator.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use sedge_core::frame::Header;
 use sedge_core::{LogId, Offset};
+use tokio::time::Instant;
 
 use super::{ForwardOptions, Log};
 
