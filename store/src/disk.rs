@@ -93,7 +93,7 @@ pub trait Opened: std::fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As a kernel would.
-    fn len(&self) -> io::Result<u64>;
+    fn length(&self) -> io::Result<u64>;
     /// Cuts the file, or lengthens it with zeros; `reserve` takes the room for them.
     ///
     /// # Errors
@@ -187,7 +187,7 @@ impl File {
         match self {
             Self::Real(file) => file.read_to_string(&mut text).map(|_| text),
             Self::Simulated(file) => {
-                let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(0)];
+                let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(0)];
                 let read = file.read_at(&mut bytes, 0)?;
                 bytes.truncate(read);
                 String::from_utf8(bytes).map_err(io::Error::other)
@@ -205,7 +205,7 @@ impl File {
     pub(crate) fn len(&self) -> io::Result<u64> {
         match self {
             Self::Real(file) => Ok(file.metadata()?.len()),
-            Self::Simulated(file) => file.len(),
+            Self::Simulated(file) => file.length(),
         }
     }
 

@@ -92,8 +92,8 @@ pub(crate) fn open(
         queue.refuse(why);
     }
     let job = match ring {
-        Some(ring) => Job::Write(outfit.writer(ring, opened.ended)),
-        None => Job::WaitForRoom(outfit.and_wait()),
+        Some(ring) => Job::Write(Box::new(outfit.writer(ring, opened.ended))),
+        None => Job::WaitForRoom(Box::new(outfit.and_wait())),
     };
     let shared = Shared {
         reading,

@@ -14,9 +14,9 @@ use crate::writer::{Round, Writer};
 /// What a writer has before it.
 pub(crate) enum Job {
     /// The disk has no room for the log yet.
-    WaitForRoom(Waiting),
+    WaitForRoom(Box<Waiting>),
     /// The log is open.
-    Write(Writer),
+    Write(Box<Writer>),
 }
 
 /// Whoever does it.
@@ -65,7 +65,7 @@ impl Job {
             Self::WaitForRoom(mut waiting) => loop {
                 waiting = match waiting.look() {
                     Looked::Begun(writer) => return writer.run(),
-                    Looked::Still(waiting) | Looked::Later(waiting, _) => *waiting,
+                    Looked::Still(waiting) | Looked::Later(waiting, _) => waiting,
                     Looked::Stopped => return,
                 };
             },
@@ -87,9 +87,9 @@ fn step(job: &mut Option<Job>) -> Option<Instant> {
         }
         Job::WaitForRoom(waiting) => {
             let (next, at) = match waiting.look() {
-                Looked::Begun(writer) => (Job::Write(*writer), Instant::now()),
-                Looked::Still(waiting) => (Job::WaitForRoom(*waiting), Instant::now()),
-                Looked::Later(waiting, at) => (Job::WaitForRoom(*waiting), at),
+                Looked::Begun(writer) => (Job::Write(writer), Instant::now()),
+                Looked::Still(waiting) => (Job::WaitForRoom(waiting), Instant::now()),
+                Looked::Later(waiting, at) => (Job::WaitForRoom(waiting), at),
                 Looked::Stopped => return None,
             };
             *job = Some(next);

@@ -39,5 +39,18 @@ fn a_seed_does_the_same_twice() {
     }
 }
 
+/// The oracle is one: a gateway whose disk confirms what it does not keep loses what it acknowledged, and is found out.
+#[test]
+fn a_disk_that_lies_is_found_out() {
+    let found_out = |seed: &u64| {
+        let options = Options {
+            lying_disks: true,
+            ..Options::of(*seed)
+        };
+        run(options).wrong.is_some()
+    };
+    assert!((1..10).any(|seed| found_out(&seed)));
+}
+
 /// In every CI run.
 const SEEDS: u64 = 16;

@@ -38,6 +38,8 @@ struct State {
     down: bool,
     /// Operations that are left before the machine goes down.
     fuse: Option<u64>,
+    /// Syncs say that they have worked, and do nothing.
+    lies: bool,
     /// Syncs that are left before one fails.
     bad_sync: Option<u64>,
     inodes: BTreeMap<u64, Inode>,
@@ -104,6 +106,7 @@ impl Disk {
             life: 0,
             down: false,
             fuse: None,
+            lies: false,
             bad_sync: None,
             inodes: BTreeMap::new(),
             next_inode: 0,
@@ -127,6 +130,11 @@ impl Disk {
     /// One of the next syncs fails.
     pub(super) fn spoil_sync(&self, syncs: u64) {
         self.lock().bad_sync = Some(syncs);
+    }
+
+    /// From now on syncs do nothing.
+    pub(super) fn lie(&self) {
+        self.lock().lies = true;
     }
 
     /// Others fill the disk up to so many free bytes, or leave again.
@@ -315,9 +323,7 @@ impl Inode {
             let n = (PAGE_BYTES - within).min(bytes.len() - at);
             let part = &bytes[at..at + n];
             let held = self.pages.get(&page);
-            if !self.dirty.contains_key(&page) {
-                self.dirty.insert(page, held.cloned());
-            }
+            self.dirty.entry(page).or_insert_with(|| held.cloned());
             if held.is_some() || part.iter().any(|b| *b != 0) {
                 let page = self.pages.entry(page).or_insert_with(blank);
                 page[within..within + n].copy_from_slice(part);
@@ -576,7 +582,7 @@ impl Opened for Handle {
         }
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         let (state, _) = self.begin(10, 0)?;
         Ok(state.inodes[&self.inode].len)
     }
@@ -603,6 +609,9 @@ impl Opened for Handle {
         let (mut state, is_last) = self.begin(12, 0)?;
         if is_last && state.random.one_in(2) {
             return Err(Errno::IO.into());
+        }
+        if state.lies {
+            return Ok(());
         }
         let fails = state.bad_sync == Some(0);
         state.bad_sync = state.bad_sync.filter(|_| !fails).map(|left| left - 1);

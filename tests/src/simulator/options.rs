@@ -18,7 +18,9 @@ pub struct Options {
     /// Bytes of each log.
     pub capacity_mib: u64,
     /// Capacities are smaller in some lives of a gateway.
-    pub(super) resizes: bool,
+    pub resizes: bool,
+    /// The disks of gateways say that they have synced, and have not: to try the oracle.
+    pub lying_disks: bool,
     /// A full log refuses, instead of letting go of the oldest.
     pub refuses: bool,
     /// How long a commit waits for company.
@@ -65,6 +67,7 @@ impl Options {
             producers,
             capacity_mib: random.pick(&[4, 4, 8, 12]),
             resizes: random.one_in(3),
+            lying_disks: false,
             refuses: random.one_in(6),
             linger: millis(random.pick(&[0, 5, 5, 50])),
             // Some 1,000 attempts in the longest outage: they are all alike.

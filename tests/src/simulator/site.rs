@@ -158,6 +158,9 @@ impl Site {
             GATEWAY_BYTES,
             self.story.clone(),
         );
+        if self.options.lying_disks {
+            disk.lie();
+        }
         let logs = u64::from(self.options.partitions) * (self.options.capacity_mib << 20);
         let bytes_max = logs + DEAD_LETTER_BYTES + SLACK_BYTES;
         let (orders, received) = mpsc::unbounded_channel();
