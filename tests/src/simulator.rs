@@ -129,7 +129,7 @@ async fn simulate(options: Options) -> Outcome {
 
 /// Everything arrives, within a time that has a bound.
 async fn drain(site: &Site) {
-    let limit = Instant::now() + PATIENCE;
+    let limit = Instant::now() + PATIENCE + site.options.retry_max;
     let mut last = Instant::now();
     while site.ledger.wrong().is_none() {
         if Instant::now() > limit {
@@ -177,7 +177,7 @@ thread_local! {
 
 /// Where all simulated files are.
 const ROOT: &str = "/simulated";
-/// Without faults, all of a backlog is at the consumer in this time.
+/// Without faults, all of a backlog is at the consumer in this time, from the gateway's next attempt to connect on.
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Producers have said their last.
 const QUIET: Duration = Duration::from_secs(30);
