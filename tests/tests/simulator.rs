@@ -21,8 +21,10 @@ fn nothing_acknowledged_is_lost_uncounted_or_doubled_whatever_goes_wrong() {
         acked += outcome.totals.acked;
         kinds.extend(outcome.kinds);
     }
-    println!("{acked} events, trouble: {kinds:?}");
-    assert!(kinds.len() >= 5, "only {kinds:?} went wrong");
+    assert!(
+        acked > 10_000 && kinds.len() >= 5,
+        "{acked} events, trouble: {kinds:?}"
+    );
 }
 
 /// What a seed does follows from the seed alone.
