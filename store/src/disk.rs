@@ -182,17 +182,24 @@ impl File {
         }
     }
 
-    pub(crate) fn read_to_string(&mut self) -> io::Result<String> {
-        let mut text = String::new();
+    pub(crate) fn read_all(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
         match self {
-            Self::Real(file) => file.read_to_string(&mut text).map(|_| text),
+            Self::Real(file) => {
+                file.read_to_end(&mut bytes)?;
+            }
             Self::Simulated(file) => {
-                let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(0)];
+                bytes.resize(usize::try_from(file.length()?).unwrap_or(0), 0);
                 let read = file.read_at(&mut bytes, 0)?;
                 bytes.truncate(read);
-                String::from_utf8(bytes).map_err(io::Error::other)
             }
         }
+        Ok(bytes)
+    }
+
+    pub(crate) fn read_to_string(&mut self) -> io::Result<String> {
+        let text = String::from_utf8(self.read_all()?);
+        text.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
@@ -318,6 +325,10 @@ pub(crate) fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
         None => fs::File::open(path)?.sync_all(),
         Some(files) => files.sync_dir(path.as_ref()),
     }
+}
+
+pub(crate) fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    File::open(path)?.read_all()
 }
 
 pub(crate) fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {

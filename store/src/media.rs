@@ -472,7 +472,7 @@ mod tests {
     #[test]
     fn a_mark_that_rotted_still_names_what_can_be_read_of_it() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(
+        std::fs::write(
             dir.path().join(SYNC_FAILED),
             b"seg-\xFF0001.log\nseg-00004.log\n",
         )

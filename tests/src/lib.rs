@@ -13,7 +13,6 @@ pub mod reference;
 pub mod rig;
 pub mod script;
 pub mod sim;
-#[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod sweep;
 pub mod waiting;

@@ -4,13 +4,14 @@
 //! deadlock, and the lock says so. `SEDGE_SCHEDULES=N` tries more.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sedge_core::{LogId, Offset};
 use shuttle::future::block_on;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::{Condvar, Mutex};
 use shuttle::{Runner, thread};
+use tokio::time::Instant;
 
 use super::{Errand, Producer, Queue, StageError, Ticket, Work};
 use crate::batch::Batch;
