@@ -31,6 +31,31 @@ pub struct FileMedia {
     /// the kernel reports a failed write-back once for each open file.
     open: Vec<Open>,
     preparing: Option<Preparing>,
+    /// Nothing is written once something could not be read.
+    careful: bool,
+    unread: Option<Unread>,
+}
+
+/// What could not be read first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unread {
+    /// The file's number.
+    pub(crate) number: u32,
+    errno: Option<i32>,
+}
+
+impl Unread {
+    pub(crate) fn of(number: u32, error: &io::Error) -> Self {
+        Self {
+            number,
+            errno: error.raw_os_error(),
+        }
+    }
+
+    pub(crate) fn error(self) -> io::Error {
+        self.errno
+            .map_or_else(|| io::ErrorKind::Other.into(), io::Error::from_raw_os_error)
+    }
 }
 
 #[derive(Debug)]
@@ -56,6 +81,26 @@ impl FileMedia {
             budget: Budget::default(),
             open: Vec::new(),
             preparing: None,
+            careful: false,
+            unread: None,
+        }
+    }
+
+    /// From now on, or no longer, nothing is written once something could not be read: what a disk does not give for a moment looks to recovery like what was
+    /// never written, and would be written over.
+    pub(crate) fn be_careful(&mut self, careful: bool) {
+        self.careful = careful;
+    }
+
+    /// What could not be read first, since this was asked last.
+    pub(crate) fn take_unread(&mut self) -> Option<Unread> {
+        self.unread.take()
+    }
+
+    fn may_write(&self) -> io::Result<()> {
+        match self.unread {
+            Some(unread) if self.careful => Err(unread.error()),
+            _ => Ok(()),
         }
     }
 
@@ -250,17 +295,22 @@ impl Media for FileMedia {
     type Error = io::Error;
 
     fn read(&mut self, segment: u32, position: u32, into: &mut [u8]) -> io::Result<()> {
-        match self.file(segment) {
+        let read = match self.file(segment) {
             Ok(open) => read_or_zeros(&open.file, into, position.into()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 into.fill(0xFF);
                 Ok(())
             }
             Err(e) => Err(e),
-        }
+        };
+        read.inspect_err(|e| {
+            let unread = Unread::of(self.number_of(segment), e);
+            self.unread.get_or_insert(unread);
+        })
     }
 
     fn program(&mut self, segment: u32, position: u32, bytes: &[u8]) -> io::Result<()> {
+        self.may_write()?;
         let open = self.file(segment)?;
         open.unsynced = true;
         open.file.write_all_at(bytes, position.into())
@@ -269,6 +319,7 @@ impl Media for FileMedia {
     /// On files nothing is erased: the stamp that follows makes the old content void. A segment
     /// that was never used is written through here, unless that was done in the background.
     fn erase(&mut self, segment: u32) -> io::Result<()> {
+        self.may_write()?;
         if let Some(preparing) = self.preparing.take() {
             match preparing.thread.join() {
                 Ok(outcome) if preparing.segment == segment => return outcome,
@@ -284,6 +335,7 @@ impl Media for FileMedia {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.may_write()?;
         #[cfg(test)]
         if self.dir.join(FAIL_SYNC).exists() {
             return Err(rustix::io::Errno::IO.into());
@@ -431,6 +483,8 @@ const ZEROS_BYTES: usize = 64 << 10;
 const PREPARE_STACK_BYTES: usize = 192 << 10;
 const _: () = assert!(PREPARE_STACK_BYTES > 2 * ZEROS_BYTES);
 pub(crate) const SYNC_FAILED: &str = "sync-failed";
+/// Says how often in a row a log could not be read.
+pub(crate) const UNREADABLE: &str = "unreadable";
 
 /// While this file stands in the directory of a log, its syncs fail.
 #[cfg(test)]

@@ -78,15 +78,13 @@ fn mend_one(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Option<
 pub(crate) fn is_unused(dir: &Path, surveyed: &Surveyed) -> io::Result<bool> {
     let file = File::open(dir.join(file_name(surveyed.segment)))?;
     let mut fields = [0; OPEN_FIELDS_LEN];
-    if read_or_zeros(&file, &mut fields, STAMP_LEN as u64).is_err() {
-        return Ok(false);
-    }
-    if survey::header_of(&file, &fields, surveyed.bytes).is_some() {
+    read_or_zeros(&file, &mut fields, STAMP_LEN as u64)?;
+    if survey::header_of(&file, &fields, surveyed.bytes)?.is_some() {
         return Ok(true);
     }
     let mut behind_stamp = vec![0; LOOKED_AT_BYTES];
-    let is_read = read_or_zeros(&file, &mut behind_stamp, STAMP_LEN as u64).is_ok();
-    Ok(is_read && behind_stamp.iter().all(|byte| *byte == 0))
+    read_or_zeros(&file, &mut behind_stamp, STAMP_LEN as u64)?;
+    Ok(behind_stamp.iter().all(|byte| *byte == 0))
 }
 
 fn log_id_in(dir: &Path, damaged: &Surveyed) -> io::Result<LogId> {

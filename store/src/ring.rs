@@ -4,6 +4,7 @@
 //! keeps its segment size, and what does not fit on the disk is done without (`found`). `space` makes a log smaller.
 
 mod found;
+mod patience;
 mod space;
 
 use std::fs;
@@ -33,6 +34,7 @@ use crate::survey::{self, Surveyed};
 use crate::world;
 
 use found::SEGMENTS_MIN;
+use patience::Patience;
 
 pub(crate) use found::geometry_to_be;
 
@@ -185,6 +187,7 @@ impl Ring {
         };
         durable_file::create_dir_all(&dir).map_err(io)?;
         let suspects = media::sync_failed(&dir).map_err(io)?;
+        let mut patience = Patience::with(&dir, now).map_err(io)?;
         let mut opened = Opened {
             suspects,
             ..Opened::default()
@@ -194,13 +197,13 @@ impl Ring {
         if opened.suspects.is_empty() {
             opened.mended = mend::beginnings(&dir, options.role, owner);
         }
-        let found = found::survey_usable(&dir, options.role, &mut opened)?;
+        let found = found::survey_usable(&dir, options.role, &mut opened, &mut patience)?;
         let geometry = found::geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
             dir: dir.clone(),
             capacity_bytes: options.capacity_bytes,
         })?;
         let (media, geometry) = Self::reserve(&dir, geometry, &found, options, &mut opened)?;
-        Self::start(dir, media, geometry, options, now, opened)
+        Self::start(dir, media, geometry, options, now, opened, patience)
     }
 }
 
@@ -264,6 +267,7 @@ impl Ring {
         options: &RingOptions,
         now: Micros,
         mut opened: Opened,
+        mut patience: Patience,
     ) -> Result<(Self, Opened), OpenError> {
         let io = |source| OpenError::Io {
             dir: dir.clone(),
@@ -289,8 +293,14 @@ impl Ring {
             media: &mut media,
             scratch: &mut scratch,
         };
-        let (log, recovered) =
-            RingLog::open(&mut desk, how, fresh).map_err(|e| OpenError::of(&dir, e))?;
+        desk.media.be_careful(!patience.is_over());
+        let result = RingLog::open(&mut desk, how, fresh);
+        desk.media.be_careful(false);
+        if let Some(unread) = desk.media.take_unread() {
+            patience.try_again_later(unread).map_err(io)?;
+        }
+        patience.end().map_err(io)?;
+        let (log, recovered) = result.map_err(|e| OpenError::of(&dir, e))?;
         if options
             .log_id
             .is_some_and(|expected| expected != log.log_id())

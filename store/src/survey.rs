@@ -13,7 +13,7 @@ use sedge_core::{LogId, Micros, Offset};
 use crate::disk::{self, File};
 use crate::durable_file::TEMPORARY;
 use crate::index::Held;
-use crate::media::{self, file_name, read_or_zeros};
+use crate::media::{self, Unread, file_name, read_or_zeros};
 
 /// A segment file.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Surveyed {
     pub(crate) stamp: StampSeen,
     /// The open header, if it is valid and belongs to the stamp. Where the stamp is damaged, a valid header speaks for itself.
     pub(crate) header: Option<HeaderSeen>,
+    /// Some of it could not be read.
+    pub(crate) unread: Option<Unread>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +84,12 @@ pub(crate) fn survey(dir: &Path) -> io::Result<Vec<Surveyed>> {
         .collect()
 }
 
-/// Looks at one. A place that cannot be read is as good as damaged.
+/// Looks at one. A place that cannot be read looks damaged.
 pub(crate) fn look_at(dir: &Path, segment: u32) -> io::Result<Surveyed> {
     let file = File::open(dir.join(file_name(segment)))?;
     let mut begin = [0; STAMP_LEN + OPEN_FIELDS_LEN];
-    let readable = read_or_zeros(&file, &mut begin, 0).is_ok();
+    let begun = read_or_zeros(&file, &mut begin, 0);
+    let readable = begun.is_ok();
     let (stamp, fields) = begin.split_at(STAMP_LEN);
     let stamp = match Stamp::parse(stamp.try_into().expect("split there")) {
         Ok(stamp) => StampSeen::Good(stamp),
@@ -97,29 +100,42 @@ pub(crate) fn look_at(dir: &Path, segment: u32) -> io::Result<Surveyed> {
     let header = match stamp {
         StampSeen::Good(stamp) => {
             let longest = stamp.geometry.scratch_bytes() as u64;
-            header_of(&file, fields, longest).filter(|h| h.erase_count == stamp.erase_count)
+            let header = header_of(&file, fields, longest);
+            header.map(|header| header.filter(|h| h.erase_count == stamp.erase_count))
         }
         StampSeen::Bad(BadStamp::Corrupt) => header_of(&file, fields, bytes),
-        StampSeen::Bad(BadStamp::Newer(_)) | StampSeen::Blank => None,
+        StampSeen::Bad(BadStamp::Newer(_)) | StampSeen::Blank => Ok(None),
     };
+    let failed = begun.as_ref().err().or(header.as_ref().err());
     Ok(Surveyed {
         segment,
         bytes,
         stamp,
-        header,
+        unread: failed.map(|e| Unread::of(segment, e)),
+        header: header.unwrap_or_default(),
     })
 }
 
 /// The open header that `fields` begin, whatever stamp it belongs to.
-pub(crate) fn header_of(file: &File, fields: &[u8], longest: u64) -> Option<HeaderSeen> {
-    let claim = OpenClaim::parse(fields)?;
-    let len = usize::try_from(claim.encoded_len().min(longest + 1)).ok()?;
-    if len as u64 > longest {
-        return None;
-    }
-    let mut bytes = vec![0; len];
-    read_or_zeros(file, &mut bytes, STAMP_LEN as u64).ok()?;
-    let (header, len) = OpenHeader::parse(&bytes)?;
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn header_of(
+    file: &File,
+    fields: &[u8],
+    longest: u64,
+) -> io::Result<Option<HeaderSeen>> {
+    let Some(claim) = OpenClaim::parse(fields).filter(|claim| claim.encoded_len() <= longest)
+    else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; usize::try_from(claim.encoded_len()).unwrap_or(0)];
+    read_or_zeros(file, &mut bytes, STAMP_LEN as u64)?;
+    Ok(header_in(&bytes, &claim))
+}
+
+fn header_in(bytes: &[u8], claim: &OpenClaim) -> Option<HeaderSeen> {
+    let (header, len) = OpenHeader::parse(bytes)?;
     Some(HeaderSeen {
         log_id: header.log_id,
         erase_count: claim.erase_count,

@@ -129,11 +129,12 @@ enum Side {
 
 /// A gateway with a device that publishes all the time, and a hub.
 struct Stand {
-    site: Site,
-    side: Side,
     device: Device,
     agent: Option<Daemon>,
     hub: Option<Daemon>,
+    side: Side,
+    /// Goes last: what the programs printed is in it.
+    site: Site,
 }
 
 impl Stand {
@@ -158,11 +159,11 @@ impl Stand {
             (device.acked() > run).then_some(())
         });
         Self {
-            site,
-            side,
             device,
             agent: Some(agent),
             hub: Some(hub),
+            side,
+            site,
         }
     }
 
@@ -214,6 +215,9 @@ impl Stand {
         let pulled = self.site.pull_all(sent, SETTLE_WITHIN);
         pulled.assert_dense();
         tell(&format!("gaps: {:?}", pulled.gaps));
+        if pulled.lost() > 0 {
+            std::fs::copy(self.site.file("agent.log"), "/tmp/agent-fail.log").ok();
+        }
         let balance = settle(&[told], &pulled);
         assert_eq!(pulled.lost(), 0, "{:?}", pulled.gaps);
         let printed = [&self.agent, &self.hub].map(|it| it.as_ref().map(Daemon::printed));

@@ -5,17 +5,19 @@ use std::path::Path;
 
 use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role};
 
+use super::patience::Patience;
 use super::{OpenError, Opened, RingOptions};
 use crate::data_dir::{IDENTITY, SET_ASIDE};
 use crate::disk;
 use crate::durable_file;
-use crate::media::{self, FileMedia, SYNC_FAILED, file_name};
+use crate::media::{self, FileMedia, SYNC_FAILED, UNREADABLE, Unread, file_name};
 use crate::mend;
 use crate::survey::{self, StampSeen, Surveyed};
 
 /// Sets aside what is foreign, removes what was never finished.
 pub(super) fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
-    let (foreign, unfinished) = survey::foreign_in(dir, &[SET_ASIDE, SYNC_FAILED, IDENTITY])?;
+    let (foreign, unfinished) =
+        survey::foreign_in(dir, &[SET_ASIDE, SYNC_FAILED, UNREADABLE, IDENTITY])?;
     for path in unfinished {
         disk::remove_file(path)?;
     }
@@ -70,14 +72,25 @@ pub(super) fn survey_usable(
     dir: &Path,
     role: Role,
     opened: &mut Opened,
+    patience: &mut Patience,
 ) -> Result<Vec<Surveyed>, OpenError> {
     let io = |source| OpenError::Io {
         dir: dir.into(),
         source,
     };
     let found = survey::survey(dir).map_err(io)?;
+    if let Some(unread) = found.iter().find_map(|s| s.unread) {
+        patience.try_again_later(unread).map_err(io)?;
+    }
     let segment_bytes = survey::geometry_of(&found).map(|g| g.segment_bytes());
     let is_log = found.iter().any(|s| s.header.is_some());
+    let is_unused = |surveyed: &Surveyed, patience: &mut Patience| {
+        mend::is_unused(dir, surveyed).or_else(|e| {
+            let unread = Unread::of(surveyed.segment, &e);
+            patience.try_again_later(unread).map_err(io)?;
+            Ok(false)
+        })
+    };
     let mut usable = Vec::new();
     for surveyed in found {
         let fits = |g: Geometry| {
@@ -100,7 +113,7 @@ pub(super) fn survey_usable(
                 "it belongs to a log of other dimensions"
             }
             // Without any header a new log would be made here, over whatever there is.
-            StampSeen::Good(_) if !is_log && !mend::is_unused(dir, &surveyed).map_err(io)? => {
+            StampSeen::Good(_) if !is_log && !is_unused(&surveyed, patience)? => {
                 "its beginning is damaged"
             }
             StampSeen::Good(_) | StampSeen::Blank | StampSeen::Bad(BadStamp::Corrupt) => {
