@@ -1,6 +1,6 @@
 //! The file system, as this crate uses it: the kernel's, or the one of the [`World`](crate::world::World) that the thread is in.
 //!
-//! The functions are those of `std::fs` by name and meaning. A path is looked up when a file is opened; from then on the [`File`] knows where it belongs,
+//! The functions are those of `std::fs` by name and meaning. A path is looked up when a file is opened; from then on the `File` knows where it belongs,
 //! so that a write and a sync cost no more than the system calls.
 
 use std::fs;
