@@ -103,7 +103,8 @@ fn first_start(side: Side, failure: Option<Failure>) -> Option<BTreeMap<String, 
         None if failure.is_none() => {
             program.terminate(STOP_WITHIN);
         }
-        None => program.kill(),
+        // It may also end at this very moment.
+        None => drop(program),
     }
     match side {
         Side::Agent => {
@@ -190,9 +191,9 @@ impl Stand {
         if let Some(status) = program.exit_status() {
             let in_order = status.signal().is_none() && status.code() != Some(PANICKED);
             assert!(in_order, "{failure} at the {:?}: {status}", self.side);
-        } else {
-            program.kill();
         }
+        // It may also end at this very moment.
+        drop(program);
         self.start();
     }
 

@@ -13,7 +13,7 @@ use shuttle::sync::{Condvar, Mutex};
 use shuttle::{Runner, thread};
 use tokio::time::Instant;
 
-use super::{Errand, Producer, Queue, StageError, Ticket, Work};
+use super::{Begin, Errand, Producer, Queue, StageError, Ticket, Work};
 use crate::batch::Batch;
 use crate::group::{Group, Limits};
 use crate::system_clock;
@@ -64,6 +64,7 @@ fn write(queue: &Queue, settled: &Settled) -> Written {
                 return Written { records, last };
             }
             Work::Idle => errands.clear(),
+            Work::Later(_) => panic!("a thread waits for itself"),
         }
     }
 }
@@ -176,7 +177,7 @@ fn who_waits_for_a_log_to_open_goes_on_when_it_begins_or_is_closed() {
             } else {
                 let closer = Arc::clone(&queue);
                 let closer = thread::spawn(move || closer.errand(Errand::Close));
-                assert!(!queue.wait_to_begin(Instant::now() + LONG));
+                assert_eq!(queue.wait_to_begin(Instant::now() + LONG), Begin::Stop);
                 closer.join().expect("it ends");
                 assert_eq!(producer.join().expect("it ends"), 0);
             }
