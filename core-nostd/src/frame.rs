@@ -547,6 +547,8 @@ fn checksum(log: &LogId, first: Offset, header: &[u8], payload: &[u8]) -> Option
 pub const COMPACT_HEADER_LEN: usize = 8;
 /// The longest payload of a gap frame: first offset, span, lost, cause and two times.
 pub(crate) const GAP_PAYLOAD_MAX: usize = 10 + 10 + 10 + 1 + 10 + 10;
+/// The longest compact gap frame.
+pub(crate) const COMPACT_GAP_LEN_MAX: usize = COMPACT_HEADER_LEN + GAP_PAYLOAD_MAX;
 /// Bytes of an explicit header.
 pub const EXPLICIT_HEADER_LEN: usize = 28;
 

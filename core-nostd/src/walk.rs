@@ -5,9 +5,7 @@
 //! bytes that end nowhere (torn, rotten, blank) is for the caller to judge. This file knows no medium and reads no clock.
 
 use crate::entry::ENTRY_BYTES_MIN;
-use crate::frame::{
-    COMPACT_HEADER_LEN, Form, Frame, GAP_PAYLOAD_MAX, Header, Kind, claimed_first, claimed_span,
-};
+use crate::frame::{COMPACT_GAP_LEN_MAX, Form, Frame, Header, Kind, claimed_first, claimed_span};
 use crate::ids::{LogId, Offset};
 use crate::segment::{Geometry, Medium};
 
@@ -296,7 +294,7 @@ impl Walk {
     /// when it was written. It reaches beyond whatever of them may read well later.
     fn look_at_grid<'w>(&self, window: Window<'w>, point: u32) -> Look<'w> {
         let next = Look::Next(self.next_grid(point.saturating_add(1)));
-        let len = self.room_at(point).min(RESUME_BYTES_MAX);
+        let len = self.room_at(point).min(COMPACT_GAP_LEN_MAX);
         let Some(bytes) = window.at(point, len) else {
             return Look::read(point, len);
         };
@@ -462,9 +460,6 @@ impl Found<'_> {
         (self.expected < first).then_some((self.expected, first))
     }
 }
-
-/// What a RESUME frame takes at most.
-const RESUME_BYTES_MAX: usize = COMPACT_HEADER_LEN + GAP_PAYLOAD_MAX;
 
 /// What one look came to.
 enum Look<'w> {

@@ -443,22 +443,7 @@ impl RingLog {
         self.sync(desk).await
     }
 
-    /// Flash: writes a frame that says nothing.
-    pub(super) async fn mark<O: Operations>(
-        &mut self,
-        desk: &mut Desk<'_, O>,
-        now: Micros,
-    ) -> Result<(), O::Error> {
-        let label = self.label(self.end, now);
-        let len = frame::emit_control(desk.scratch, &self.log_id, label, Control::Mark);
-        let (segment, position) = self.head();
-        self.head.position = self
-            .program_scratch(desk, segment, position, len.unwrap_or_default())
-            .await?;
-        Ok(())
-    }
-
-    async fn append_control<O: Operations>(
+    pub(super) async fn append_control<O: Operations>(
         &mut self,
         desk: &mut Desk<'_, O>,
         control: Control<'_>,
@@ -548,7 +533,7 @@ impl RingLog {
 
     /// Whether a ledger fits into the head, behind the RESUME frame that may have to precede it.
     pub(super) fn has_room_for_ledger(&self) -> bool {
-        self.has_room(self.ledger_room().saturating_add(self.resume_room()))
+        self.has_room(self.ledger_behind_resume_room())
     }
 
     /// Whether it surely did in the life before: a last frame that reads well now and read badly then put the head a frame and a grid point further on.
@@ -560,8 +545,11 @@ impl RingLog {
         } else {
             0
         };
-        let room = self.ledger_room().saturating_add(self.resume_room());
-        self.has_room(room.saturating_add(further))
+        self.has_room(self.ledger_behind_resume_room().saturating_add(further))
+    }
+
+    fn ledger_behind_resume_room(&self) -> u32 {
+        self.ledger_room().saturating_add(self.resume_room())
     }
 
     /// For the RESUME frame that has to come before anything else.

@@ -2,7 +2,7 @@
 
 use super::survey::Survey;
 use super::{Desk, Operations, RingLog, State, Tail, twin};
-use crate::frame::{COMPACT_HEADER_LEN, Frame, GAP_PAYLOAD_MAX};
+use crate::frame::{COMPACT_GAP_LEN_MAX, Frame};
 use crate::gap::Cause;
 use crate::ids::Offset;
 use crate::log::Opened;
@@ -69,20 +69,18 @@ impl RingLog {
             return;
         }
         self.log_id = head.log_id;
-        let mut before: Option<(u32, Opened)> = None;
+        survey.newest = None;
         for other in (0..self.geometry.segment_count()).filter(|&other| other != segment) {
-            if let Some(opened) = self.opened(desk, other).await
-                && before.is_none_or(|(_, before)| before.seq < opened.seq)
-            {
-                before = Some((other, opened));
+            if let Some(opened) = self.opened(desk, other).await {
+                survey.take(other, opened);
             }
         }
-        if before.is_some() {
+        if survey.newest.is_some() {
             self.half_opened = Some(segment);
-            survey.newest = before;
         } else if head.base == Offset::ZERO {
             survey.erase_count_of_first = head.erase_count;
-            survey.newest = None;
+        } else {
+            survey.newest = Some((segment, head));
         }
     }
 
@@ -204,5 +202,4 @@ async fn untouched_grid<O: Operations>(
 }
 
 /// What a RESUME frame takes at most, padded to the largest write unit.
-const RESUME_BYTES_MAX: u32 =
-    (COMPACT_HEADER_LEN as u32 + GAP_PAYLOAD_MAX as u32).next_multiple_of(32);
+const RESUME_BYTES_MAX: u32 = (COMPACT_GAP_LEN_MAX as u32).next_multiple_of(32);

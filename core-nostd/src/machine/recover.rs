@@ -10,7 +10,7 @@ use crate::frame::{Control, time_behind};
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::ledger::Ledger;
-use crate::log::{Fresh, OpenError, Opened, Options, Recovered, Slot};
+use crate::log::{CommitError, Fresh, OpenError, Opened, Options, Recovered, Slot};
 use crate::segment::{Medium, OpenHeader, STAMP_LEN};
 use crate::walk::{End, Found, Step, Walk, Why};
 
@@ -93,6 +93,13 @@ impl RingLog {
             self.format(desk, fresh.now, erased_before)
                 .await
                 .map_err(OpenError::Media)?;
+            // Whoever finds it knows that the header before was not torn.
+            if self.distrusts()
+                && let Err(CommitError::Media(error)) =
+                    self.append_control(desk, Control::Mark, fresh.now).await
+            {
+                return Err(OpenError::Media(error));
+            }
             return Ok(recovered);
         };
         recovered.copied = self.resume(desk, options, segment, &head).await?;
@@ -121,12 +128,7 @@ impl RingLog {
             erase_count,
         };
         self.open_segment(desk, spare, &[], now).await?;
-        desk.media.sync().await?;
-        if self.distrusts() {
-            // Whoever finds it knows that the header before was not torn.
-            self.mark(desk, now).await?;
-        }
-        Ok(())
+        desk.media.sync().await
     }
 
     /// Flash whose torn cells may read well now and badly later.

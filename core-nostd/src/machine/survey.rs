@@ -46,7 +46,7 @@ impl Survey {
         Ok(survey)
     }
 
-    fn take(&mut self, segment: u32, opened: Opened) {
+    pub(super) fn take(&mut self, segment: u32, opened: Opened) {
         if self
             .newest
             .is_none_or(|(_, newest)| newest.seq < opened.seq)
