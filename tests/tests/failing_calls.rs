@@ -19,30 +19,28 @@ use sedge_tests::rig::{alone, chance, eventually, skip, tell};
 /// As many lives as `SEDGE_CASES` says (all calls of a life in every way: `all`), each with one call that fails, between lives in which none does.
 #[test]
 fn calls_of_the_agent_that_fail_lose_nothing_and_copy_nothing() {
-    let name = "calls_of_the_agent_that_fail_lose_nothing_and_copy_nothing";
-    let _alone = alone();
-    if let Err(missing) = can_inject() {
-        return skip(name, &missing);
-    }
-    let mut chance = chance(name);
-    let mut stand = Stand::new(Side::Agent);
-    let failures = stand.failures(&mut chance);
-    for failure in &failures {
-        stand.suffer(*failure);
-    }
-    stand.settle(failures.len());
+    suffer_and_settle(
+        "calls_of_the_agent_that_fail_lose_nothing_and_copy_nothing",
+        Side::Agent,
+    );
 }
 
 /// The same at the hub, whose gateway waits meanwhile.
 #[test]
 fn calls_of_the_hub_that_fail_lose_nothing_and_copy_nothing() {
-    let name = "calls_of_the_hub_that_fail_lose_nothing_and_copy_nothing";
+    suffer_and_settle(
+        "calls_of_the_hub_that_fail_lose_nothing_and_copy_nothing",
+        Side::Hub,
+    );
+}
+
+fn suffer_and_settle(name: &str, side: Side) {
     let _alone = alone();
     if let Err(missing) = can_inject() {
         return skip(name, &missing);
     }
     let mut chance = chance(name);
-    let mut stand = Stand::new(Side::Hub);
+    let mut stand = Stand::new(side);
     let failures = stand.failures(&mut chance);
     for failure in &failures {
         stand.suffer(*failure);

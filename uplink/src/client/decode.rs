@@ -214,21 +214,25 @@ mod tests {
         assert_eq!(told(&head(106, 108), frames, 106), ["106 b", "107 c"]);
     }
 
-    #[test]
-    fn seam_loss_and_burned_offsets_stand_in_their_places() {
-        let mut frames = Vec::new();
-        data(&mut frames, 3, &["a"]);
+    fn burned(into: &mut Vec<u8>, from: u64, to: u64) {
         let gap = CoreGap {
-            from: Offset::new(4),
-            to: Offset::new(9),
+            from: Offset::new(from),
+            to: Offset::new(to),
             lost: 0,
             cause: Cause::Burned,
             when: Micros::UNKNOWN,
             when_last: Micros::UNKNOWN,
         };
         let mut frame = [0; 64];
-        let n = emit_gap(&mut frame, &LOG, label(4), &gap).unwrap();
-        frames.extend_from_slice(&frame[..n]);
+        let n = emit_gap(&mut frame, &LOG, label(from), &gap).unwrap();
+        into.extend_from_slice(&frame[..n]);
+    }
+
+    #[test]
+    fn seam_loss_and_burned_offsets_stand_in_their_places() {
+        let mut frames = Vec::new();
+        data(&mut frames, 3, &["a"]);
+        burned(&mut frames, 4, 9);
         data(&mut frames, 9, &["b"]);
         let shifted = |from, to, lost, cause: Cause| wire::Gap {
             from,
@@ -260,17 +264,7 @@ mod tests {
     fn a_part_at_the_end_of_all_offsets_is_shown_as_far_as_there_are_any() {
         let mut frames = Vec::new();
         data(&mut frames, 0, &["a", "b", "c"]);
-        let gap = CoreGap {
-            from: Offset::new(3),
-            to: Offset::new(9),
-            lost: 0,
-            cause: Cause::Burned,
-            when: Micros::UNKNOWN,
-            when_last: Micros::UNKNOWN,
-        };
-        let mut frame = [0; 64];
-        let n = emit_gap(&mut frame, &LOG, label(3), &gap).unwrap();
-        frames.extend_from_slice(&frame[..n]);
+        burned(&mut frames, 3, 9);
         let mut head = head(u64::MAX - 1, u64::MAX);
         head.shift = u64::MAX - 1;
         let (begin, end) = (u64::MAX - 1, u64::MAX);
