@@ -4,6 +4,7 @@
 //! `LogOwner` lives in the partition's writer and is told of everything that goes into the log, in log order; `Claims` is the
 //! sources' view of the same state. Knows nothing of connections, packets or files.
 
+use sedge_core::planted::Fault;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -340,8 +341,14 @@ impl Session {
     }
 
     fn redelivered(&self, packet: u16, hash: u64, window: Option<u16>) -> Option<u64> {
+        if Fault::StoreRedelivery.is_planted() {
+            return None;
+        }
         let place = self.table.iter().rposition(|row| row.packet == packet)?;
         let index = self.applied - (self.table.len() - place) as u64;
+        if Fault::EveryDupIsKnown.is_planted() {
+            return Some(index);
+        }
         let proven = index >= self.acked
             || window.is_some_and(|window| self.cannot_be_reused(packet, window));
         (self.table.get(place)?.hash == hash && proven).then_some(index)

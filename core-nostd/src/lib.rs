@@ -94,6 +94,8 @@ pub mod ledger;
 pub mod log;
 pub mod media;
 pub mod octets;
+#[doc(hidden)]
+pub mod planted;
 pub mod read;
 pub mod segment;
 pub mod uptime;

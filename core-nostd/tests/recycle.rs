@@ -71,16 +71,15 @@ fn refusing_log_waits_for_its_uplink() {
         };
         let (mut log, _) = open_with(refusing, Disk::blank(&dimensions));
         log.set_cursor(1, Offset::ZERO).unwrap();
-        let refused = loop {
-            if log.needs_maintain() && log.maintain(NOW).unwrap() == Maintained::Full {
-                match try_commit(&mut log, &[&[0; 100]]) {
-                    Ok(_) => {}
-                    Err(error) => break error,
-                }
-            } else {
-                try_commit(&mut log, &[&[0; 100]]).unwrap();
+        let commits_that_fit = dimensions.segment_count * dimensions.segment_bytes / 100;
+        let refused = (0..commits_that_fit).find_map(|_| {
+            let is_full = log.needs_maintain() && log.maintain(NOW).unwrap() == Maintained::Full;
+            match try_commit(&mut log, &[&[0; 100]]) {
+                Err(error) if is_full => Some(error),
+                taken => taken.map(|_| None).unwrap(),
             }
-        };
+        });
+        let refused = refused.expect("it is full and refuses");
         assert_eq!(refused, CommitError::NeedsMaintain);
         log.count_refused(1);
         assert_eq!(log.oldest(), Offset::ZERO);

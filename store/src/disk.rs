@@ -3,6 +3,7 @@
 //! The functions are those of `std::fs` by name and meaning. A path is looked up when a file is opened; from then on the `File` knows where it belongs,
 //! so that a write and a sync cost no more than the system calls.
 
+use sedge_core::planted::Fault;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
@@ -321,6 +322,9 @@ pub fn read_dir(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
 }
 
 pub(crate) fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
+    if Fault::SkipDirectorySync.is_planted() {
+        return Ok(());
+    }
     match simulated(path.as_ref()) {
         None => fs::File::open(path)?.sync_all(),
         Some(files) => files.sync_dir(path.as_ref()),

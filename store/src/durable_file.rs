@@ -1,6 +1,7 @@
 //! Small files that must be whole after a power cut: written under a temporary name, synced,
 //! renamed, and the directory synced. Segments are not such files, see `media.rs`.
 
+use sedge_core::planted::Fault;
 use std::io;
 use std::path::Path;
 
@@ -18,7 +19,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{TEMPORARY}{name}"));
     let file = File::create(&temporary)?;
     file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
+    if !Fault::RenameBeforeSync.is_planted() {
+        file.sync_all()?;
+    }
     disk::rename(&temporary, path)?;
     sync_dir(dir)
 }

@@ -6,6 +6,7 @@
 //! a sync has nothing to say to the file system's journal (research: 1.0 device bytes a byte against 6.0 for appending).
 //! This file knows nothing of frames.
 
+use sedge_core::planted::Fault;
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -99,7 +100,9 @@ impl FileMedia {
 
     fn may_write(&self) -> io::Result<()> {
         match self.unread {
-            Some(unread) if self.careful => Err(unread.error()),
+            Some(unread) if self.careful && !Fault::UnreadableIsBlank.is_planted() => {
+                Err(unread.error())
+            }
             _ => Ok(()),
         }
     }
@@ -170,7 +173,9 @@ impl FileMedia {
 
     /// Starts to write `segment` through with zeros, unless that was done (it may hold records) or another is being prepared.
     pub fn prepare(&mut self, segment: u32) {
-        if self.preparing.is_some() || self.is_written_through(segment).unwrap_or(true) {
+        let is_used = self.is_written_through(segment).unwrap_or(true)
+            && !Fault::PrepareLiveSegment.is_planted();
+        if self.preparing.is_some() || is_used {
             return;
         }
         let (dir, bytes, budget) = (self.dir.clone(), self.segment_bytes, self.budget.clone());
@@ -341,7 +346,10 @@ impl Media for FileMedia {
             return Err(rustix::io::Errno::IO.into());
         }
         for open in self.open.iter_mut().filter(|o| o.unsynced) {
-            open.file.sync_data()?;
+            match open.file.sync_data() {
+                Err(_) if Fault::RetryFailedSync.is_planted() => open.file.sync_data()?,
+                synced => synced?,
+            }
             open.unsynced = false;
         }
         Ok(())
@@ -354,6 +362,7 @@ pub(crate) fn sync_failed(dir: &Path) -> io::Result<Vec<u32>> {
     let segments = sync_failed_names(dir)?;
     for segment in &segments {
         match File::open(dir.join(file_name(*segment))) {
+            Ok(_) if Fault::TrustAfterFailedSync.is_planted() => {}
             Ok(file) => file.forget_cached()?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
@@ -493,6 +502,23 @@ pub(crate) const FAIL_SYNC: &str = "fail-sync";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The second file is there and does not open to be read: it may hold what the first one is about to be written over for.
+    #[test]
+    fn nothing_is_written_behind_a_failed_read_while_that_decides_what_may_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut media = FileMedia::new(dir.path(), 1 << 16);
+        assert!(media.reserve(0).unwrap());
+        std::fs::create_dir(dir.path().join(file_name(1))).unwrap();
+        media.be_careful(true);
+        media.program(0, 0, &[1]).unwrap();
+        assert!(media.read(1, 0, &mut [0]).is_err());
+        assert!(media.program(0, 1, &[2]).is_err());
+        assert!(media.erase(0).is_err() && media.sync().is_err());
+        assert!(media.take_unread().is_some());
+        media.program(0, 1, &[2]).unwrap();
+        media.sync().unwrap();
+    }
 
     #[test]
     fn a_reserved_segment_is_whole_and_reads_as_zeros() {

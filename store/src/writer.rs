@@ -3,6 +3,7 @@
 //! It is the only one that touches the log machine. Nothing is told before the sync returned; a failed sync ends
 //! everything, it is never tried again (docs/spec/log.md, section 7).
 
+use sedge_core::planted::Fault;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,9 @@ impl Writer {
             self.put_ledger();
         }
         let started = Instant::now();
+        if Fault::AckBeforeCommit.is_planted() {
+            self.settled.send_replace(ticket);
+        }
         if !self.commit_frames(entries)? {
             self.held_back = Some(ticket);
             return Ok(());
@@ -178,7 +182,8 @@ impl Writer {
     /// A ledger that rides along is made before the commit. What the commit itself would change in it, by burning or by
     /// recycling, it could not know, and standing last it would be believed.
     fn ledger_may_ride(&self) -> bool {
-        !self.ring.will_burn() && !self.ring.needs_maintain()
+        let burns = self.ring.will_burn() && !Fault::LedgerRidesWithBurn.is_planted();
+        !burns && !self.ring.needs_maintain()
     }
 
     fn put_ledger(&mut self) {

@@ -7,10 +7,11 @@ use anyhow::{Result, bail};
 
 use crate::firmware;
 use crate::header;
+use crate::planted;
 use crate::run::{cargo, expect_success, say, watched, workspace_root};
 use crate::tidy;
 
-/// Format, tidy, the header for C, clippy, docs, firmware, tests. The tests of the core run with the features that the package of the simulated media switches on.
+/// Format, tidy, the header for C, clippy, docs, firmware, planted faults, tests. The tests of the core run with the features that the package of the simulated media switches on.
 pub(crate) fn everything() -> Result<()> {
     expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
@@ -60,6 +61,7 @@ pub(crate) fn everything() -> Result<()> {
     )?;
     firmware::build_and_run(&[])?;
     schedules()?;
+    planted::find(&[])?;
     test(&[])
 }
 
@@ -96,7 +98,9 @@ pub(crate) fn test(filter: &[String]) -> Result<()> {
     )?;
     say("tests")?;
     let mut tally = Tally::default();
+    // With the feature, faults can be planted in what is built here; none is.
     let mut command = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    command.args(planted::FEATURE);
     command.args(filter).env("SEDGE_BIN", release_binary());
     let passed = watched(&mut command, |line| tally.read(line))?;
     tally.report(begun)?;

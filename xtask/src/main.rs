@@ -7,6 +7,7 @@ mod ci;
 mod firmware;
 mod firmware_report;
 mod header;
+mod planted;
 mod run;
 mod tidy;
 
@@ -17,7 +18,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci        format, tidy, header, clippy, docs, firmware, then every test
+  ci        format, tidy, header, clippy, docs, firmware, planted faults, then every test
   test      build the release binary and run every test of the workspace
   header    write core-c/sedge_core.h, the core's header for C; with --check, say whether it is up to date
   firmware  build the images for microcontrollers, all or those that are named, and run each under QEMU
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND
   firmware-report
             measure what the core costs a microcontroller, beside sequential-storage; with --write, put it into docs/firmware.md; --only weighed and
             the like measure one part
+  planted   plant faults, all or those that are named, and see each found by the test that must find it
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy      what a machine can check about how the project is laid out
 ";
@@ -49,6 +51,7 @@ fn command() -> Result<()> {
         Some("c-object") => firmware::build_objects(&arguments[1..]),
         Some("header") => header::write_or_check(&arguments[1..]),
         Some("firmware-report") => firmware_report::report(&arguments[1..]),
+        Some("planted") => planted::find(&arguments[1..]),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),

@@ -12,6 +12,7 @@ use super::message::{
 use super::{Framing, Now, Transmit};
 use crate::frame::Frame;
 use crate::frame::time_behind;
+use crate::planted::Fault;
 use crate::{LogId, Micros, Offset};
 
 /// What a receiver needs to know of itself.
@@ -521,7 +522,10 @@ impl ReceiverSlot {
             if first != next || frame.span() == 0 {
                 break;
             }
-            if begin.is_none() && first == self.expected {
+            let expected = first == self.expected
+                || (first > self.expected && Fault::AcceptHole.is_planted())
+                || (first < self.expected && Fault::AcceptRepeated.is_planted());
+            if begin.is_none() && expected {
                 time = time.or(self.time);
                 let Some(base_time) = time else {
                     break;
@@ -540,7 +544,11 @@ impl ReceiverSlot {
                 whole: at == data.frames.len(),
                 store: Store {
                     slot: data.slot,
-                    first: self.expected,
+                    first: if Fault::AcceptRepeated.is_planted() {
+                        data.first
+                    } else {
+                        self.expected
+                    },
                     next,
                     base_time,
                     frames,
@@ -586,7 +594,11 @@ impl ReceiverSlot {
         if core::mem::take(&mut self.ack_due) {
             return Some(Message::Ack(Ack {
                 slot,
-                next: self.durable,
+                next: if Fault::AckBeforeStored.is_planted() {
+                    self.expected
+                } else {
+                    self.durable
+                },
                 credit,
                 ended: self.ended,
             }));

@@ -12,6 +12,7 @@ use super::message::{
 };
 use super::window::{Retransmit, TIMEOUT_US_MAX, TIMEOUT_US_MIN};
 use super::{Framing, Now, Transmit};
+use crate::planted::Fault;
 use crate::{Gap, Micros, Offset};
 pub use slot::SenderSlot;
 use slot::{SlotState, Stop};
@@ -250,7 +251,9 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
         };
         if let SlotState::Checking { next, theirs, .. } = place.state {
             match ours {
-                Some(ours) if ours != theirs => place.stop(Stop::Diverged),
+                Some(ours) if ours != theirs && !Fault::IgnoreOtherHistory.is_planted() => {
+                    place.stop(Stop::Diverged);
+                }
                 _ => place.go_on_from(next),
             }
         }
@@ -607,6 +610,9 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
         let Some(place) = self.slot_mut(rewind.slot) else {
             return;
         };
+        if Fault::IgnoreRewind.is_planted() {
+            return;
+        }
         if place.state == SlotState::Live && place.rewind(rewind.next) {
             self.retransmit.forget_sample();
         }

@@ -6,6 +6,7 @@ use crate::frame::{COMPACT_GAP_LEN_MAX, Frame};
 use crate::gap::Cause;
 use crate::ids::Offset;
 use crate::log::Opened;
+use crate::planted::Fault;
 use crate::segment::Geometry;
 use crate::walk::Why;
 
@@ -29,6 +30,9 @@ impl RingLog {
             },
             _ => return,
         };
+        if Fault::AppendAfterTornTail.is_planted() {
+            return self.burn_at_most(torn.offsets, torn.cause);
+        }
         self.head.position = untouched_grid(desk, self.head.segment, &head.geometry, torn.end)
             .await
             .unwrap_or(head.geometry.segment_bytes());

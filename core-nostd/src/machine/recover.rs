@@ -11,6 +11,7 @@ use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::ledger::Ledger;
 use crate::log::{CommitError, Fresh, OpenError, Opened, Options, Recovered, Slot};
+use crate::planted::Fault;
 use crate::segment::{Medium, OpenHeader, STAMP_LEN};
 use crate::walk::{End, Found, Step, Walk, Why};
 
@@ -176,13 +177,17 @@ impl RingLog {
 
     /// Files: what a torn commit left is overwritten, but its offsets may have been seen by nobody: an origin burns them.
     fn judge_file_tail(&mut self, head: &Opened, tail: &Tail) {
-        if self.is_mirror() || tail.last != Last::Other {
+        let burns = !self.is_mirror() || Fault::MirrorBurns.is_planted();
+        if !burns || tail.last != Last::Other || Fault::BurnNothing.is_planted() {
             return;
         }
         self.burn_at_most(self.commit_offsets_max(head), Cause::Burned);
     }
 
     pub(super) fn commit_offsets_max(&self, head: &Opened) -> u64 {
+        if Fault::BurnOneOffset.is_planted() {
+            return 1;
+        }
         u64::from(
             head.geometry
                 .commit_offsets_max()
@@ -209,6 +214,10 @@ impl RingLog {
     ) -> Result<bool, OpenError<O::Error>> {
         let segment = self.head.segment;
         let is_suspect = suspect == Some(segment);
+        let trusts = is_suspect && Fault::TrustAfterFailedSync.is_planted();
+        if trusts || Fault::TrustPageCache.is_planted() {
+            return Ok(false);
+        }
         // A segment that was opened by its last commit is written again from its stamp on.
         let from = if tail.commit_position == head.data_start {
             0
@@ -395,10 +404,12 @@ async fn walk_head<O: Operations>(
             Step::Frame(found) => {
                 let (medium, role) = (head.geometry.medium(), head.geometry.role());
                 let begins_commit = found.frame.begins_commit(medium, role);
-                if found.bad.is_some() && !begins_commit && doubtful.is_none() {
+                let torn = !begins_commit || Fault::RotIsTheEnd.is_planted();
+                if found.bad.is_some() && torn && doubtful.is_none() {
                     doubtful = Some(tail.clone());
                 }
-                if begins_commit && let Some(proven) = doubtful.take() {
+                let proves = begins_commit && !Fault::RotIsTheEnd.is_planted();
+                if proves && let Some(proven) = doubtful.take() {
                     tail = proven;
                 }
                 doubtful

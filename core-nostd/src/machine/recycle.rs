@@ -8,6 +8,7 @@ use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::ledger::Ledger;
 use crate::log::{CommitError, MaintainError, Maintained, Opened, Slot, WhenFull};
+use crate::planted::Fault;
 use crate::walk::{Step, Walk};
 
 #[twin]
@@ -44,7 +45,9 @@ impl RingLog {
             };
             let held_back =
                 successor.base > self.ledger.oldest && successor.base > self.ledger.release_point();
-            if self.when_full == WhenFull::Refuse && held_back {
+            let may_evict =
+                self.when_full == WhenFull::EvictOldest || Fault::RefusingLogEvicts.is_planted();
+            if held_back && !may_evict {
                 return Ok(Maintained::Full);
             }
             self.recycle(desk, segment, slot, &successor, Cause::Evicted, now)
@@ -185,7 +188,7 @@ impl RingLog {
                 .await;
             let ledger = tally.into_ledger(successor.base, now);
             // Without room for it in the head, the next open header carries the ledger; a power cut before that leaves it to `count_recycled`.
-            if self.has_room_for_ledger() {
+            if self.has_room_for_ledger() && !Fault::RecycleBeforeLedger.is_planted() {
                 self.write_ledger(desk, ledger, now)
                     .await
                     .map_err(MaintainError::Ledger)?;
@@ -395,6 +398,9 @@ impl Tally {
     }
 
     fn lose(&mut self, from: Offset, to: Offset) {
+        if Fault::ForgetLoss.is_planted() {
+            return;
+        }
         for cursor in &mut self.ledger.cursors {
             cursor.lost = cursor.lost.saturating_add(to.since(from.max(cursor.next)));
         }

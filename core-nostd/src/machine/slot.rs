@@ -3,6 +3,7 @@
 use super::{Desk, Operations, RingLog, twin};
 use crate::ledger::Ledger;
 use crate::log::{Opened, Refusal, Slot};
+use crate::planted::Fault;
 use crate::segment::{
     BadStamp, Geometry, Medium, OPEN_FIELDS_LEN, OpenClaim, OpenHeader, STAMP_LEN, Stamp,
 };
@@ -165,7 +166,9 @@ pub(crate) async fn prepare<O: Operations>(
     erased_before: u32,
 ) -> Result<u32, O::Error> {
     let erase_count = erased_before.saturating_add(1);
-    desk.media.erase(segment).await?;
+    if !Fault::SkipErase.is_planted() {
+        desk.media.erase(segment).await?;
+    }
     desk.media
         .program(
             segment,

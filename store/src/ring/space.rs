@@ -1,5 +1,6 @@
 //! How a log lets go of space: it is made smaller, or what expired in an ended one is taken away. What goes is accounted for before its files go.
 
+use sedge_core::planted::Fault;
 use std::io;
 
 use sedge_core::Micros;
@@ -43,7 +44,9 @@ impl Ring {
         }
         // A log that evicts would let go of one more at once, for its next segment; it is counted with the others.
         let spare = u32::from(options.when_full == WhenFull::EvictOldest);
-        self.vacate(surplus + spare, now).map_err(io)?;
+        if !Fault::UnlinkBeforeLedger.is_planted() {
+            self.vacate(surplus + spare, now).map_err(io)?;
+        }
         let after = self.ledger();
         let shrunk = Shrunk {
             segments,

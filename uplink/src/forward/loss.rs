@@ -1,6 +1,7 @@
 //! What a Gap says when a log no longer holds what the hub wants next. Pure.
 
 use sedge_core::ledger::Ledger;
+use sedge_core::planted::Fault;
 use sedge_core::{Cause, Gap, Offset};
 
 /// Losses of one log that this session has told and the cursor does not cover yet.
@@ -33,7 +34,9 @@ impl Loss {
                 .saturating_add(forgotten);
             gap.lost = lost.min(gap.span());
         }
-        self.told = self.told.saturating_add(gap.lost.saturating_sub(forgotten));
+        if !Fault::TellLossTwice.is_planted() {
+            self.told = self.told.saturating_add(gap.lost.saturating_sub(forgotten));
+        }
         Some(gap)
     }
 

@@ -3,6 +3,7 @@
 //! The loop is: tell the machine what is new, do what it asks, say what it has to say, read ahead what it wants to send, wait.
 //! Frames are read by a thread that may block, one piece at a time, while the piece before it leaves.
 
+use sedge_core::planted::Fault;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -343,6 +344,11 @@ impl<'a> Session<'a> {
         };
         let before = slot.acked.replace(next).unwrap_or(next);
         let ledger = slot.log.handle.ledger();
+        let next = if Fault::CursorRunsAhead.is_planted() {
+            slot.offer.next.max(next)
+        } else {
+            next
+        };
         if slot.loss.acknowledged(&ledger, next) {
             slot.log.handle.set_cursor(self.options.uplink, next);
         }

@@ -4,6 +4,7 @@
 //! Whether a delivery repeats a record is decided by the same tables as for `mqtt-listen` (`owner.rs`).
 //! This file knows nothing of the network.
 
+use sedge_core::planted::Fault;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,9 @@ impl Deliveries {
                 let claims = self.intake.claims(lane);
                 claims.unacknowledged(session.id.number, *acked);
             }
+        }
+        if Fault::StalePuback.is_planted() {
+            return;
         }
         self.orphaned.append(&mut self.waiting);
         let intake = &self.intake;
