@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -51,8 +53,10 @@ pub(crate) fn watched(command: &mut Command, mut watch: impl FnMut(&str)) -> Res
     Ok(child.wait()?.success())
 }
 
-/// One line of progress.
+/// One line of progress, with the seconds since the first.
 pub(crate) fn say(what: &str) -> Result<()> {
-    writeln!(std::io::stderr(), "xtask: {what}")?;
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let seconds = BEGAN.get_or_init(Instant::now).elapsed().as_secs();
+    writeln!(std::io::stderr(), "xtask: {seconds:4} s: {what}")?;
     Ok(())
 }
