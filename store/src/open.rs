@@ -183,6 +183,7 @@ impl Outfit {
             durable: self.durable,
             on_fatal: self.options.on_fatal,
             held_back: None,
+            in_vain: false,
             checkpoint: Vec::new(),
             ledger: LedgerFrames {
                 written: Instant::now(),

@@ -34,6 +34,8 @@ pub(crate) struct Writer {
     pub(crate) group: Group,
     /// A group that the full log did not take.
     pub(crate) held_back: Option<Ticket>,
+    /// There was no segment to recycle, and no errand has come since that could have changed it.
+    pub(crate) in_vain: bool,
     pub(crate) checkpoint: Vec<u8>,
     pub(crate) ledger: LedgerFrames,
     /// What it waits for, when it has been told to come again.
@@ -97,6 +99,7 @@ impl Writer {
 
     fn run_errands(&mut self, errands: &[Errand]) -> Option<Errand> {
         let mut last = None;
+        self.in_vain &= errands.is_empty();
         for &errand in errands {
             match errand {
                 Errand::SetCursor { uplink, next } => {
@@ -151,6 +154,7 @@ impl Writer {
             .commit(self.group.frames(), span, &self.checkpoint, now)?
         {
             self.counters.set_full(true);
+            self.in_vain = true;
             return Ok(false);
         }
         self.counters.set_full(false);
@@ -212,7 +216,8 @@ impl Writer {
     }
 
     fn recycle(&mut self) -> io::Result<()> {
-        if self.ring.maintain(self.queue.now())? {
+        self.in_vain = !self.ring.maintain(self.queue.now())?;
+        if !self.in_vain {
             self.counters.recycled();
             // The ledger that says so may have come behind a RESUME frame.
             let durable = self.ring.durable();
@@ -249,7 +254,12 @@ impl Writer {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         if self.ring.needs_maintain() {
-            return now + MAINTAIN_POLL;
+            return now
+                + if self.in_vain {
+                    FULL_POLL
+                } else {
+                    MAINTAIN_POLL
+                };
         }
         if self.ledger.changed && !self.ring.is_ended() {
             (self.ledger.written + LEDGER_INTERVAL_IDLE).max(now)
@@ -285,6 +295,8 @@ const LEDGER_INTERVAL: Duration = if cfg!(test) {
 /// … and that much while none do.
 const LEDGER_INTERVAL_IDLE: Duration = Duration::from_secs(10);
 const MAINTAIN_POLL: Duration = Duration::from_millis(20);
+/// A log that is full goes on by errand; a disk that is, without one.
+const FULL_POLL: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
