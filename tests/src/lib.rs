@@ -12,6 +12,7 @@ pub mod reader;
 pub mod reference;
 pub mod rig;
 pub mod script;
+pub mod short;
 pub mod sim;
 pub mod simulator;
 pub mod sweep;

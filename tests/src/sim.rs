@@ -10,7 +10,7 @@ use sedge_core::media::Media;
 /// Only what changes it (program, erase, sync) counts as an operation that can be cut.
 pub trait Sim: Clone {
     /// What a cut may leave of the unfinished operations.
-    type Tear: Copy + core::fmt::Debug;
+    type Tear: Copy + core::fmt::Debug + 'static;
 
     /// Whether what this tear leaves may read differently each time.
     fn flickers(_tear: Self::Tear) -> bool {

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::firmware;
 use crate::header;
 use crate::planted;
-use crate::run::{cargo, expect_success, say, watched, workspace_root};
+use crate::run::{cargo, expect_success, say, target_folder, watched, workspace_root};
 use crate::tidy;
 
 /// Format, tidy, the header for C, clippy, docs, firmware, planted faults, tests. The tests of the core run with the features that the package of the simulated media switches on.
@@ -62,7 +62,19 @@ pub(crate) fn everything() -> Result<()> {
     firmware::build_and_run(&[])?;
     schedules()?;
     planted::find(&[])?;
+    power_cuts()?;
     test(&[])
+}
+
+/// A million power cuts and kills, at other seeds each day; the test tells which.
+fn power_cuts() -> Result<()> {
+    let arguments = ["test", "--workspace", "--locked", "--test", "scripts"];
+    expect_success(
+        "power cuts",
+        cargo(&arguments)
+            .args(planted::FEATURE)
+            .env("SEDGE_CUTS", CUTS_ON_EACH_MEDIUM),
+    )
 }
 
 /// The writer's queue with locks and threads whose schedules a seed chooses; they work nowhere else, so they are built apart.
@@ -115,10 +127,11 @@ pub(crate) fn test(filter: &[String]) -> Result<()> {
 
 /// The binary that users get.
 pub(crate) fn release_binary() -> std::path::PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace_root().join("target"), Into::into);
-    target.join("release").join("sedge")
+    target_folder().join("release").join("sedge")
 }
+
+/// On flash and in files.
+const CUTS_ON_EACH_MEDIUM: &str = "500000";
 
 /// The sum over all test binaries, read from their own closing lines.
 #[derive(Default)]

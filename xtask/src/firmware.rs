@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{cargo, expect_success, say, workspace_root};
-use toolchain::{Toolchain, in_firmware, is_there, target_folder};
+use crate::run::{cargo, expect_success, say, target_folder, workspace_root};
+use toolchain::{Toolchain, in_firmware, is_there};
 
 pub(crate) use c_object::build as build_objects;
 pub(crate) use toolchain::images_folder;

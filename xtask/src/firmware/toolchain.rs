@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::{cargo, workspace_root};
+use crate::run::{cargo, target_folder, workspace_root};
 
 /// What compiles for a microcontroller here.
 pub(super) enum Toolchain {
@@ -95,10 +95,6 @@ pub(super) fn is_there(program: &str) -> bool {
 /// Everything that is built for microcontrollers, apart from what is built for this machine.
 pub(crate) fn images_folder() -> PathBuf {
     target_folder().join("firmware")
-}
-
-pub(super) fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_root().join("target"), Into::into)
 }
 
 /// In the workspace's `Cargo.toml`.
