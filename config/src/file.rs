@@ -124,10 +124,23 @@ impl<'t> Reader<'t> {
     fn root(&mut self) -> DeTable<'t> {
         let (root, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
-            let line = error.span().map(|span| self.line(span.start));
-            self.problem(line, "", format!("not TOML: {}", error.message()));
+            let line = match error.span() {
+                Some(span) => self.line(span.start),
+                None => self.line_of_no_place(),
+            };
+            self.problem(Some(line), "", format!("not TOML: {}", error.message()));
         }
         root.into_inner()
+    }
+
+    /// Of what is nested too deeply the parser does not say where: the line with which it begins to complain so.
+    fn line_of_no_place(&self) -> usize {
+        let complains = |&end: &usize| {
+            let (_, errors) = DeTable::parse_recoverable(&self.text[..end]);
+            errors.iter().any(|error| error.span().is_none())
+        };
+        let ends: Vec<usize> = self.text.match_indices('\n').map(|(at, _)| at).collect();
+        ends.partition_point(|end| !complains(end)) + 1
     }
 
     fn line(&self, at: usize) -> usize {

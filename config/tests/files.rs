@@ -115,6 +115,19 @@ url = "kafka://hub.example"
     assert_eq!(shown, expected);
 }
 
+/// The parser itself gives no place for it.
+#[test]
+fn a_key_that_is_nested_too_deeply_is_told_with_its_line() {
+    let deep = vec!["a"; 200].join(".");
+    for text in [
+        format!("[gateway]\n\n[{deep}]\n[gateway]\n"),
+        format!("[gateway]\n\nid = {}", "[".repeat(200)),
+    ] {
+        let shown = refusal(&text);
+        assert!(shown.contains("line 3: not TOML"), "{shown}");
+    }
+}
+
 #[test]
 fn what_is_not_toml_is_told_with_its_line() {
     let shown = refusal("[gateway]\nid = \n");
