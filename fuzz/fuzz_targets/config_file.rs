@@ -1,4 +1,6 @@
 //! libFuzzer gives any text as a configuration file; what is done with it, and what must hold, stands in `tests/src/fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| sedge_tests::fuzz::text::config_file(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    sedge_tests::fuzz::bounded(sedge_tests::fuzz::text::config_file, input);
+});

@@ -1,4 +1,6 @@
 //! libFuzzer gives any messages to both ends of a conversation; what is done with them, and what must hold, stands in `tests/src/fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| sedge_tests::fuzz::wire::custody_message(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    sedge_tests::fuzz::bounded(sedge_tests::fuzz::wire::custody_message, input);
+});

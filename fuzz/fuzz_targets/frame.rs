@@ -1,4 +1,6 @@
 //! libFuzzer gives any bytes as a frame; what is done with it, and what must hold, stands in `tests/src/fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| sedge_tests::fuzz::frames::frame(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    sedge_tests::fuzz::bounded(sedge_tests::fuzz::frames::frame, input);
+});

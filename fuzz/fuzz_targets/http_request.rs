@@ -1,4 +1,6 @@
 //! libFuzzer gives any bytes to the port of `/metrics`; what is done with it, and what must hold, stands in `tests/src/fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| sedge_tests::fuzz::http::http_request(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    sedge_tests::fuzz::bounded(sedge_tests::fuzz::http::http_request, input);
+});

@@ -1,4 +1,6 @@
 //! libFuzzer gives any key template and any message; what is done with it, and what must hold, stands in `tests/src/fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| sedge_tests::fuzz::text::key_template(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    sedge_tests::fuzz::bounded(sedge_tests::fuzz::text::key_template, input);
+});

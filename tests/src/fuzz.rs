@@ -14,6 +14,8 @@ mod seeds;
 pub mod text;
 pub mod wire;
 
+use std::time::Duration;
+
 use crate::random::Random;
 
 /// A fuzz target: its name is that of its file and of the folder of its inputs.
@@ -49,6 +51,26 @@ pub const TARGETS: [Target; 15] = [
     Target::new("key_template", text::key_template),
     Target::new("http_request", http::http_request),
 ];
+
+/// What `body` takes of a processor for `input`. What is measured is the time in this thread: others do not count.
+///
+/// # Panics
+/// If it hangs, or as the body does.
+pub fn bounded(body: fn(&[u8]), input: &[u8]) -> Duration {
+    let begun = processor_time();
+    body(input);
+    let took = processor_time() - begun;
+    assert!(took < HANG, "{took:?} for one input");
+    took
+}
+
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.try_into().expect("it only grows")
+}
+
+/// An input that takes so much of a processor hangs its reader: ten times what the slowest takes in a build that is not optimised.
+const HANG: Duration = Duration::from_millis(100);
 
 /// `input`, changed in up to a handful of places. The same for the same seed.
 #[must_use]

@@ -6,12 +6,13 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::firmware;
+use crate::fuzz;
 use crate::header;
 use crate::planted;
 use crate::run::{cargo, expect_success, say, target_folder, watched, workspace_root};
 use crate::tidy;
 
-/// Format, tidy, the header for C, clippy, docs, firmware, planted faults, tests. The tests of the core run with the features that the package of the simulated media switches on.
+/// Format, tidy, the header for C, clippy, docs, firmware, fuzz targets, planted faults, tests. The tests of the core run with the features that the package of the simulated media switches on.
 pub(crate) fn everything() -> Result<()> {
     expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
@@ -62,6 +63,7 @@ pub(crate) fn everything() -> Result<()> {
     firmware::build_and_run(&[])?;
     schedules()?;
     planted::find(&[])?;
+    fuzz::run(&[])?;
     power_cuts()?;
     test(&[])
 }

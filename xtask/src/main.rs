@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod firmware;
 mod firmware_report;
+mod fuzz;
 mod header;
 mod planted;
 mod run;
@@ -18,7 +19,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci        format, tidy, header, clippy, docs, firmware, planted faults, then every test
+  ci        format, tidy, header, clippy, docs, firmware, fuzz targets, planted faults, then every test
   test      build the release binary and run every test of the workspace
   header    write core-c/sedge_core.h, the core's header for C; with --check, say whether it is up to date
   firmware  build the images for microcontrollers, all or those that are named, and run each under QEMU
@@ -27,11 +28,18 @@ usage: cargo xtask COMMAND
             measure what the core costs a microcontroller, beside sequential-storage; with --write, put it into docs/firmware.md; --only weighed and
             the like measure one part
   planted   plant faults, all or those that are named, and see each found by the test that must find it
+  fuzz      run the fuzz targets, all or those that are named, under libFuzzer; --seconds N each
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy      what a machine can check about how the project is laid out
 ";
 
 fn main() -> ExitCode {
+    if fuzz::is_compiler() {
+        return match fuzz::compile() {
+            Ok(true) => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        };
+    }
     match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -52,6 +60,7 @@ fn command() -> Result<()> {
         Some("header") => header::write_or_check(&arguments[1..]),
         Some("firmware-report") => firmware_report::report(&arguments[1..]),
         Some("planted") => planted::find(&arguments[1..]),
+        Some("fuzz") => fuzz::run(&arguments[1..]),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),
