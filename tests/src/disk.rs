@@ -312,6 +312,12 @@ impl Sim for SimDisk {
         }
     }
 
+    fn overwrite(&mut self, segment: u32, position: u32, bytes: &[u8]) {
+        for files in [&mut self.disk, &mut self.cache] {
+            write_into(&mut files[segment as usize], position, bytes);
+        }
+    }
+
     fn image(&self) -> Vec<u8> {
         let missing = vec![0xFF; self.segment_bytes as usize];
         self.cache

@@ -469,6 +469,18 @@ impl Sim for SimFlash {
         }
     }
 
+    /// A unit that is all ones then is as good as erased.
+    fn overwrite(&mut self, segment: u32, position: u32, bytes: &[u8]) {
+        let unit = self.shape.write_unit as usize;
+        let stored = Arc::make_mut(&mut self.segments[segment as usize]);
+        let end = position as usize + bytes.len();
+        stored.bytes[position as usize..end].copy_from_slice(bytes);
+        let units = position as usize / unit..end.div_ceil(unit);
+        for at in units {
+            stored.cells[at] = cell_of(&stored.bytes[at * unit..(at + 1) * unit]);
+        }
+    }
+
     fn image(&self) -> Vec<u8> {
         self.segments
             .iter()

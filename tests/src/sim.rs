@@ -26,6 +26,8 @@ pub trait Sim: Clone {
     fn revive(&mut self, tear: Self::Tear, seed: u64);
     /// Flips one stored bit.
     fn flip(&mut self, segment: u32, position: u32, bit: u8);
+    /// Other bytes are stored than were written.
+    fn overwrite(&mut self, segment: u32, position: u32, bytes: &[u8]);
     /// All bytes as they read now, segment after segment.
     fn image(&self) -> Vec<u8>;
     /// How finely it tells readable bytes from others.

@@ -58,7 +58,8 @@ fn flip_each_bit<S: Sim>(world: &World<S>, setting: Setting) -> u64 {
                 let mut world = world.branch();
                 world.sim().sim_mut().flip(segment, position, bit);
                 world.damaged(Damage::Rot);
-                if position % 64 == 0 || begins_head(segment, position) {
+                let is_file = setting.geometry.medium() == Medium::File;
+                if is_file || position % 64 == 0 || begins_head(segment, position) {
                     world.play(&[Step::Maintain, Step::Commit(vec![2]), Step::Restart]);
                 }
                 let ended = world.run();
