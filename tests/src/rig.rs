@@ -5,6 +5,7 @@
 pub mod board;
 pub mod broker;
 pub mod calls;
+pub mod clock;
 pub mod daemon;
 pub mod device;
 pub mod ledger;
@@ -13,6 +14,7 @@ pub mod pull;
 pub mod scratch;
 pub mod site;
 pub mod tap;
+pub mod wire;
 pub mod write_log;
 
 use std::io::Write;
@@ -37,6 +39,15 @@ pub fn chance(test: &str) -> Random {
         });
     tell(&format!("{test}: SEDGE_SEED={seed}"));
     Random::new(seed)
+}
+
+/// How many times something is to be tried: `usual` times, or as often as the environment variable `name` says.
+///
+/// # Panics
+/// If it says no number.
+#[must_use]
+pub fn times(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
 }
 
 /// Held by a test that starts programs: such tests of one binary run one after the other, so that none is late because of another.

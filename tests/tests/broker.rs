@@ -22,7 +22,7 @@ fn twenty_restarts_of_the_broker_lose_nothing() {
     let mut chance = chance("twenty_restarts_of_the_broker_lose_nothing");
     let tap = Tap::before(broker.address);
     let site = Site::new(Setup {
-        more_sources: source(&tap),
+        more_tables: source(&tap),
         ..Setup::default()
     });
     let hub = site.start_hub();

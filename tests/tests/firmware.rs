@@ -244,7 +244,7 @@ fn settle(kept: &[Measurement], pulled: &Pulled) {
 
 fn site(port: &Path) -> Site {
     Site::new(Setup {
-        more_sources: format!(
+        more_tables: format!(
             "[[source]]\ntype = \"serial\"\nname = \"board\"\ndevice = \"{}\"\nprotocol = \"link\"\nstream = \"telemetry\"\n",
             port.display()
         ),

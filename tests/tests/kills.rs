@@ -6,15 +6,15 @@ use sedge_tests::random::Random;
 use sedge_tests::rig::device::{Device, Habit, Told};
 use sedge_tests::rig::ledger::settle;
 use sedge_tests::rig::site::{Setup, Site};
-use sedge_tests::rig::{alone, chance, eventually, tell};
+use sedge_tests::rig::{alone, chance, eventually, tell, times};
 
-/// Four devices publish, two of them the same payload every time. A hundred times either end is killed, a third of the times within 50 ms of
-/// its start, so also while it recovers. In the end everything that a device was told is on disk is at the hub, in order, and nothing
+/// Four devices publish, two of them the same payload every time. Two hundred times (`SEDGE_KILLS`) one end is killed, or both at once, a third of the
+/// times within 50 ms of its start, so also while it recovers. In the end everything that a device was told is on disk is at the hub, in order, and nothing
 /// is there more often than it was published: a redelivery with DUP made no copy, equal payloads were no reason to drop one.
 #[test]
-fn a_hundred_kills_lose_nothing_and_copy_nothing() {
+fn two_hundred_kills_lose_nothing_and_copy_nothing() {
     let _alone = alone();
-    let mut chance = chance("a_hundred_kills_lose_nothing_and_copy_nothing");
+    let mut chance = chance("two_hundred_kills_lose_nothing_and_copy_nothing");
     let site = Site::new(Setup {
         inflight_max: WINDOW_MAX,
         ..Setup::default()
@@ -30,14 +30,23 @@ fn a_hundred_kills_lose_nothing_and_copy_nothing() {
         });
     }
 
-    for _ in 0..KILLS {
+    let kills = times("SEDGE_KILLS", KILLS);
+    for _ in 0..kills {
         std::thread::sleep(a_life(&mut chance));
-        if chance.one_in(3) {
-            hub.kill();
-            hub = site.start_hub();
-        } else {
-            agent.kill();
-            agent = site.start_agent();
+        match chance.below(6) {
+            0 => {
+                agent.kill();
+                hub.kill();
+                (agent, hub) = (site.start_agent(), site.start_hub());
+            }
+            1 | 2 => {
+                hub.kill();
+                hub = site.start_hub();
+            }
+            _ => {
+                agent.kill();
+                agent = site.start_agent();
+            }
         }
     }
 
@@ -60,7 +69,7 @@ fn a_hundred_kills_lose_nothing_and_copy_nothing() {
     );
     assert_eq!(pulled.lost(), 0, "nothing was evicted");
     tell(&format!(
-        "{KILLS} kills: {balance:?}, {} redeliveries",
+        "{kills} kills: {balance:?}, {} redeliveries",
         told.iter().map(|told| told.redelivered).sum::<u64>()
     ));
     agent.terminate(STOP_WITHIN);
@@ -81,7 +90,7 @@ fn kills_without_input_evict_nothing() {
         ..Habit::new(site.devices, "only")
     })
     .finish_count(SETTLE_WITHIN);
-    for _ in 0..KILLS {
+    for _ in 0..IDLE_KILLS {
         site.wait_for_agent();
         agent.kill();
         agent = site.start_agent();
@@ -118,7 +127,8 @@ fn a_life(chance: &mut Random) -> Duration {
     Duration::from_millis(chance.below(longest))
 }
 
-const KILLS: u32 = 100;
+const KILLS: u64 = 200;
+const IDLE_KILLS: u32 = 100;
 const WINDOW_MAX: u16 = 16;
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(2);

@@ -1,14 +1,11 @@
 //! How the programs behave towards those who run them: stopping, being started twice, a disk that is full.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use sedge_tests::rig::daemon::Daemon;
 use sedge_tests::rig::device::{Device, Habit, Told};
 use sedge_tests::rig::ledger::settle;
-use sedge_tests::rig::scratch::Ext4;
+use sedge_tests::rig::scratch::{Ballast, Ext4};
 use sedge_tests::rig::site::{Setup, Site, start_agent_with};
 use sedge_tests::rig::{alone, eventually, skip};
 
@@ -88,7 +85,7 @@ fn a_full_disk_under_the_agent_costs_only_what_is_told() {
     });
     let agent = site.start_agent();
     site.wait_for_agent();
-    fill(&disk.path());
+    let _ballast = Ballast::leaving(0, &disk.path());
 
     let told = publish_kibibytes(&site, 60 * 1024);
     let hub = site.start_hub();
@@ -113,10 +110,7 @@ fn an_agent_without_room_for_its_log_is_up_and_takes_events_when_there_is_some()
         Ok(disk) => disk,
         Err(missing) => return skip(story, &missing),
     };
-    let kept_free = disk.path().join("kept-free");
-    std::fs::write(&kept_free, vec![0x55; 6 << 20]).expect("a file");
-    fill(&disk.path());
-    std::fs::remove_file(kept_free).expect("our own file");
+    let ballast = Ballast::leaving(6 << 10, &disk.path());
     let site = Site::new(Setup {
         capacity: "256MiB".into(),
         agent_data: Some(disk.path().join("agent")),
@@ -153,7 +147,7 @@ fn an_agent_without_room_for_its_log_is_up_and_takes_events_when_there_is_some()
     let (agent, hub) = (site.start_agent(), site.start_hub());
     site.wait_for_agent();
     assert_eq!(device.acked(), 0, "nothing can have been on disk");
-    std::fs::remove_file(disk.path().join(BALLAST)).expect("our own file");
+    ballast.remove();
     let told = device.finish_count(SETTLE_WITHIN);
     assert_eq!(told.acked_count(), 5_000);
     let partition = &site.status()["streams"][0]["partitions"][0];
@@ -179,7 +173,7 @@ fn an_agent_on_a_disk_without_a_byte_waits_until_there_is_one() {
             );
         }
     };
-    fill(&disk.path());
+    let ballast = Ballast::leaving(0, &disk.path());
     let site = Site::new(Setup {
         capacity: "16MiB".into(),
         agent_data: Some(disk.path().join("agent")),
@@ -197,7 +191,7 @@ fn an_agent_on_a_disk_without_a_byte_waits_until_there_is_one() {
 
     let agent = site.start_agent();
     waits(&agent, 2);
-    std::fs::remove_file(disk.path().join(BALLAST)).expect("our own file");
+    ballast.remove();
     site.wait_for_agent();
     let pushed = site.push("1\n");
     assert_eq!(pushed.status.code(), Some(0));
@@ -283,16 +277,6 @@ fn publish_kibibytes(site: &Site, count: u64) -> Told {
     .finish_count(SETTLE_WITHIN)
 }
 
-/// Takes every free byte of the disk at `folder`.
-fn fill(folder: &Path) {
-    let mut file = File::create(folder.join(BALLAST)).expect("a file");
-    for bytes in [1 << 20, 4096, 1] {
-        let piece = vec![0x55; bytes];
-        while file.write_all(&piece).is_ok() {}
-    }
-}
-
-const BALLAST: &str = "somebody-elses";
 const SMALL_DISK_MIB: u64 = 48;
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(2);

@@ -79,7 +79,7 @@ fn an_agent_stops_in_time_in_the_middle_of_a_hand_over() {
 
 fn site(port: &Path) -> Site {
     Site::new(Setup {
-        more_sources: format!(
+        more_tables: format!(
             "[[source]]\ntype = \"serial\"\nname = \"boiler\"\ndevice = \"{}\"\nprotocol = \"link\"\nstream = \"telemetry\"\n",
             port.display()
         ),

@@ -55,6 +55,14 @@ impl Daemon {
     /// # Panics
     /// If it had ended by itself: nobody but the test ends it.
     pub fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// The same for one that another takes the place of.
+    ///
+    /// # Panics
+    /// As [`Self::kill`].
+    pub fn kill_now(&mut self) {
         if let Some(status) = self.exit_status() {
             panic!("{} had ended by itself: {status}", self.name);
         }
@@ -67,6 +75,14 @@ impl Daemon {
     /// # Panics
     /// If it is still there after `within`.
     pub fn terminate(mut self, within: Duration) -> ExitStatus {
+        self.stop(within)
+    }
+
+    /// The same for one that another takes the place of.
+    ///
+    /// # Panics
+    /// As [`Self::terminate`].
+    pub fn stop(&mut self, within: Duration) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait(within)
     }

@@ -1,6 +1,8 @@
-//! Places for data: a temporary directory, or an ext4 of its own on a loop device, whose image can be copied as a power cut leaves it.
+//! Places for data: a temporary directory, a tmpfs, or an ext4 of its own on a loop device, whose image can be copied as a power cut leaves it; and a file of
+//! somebody else's that takes as much of it as a test wants taken.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -105,15 +107,75 @@ pub fn copy_sparse(from: &Path, to: &Path) {
 
 impl Drop for Ext4 {
     fn drop(&mut self) {
-        if is_mount_point(&self.path()) {
-            let unmounted = Command::new("umount").arg(self.path()).status();
-            if !unmounted.is_ok_and(|status| status.success()) {
-                tell(&format!(
-                    "left mounted, something still uses it: {}",
-                    self.path().display()
-                ));
-            }
+        unmount(&self.path());
+    }
+}
+
+/// A file system in memory, mounted; unmounted when this value goes.
+#[derive(Debug)]
+pub struct Tmpfs {
+    folder: TempDir,
+}
+
+impl Tmpfs {
+    /// Makes one of `kib` KiB.
+    ///
+    /// # Errors
+    /// What this machine lacks for it.
+    pub fn create(kib: u64) -> Result<Self, Missing> {
+        let folder = TempDir::new().expect("a temporary directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"]);
+        run("mount", mount.arg(folder.path()))?;
+        Ok(Self { folder })
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().to_path_buf()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        unmount(&self.path());
+    }
+}
+
+/// Somebody else's file, which takes all of a disk but what it is told to leave.
+#[derive(Debug)]
+pub struct Ballast {
+    path: PathBuf,
+}
+
+impl Ballast {
+    /// Fills the disk at `folder` to the last byte, and then gives `free_kib` KiB back.
+    ///
+    /// # Panics
+    /// If the file cannot be made.
+    #[must_use]
+    pub fn leaving(free_kib: u64, folder: &Path) -> Self {
+        let path = folder.join("somebody-elses");
+        let mut file = File::create(&path).expect("a file");
+        for bytes in [1 << 20, 4096, 1] {
+            let piece = vec![0x55; bytes];
+            while file.write_all(&piece).is_ok() {}
         }
+        let taken = file.metadata().expect("our own file").len();
+        let rest = taken.saturating_sub(free_kib << 10);
+        file.set_len(rest).expect("a file can be made smaller");
+        // What was given back is free once it is written down that it is.
+        file.sync_all().expect("a disk that is full can be synced");
+        Self { path }
+    }
+
+    /// Gives everything back.
+    ///
+    /// # Panics
+    /// If it is gone already.
+    pub fn remove(self) {
+        std::fs::remove_file(&self.path).expect("our own file");
     }
 }
 

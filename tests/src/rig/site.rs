@@ -17,12 +17,15 @@ use super::{eventually, free_address};
 pub struct Site {
     folder: TempDir,
     setup: Setup,
+    hub_seen_at: Option<SocketAddr>,
     /// Where devices connect (`mqtt-listen`).
     pub devices: SocketAddr,
     /// Where gateways and consumers connect to the hub.
     pub hub: SocketAddr,
     /// The agent's `/metrics`.
     pub agent_http: SocketAddr,
+    /// The hub's.
+    pub hub_http: SocketAddr,
 }
 
 /// What a test may want different.
@@ -32,10 +35,14 @@ pub struct Setup {
     pub capacity: String,
     /// Capacity of a mirror at the hub.
     pub mirror_capacity: String,
+    /// How long the hub keeps events.
+    pub retention: String,
+    /// Partitions of the stream.
+    pub partitions: u16,
     /// Unacknowledged publishes of one device.
     pub inflight_max: u16,
-    /// Further `[[source]]` tables.
-    pub more_sources: String,
+    /// Further `[[source]]` and `[[stream]]` tables of the agent.
+    pub more_tables: String,
     /// Where the agent's data directory goes instead of a temporary one.
     pub agent_data: Option<PathBuf>,
     /// Where the hub's goes.
@@ -47,8 +54,10 @@ impl Default for Setup {
         Self {
             capacity: "64MiB".into(),
             mirror_capacity: "1GiB".into(),
+            retention: "30d".into(),
+            partitions: 1,
             inflight_max: 1024,
-            more_sources: String::new(),
+            more_tables: String::new(),
             agent_data: None,
             hub_data: None,
         }
@@ -65,13 +74,28 @@ impl Site {
         let site = Self {
             folder: TempDir::new().expect("a temporary directory"),
             setup,
+            hub_seen_at: None,
             devices: free_address(),
             hub: free_address(),
             agent_http: free_address(),
+            hub_http: free_address(),
         };
         std::fs::write(site.agent_toml(), site.agent_config()).expect("a configuration file");
         std::fs::write(site.hub_toml(), site.hub_config()).expect("a configuration file");
         site
+    }
+
+    /// Gateway and consumers find the hub at another address than where it listens.
+    ///
+    /// # Panics
+    /// If the disk does not take the configuration.
+    pub fn see_hub_at(&mut self, address: SocketAddr) {
+        self.hub_seen_at = Some(address);
+        std::fs::write(self.agent_toml(), self.agent_config()).expect("a configuration file");
+    }
+
+    fn hub_seen_at(&self) -> SocketAddr {
+        self.hub_seen_at.unwrap_or(self.hub)
     }
 
     /// Starts the agent.
@@ -121,7 +145,7 @@ impl Site {
 
     /// Waits until the hub lets consumers connect.
     pub fn wait_for_hub(&self) {
-        wait_for("the hub listens", self.hub);
+        wait_for("the hub listens", self.hub_seen_at());
     }
 
     /// `sedge pull`, ready for further arguments.
@@ -131,7 +155,7 @@ impl Site {
         command.args([
             "pull", STREAM, "--from", "earliest", "--format", "json", "--hub",
         ]);
-        command.arg(format!("sedge://{}", self.hub));
+        command.arg(format!("sedge://{}", self.hub_seen_at()));
         command
     }
 
@@ -227,13 +251,22 @@ impl Site {
     /// If nobody answers there.
     #[must_use]
     pub fn page(&self, path: &str) -> String {
-        let mut door = TcpStream::connect(self.agent_http).expect("the agent's HTTP door");
-        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
-        door.write_all(request.as_bytes()).expect("a request");
-        let mut answer = String::new();
-        door.read_to_string(&mut answer).expect("an answer");
-        let body = answer.split_once("\r\n\r\n");
-        body.expect("a body").1.to_owned()
+        page_at(self.agent_http, path).expect("the agent's HTTP door")
+    }
+
+    /// The body of a page of the hub's.
+    ///
+    /// # Panics
+    /// If nobody answers there.
+    #[must_use]
+    pub fn hub_page(&self, path: &str) -> String {
+        self.hub_page_if_any(path).expect("the hub's HTTP door")
+    }
+
+    /// The same, if somebody answers.
+    #[must_use]
+    pub fn hub_page_if_any(&self, path: &str) -> Option<String> {
+        page_at(self.hub_http, path).ok()
     }
 
     /// The agent's data directory.
@@ -290,6 +323,7 @@ inflight_max = {inflight_max}
 
 [[stream]]
 name = "{STREAM}"
+partitions = {partitions}
 capacity = "{capacity}"
 
 [[uplink]]
@@ -301,9 +335,10 @@ retry_max = "200ms"
             http = self.agent_http,
             devices = self.devices,
             inflight_max = self.setup.inflight_max,
-            more = self.setup.more_sources,
+            more = self.setup.more_tables,
+            partitions = self.setup.partitions,
             capacity = self.setup.capacity,
-            hub = self.hub,
+            hub = self.hub_seen_at(),
         )
     }
 
@@ -313,15 +348,18 @@ retry_max = "200ms"
 [hub]
 data_dir = "{data}"
 listen = "{hub}"
-http = "off"
+http = "{http}"
 
 [[hub.stream]]
 name = "*"
 capacity = "{capacity}"
+retention = "{retention}"
 "#,
             data = self.hub_data().display(),
             hub = self.hub,
+            http = self.hub_http,
             capacity = self.setup.mirror_capacity,
+            retention = self.setup.retention,
         )
     }
 }
@@ -337,6 +375,16 @@ pub fn start_agent_with(config: &Path, log: &Path) -> Daemon {
             .arg(config),
         log,
     )
+}
+
+fn page_at(door: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut door = TcpStream::connect(door)?;
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    door.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    door.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+    Ok(body.unwrap_or_default().to_owned())
 }
 
 fn wait_for(what: &str, address: SocketAddr) {
