@@ -8,7 +8,7 @@ use sedge_tests::rig::ledger::settle;
 use sedge_tests::rig::scratch::Ext4;
 use sedge_tests::rig::site::{Setup, Site};
 use sedge_tests::rig::write_log::LoggedExt4;
-use sedge_tests::rig::{alone, chance, skip, tell};
+use sedge_tests::rig::{alone, chance, skip, tell, times};
 
 /// The agent is frozen (SIGSTOP) at a random moment under load and the device's image is copied: what its file system had only in memory is not in
 /// it. An agent started on the copy, with a new hub, brings every event that had its PUBACK, and no copy.
@@ -37,7 +37,8 @@ fn every_acknowledged_event_is_there_after_power_cuts() {
     ];
 
     let mut acked = 0;
-    for _ in 0..CUTS {
+    let cuts = times("SEDGE_POWER_CUTS", COPIES);
+    for _ in 0..cuts {
         std::thread::sleep(Duration::from_millis(10 + chance.below(200)));
         agent.freeze();
         let cut = disk
@@ -51,7 +52,7 @@ fn every_acknowledged_event_is_there_after_power_cuts() {
     }
 
     tell(&format!(
-        "{CUTS} power cuts, {acked} events acknowledged before the last"
+        "{cuts} power cuts, {acked} events acknowledged before the last"
     ));
     let _told = devices.map(|device| device.finish(SETTLE_WITHIN));
     agent.terminate(STOP_WITHIN);
@@ -91,7 +92,8 @@ fn every_acknowledged_event_is_there_whatever_the_device_had_not_flushed() {
     agent.terminate(STOP_WITHIN);
 
     let (begin, end) = (timeline[0].0, timeline[timeline.len() - 1].0);
-    for _ in 0..CUTS {
+    let cuts = times("SEDGE_POWER_CUTS", REPLAYS);
+    for _ in 0..cuts {
         let place = begin + chance.below(end - begin);
         let known = timeline.partition_point(|(entries, _)| *entries <= place) - 1;
         let mut told = told.clone();
@@ -108,7 +110,7 @@ fn every_acknowledged_event_is_there_whatever_the_device_had_not_flushed() {
         bring_up(&cut, &told);
     }
     tell(&format!(
-        "{CUTS} power cuts between {begin} and {end} writes and flushes"
+        "{cuts} power cuts between {begin} and {end} writes and flushes"
     ));
 }
 
@@ -139,7 +141,9 @@ fn start_device(site: &Site, name: &str, in_flight: usize, rest_ms: u64) -> Devi
     })
 }
 
-const CUTS: u32 = 25;
+/// Together a hundred; `SEDGE_POWER_CUTS` says another number for either.
+const COPIES: u64 = 25;
+const REPLAYS: u64 = 75;
 const LOGGED_FOR: Duration = Duration::from_secs(4);
 const DISK_MIB: u64 = 160;
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
