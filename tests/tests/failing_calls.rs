@@ -214,9 +214,6 @@ impl Stand {
         let pulled = self.site.pull_all(sent, SETTLE_WITHIN);
         pulled.assert_dense();
         tell(&format!("gaps: {:?}", pulled.gaps));
-        if pulled.lost() > 0 {
-            std::fs::copy(self.site.file("agent.log"), "/tmp/agent-fail.log").ok();
-        }
         let balance = settle(&[told], &pulled);
         assert_eq!(pulled.lost(), 0, "{:?}", pulled.gaps);
         let printed = [&self.agent, &self.hub].map(|it| it.as_ref().map(Daemon::printed));
