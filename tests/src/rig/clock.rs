@@ -31,9 +31,10 @@ impl WallClock {
         };
         clock.move_to(0);
         let mut date = Command::new("date");
-        let shown = clock.for_program(date.arg("+%s")).output();
+        date.arg("+%s");
+        let shown = clock.for_program(&date).output();
         clock.move_to(10_000_000);
-        let later = clock.for_program(date.arg("+%s")).output();
+        let later = clock.for_program(&date).output();
         clock.move_to(0);
         let seconds = |output: std::io::Result<std::process::Output>| {
             let output = output.ok()?;
