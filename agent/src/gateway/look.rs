@@ -1,7 +1,7 @@
 //! Gathers the status of a running gateway. Reads what others count; changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -118,7 +118,7 @@ impl Looker {
             );
         }
         for chain in &mut self.chains {
-            chain.tell_refusal();
+            chain.tell_refusal(&self.agent.gateway.data_dir);
             counts.insert(
                 chain.id(),
                 chain.logs.iter().map(|log| log.next().get()).sum(),
@@ -326,7 +326,7 @@ impl Seen {
     }
 
     /// One log line when the disk turns out to have no room, and one when it has.
-    fn tell_refusal(&mut self) {
+    fn tell_refusal(&mut self, data_dir: &Path) {
         let refused = self.refusal();
         if refused == self.refused {
             return;
@@ -336,6 +336,7 @@ impl Seen {
             Some(why) => {
                 tracing::error!(
                     partition,
+                    data_dir = %data_dir.display(),
                     "stream {stream}: {why}; nothing is taken until it has"
                 )
             }

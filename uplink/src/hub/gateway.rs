@@ -380,11 +380,11 @@ impl Session {
                 Ok(())
             }
             Err(AppendError::Full) => {
-                tracing::warn!(log = %slot.admitted.member.log_id(), "the mirror is full and may not evict");
+                let data_dir = self.shared.options.data_dir.display();
+                tracing::warn!(log = %slot.admitted.member.log_id(), %data_dir, "{MIRROR_FULL}");
                 self.shared.counters.full();
                 // Refused, so that its bytes do not hold up the gateway's other logs; it is offered again after a while.
-                let reason = "the mirror is full and may not evict";
-                self.receiver.refuse(number, Code::DISK_FULL, reason);
+                self.receiver.refuse(number, Code::DISK_FULL, MIRROR_FULL);
                 self.slots[usize::from(number)] = None;
                 Ok(())
             }
@@ -510,6 +510,9 @@ fn now(began: Instant) -> Now {
 /// Silence that ends a conversation.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const MESSAGE_PATIENCE: Duration = Duration::from_secs(30);
+/// By its capacity or `disk_max`, if it may not evict; else for want of room on the disk, while it has too few segments to do without one.
+const MIRROR_FULL: &str =
+    "a mirror is full: no room for another segment, and nothing in it may be evicted";
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Logs of one gateway.
 const LOGS_MAX: usize = 4_096;

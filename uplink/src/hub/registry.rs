@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{Budget, DataDir, Mirror, MirrorOptions, Name, Numbered};
+use sedge_store::{Budget, DataDir, Mirror, MirrorOptions, Name, Numbered, OpenError};
 use tokio::sync::watch;
 
 use super::HubError;
@@ -374,11 +374,14 @@ impl Registry {
         };
         let (dir, log) = (numbered.path.join("log"), LogId::new(identity.log.0));
         let clock = self.options.clock.clock();
-        let (mirror, _) =
-            Mirror::open(dir, log, options, clock).map_err(|e| match e.want_of_room() {
-                Some(why) => io::Error::new(io::ErrorKind::StorageFull, why),
-                None => io::Error::other(e),
-            })?;
+        let refused = |e: OpenError| match e.want_of_room() {
+            Some(why) => {
+                let why = format!("{}: {why}", dir.display());
+                io::Error::new(io::ErrorKind::StorageFull, why)
+            }
+            None => io::Error::other(e),
+        };
+        let (mirror, _) = Mirror::open(&dir, log, options, clock).map_err(refused)?;
         if mirror.next().get() < identity.start {
             let (from, to) = (mirror.next(), Offset::new(identity.start));
             let gap = gap_of(from, to, 0, self.options.clock.now());
