@@ -198,7 +198,7 @@ const SITES: [&[Trouble]; 4] = [
 ];
 const A_WHILE: Duration = Duration::from_secs(4);
 const BLINKS: u32 = 8;
-/// A session ends after 30 s of silence (custody.md, rule 7).
-const NOTICED_WITHIN: Duration = Duration::from_secs(45);
+/// A session ends after 30 s of silence (custody.md, rule 7); where only one direction is silent, Pings of a third of that keep the other side for longer.
+const NOTICED_WITHIN: Duration = Duration::from_secs(80);
 const AGAIN_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(10);

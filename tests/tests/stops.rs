@@ -180,7 +180,7 @@ impl Stand {
 const SHORT_STOPS: u32 = 20;
 const WINDOW_MAX: u16 = 16;
 /// A session ends after 30 s of silence (custody.md, rule 7).
-const NOTICED_WITHIN: Duration = Duration::from_secs(45);
+const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 const AGAIN_WITHIN: Duration = Duration::from_secs(30);
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
