@@ -124,6 +124,10 @@ impl Shim {
     }
 
     /// Calls cut short, and calls interrupted.
+    #[expect(
+        clippy::host_endian_bytes,
+        reason = "the shim counts in the memory of this machine"
+    )]
     fn counts(&self) -> (u64, u64) {
         let bytes = std::fs::read(&self.count).expect("the shim counts");
         let number = |at: usize| {
