@@ -7,14 +7,17 @@
 //!                            └────────── ledger (the oracle) ──────────┘           ┘ phase 2: no more faults, and all of it arrives
 //! ```
 
+mod ear;
 mod fate;
 mod files;
 mod ledger;
 mod machines;
 mod network;
 mod options;
+mod producer;
 mod site;
 mod story;
+mod sum;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -38,6 +41,7 @@ use network::Network;
 pub use options::Options;
 use site::Site;
 use story::Story;
+pub use sum::Sum;
 
 use crate::random::seed_for;
 
@@ -56,6 +60,10 @@ pub struct Outcome {
     pub totals: Totals,
     /// Kinds of trouble.
     pub kinds: Vec<&'static str>,
+    /// How often each of them came.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How long nobody reached the hub.
+    pub outage: Option<Duration>,
     /// What happened, for people.
     pub story: String,
 }
@@ -78,10 +86,11 @@ pub fn run(options: Options) -> Outcome {
 async fn simulate(options: Options) -> Outcome {
     let story = Story::new();
     let (seed, clock) = (options.seed, Arc::new(Clock::new()));
-    let network = Network::new(seed_for(seed, 3), story.clone());
+    let ledger = Ledger::new(story.clone());
+    let network = Network::new(seed_for(seed, 3), story.clone(), ledger.clone());
     let site = Site {
         story: story.clone(),
-        ledger: Ledger::new(story.clone()),
+        ledger,
         network: network.clone(),
         clock: Arc::clone(&clock),
         slowness: Arc::default(),
@@ -97,6 +106,11 @@ async fn simulate(options: Options) -> Outcome {
         machines.push(machine);
         producers.extend(senders);
     }
+    if site.options.twins {
+        let (machine, senders) = site.twin();
+        machines.push(machine);
+        producers.extend(senders);
+    }
     machines.push(site.hub());
     let disks: BTreeMap<_, _> = machines
         .iter()
@@ -106,15 +120,17 @@ async fn simulate(options: Options) -> Outcome {
     // Both outlive the tasks, which end with the runtime.
     let entered = (world::enter(Rc::new(world)), net::enter(Rc::new(network)));
     LEFT.with_borrow_mut(|left| left.push(entered));
-    let consumer = tokio::spawn(site.clone().consumer());
+    let streams = site.options.streams();
+    let consumers = streams.iter().map(|stream| site.clone().consumer(stream));
+    let consumers: Vec<_> = consumers.map(tokio::spawn).collect();
     let mut fate = Fate::new(&site, &machines);
     fate.run().await;
     fate.relent();
     story.tell("no more faults");
     site.finish.store(true, Ordering::Relaxed);
     drain(&site).await;
-    consumer.abort();
-    let kinds = fate.kinds.into_iter().collect();
+    consumers.iter().for_each(|consumer| consumer.abort());
+    let faults = story.faults();
     let panicked = PANIC.take();
     Outcome {
         wrong: panicked.or_else(|| site.ledger.wrong()),
@@ -122,7 +138,9 @@ async fn simulate(options: Options) -> Outcome {
         steps: story.steps(),
         elapsed: story.elapsed(),
         totals: site.ledger.totals(),
-        kinds,
+        kinds: faults.keys().copied().collect(),
+        faults,
+        outage: site.options.outage,
         story: story.text(),
     }
 }
@@ -152,9 +170,14 @@ async fn drain(site: &Site) {
     if let Err(e) = site.clone().late_consumer().await {
         site.ledger.fail(format!("a late reader: {e}"));
     }
-    let Totals { acked, seen, lost } = site.ledger.totals();
+    let Totals {
+        acked,
+        seen,
+        lost,
+        gone,
+    } = site.ledger.totals();
     site.story.tell(&format!(
-        "acknowledged {acked}, given to the consumer {seen}, lost and counted {lost}"
+        "acknowledged {acked}, given to the consumer {seen}, lost and counted {lost}, gone with disks {gone}"
     ));
 }
 

@@ -1,45 +1,107 @@
-//! `simulate --seed S [--seeds N] [--story] [--twice]`: runs the whole system from seeds, and tells the story of one that went wrong.
+//! `simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief]`: runs the whole system from seeds, and tells the story of one that went wrong.
 //! Run twice, a seed must do the same.
 #![allow(clippy::print_stdout, reason = "it is a command")]
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Instant;
 
-use sedge_tests::simulator::{Options, run};
+use sedge_tests::simulator::{Options, Outcome, Sum, run};
 
 fn main() -> ExitCode {
-    let (mut seed, mut seeds, mut story, mut twice) = (1, 1, false, false);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|n| n.parse().ok());
-        let number = match argument.as_str() {
-            "--story" => {
-                story = true;
-                continue;
-            }
-            "--twice" => {
-                twice = true;
-                continue;
-            }
-            "--seed" => number().map(|n| seed = n),
-            "--seeds" => number().map(|n| seeds = n),
-            _ => None,
-        };
-        if number.is_none() {
-            eprintln!("usage: simulate --seed S [--seeds N] [--story] [--twice]");
-            return ExitCode::from(64);
-        }
+    let Some(wishes) = Wishes::of(std::env::args().skip(1)) else {
+        eprintln!("usage: simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief]");
+        return ExitCode::from(64);
+    };
+    let began = Instant::now();
+    let sum = wishes.run();
+    println!("{sum}; took {} s", began.elapsed().as_secs());
+    match sum.failed() {
+        [] => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
-    let mut failed = 0;
-    for seed in seed..seed + seeds {
+}
+
+/// What to do.
+#[derive(Clone, Copy)]
+struct Wishes {
+    seed: u64,
+    seeds: u64,
+    jobs: u64,
+    story: bool,
+    twice: bool,
+    brief: bool,
+}
+
+impl Wishes {
+    fn of(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut wishes = Self {
+            seed: 1,
+            seeds: 1,
+            jobs: 1,
+            story: false,
+            twice: false,
+            brief: false,
+        };
+        while let Some(argument) = arguments.next() {
+            let mut number = || arguments.next()?.parse().ok();
+            match argument.as_str() {
+                "--story" => wishes.story = true,
+                "--brief" => wishes.brief = true,
+                "--twice" => wishes.twice = true,
+                "--seed" => wishes.seed = number()?,
+                "--seeds" => wishes.seeds = number()?,
+                "--jobs" => wishes.jobs = number()?,
+                _ => return None,
+            }
+        }
+        Some(wishes)
+    }
+
+    /// Each thread has a world of its own. What they tell comes in the order of the seeds.
+    fn run(self) -> Sum {
+        let (next, end) = (AtomicU64::new(self.seed), self.seed + self.seeds);
+        let (sender, told) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                let (next, sender) = (&next, sender.clone());
+                scope.spawn(move || {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= end || sender.send((seed, self.try_seed(seed))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let (mut sum, mut early, mut due) = (Sum::default(), BTreeMap::new(), self.seed);
+            for (seed, ran) in told {
+                early.insert(seed, ran);
+                while let Some((outcome, line)) = early.remove(&due) {
+                    sum.add(due, &outcome);
+                    if !self.brief || outcome.wrong.is_some() {
+                        println!("{line}");
+                    }
+                    self.tell(due, &outcome, sum.failed().len());
+                    due += 1;
+                }
+            }
+            sum
+        })
+    }
+
+    fn try_seed(self, seed: u64) -> (Outcome, String) {
         let began = Instant::now();
         let mut outcome = run(Options::of(seed));
-        if twice && run(Options::of(seed)).hash != outcome.hash {
+        if self.twice && run(Options::of(seed)).hash != outcome.hash {
             let wrong = "run again, it did something else".to_owned();
             outcome.wrong.get_or_insert(wrong);
         }
         let verdict = outcome.wrong.as_deref().unwrap_or("good");
-        println!(
+        let line = format!(
             "seed {seed}: {verdict} ({:016x}, {} steps, {:.1} virtual h, {} acknowledged, {} lost, {} kinds of trouble, {:.2} s)",
             outcome.hash,
             outcome.steps,
@@ -49,16 +111,21 @@ fn main() -> ExitCode {
             outcome.kinds.len(),
             began.elapsed().as_secs_f64(),
         );
-        failed += u64::from(outcome.wrong.is_some());
-        if story || (outcome.wrong.is_some() && failed <= STORIES_MAX) {
+        (outcome, line)
+    }
+
+    fn tell(self, seed: u64, outcome: &Outcome, failed: usize) {
+        let is_wrong = outcome.wrong.is_some();
+        if self.story || (is_wrong && failed <= STORIES_MAX) {
             println!("{}", outcome.story);
         }
-    }
-    match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+        if is_wrong {
+            println!(
+                "seed {seed} again: cargo run -p sedge-tests --release --bin simulate -- --seed {seed} --story"
+            );
+        }
     }
 }
 
 /// More are not read.
-const STORIES_MAX: u64 = 1;
+const STORIES_MAX: usize = 1;

@@ -1,12 +1,12 @@
 //! What goes wrong, and when.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::files::Down;
-use super::network::{Link, Weather};
-use super::site::{Machine, Order, Site};
+use super::network::{Link, READER, Weather};
+use super::site::{HUB, Machine, Order, Site, TWIN, ToDisk};
+use super::sum::{EVENTS_LEAST, KINDS_LEAST};
 use crate::random::{Random, seed_for};
 
 /// Brings trouble until its time is over.
@@ -15,8 +15,10 @@ pub(super) struct Fate<'a> {
     site: &'a Site,
     machines: &'a [Machine],
     random: Random,
-    /// The kinds of trouble that came.
-    pub(super) kinds: BTreeSet<&'static str>,
+    /// Of what happens to disks, if anything does.
+    days: Random,
+    /// The twin does not run yet.
+    twin_is_to_come: bool,
 }
 
 impl<'a> Fate<'a> {
@@ -27,14 +29,15 @@ impl<'a> Fate<'a> {
             site,
             machines,
             random: Random::new(seed_for(site.options.seed, 2)),
-            kinds: BTreeSet::new(),
+            days: Random::new(seed_for(site.options.seed, 6)),
+            twin_is_to_come: site.options.twins,
         }
     }
 
     /// Trouble, for as long as it is to come or until something is wrong.
     pub(super) async fn run(&mut self) {
         let mut outage = self.site.options.outage;
-        while self.site.story.elapsed() < self.site.options.duration {
+        while self.site.story.elapsed() < self.site.options.duration || self.is_thin() {
             let calm = self.site.options.calm.as_millis() as u64;
             let pause = Duration::from_millis(self.random.below(calm * 2));
             tokio::time::sleep(pause).await;
@@ -51,10 +54,20 @@ impl<'a> Fate<'a> {
                 }
                 None => self.trouble().await,
             }
+            self.day_two();
+            self.decay();
         }
         if let Some(length) = outage {
             self.outage(length).await;
         }
+    }
+
+    /// Too little has happened to show anything. What has not come by then does not come.
+    fn is_thin(&self) -> bool {
+        let kinds = self.site.story.faults().len();
+        let is_early = self.site.story.elapsed()
+            < self.site.options.duration * 8 + self.site.options.outage.unwrap_or_default();
+        is_early && (kinds < KINDS_LEAST || self.site.ledger.totals().acked < EVENTS_LEAST)
     }
 
     /// Nothing goes wrong any more.
@@ -115,17 +128,66 @@ impl<'a> Fate<'a> {
         }
     }
 
+    /// Something is done to a disk, at times.
+    fn day_two(&mut self) {
+        let options = &self.site.options;
+        let (exchanges, puts_back_hub) = (options.exchanges, options.hub_put_back);
+        if !(exchanges || puts_back_hub || self.twin_is_to_come) || !self.days.one_in(4) {
+            return;
+        }
+        let gateways = self.machines.len() - 1;
+        let (at, disk) = match (exchanges, puts_back_hub) {
+            (true, _) => {
+                let todo = match self.days.below(4) {
+                    0 => ToDisk::Exchange,
+                    1 => ToDisk::Copy,
+                    _ => ToDisk::PutBack,
+                };
+                (self.days.index(gateways), todo)
+            }
+            (_, true) => (gateways, ToDisk::PutBack),
+            _ => {
+                self.twin_is_to_come = false;
+                let twin = self.machines.iter().find(|m| m.name == TWIN);
+                (
+                    0,
+                    ToDisk::Twin(Box::new(twin.expect("it is there").clone())),
+                )
+            }
+        };
+        let down = self.days.pick(&[Down::Stop, Down::Kill, Down::PowerCut]);
+        let pause = Duration::from_millis(300 + self.days.below(60_000));
+        self.machines[at]
+            .orders
+            .send(Order { down, pause, disk })
+            .ok();
+    }
+
+    /// A disk loses what it had, for a moment or for ever.
+    fn decay(&mut self) {
+        let options = &self.site.options;
+        let machine = &self.machines[self.days.index(self.machines.len())];
+        let name = &machine.name;
+        if options.read_errors && self.days.one_in(3) {
+            let length = Duration::from_millis(self.days.below(READ_AGAIN_MS));
+            if machine.disk.hide_page(length) {
+                self.site.ledger.is_hit();
+                let what = format!("a page of {name} cannot be read for {length:?}");
+                self.note("a read fails", &what);
+            }
+        }
+        if options.rot && self.days.one_in(4) && machine.disk.rot() {
+            self.site.ledger.is_hit();
+            self.note("bits rot", &format!("bits rot on {name}"));
+        }
+    }
+
     fn bring_down(&mut self, machine: &Machine, down: Down) {
         let most = self.random.pick(&[1, 20, 300]);
         let pause = self.length(most);
-        let kind = match down {
-            Down::Stop => "a stop",
-            Down::Kill => "a kill",
-            Down::PowerCut => "a power cut",
-        };
-        self.kinds.insert(kind);
         // The machine tells of it; an order to one that is down already is void.
-        machine.orders.send(Order { down, pause }).ok();
+        let disk = ToDisk::Nothing;
+        machine.orders.send(Order { down, pause, disk }).ok();
     }
 
     async fn weather(&mut self) {
@@ -198,8 +260,8 @@ impl<'a> Fate<'a> {
         self.site.clock.set(wrong_by);
     }
 
-    fn note(&mut self, kind: &'static str, what: &str) {
-        self.kinds.insert(kind);
+    fn note(&self, kind: &'static str, what: &str) {
+        self.site.story.count(kind);
         self.site.story.tell(what);
     }
 
@@ -212,8 +274,8 @@ impl<'a> Fate<'a> {
             .machines
             .iter()
             .map(|m| m.name.clone())
-            .filter(|n| n != "hub");
-        gateways.chain(["reader".to_owned()]).collect()
+            .filter(|n| n != HUB);
+        gateways.chain([READER.to_owned()]).collect()
     }
 
     fn host(&mut self) -> String {
@@ -222,6 +284,8 @@ impl<'a> Fate<'a> {
     }
 }
 
+/// A page is well again before a log takes it for rotten ([decision 0016](../../../docs/decisions/0016-unreadable-places.md)).
+const READ_AGAIN_MS: u64 = 25_000;
 /// As a network should be.
 pub(super) const FAIR: Link = Link {
     weather: Weather::Fair,

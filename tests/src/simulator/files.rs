@@ -10,10 +10,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use sedge_store::disk::{Files, Kind, Open, Opened};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::story::Story;
 use crate::random::Random;
@@ -49,6 +51,19 @@ struct State {
     durable_names: BTreeMap<PathBuf, Node>,
     /// Changes of names that no sync has made durable.
     pending: Vec<Change>,
+    /// What somebody has taken a copy of.
+    copy: Option<Content>,
+    /// Pages that cannot be read until then.
+    unreadable: BTreeMap<(u64, u64), Instant>,
+    /// Who was written to last, of the files of each directory.
+    heads: BTreeMap<PathBuf, u64>,
+}
+
+/// All files of a disk.
+#[derive(Clone, Debug)]
+struct Content {
+    inodes: BTreeMap<u64, Inode>,
+    names: BTreeMap<PathBuf, Node>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +79,7 @@ enum Change {
     Renamed(PathBuf, PathBuf),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Inode {
     len: u64,
     durable_len: u64,
@@ -90,15 +105,23 @@ pub(super) enum Down {
     PowerCut,
 }
 
+impl Down {
+    /// What it is called.
+    #[must_use]
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "a stop",
+            Self::Kill => "a kill",
+            Self::PowerCut => "a power cut",
+        }
+    }
+}
+
 impl Disk {
     /// An empty disk of `capacity` bytes.
     #[must_use]
     pub(super) fn new(machine: u64, seed: u64, capacity: u64, story: Story) -> Self {
-        let root = PathBuf::from(super::ROOT);
-        let names: BTreeMap<_, _> = root
-            .ancestors()
-            .map(|path| (path.to_owned(), Node::Directory))
-            .collect();
+        let names = bare();
         let state = State {
             random: Random::new(seed),
             capacity,
@@ -113,6 +136,9 @@ impl Disk {
             durable_names: names.clone(),
             names,
             pending: Vec::new(),
+            copy: None,
+            unreadable: BTreeMap::new(),
+            heads: BTreeMap::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -148,6 +174,7 @@ impl Disk {
     pub(super) fn heal(&self) {
         let mut state = self.lock();
         (state.fuse, state.bad_sync, state.foreign) = (None, None, 0);
+        state.unreadable.clear();
     }
 
     /// The machine is down: nothing works until [`Disk::come_up`].
@@ -168,6 +195,75 @@ impl Disk {
         for inode in state.inodes.values_mut() {
             inode.locked_by = None;
         }
+    }
+
+    /// Somebody takes a copy of all files.
+    pub(super) fn take_copy(&self) {
+        let mut state = self.lock();
+        state.copy = Some(Content {
+            inodes: state.inodes.clone(),
+            names: state.names.clone(),
+        });
+    }
+
+    /// Everything is as in the copy that was taken last.
+    pub(super) fn put_back(&self) {
+        let mut state = self.lock();
+        let copy = state.copy.clone().expect("a copy was taken");
+        state.hold(copy);
+    }
+
+    /// Everything is as in the copy of `other`, which is another machine's, in the place of that machine's directory.
+    pub(super) fn become_copy_of(&self, other: &Self, theirs: &Path, ours: &Path) {
+        let mut copy = other.lock().copy.clone().expect("a copy was taken");
+        State::relocate(&mut copy.names, theirs, ours);
+        self.lock().hold(copy);
+    }
+
+    /// Another disk, with nothing on it.
+    pub(super) fn exchange(&self) {
+        let nothing = Content {
+            inodes: BTreeMap::new(),
+            names: bare(),
+        };
+        self.lock().hold(nothing);
+    }
+
+    /// A page of a log cannot be read for so long. Whether there is one.
+    pub(super) fn hide_page(&self, length: Duration) -> bool {
+        let mut state = self.lock();
+        let Some(place) = state.any_page(false) else {
+            return false;
+        };
+        state.unreadable.insert(place, Instant::now() + length);
+        true
+    }
+
+    /// Bits rot in a segment that is not being written to. Whether there is one.
+    pub(super) fn rot(&self) -> bool {
+        let mut state = self.lock();
+        let Some((inode, page)) = state.any_page(true) else {
+            return false;
+        };
+        let bits = 1 + state.random.below(8);
+        for _ in 0..bits {
+            let bit = state.random.index(PAGE_BYTES * 8);
+            let inode = state.inodes.get_mut(&inode).expect("it was just found");
+            let page = inode.pages.get_mut(&page).expect("it was just found");
+            page[bit / 8] ^= 1 << (bit % 8);
+        }
+        true
+    }
+
+    /// Directories that are `depth` levels below `dir`.
+    #[must_use]
+    pub(super) fn directories(&self, dir: &Path, depth: usize) -> usize {
+        let state = self.lock();
+        let is_it = |(path, node): &(&PathBuf, &Node)| {
+            let below = path.strip_prefix(dir).map(|rest| rest.components().count());
+            **node == Node::Directory && below == Ok(depth)
+        };
+        state.names.iter().filter(is_it).count()
     }
 
     /// Bytes that files take.
@@ -221,6 +317,58 @@ impl Disk {
 }
 
 impl State {
+    /// All of `content` is on the disk, and nothing else.
+    fn hold(&mut self, content: Content) {
+        let Content { mut inodes, names } = content;
+        for inode in inodes.values_mut() {
+            inode.dirty.clear();
+            inode.lost.clear();
+            inode.durable_len = inode.len;
+            inode.locked_by = None;
+        }
+        self.next_inode = self
+            .next_inode
+            .max(inodes.keys().last().map_or(0, |at| at + 1));
+        self.inodes = inodes;
+        self.durable_names = names.clone();
+        self.names = names;
+        self.pending.clear();
+    }
+
+    /// A page of a segment file that holds something; `sealed`: of one that others were written after.
+    fn any_page(&mut self, sealed: bool) -> Option<(u64, u64)> {
+        let is_segment = |path: &Path| path.extension().is_some_and(|e| e == "log");
+        let is_head = |path: &Path, inode: u64| {
+            let head = path.parent().and_then(|dir| self.heads.get(dir));
+            head.is_none_or(|head| *head == inode)
+        };
+        let mut files = Vec::new();
+        for (path, node) in &self.names {
+            if let Node::File(inode) = node
+                && is_segment(path)
+                && !(sealed && is_head(path, *inode))
+                && !self.inodes[inode].pages.is_empty()
+            {
+                files.push(*inode);
+            }
+        }
+        let inode = *files.get(self.random.index(files.len()))?;
+        let pages = &self.inodes[&inode].pages;
+        let page = pages.keys().nth(self.random.index(pages.len()))?;
+        Some((inode, *page))
+    }
+
+    fn is_readable(&self, inode: u64, position: u64, bytes: usize) -> bool {
+        let pages =
+            (position / PAGE_BYTES as u64)..(position + bytes as u64).div_ceil(PAGE_BYTES as u64);
+        let places = self
+            .unreadable
+            .range((inode, pages.start)..(inode, pages.end));
+        places
+            .map(|(_, until)| until)
+            .all(|until| *until <= Instant::now())
+    }
+
     fn used(&self) -> u64 {
         let live = self.names.values().filter_map(|node| match node {
             Node::File(inode) => self.inodes.get(inode),
@@ -458,6 +606,11 @@ impl Files for Disk {
         Ok(Box::new(Handle {
             disk: self.clone(),
             inode,
+            dir: path
+                .extension()
+                .filter(|e| *e == "log")
+                .and_then(|_| path.parent())
+                .map(Path::to_owned),
             life,
             locks: Mutex::new(false),
         }))
@@ -544,6 +697,8 @@ impl Files for Disk {
 struct Handle {
     disk: Disk,
     inode: u64,
+    /// Of a segment: where its log is.
+    dir: Option<PathBuf>,
     life: u64,
     locks: Mutex<bool>,
 }
@@ -558,7 +713,7 @@ impl Handle {
 impl Opened for Handle {
     fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
         let (state, is_last) = self.begin(8, position)?;
-        match is_last {
+        match is_last || !state.is_readable(self.inode, position, into.len()) {
             true => Err(Errno::IO.into()),
             false => Ok(state.inodes[&self.inode].read(into, position)),
         }
@@ -576,6 +731,9 @@ impl Opened for Handle {
         };
         let inode = state.inodes.get_mut(&self.inode).expect("it is open");
         inode.write(&bytes[..written], position);
+        if let Some(dir) = &self.dir {
+            state.heads.insert(dir.clone(), self.inode);
+        }
         match is_last {
             true => Err(Errno::IO.into()),
             false => Ok(()),
@@ -657,6 +815,14 @@ impl Drop for Handle {
             inode.locked_by = None;
         }
     }
+}
+
+/// The names on an empty disk.
+fn bare() -> BTreeMap<PathBuf, Node> {
+    let root = PathBuf::from(super::ROOT);
+    let ways = root.ancestors();
+    ways.map(|path| (path.to_owned(), Node::Directory))
+        .collect()
 }
 
 fn blank() -> Page {

@@ -2,11 +2,17 @@
 //!
 //! Each event names its producer and its number, and the rest of it follows from these two. A producer's events all go to one partition. So for each
 //! partition, in order: every number that was acknowledged comes once, or is one of those that a gap before the next event counts as lost.
+//!
+//! A disk that is exchanged, or put back to an earlier state, takes with it what was only there: such events may be missing without a gap. What the
+//! hub said it has may not: the offsets of all its logs together are those that the consumer was led over.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use sedge_uplink::client::{Gap, Item, Record};
+use sedge_core::LogId;
+use sedge_uplink::client::{Gap, Item, Origin, Record};
 
 use super::story::Story;
 use crate::random::{Random, seed_for};
@@ -21,20 +27,60 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 struct Books {
     producers: Vec<Producer>,
-    partitions: BTreeMap<(String, u16), Partition>,
+    partitions: BTreeMap<Home, Partition>,
+    /// Machines whose disk was put back, by partition: what they take may turn out to stand in a log that no hub will have.
+    adrift: BTreeSet<(String, Home)>,
+    /// Two machines have one log here, and one of them will learn that it is not the hub's.
+    shared: BTreeSet<Home>,
+    /// The hub was put back to an earlier state.
+    hub_was_put_back: bool,
+    /// Places of disks that rotted or could not be read for a moment, and gaps that tell of one.
+    hits: u64,
+    hit_gaps: u64,
     wrong: Option<String>,
     acked: u64,
     seen: u64,
     lost: u64,
+    gone: u64,
+}
+
+/// A partition of a stream of a gateway.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Home {
+    stream: String,
+    gateway: String,
+    partition: u16,
 }
 
 #[derive(Debug)]
 struct Producer {
-    home: (String, u16),
-    /// By number: acknowledged, or in doubt for ever.
-    acked: Vec<bool>,
+    machine: String,
+    home: Home,
+    /// What is known of each event, by number.
+    told: Vec<Told>,
+    /// Nothing more comes of it.
+    retired: bool,
     /// The number that is expected next.
     next: u64,
+}
+
+/// What a producer knows of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Not acknowledged: it may be there or not.
+    Doubt,
+    /// It will come.
+    Acked,
+    /// It was acknowledged, and may have gone with its disk.
+    Gone,
+}
+
+/// Events that did not come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missing {
+    acked: u64,
+    doubt: u64,
+    gone: u64,
 }
 
 #[derive(Debug, Default)]
@@ -43,9 +89,11 @@ struct Partition {
     epoch: u32,
     /// What gaps counted as lost.
     lost: u64,
-    /// Acknowledged numbers that did not come, and others.
-    missing: u64,
-    missing_in_doubt: u64,
+    /// Of it, what may be too much: where nobody knows any more how many of the offsets were events.
+    loose: u64,
+    missing: Missing,
+    /// What the hub said it has of each log.
+    promised: BTreeMap<LogId, u64>,
     /// What stands where.
     places: BTreeMap<u64, (u32, u64)>,
 }
@@ -59,6 +107,8 @@ pub struct Totals {
     pub seen: u64,
     /// Counted in gaps.
     pub lost: u64,
+    /// Gone with a disk, and with nothing else.
+    pub gone: u64,
 }
 
 impl Ledger {
@@ -71,15 +121,16 @@ impl Ledger {
         }
     }
 
-    /// A producer whose events land in this partition of `gateway`.
+    /// A producer whose events `machine` takes into `home`.
     #[must_use]
-    pub(super) fn producer(&self, gateway: &str, partition: u16) -> u32 {
+    pub(super) fn producer(&self, machine: &str, home: &Home) -> u32 {
         let mut books = self.lock();
-        let home = (gateway.to_owned(), partition);
         books.partitions.entry(home.clone()).or_default();
         books.producers.push(Producer {
-            home,
-            acked: Vec::new(),
+            machine: machine.to_owned(),
+            home: home.clone(),
+            told: Vec::new(),
+            retired: false,
             next: 0,
         });
         books.producers.len() as u32 - 1
@@ -88,21 +139,123 @@ impl Ledger {
     /// The next event of `producer`, of about `bytes` bytes: its number and its value.
     pub(super) fn event(&self, producer: u32, bytes: usize) -> (u64, Vec<u8>) {
         let mut books = self.lock();
-        let acked = &mut books.producers[producer as usize].acked;
-        acked.push(false);
-        let number = acked.len() as u64 - 1;
+        let told = &mut books.producers[producer as usize].told;
+        told.push(Told::Doubt);
+        let number = told.len() as u64 - 1;
         (number, value(producer, number, bytes))
     }
 
     /// These events were acknowledged.
     pub(super) fn acknowledged(&self, producer: u32, numbers: &[u64]) {
         let mut books = self.lock();
+        let of = &books.producers[producer as usize];
+        let is_adrift = books
+            .adrift
+            .contains(&(of.machine.clone(), of.home.clone()))
+            || books.shared.contains(&of.home);
+        let told = if is_adrift { Told::Gone } else { Told::Acked };
         for &number in numbers {
-            books.producers[producer as usize].acked[number as usize] = true;
+            books.producers[producer as usize].told[number as usize] = told;
         }
         books.acked += numbers.len() as u64;
         drop(books);
         self.story.mix(&[30, producer.into(), numbers.len() as u64]);
+    }
+
+    /// `producer` sends no more.
+    pub(super) fn retire(&self, producer: u32) {
+        self.lock().producers[producer as usize].retired = true;
+    }
+
+    /// How many events there are of each producer of `machine`.
+    #[must_use]
+    pub(super) fn heads(&self, machine: &str) -> Vec<(u32, u64)> {
+        let books = self.lock();
+        let of_it = books.producers.iter().enumerate();
+        of_it
+            .filter(|(_, p)| p.machine == machine)
+            .map(|(at, p)| (at as u32, p.told.len() as u64))
+            .collect()
+    }
+
+    /// The disk of `machine` holds nothing any more of what came behind `heads`. `adrift`: it holds something, and goes on with that.
+    pub(super) fn forgets(&self, machine: &str, heads: &[(u32, u64)], adrift: bool) {
+        let mut books = self.lock();
+        let Books {
+            producers,
+            adrift: all,
+            ..
+        } = &mut *books;
+        for (at, producer) in producers.iter_mut().enumerate() {
+            if producer.machine != machine {
+                continue;
+            }
+            let kept = heads.iter().find(|(known, _)| *known == at as u32);
+            let from = kept.map_or(0, |(_, head)| *head as usize);
+            for told in &mut producer.told[from..] {
+                if *told == Told::Acked {
+                    *told = Told::Gone;
+                }
+            }
+            if adrift {
+                all.insert((machine.to_owned(), producer.home.clone()));
+            }
+        }
+        if !adrift {
+            all.retain(|(of, _)| of != machine);
+        }
+    }
+
+    /// Another machine begins with what `machine` has, and under the same name.
+    pub(super) fn is_cloned(&self, machine: &str) {
+        let mut books = self.lock();
+        let of_it = books.producers.iter().filter(|p| p.machine == machine);
+        let homes: Vec<Home> = of_it.map(|p| p.home.clone()).collect();
+        books.shared.extend(homes);
+    }
+
+    /// A place of some disk has rotted, or cannot be read for a moment.
+    pub(super) fn is_hit(&self) {
+        self.lock().hits += 1;
+    }
+
+    /// The hub was put back to an earlier state.
+    pub(super) fn hub_is_put_back(&self) {
+        self.lock().hub_was_put_back = true;
+    }
+
+    /// The hub has something of every partition: a reader that follows would be told by an older hub that there is no such partition.
+    #[must_use]
+    pub(super) fn all_are_known(&self) -> bool {
+        let books = self.lock();
+        let mut homes = books.producers.iter().map(|p| &p.home);
+        homes.all(|home| books.partitions[home].promised() > 0)
+    }
+
+    /// `machine` offers `log` to the hub.
+    pub(super) fn offered(&self, machine: &str, home: &Home, log: LogId) {
+        let mut books = self.lock();
+        let partition = books.partitions.entry(home.clone()).or_default();
+        if let Entry::Vacant(new) = partition.promised.entry(log) {
+            new.insert(0);
+            // What comes from now on stands in that one.
+            books.adrift.remove(&(machine.to_owned(), home.clone()));
+            books.shared.remove(home);
+        }
+    }
+
+    /// The hub has all of `log` below `next`.
+    pub(super) fn promised(&self, home: &Home, log: LogId, next: u64) {
+        let mut books = self.lock();
+        let partition = books.partitions.entry(home.clone()).or_default();
+        let promised = partition.promised.entry(log).or_default();
+        *promised = next.max(*promised);
+    }
+
+    /// The hub has taken something of what `machine` has for `home`: both mean the same log.
+    pub(super) fn taken(&self, machine: &str, home: &Home) {
+        let key = (machine.to_owned(), home.clone());
+        self.lock().adrift.remove(&key);
     }
 
     /// The consumer that follows was given this.
@@ -110,7 +263,21 @@ impl Ledger {
         let mut books = self.lock();
         let outcome = match item {
             Item::Record(record) => books.record(record),
-            Item::Gap(gap) => books.gap(gap),
+            Item::Gap(gap) => {
+                let Gap {
+                    epoch,
+                    from,
+                    to,
+                    lost,
+                    cause,
+                    ..
+                } = gap;
+                self.story.tell(&format!(
+                    "a gap in {:?}: {from} to {to} of epoch {epoch}, {lost} lost, {cause}",
+                    Home::of(&gap.origin)
+                ));
+                books.gap(gap)
+            }
         };
         if let Err(wrong) = outcome {
             books.wrong.get_or_insert(wrong);
@@ -127,6 +294,8 @@ impl Ledger {
             let home = home(record);
             match books.partitions[&home].places.get(&record.offset) {
                 Some(place) if *place == (producer, number) => Ok(()),
+                // What could not be read then can be read now.
+                None if books.hits > 0 => Ok(()),
                 other => Err(format!("offset {} of {home:?} is producer {producer}'s event {number}, and was {other:?}", record.offset)),
             }
         });
@@ -150,10 +319,10 @@ impl Ledger {
     #[must_use]
     pub(super) fn is_complete(&self) -> bool {
         let books = self.lock();
-        books
-            .producers
-            .iter()
-            .all(|p| p.next == p.acked.len() as u64)
+        books.producers.iter().all(|p| {
+            let partition = &books.partitions[&p.home];
+            books.is_through(p) && partition.next >= partition.promised()
+        })
     }
 
     /// Whom the consumer still waits for.
@@ -161,33 +330,62 @@ impl Ledger {
     pub(super) fn outstanding(&self) -> String {
         let books = self.lock();
         let producers = books.producers.iter().enumerate();
-        let open = producers.filter(|(_, p)| p.next < p.acked.len() as u64);
-        open.map(|(at, p)| {
-            format!(
-                "producer {at} of {:?}: {} of {}; ",
-                p.home,
-                p.next,
-                p.acked.len()
-            )
-        })
-        .collect()
+        let open = producers.filter(|(_, p)| !books.is_through(p));
+        let mut text: String = open
+            .map(|(at, p)| {
+                format!(
+                    "producer {at} of {:?}: {} of {}; ",
+                    p.home,
+                    p.next,
+                    p.told.len()
+                )
+            })
+            .collect();
+        for (home, p) in &books.partitions {
+            let promised = p.promised();
+            text += &format!("{home:?} to {} of {promised}; ", p.next);
+        }
+        text
     }
 
     /// Every loss is counted, and nothing else is.
     pub(super) fn balance(&self) {
         let mut books = self.lock();
-        let off = books
-            .partitions
-            .iter()
-            .find(|(_, p)| p.lost < p.missing || p.lost > p.missing + p.missing_in_doubt);
-        let wrong = off.map(|(home, p)| {
-            format!(
-                "{home:?}: gaps count {} lost; {} acknowledged events are missing, and {} in doubt",
-                p.lost, p.missing, p.missing_in_doubt
-            )
-        });
-        if let Some(wrong) = wrong {
-            books.wrong.get_or_insert(wrong);
+        let Books {
+            producers,
+            partitions,
+            gone,
+            wrong,
+            ..
+        } = &mut *books;
+        for producer in producers.iter_mut() {
+            let rest = Missing::of(&producer.told[producer.next as usize..]);
+            let partition = partitions.get_mut(&producer.home).expect("it has one");
+            partition.missing.add(rest);
+            producer.next = producer.told.len() as u64;
+        }
+        for (home, p) in partitions {
+            let promised = p.promised();
+            let Missing {
+                acked,
+                doubt,
+                gone: may_be_gone,
+            } = p.missing;
+            *gone += (acked + doubt + may_be_gone)
+                .saturating_sub(p.lost)
+                .min(may_be_gone);
+            if p.lost < acked || p.lost > acked + doubt + may_be_gone + p.loose {
+                wrong.get_or_insert(format!(
+                    "{home:?}: gaps count {} lost ({} of them at most); {acked} acknowledged events are missing, {doubt} in doubt, and {may_be_gone} that may have gone with a disk",
+                    p.lost, p.loose
+                ));
+            }
+            if p.next < promised && producers.iter().any(|of| of.home == *home) {
+                wrong.get_or_insert(format!(
+                    "{home:?}: the hub said it has {promised} offsets, and the consumer was led over {}: {:?}",
+                    p.next, p.promised
+                ));
+            }
         }
     }
 
@@ -199,6 +397,7 @@ impl Ledger {
             acked: books.acked,
             seen: books.seen,
             lost: books.lost,
+            gone: books.gone,
         }
     }
 
@@ -208,6 +407,17 @@ impl Ledger {
 }
 
 impl Books {
+    /// Nothing is to come of `producer` any more, or everything that is has come.
+    fn is_through(&self, producer: &Producer) -> bool {
+        if producer.next == producer.told.len() as u64 {
+            return true;
+        }
+        let rest = Missing::of(&producer.told[producer.next as usize..]);
+        let partition = &self.partitions[&producer.home];
+        // Its last events may be among those that are lost.
+        producer.retired && partition.missing.acked + rest.acked <= partition.lost
+    }
+
     /// Whose event it is. Its value must be what the producer sent, and its place the producer's partition.
     fn home_of(&self, record: &Record) -> Result<(u32, u64), String> {
         let phantom = || {
@@ -223,7 +433,7 @@ impl Books {
         let is_known = self
             .producers
             .get(producer as usize)
-            .is_some_and(|p| p.home == home(record) && (number as usize) < p.acked.len());
+            .is_some_and(|p| p.home == home(record) && (number as usize) < p.told.len());
         match is_known && value(producer, number, record.value.len()) == record.value {
             true => Ok((producer, number)),
             false => Err(phantom()),
@@ -241,20 +451,17 @@ impl Books {
                 book.next - 1
             ));
         }
-        let between = &book.acked[book.next as usize..number as usize];
-        let missing = between.iter().filter(|acked| **acked).count() as u64;
-        let missing_in_doubt = between.len() as u64 - missing;
+        let missing = Missing::of(&book.told[book.next as usize..number as usize]);
         let first = book.next;
         book.next = number + 1;
         self.seen += 1;
         let partition = self.partitions.get_mut(&home).expect("a producer has one");
         partition.advance(record.offset, record.offset + 1, record.epoch)?;
-        partition.missing += missing;
-        partition.missing_in_doubt += missing_in_doubt;
+        partition.missing.add(missing);
         partition.places.insert(record.offset, (producer, number));
-        if partition.missing > partition.lost {
+        if partition.missing.acked > partition.lost {
             return Err(format!(
-                "producer {producer}'s events from {first} to {number} ({missing} acknowledged) are missing before offset {} of {home:?}, and no gap counts them: {} missing, {} lost",
+                "producer {producer}'s events from {first} to {number} ({missing:?}) are missing before offset {} of {home:?}, and no gap counts them: {:?}, {} lost",
                 record.offset, partition.missing, partition.lost
             ));
         }
@@ -262,7 +469,7 @@ impl Books {
     }
 
     fn gap(&mut self, gap: &Gap) -> Result<(), String> {
-        let home = (gap.origin.gateway.clone(), gap.origin.partition);
+        let home = Home::of(&gap.origin);
         let Some(partition) = self.partitions.get_mut(&home) else {
             return match gap.lost {
                 0 => Ok(()),
@@ -272,18 +479,78 @@ impl Books {
         partition.advance(gap.from, gap.to, gap.epoch)?;
         partition.lost += gap.lost;
         self.lost += gap.lost;
+        if gap.lost == 0 {
+            return Ok(());
+        }
+        let had_gone = |p: &Producer| p.home == home && p.told.contains(&Told::Gone);
         match gap.cause {
-            "burned" if gap.lost > 0 => Err(format!("burned offsets were never events: {gap:?}")),
-            // Nothing rots here, and no disk is exchanged.
-            "corrupt" | "new-log" if gap.lost > 0 => {
-                Err(format!("nothing should be lost this way: {gap:?}"))
+            "burned" => Err(format!("burned offsets were never events: {gap:?}")),
+            // A closed log whose rest is nowhere any more, and what a hub has forgotten and no gateway holds: offsets are counted.
+            "new-log" if self.producers.iter().any(had_gone) => {
+                partition.loose += gap.lost;
+                Ok(())
             }
+            "corrupt" if self.hub_was_put_back => {
+                partition.loose += gap.lost;
+                Ok(())
+            }
+            // How many of the offsets were burned stood there too.
+            "corrupt" if self.hit_gaps < self.hits => {
+                partition.loose += gap.lost;
+                self.hit_gaps += 1;
+                Ok(())
+            }
+            "corrupt" | "new-log" => Err(format!("nothing should be lost this way: {gap:?}")),
             _ => Ok(()),
         }
     }
 }
 
+impl Home {
+    /// By its names.
+    #[must_use]
+    pub(super) fn new(stream: &str, gateway: &str, partition: u16) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            gateway: gateway.to_owned(),
+            partition,
+        }
+    }
+
+    fn of(origin: &Origin) -> Self {
+        Self::new(&origin.stream, &origin.gateway, origin.partition)
+    }
+}
+
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.gateway, self.stream, self.partition)
+    }
+}
+
+impl Missing {
+    fn of(events: &[Told]) -> Self {
+        let count = |told| events.iter().filter(|known| **known == told).count() as u64;
+        Self {
+            acked: count(Told::Acked),
+            doubt: count(Told::Doubt),
+            gone: count(Told::Gone),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.acked += other.acked;
+        self.doubt += other.doubt;
+        self.gone += other.gone;
+    }
+}
+
 impl Partition {
+    /// Offsets that the hub said it has, in all logs together.
+    fn promised(&self) -> u64 {
+        self.promised.values().sum()
+    }
+
     /// Offsets only grow, and none is left out.
     fn advance(&mut self, from: u64, to: u64, epoch: u32) -> Result<(), String> {
         if from != self.next || to < from || epoch < self.epoch {
@@ -297,8 +564,8 @@ impl Partition {
     }
 }
 
-fn home(record: &Record) -> (String, u16) {
-    (record.origin.gateway.clone(), record.origin.partition)
+fn home(record: &Record) -> Home {
+    Home::of(&record.origin)
 }
 
 /// The value of an event.

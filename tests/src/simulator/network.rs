@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use super::ear::{Ear, Speaker};
+use super::ledger::Ledger;
 use super::story::Story;
 use crate::random::{Random, seed_for};
 
@@ -23,6 +25,7 @@ use crate::random::{Random, seed_for};
 pub(super) struct Network {
     state: Arc<Mutex<State>>,
     story: Story,
+    ledger: Ledger,
 }
 
 #[derive(Debug)]
@@ -79,7 +82,7 @@ struct Pipe {
 impl Network {
     /// No link, nobody listens.
     #[must_use]
-    pub(super) fn new(seed: u64, story: Story) -> Self {
+    pub(super) fn new(seed: u64, story: Story, ledger: Ledger) -> Self {
         let state = State {
             seed,
             listening: None,
@@ -90,6 +93,7 @@ impl Network {
         Self {
             state: Arc::new(Mutex::new(state)),
             story,
+            ledger,
         }
     }
 
@@ -164,15 +168,22 @@ impl Network {
             )))
         };
         let (to_hub, from_hub) = (pipe(0), pipe(1));
-        let end = |reads: &Arc<Mutex<Pipe>>, writes: &Arc<Mutex<Pipe>>, side| -> Box<dyn Socket> {
-            Box::new(End {
-                reads: Arc::clone(reads),
-                writes: Arc::clone(writes),
-                sleep: None,
-                story: self.story.clone(),
-                name: made * 2 + side,
-            })
-        };
+        let ear = (host != READER).then(|| {
+            let ear = Ear::new(host, self.ledger.clone());
+            Arc::new(Mutex::new(ear))
+        });
+        let end =
+            |reads: &Arc<Mutex<Pipe>>, writes: &Arc<Mutex<Pipe>>, side: u64| -> Box<dyn Socket> {
+                Box::new(End {
+                    reads: Arc::clone(reads),
+                    writes: Arc::clone(writes),
+                    sleep: None,
+                    story: self.story.clone(),
+                    name: made * 2 + side,
+                    ear: ear.clone(),
+                    speaker: [Speaker::Hub, Speaker::Gateway][side as usize],
+                })
+            };
         let peer = SocketAddr::from(([10, 0, 0, 1], (made % 60_000) as u16 + 1));
         if listening.send((end(&to_hub, &from_hub, 0), peer)).is_err() {
             return Err(refused());
@@ -277,6 +288,8 @@ struct End {
     sleep: Option<Pin<Box<Sleep>>>,
     story: Story,
     name: u64,
+    ear: Option<Arc<Mutex<Ear>>>,
+    speaker: Speaker,
 }
 
 impl AsyncRead for End {
@@ -350,6 +363,10 @@ impl AsyncWrite for End {
         let arrives = pipe.arrives();
         pipe.chunks.push_back((arrives, bytes[..n].to_vec()));
         pipe.bytes += n;
+        if let Some(ear) = &self.ear {
+            let mut ear = ear.lock().expect("no holder panics");
+            ear.hear(self.speaker, &bytes[..n]);
+        }
         if let Some(reader) = pipe.reader.take() {
             reader.wake();
         }
@@ -379,6 +396,8 @@ impl Drop for End {
     }
 }
 
+/// The machine of those who read.
+pub(super) const READER: &str = "reader";
 /// Until a connection stands.
 const HANDSHAKE: Duration = Duration::from_millis(2);
 /// Buffers of both ends.

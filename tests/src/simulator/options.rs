@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::site::{SECOND_STREAM, STREAM};
 use crate::random::{Random, seed_for};
 
 /// How a run is to be.
@@ -43,6 +44,20 @@ pub struct Options {
     pub duration: Duration,
     /// One outage of the hub's network of this length.
     pub outage: Option<Duration>,
+    /// Disks of gateways are exchanged, or put back to an earlier state.
+    pub exchanges: bool,
+    /// A second gateway begins with a copy of another one's disk and its name, and both run.
+    pub twins: bool,
+    /// The hub's disk is put back to an earlier state.
+    pub hub_put_back: bool,
+    /// The number of partitions is another one in some lives of a gateway.
+    pub repartitions: bool,
+    /// A second stream is there in some lives of a gateway.
+    pub second_stream: bool,
+    /// Places of disks cannot be read for a moment.
+    pub read_errors: bool,
+    /// Bits rot.
+    pub rot: bool,
 }
 
 impl Options {
@@ -60,6 +75,9 @@ impl Options {
         let millis = |of: u64| Duration::from_millis(of);
         // Bursts of about 10 events, spread over the whole run.
         let pause = millis(minutes * 60_000 * 10 / events.max(1));
+        // Other sequences, so that one kind of trouble does not change the others.
+        let mut days = Random::new(seed_for(seed, 5));
+        let (hub_put_back, exchanges) = (days.one_in(8), days.one_in(4));
         Self {
             seed,
             gateways,
@@ -82,6 +100,29 @@ impl Options {
             calm: millis(random.pick(&[20_000, 120_000, 400_000])),
             duration: Duration::from_secs(minutes * 60),
             outage: hours.map(|hours| Duration::from_secs(3600 * hours)),
+            // A hub that has forgotten a whole log has forgotten its place in the chain.
+            exchanges: exchanges && !hub_put_back,
+            twins: days.one_in(8) && !hub_put_back && !exchanges,
+            hub_put_back,
+            repartitions: days.one_in(5) && !hub_put_back,
+            second_stream: days.one_in(6) && !hub_put_back,
+            read_errors: days.one_in(4),
+            rot: days.one_in(6),
+        }
+    }
+}
+
+impl Options {
+    /// Whether a machine may have more logs than the configuration names at one time.
+    pub(super) fn logs_come_and_go(&self) -> bool {
+        self.exchanges || self.twins || self.repartitions || self.second_stream
+    }
+
+    /// What there is to read.
+    pub(super) fn streams(&self) -> &'static [&'static str] {
+        match self.second_stream {
+            true => &[STREAM, SECOND_STREAM],
+            false => &[STREAM],
         }
     }
 }

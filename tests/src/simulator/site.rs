@@ -1,15 +1,13 @@
 //! The machines that run: gateways, the hub, those who send and those who read. Each can go down at any moment and comes up again.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sedge::gateway::{self, WhenTooLarge};
-use sedge::ingest::{Ingest, Intake, Receipt};
-use sedge::route::Subject;
+use sedge::ingest::Ingest;
 use sedge::shutdown;
-use sedge_config::Template;
 use sedge_core::crc;
 use sedge_core::log::WhenFull;
 use sedge_uplink::client::{PullOptions, Reader, Start};
@@ -23,6 +21,7 @@ use super::ledger::Ledger;
 use super::machines::Clock;
 use super::network::Network;
 use super::options::Options;
+use super::producer::Producer;
 use super::story::Story;
 use crate::random::{Random, seed_for};
 
@@ -48,23 +47,44 @@ pub(super) struct Site {
 }
 
 /// How to bring a machine down.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Order {
     /// How it goes down.
     pub(super) down: Down,
     /// How long it stays there.
     pub(super) pause: Duration,
+    /// What is done to its disk meanwhile.
+    pub(super) disk: ToDisk,
+}
+
+/// What is done to a machine's disk while it is down.
+#[derive(Clone, Debug)]
+pub(super) enum ToDisk {
+    /// Nothing.
+    Nothing,
+    /// A copy is taken of it.
+    Copy,
+    /// It becomes what it was when the copy was taken.
+    PutBack,
+    /// An empty one takes its place.
+    Exchange,
+    /// This machine, which did not run yet, begins with a copy of it.
+    Twin(Box<Machine>),
 }
 
 /// A machine that runs, and what can be done to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Machine {
     /// Its name.
     pub(super) name: String,
     /// Its disk.
     pub(super) disk: Disk,
     /// The most that its files may take.
-    pub(super) bytes_max: u64,
+    bytes_max: u64,
+    /// The same, for each log that it has, where logs may come to it.
+    log_bytes_max: u64,
+    /// How far below its directory those of its logs are.
+    depth: usize,
     /// To whom an order goes.
     pub(super) orders: mpsc::UnboundedSender<Order>,
 }
@@ -72,11 +92,13 @@ pub(super) struct Machine {
 impl Machine {
     /// The disk is bounded by the configuration.
     pub(super) fn check_bound(&self, ledger: &Ledger) {
-        let used = self.disk.used();
-        if used > self.bytes_max {
+        let dir = Path::new(super::ROOT).join(&self.name);
+        let logs = self.disk.directories(&dir, self.depth) as u64;
+        let (used, allowed) = (self.disk.used(), self.bytes_max);
+        if used > allowed.max(logs * self.log_bytes_max + SLACK_BYTES) {
             ledger.fail(format!(
-                "{} takes {used} bytes on its disk, {} are allowed",
-                self.name, self.bytes_max
+                "{} takes {used} bytes on its disk for {logs} logs, {allowed} are allowed",
+                self.name
             ));
         }
     }
@@ -95,11 +117,16 @@ impl Site {
         begin: impl Fn(&Self, oneshot::Receiver<()>) -> Life,
         ended: impl Fn(&Self, bool),
     ) {
+        if name.starts_with(TWIN) && orders.recv().await.is_none() {
+            return;
+        }
         let mut random = Random::new(seed_for(
             self.options.seed,
             100 + crc::crc32c(name.as_bytes()) as u64,
         ));
         let breath = |random: &mut Random| Duration::from_millis(300 + random.below(5000));
+        // What the copy of the disk knows of the producers.
+        let mut heads = None;
         loop {
             let (stop, stopped) = oneshot::channel();
             let mut life = begin(&self, stopped);
@@ -109,19 +136,21 @@ impl Site {
                 () = disk.went_down.notified() => Order {
                     down: random.pick(&[Down::Kill, Down::PowerCut]),
                     pause: breath(&mut random),
+                    disk: ToDisk::Nothing,
                 },
                 outcome = &mut life => {
                     match outcome {
                         Ok(outcome) => self.story.tell(&format!("{name} ends by itself: {outcome:?}")),
                         Err(e) => self.ledger.fail(format!("{name}: {e}")),
                     }
-                    Order { down: Down::Kill, pause: breath(&mut random) }
+                    Order { down: Down::Kill, pause: breath(&mut random), disk: ToDisk::Nothing }
                 }
             };
             self.story.tell(&format!(
                 "{name} goes down: {:?}, for {:?}",
                 order.down, order.pause
             ));
+            self.story.count(order.down.name());
             if order.down == Down::Stop && !life.is_finished() {
                 drop(stop);
                 self.stops(&name, &mut life).await;
@@ -134,10 +163,70 @@ impl Site {
             }
             tokio::time::sleep(order.pause.max(DOWN_AT_LEAST)).await;
             disk.come_up(order.down);
+            self.handle_disk(&name, &disk, &order.disk, &mut heads);
             // What a machine was to meet in the life before, it met.
             while orders.try_recv().is_ok() {}
             self.story.tell(&format!("{name} comes up"));
         }
+    }
+
+    /// Does to a machine's disk what was ordered. `heads` is how far its producers were when the copy was taken.
+    fn handle_disk(
+        &self,
+        name: &str,
+        disk: &Disk,
+        order: &ToDisk,
+        heads: &mut Option<Vec<(u32, u64)>>,
+    ) {
+        let kind = match (order, &heads) {
+            (ToDisk::Nothing, _) => return,
+            (ToDisk::Copy | ToDisk::PutBack, None)
+                if name == HUB && !self.ledger.all_are_known() =>
+            {
+                return;
+            }
+            // The first time there is nothing to put back.
+            (ToDisk::Copy, _) | (ToDisk::PutBack, None) => {
+                disk.take_copy();
+                *heads = Some(self.ledger.heads(name));
+                return self
+                    .story
+                    .tell(&format!("a copy of the disk of {name} is taken"));
+            }
+            (ToDisk::PutBack, Some(heads)) => {
+                disk.put_back();
+                if name == HUB {
+                    self.ledger.hub_is_put_back();
+                    "the hub is put back"
+                } else {
+                    self.ledger.forgets(name, heads, true);
+                    "a disk is put back"
+                }
+            }
+            (ToDisk::Exchange, _) => {
+                disk.exchange();
+                self.ledger.forgets(name, &[], false);
+                // What is older than this would bring back what came before it.
+                *heads = None;
+                "a disk is exchanged"
+            }
+            (ToDisk::Twin(twin), _) => {
+                disk.take_copy();
+                let root = Path::new(super::ROOT);
+                twin.disk
+                    .become_copy_of(disk, &root.join(name), &root.join(&twin.name));
+                self.ledger.is_cloned(name);
+                let begins = Order {
+                    down: Down::Kill,
+                    pause: Duration::ZERO,
+                    disk: ToDisk::Nothing,
+                };
+                twin.orders.send(begins).ok();
+                "a twin"
+            }
+        };
+        self.story.count(kind);
+        self.story.tell(&format!("{name}: {kind}"));
     }
 
     /// Waits for a life that was told to end.
@@ -152,88 +241,79 @@ impl Site {
     /// A gateway that runs, and its producers.
     pub(super) fn gateway(&self, number: usize) -> (Machine, Vec<JoinHandle<()>>) {
         let name = format!("gw-{number}");
+        self.gateway_named(number, &name, &name)
+    }
+
+    /// A second machine with the name and disk of the first gateway. It runs from its first order on.
+    pub(super) fn twin(&self) -> (Machine, Vec<JoinHandle<()>>) {
+        self.gateway_named(TWIN_NUMBER, TWIN, "gw-0")
+    }
+
+    fn gateway_named(&self, number: usize, name: &str, id: &str) -> (Machine, Vec<JoinHandle<()>>) {
+        let options = &self.options;
         let disk = Disk::new(
             number as u64 + 1,
-            seed_for(self.options.seed, 200 + number as u64),
+            seed_for(options.seed, 200 + number as u64),
             GATEWAY_BYTES,
             self.story.clone(),
         );
-        if self.options.lying_disks {
+        if options.lying_disks {
             disk.lie();
         }
-        let logs = u64::from(self.options.partitions) * (self.options.capacity_mib << 20);
-        let bytes_max = logs + DEAD_LETTER_BYTES + SLACK_BYTES;
+        let logs = u64::from(options.partitions) * (options.capacity_mib << 20);
         let (orders, received) = mpsc::unbounded_channel();
+        let machine = Machine {
+            name: name.to_owned(),
+            disk: disk.clone(),
+            bytes_max: logs + DEAD_LETTER_BYTES + SLACK_BYTES,
+            log_bytes_max: match options.logs_come_and_go() {
+                true => (options.capacity_mib << 20).max(DEAD_LETTER_BYTES),
+                false => 0,
+            },
+            depth: 4,
+            orders,
+        };
         let (mut ways_in, mut producers) = (Vec::new(), Vec::new());
-        for at in 0..self.options.producers {
+        for at in 0..options.producers {
             let (way_in, seen) = watch::channel(None);
             ways_in.push(way_in);
-            let name = name.clone();
-            producers.push(tokio::spawn(self.clone().producer(
-                name,
-                number * 10 + at,
-                seen,
-            )));
+            let producer = Producer::new(self, name, id, number * 10 + at);
+            producers.push(tokio::spawn(producer.run(seen)));
         }
         let ways_in = Arc::new(ways_in);
         let (given, taken) = (Arc::clone(&ways_in), ways_in);
-        let sizes = Mutex::new(Random::new(seed_for(
-            self.options.seed,
-            400 + number as u64,
-        )));
-        let id = name.clone();
-        let begin = move |site: &Self, stopped: oneshot::Receiver<()>| {
-            let mut sizes = sizes.lock().expect("no holder panics");
-            let text = agent_file(&site.options, &id, &mut sizes);
-            let agent = sedge_config::agent::parse(&text, Path::new("agent.toml"), None);
-            let agent = agent.unwrap_or_else(|e| panic!("{e}"));
-            let when_too_large = sizes.pick(&[WhenTooLarge::Keep, WhenTooLarge::Evict]);
-            let given = Arc::clone(&given);
-            let way_in: Arc<dyn Fn(&Ingest) + Send + Sync> = Arc::new(move |ingest: &Ingest| {
-                for way_in in given.iter() {
-                    way_in.send_replace(Some(ingest.clone()));
-                }
-            });
-            tokio::spawn(async move {
-                let (trigger, shutdown) = shutdown::pair();
-                let run = gateway::run_without_doors(agent, when_too_large, way_in, shutdown);
-                let stop = async {
-                    stopped.await.ok();
-                    drop(trigger);
-                    std::future::pending::<()>().await;
-                };
-                tokio::select! {
-                    biased;
-                    ended = run => ended.map_err(|e| e.to_string()),
-                    () = stop => Ok(()),
-                }
-            })
+        let lots = Mutex::new(Lots::new(options.seed, number));
+        let host = name.to_owned();
+        let begin = {
+            let (host, id) = (host.clone(), id.to_owned());
+            move |site: &Self, stopped: oneshot::Receiver<()>| {
+                let mut lots = lots.lock().expect("no holder panics");
+                let text = agent_file(&site.options, &host, &id, &mut lots);
+                let when_too_large = lots.sizes.pick(&[WhenTooLarge::Keep, WhenTooLarge::Evict]);
+                tokio::spawn(gateway_life(
+                    text,
+                    when_too_large,
+                    Arc::clone(&given),
+                    stopped,
+                ))
+            }
         };
-        let host = name.clone();
         let ended = move |site: &Self, silently: bool| {
             for way_in in taken.iter() {
                 way_in.send_replace(None);
             }
             site.network.is_gone(&host, silently);
         };
-        tokio::spawn(
-            self.clone()
-                .lives(name.clone(), disk.clone(), received, begin, ended),
-        );
-        (
-            Machine {
-                name,
-                disk,
-                bytes_max,
-                orders,
-            },
-            producers,
-        )
+        let lives = self
+            .clone()
+            .lives(name.to_owned(), disk, received, begin, ended);
+        tokio::spawn(lives);
+        (machine, producers)
     }
 
     /// The hub, which runs.
     pub(super) fn hub(&self) -> Machine {
-        let name = "hub".to_owned();
+        let name = HUB.to_owned();
         let disk = Disk::new(
             0,
             seed_for(self.options.seed, 300),
@@ -264,88 +344,18 @@ impl Site {
             name,
             disk,
             bytes_max,
+            log_bytes_max: match self.options.logs_come_and_go() {
+                true => self.options.hub_capacity_mib << 20,
+                false => 0,
+            },
+            depth: 2,
             orders,
         }
     }
 
-    /// Sends what it has, burst by burst, by whatever way in there is.
-    async fn producer(
-        self,
-        gateway: String,
-        number: usize,
-        mut way_in: watch::Receiver<Option<Ingest>>,
-    ) {
-        let mut random = Random::new(seed_for(self.options.seed, 1000 + number as u64));
-        let device = format!("device-{number}");
-        let mut left = self.options.events;
-        let mut identity = None;
-        let mut last = false;
-        loop {
-            let Some(ingest) = way_in.borrow_and_update().clone() else {
-                if way_in.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            let key = Template::parse("{device}").expect("a template");
-            let mut sender = Sender {
-                intake: ingest.intake("telemetry", &key),
-                device: &device,
-            };
-            drop(ingest);
-            let lane = sender.lane();
-            let identity = *identity.get_or_insert_with(|| self.ledger.producer(&gateway, lane));
-            while !last {
-                let is_end = self.finish.load(Ordering::Relaxed);
-                if left > 0 || is_end {
-                    let count = if is_end {
-                        1
-                    } else {
-                        left.min(1 + random.below(20))
-                    };
-                    left = left.saturating_sub(count);
-                    let bytes = |random: &mut Random| 12 + random.index(self.options.value_bytes);
-                    let events: Vec<_> = (0..count)
-                        .map(|_| self.ledger.event(identity, bytes(&mut random)))
-                        .collect();
-                    let numbers: Vec<u64> = events.iter().map(|(number, _)| *number).collect();
-                    let sent = tokio::select! {
-                        biased;
-                        _ = way_in.changed() => false,
-                        sent = sender.send(lane, &events) => sent,
-                    };
-                    if sent {
-                        self.ledger.acknowledged(identity, &numbers);
-                        last = is_end;
-                    } else if !way_in.has_changed().unwrap_or(true) {
-                        // The log takes nothing more: its gateway ends soon.
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                }
-                if way_in.has_changed().unwrap_or(true) || way_in.borrow().is_none() {
-                    break;
-                }
-                if last {
-                    return;
-                }
-                let slow = self.slowness.load(Ordering::Relaxed).max(1);
-                let pause = random.below(self.options.pause.as_micros() as u64 * 2);
-                let pause = Duration::from_micros(pause) * slow;
-                tokio::select! {
-                    biased;
-                    _ = way_in.changed() => break,
-                    () = tokio::time::sleep(pause.min(Duration::from_secs(600))) => {}
-                }
-            }
-            if last {
-                return;
-            }
-        }
-    }
-
-    /// Follows the stream, and checks what comes.
-    pub(super) async fn consumer(self) {
-        let mut reader = Reader::new(pull(true));
+    /// Follows `stream`, and checks what comes.
+    pub(super) async fn consumer(self, stream: &'static str) {
+        let mut reader = Reader::new(pull(stream, true));
         let mut reads = self.reads.subscribe();
         loop {
             if reads.wait_for(|reads| *reads).await.is_err() {
@@ -373,51 +383,63 @@ impl Site {
     /// # Errors
     /// What the reader said.
     pub(super) async fn late_consumer(self) -> Result<(), String> {
-        let mut reader = Reader::new(pull(false));
-        while let Some(item) = reader.next().await.map_err(|e| e.to_string())? {
-            self.ledger.given_later(&item);
+        for stream in self.options.streams() {
+            let mut reader = Reader::new(pull(stream, false));
+            while let Some(item) = reader.next().await.map_err(|e| e.to_string())? {
+                self.ledger.given_later(&item);
+            }
         }
         Ok(())
     }
 }
 
-/// A way in that is used.
-struct Sender<'a> {
-    intake: Intake,
-    device: &'a str,
+/// What a gateway draws at the beginning of a life.
+struct Lots {
+    sizes: Random,
+    days: Random,
 }
 
-impl Sender<'_> {
-    fn lane(&mut self) -> u16 {
-        let subject = Subject {
-            topic: "",
-            device: self.device,
-            payload: b"",
-        };
-        self.intake.lane_of(&subject).expect("a device has a name")
-    }
-
-    /// Whether all of it is on the disk.
-    async fn send(&mut self, lane: u16, events: &[(u64, Vec<u8>)]) -> bool {
-        self.lane();
-        for (_, value) in events {
-            self.intake.record(lane, None, &[], value, &[]);
+impl Lots {
+    fn new(seed: u64, number: usize) -> Self {
+        Self {
+            sizes: Random::new(seed_for(seed, 400 + number as u64)),
+            days: Random::new(seed_for(seed, 500 + number as u64)),
         }
-        let mut receipts: Vec<Receipt> = Vec::new();
-        if self.intake.stage_all(&mut receipts).await.is_err() {
-            return false;
-        }
-        for receipt in receipts {
-            self.intake.wait(receipt).await;
-        }
-        true
     }
 }
 
-fn pull(follow: bool) -> PullOptions {
+/// One life of a gateway, with `text` as its configuration.
+async fn gateway_life(
+    text: String,
+    when_too_large: WhenTooLarge,
+    given: Arc<Vec<watch::Sender<Option<Ingest>>>>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), String> {
+    let agent = sedge_config::agent::parse(&text, Path::new("agent.toml"), None);
+    let agent = agent.unwrap_or_else(|e| panic!("{e}"));
+    let way_in: Arc<dyn Fn(&Ingest) + Send + Sync> = Arc::new(move |ingest: &Ingest| {
+        for way_in in given.iter() {
+            way_in.send_replace(Some(ingest.clone()));
+        }
+    });
+    let (trigger, shutdown) = shutdown::pair();
+    let run = gateway::run_without_doors(agent, when_too_large, way_in, shutdown);
+    let stop = async {
+        stopped.await.ok();
+        drop(trigger);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        ended = run => ended.map_err(|e| e.to_string()),
+        () = stop => Ok(()),
+    }
+}
+
+fn pull(stream: &str, follow: bool) -> PullOptions {
     PullOptions {
         url: "sedge://reader:7443".into(),
-        stream: "telemetry".into(),
+        stream: stream.into(),
         start: Start::Earliest,
         follow,
         group: None,
@@ -426,16 +448,19 @@ fn pull(follow: bool) -> PullOptions {
 }
 
 /// Its capacity is another one in some lives.
-fn agent_file(options: &Options, name: &str, sizes: &mut Random) -> String {
+fn agent_file(options: &Options, name: &str, id: &str, lots: &mut Lots) -> String {
     let Options {
-        partitions,
+        mut partitions,
         capacity_mib,
         linger,
         retry_max,
         ..
-    } = options;
-    let smaller = options.resizes && sizes.one_in(2);
-    let capacity_mib = if smaller { 4 } else { *capacity_mib };
+    } = *options;
+    let smaller = options.resizes && lots.sizes.one_in(2);
+    let capacity_mib = if smaller { 4 } else { capacity_mib };
+    if options.repartitions && lots.days.one_in(2) {
+        partitions = 3 - partitions;
+    }
     let (linger, retry_max) = (linger.as_millis(), retry_max.as_millis());
     let when_full = if options.refuses {
         "refuse"
@@ -443,11 +468,15 @@ fn agent_file(options: &Options, name: &str, sizes: &mut Random) -> String {
         "evict-oldest"
     };
     let root = super::ROOT;
+    let second = match options.second_stream && lots.days.one_in(2) {
+        true => format!("[[stream]]\nname = \"{SECOND_STREAM}\"\ncapacity = \"4MiB\"\n"),
+        false => String::new(),
+    };
     format!(
-        "[gateway]\nid = \"{name}\"\ndata_dir = \"{root}/{name}\"\nrecord_max = \"16KiB\"\n\
-         [[stream]]\nname = \"telemetry\"\npartitions = {partitions}\ncapacity = \"{capacity_mib}MiB\"\n\
+        "[gateway]\nid = \"{id}\"\ndata_dir = \"{root}/{name}\"\nrecord_max = \"16KiB\"\n\
+         [[stream]]\nname = \"{STREAM}\"\npartitions = {partitions}\ncapacity = \"{capacity_mib}MiB\"\n\
          when_full = \"{when_full}\"\nlinger = \"{linger}ms\"\n\
-         [[uplink]]\nname = \"hq\"\nurl = \"sedge://{name}:7443\"\nretry_max = \"{retry_max}ms\"\n"
+         {second}[[uplink]]\nname = \"hq\"\nurl = \"sedge://{name}:7443\"\nretry_max = \"{retry_max}ms\"\n"
     )
 }
 
@@ -466,6 +495,14 @@ fn hub_options(site: &Site) -> HubOptions {
     }
 }
 
+/// The machine that the others connect to.
+pub(super) const HUB: &str = "hub";
+/// The machine that begins as another one's copy.
+pub(super) const TWIN: &str = "twin-0";
+const TWIN_NUMBER: usize = 9;
+/// The stream that is always there, and one that comes and goes.
+pub(super) const STREAM: &str = "telemetry";
+pub(super) const SECOND_STREAM: &str = "second";
 /// What a life has under way ends in this time.
 const DOWN_AT_LEAST: Duration = Duration::from_millis(300);
 /// Gateways promise two seconds, and their disks may be slow.
@@ -474,5 +511,5 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const DEAD_LETTER_BYTES: u64 = 8 << 20;
 /// Identity files, and a segment that is being made.
 const SLACK_BYTES: u64 = 2 << 20;
-const GATEWAY_BYTES: u64 = 64 << 20;
+const GATEWAY_BYTES: u64 = 1 << 30;
 const HUB_BYTES: u64 = 2 << 30;

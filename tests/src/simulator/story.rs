@@ -1,5 +1,6 @@
 //! What happened in a simulated run: a fingerprint of everything, and the moments that a person wants to read.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,6 +17,7 @@ struct Told {
     hash: u64,
     steps: u64,
     lines: String,
+    faults: BTreeMap<&'static str, u64>,
 }
 
 impl Story {
@@ -27,6 +29,7 @@ impl Story {
             hash: 0,
             steps: 0,
             lines: String::new(),
+            faults: BTreeMap::new(),
         })))
     }
 
@@ -52,6 +55,17 @@ impl Story {
         writeln!(told.lines, "{} {line}", clock(at)).expect("a string takes everything");
         drop(told);
         self.mix(&[line.len() as u64]);
+    }
+
+    /// Trouble of this kind came.
+    pub(super) fn count(&self, kind: &'static str) {
+        *self.lock().faults.entry(kind).or_default() += 1;
+    }
+
+    /// How often which kind of trouble came.
+    #[must_use]
+    pub(super) fn faults(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().faults.clone()
     }
 
     /// The fingerprint of all that happened so far.
