@@ -1,7 +1,9 @@
 //! The steps of `cargo xtask ci`, cheapest first, tests last so that their closing lines end the output.
 
 use std::io::Write;
-use std::time::Instant;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, bail};
 
@@ -12,7 +14,7 @@ use crate::planted;
 use crate::run::{cargo, expect_success, say, target_folder, watched, workspace_root};
 use crate::tidy;
 
-/// Format, tidy, the header for C, clippy, docs, firmware, fuzz targets, planted faults, tests. The tests of the core run with the features that the package of the simulated media switches on.
+/// Format, tidy, the header for C, clippy, docs, firmware, fuzz targets, planted faults, the simulator, tests. The tests of the core run with the features that the package of the simulated media switches on.
 pub(crate) fn everything() -> Result<()> {
     expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
@@ -62,8 +64,9 @@ pub(crate) fn everything() -> Result<()> {
     )?;
     firmware::build_and_run(&[])?;
     schedules()?;
-    planted::find(&[])?;
     fuzz::run(&[])?;
+    planted::find(&[])?;
+    simulate()?;
     power_cuts()?;
     test(&[])
 }
@@ -77,6 +80,45 @@ fn power_cuts() -> Result<()> {
             .args(planted::FEATURE)
             .env("SEDGE_CUTS", CUTS_ON_EACH_MEDIUM),
     )
+}
+
+/// The whole system from a thousand seeds, others each day. `SEDGE_SEED` and `SEDGE_SEEDS` choose.
+fn simulate() -> Result<()> {
+    let package = ["--package", "sedge-tests", "--bin", "simulate"];
+    let build = [&["build", "--release", "--locked"], &package[..]].concat();
+    // It is the one in which faults can be planted; none is.
+    expect_success("simulator", cargo(&build).args(planted::FEATURE))?;
+    let first = match number("SEDGE_SEED")? {
+        Some(seed) => seed,
+        None => today()? * SEEDS,
+    };
+    let seeds = number("SEDGE_SEEDS")?.unwrap_or(SEEDS);
+    let jobs = std::thread::available_parallelism()?;
+    let mut command = Command::new(released("simulate"));
+    command.arg("--brief");
+    for (name, value) in [
+        ("--seed", first),
+        ("--seeds", seeds),
+        ("--jobs", jobs.get() as u64),
+    ] {
+        command.args([name, &value.to_string()]);
+    }
+    expect_success(
+        &format!("simulated systems: {seeds} seeds from {first}"),
+        &mut command,
+    )
+}
+
+/// A number in the environment.
+fn number(name: &str) -> Result<Option<u64>> {
+    let text = std::env::var(name).ok();
+    Ok(text.map(|text| text.parse()).transpose()?)
+}
+
+/// Days since 1970.
+fn today() -> Result<u64> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(since.as_secs() / 86_400)
 }
 
 /// The writer's queue with locks and threads whose schedules a seed chooses; they work nowhere else, so they are built apart.
@@ -128,8 +170,12 @@ pub(crate) fn test(filter: &[String]) -> Result<()> {
 }
 
 /// The binary that users get.
-pub(crate) fn release_binary() -> std::path::PathBuf {
-    target_folder().join("release").join("sedge")
+pub(crate) fn release_binary() -> PathBuf {
+    released("sedge")
+}
+
+fn released(name: &str) -> PathBuf {
+    target_folder().join("release").join(name)
 }
 
 /// On flash and in files.
@@ -171,6 +217,9 @@ impl Tally {
         Ok(())
     }
 }
+
+/// Simulated systems in one run.
+const SEEDS: u64 = 1000;
 
 #[cfg(test)]
 mod tests {

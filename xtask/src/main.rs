@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci        format, tidy, header, clippy, docs, firmware, fuzz targets, planted faults, then every test
+  ci        format, tidy, header, clippy, docs, firmware, fuzz targets, planted faults, simulated systems, power cuts, then every test
   test      build the release binary and run every test of the workspace
   header    write core-c/sedge_core.h, the core's header for C; with --check, say whether it is up to date
   firmware  build the images for microcontrollers, all or those that are named, and run each under QEMU
