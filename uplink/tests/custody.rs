@@ -261,3 +261,37 @@ async fn a_mirror_that_cannot_be_made_holds_up_its_own_log_and_no_other() {
     assert_eq!(pull_all(&url).await, numbers(0..100));
     hub.stop().await.unwrap();
 }
+
+/// While the hub starts, its disk does not give what a mirror holds. The log waits at its gateway, is taken as soon as the disk answers, without a
+/// restart of the hub, and goes on in the same mirror.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_cannot_be_opened_for_a_moment_holds_up_its_log_for_a_moment() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let partition = origin(log_dir.path());
+    let hub = RunningHub::start(dir.path()).await;
+    let (address, url) = (hub.address, hub.url());
+    let gateway = RunningForwarder::start(&url, "gw-7", vec![log(&partition)]);
+    stage(&partition, 0..100, 10).await;
+    gateway.drained().await;
+    gateway.kill().await;
+    hub.stop().await.unwrap();
+    let mirror = dir.path().join("mirrors/0000/log");
+    let aside = dir.path().join("away");
+    std::fs::rename(&mirror, &aside).unwrap();
+    std::fs::write(&mirror, "no directory").unwrap();
+    let hub = RunningHub::start_with(HubOptions::new(dir.path()), address).await;
+    stage(&partition, 100..200, 10).await;
+    let gateway = RunningForwarder::start(&url, "gw-7", vec![log(&partition)]);
+    until("it is refused", || async {
+        let status = gateway.handle.status();
+        status.logs.first()?.refused.as_ref().map(drop)
+    })
+    .await;
+    gateway.kill().await;
+    std::fs::remove_file(&mirror).unwrap();
+    std::fs::rename(&aside, &mirror).unwrap();
+    let gateway = RunningForwarder::start(&url, "gw-7", vec![log(&partition)]);
+    gateway.drained().await;
+    assert_eq!(pull_all(&url).await, numbers(0..200));
+    hub.stop().await.unwrap();
+}

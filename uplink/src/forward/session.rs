@@ -248,6 +248,8 @@ impl<'a> Session<'a> {
                 }
                 None => {
                     slot.listed = false;
+                    // Nobody would wait for it, and the time would be over for ever.
+                    slot.again = None;
                     self.sender.withdraw(number(at));
                     changed = true;
                 }

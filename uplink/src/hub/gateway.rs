@@ -269,11 +269,12 @@ impl Session {
         let admitting = world::blocking(move || {
             let admit = |o: &Offer| shared.registry.admit(&shared.catalog, &gateway, o);
             let answers: Vec<_> = offers.iter().map(admit).collect();
+            let named: Vec<_> = offers.iter().map(|o| o.log).collect();
             let admitted: Vec<_> = answers
                 .iter()
                 .filter_map(|a| a.as_ref().ok().cloned())
                 .collect();
-            if all && let Err(e) = shared.registry.seal_forsaken(&gateway, &admitted) {
+            if all && let Err(e) = shared.registry.seal_forsaken(&gateway, &admitted, &named) {
                 tracing::error!(%gateway, error = %e, "a log that is gone cannot be sealed");
             }
             answers

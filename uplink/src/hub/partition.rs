@@ -1,7 +1,6 @@
 //! One partition of one gateway at the hub: the mirrors of its chain, read as one run of shifted offsets.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -22,7 +21,6 @@ pub(crate) struct Partition {
     pub(crate) number: u32,
     /// In the order of their epochs.
     members: RwLock<Vec<Arc<Member>>>,
-    damaged: AtomicBool,
 }
 
 /// A log of the chain.
@@ -47,22 +45,12 @@ impl Partition {
             partition: identity.partition,
             number: identity.number,
             members: RwLock::default(),
-            damaged: AtomicBool::new(false),
         }
     }
 
     /// Whether a log with this identity belongs to it.
     pub(crate) fn is_of(&self, identity: &Identity) -> bool {
         self.number == identity.number && self.stream == identity.stream
-    }
-
-    /// A log of the chain is missing here: where a further one would begin is not known.
-    pub(crate) fn damaged(&self) {
-        self.damaged.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
     }
 
     /// The logs in order.

@@ -28,7 +28,8 @@ pub(crate) struct Registry {
     streams: RwLock<BTreeMap<String, Stream>>,
     /// Held while a log joins.
     joining: Mutex<()>,
-    /// Logs with a place in a chain whose mirrors the disk had no room for: tried again when they are offered.
+    /// Logs with a place in a chain whose mirrors could not be opened, for want of room or because of a disk that gave no answer: tried again when a
+    /// log of their partition is offered.
     waiting: Mutex<Vec<Numbered<Identity>>>,
     /// Moves whenever something new can be read.
     progress: watch::Sender<u64>,
@@ -92,7 +93,7 @@ impl Registry {
                     tracing::error!(mirror = %path.display(), error = %e, "the disk has no room for a mirror: its log is not taken for now");
                 }
                 Err(e) => {
-                    tracing::error!(mirror = %path.display(), error = %e, "a mirror cannot be used: its partition takes nothing more");
+                    tracing::error!(mirror = %path.display(), error = %e, "a mirror cannot be opened: its partition takes nothing for now");
                 }
             }
         }
@@ -158,20 +159,24 @@ impl Registry {
         })
     }
 
-    /// Logs with a known end that `gateway` no longer offers, although it offers others of the same partition, are sealed.
-    pub(crate) fn seal_forsaken(&self, gateway: &Name, offered: &[Admitted]) -> io::Result<()> {
+    /// Logs with a known end that `gateway` no longer offers, although others of the same partition are taken, are sealed. One that was named and not
+    /// taken is not forsaken: the gateway has it, and offers it again.
+    pub(crate) fn seal_forsaken(
+        &self,
+        gateway: &Name,
+        taken: &[Admitted],
+        named: &[LogId],
+    ) -> io::Result<()> {
         for partition in self
             .partitions(None)
             .iter()
             .filter(|p| p.gateway == *gateway)
         {
-            let here: Vec<_> = offered
-                .iter()
-                .filter(|a| Arc::ptr_eq(&a.partition, partition))
-                .collect();
+            if !taken.iter().any(|a| Arc::ptr_eq(&a.partition, partition)) {
+                continue;
+            }
             for member in partition.members() {
-                let named = here.iter().any(|a| a.member.log_id() == member.log_id());
-                if !here.is_empty() && !named {
+                if !named.contains(&member.log_id()) {
                     self.seal(&member)?;
                 }
             }
@@ -219,11 +224,6 @@ impl Registry {
             closed: offer.closed,
         };
         let known = self.find(gateway, &stream, offer.partition);
-        if known.as_ref().is_some_and(|p| p.is_damaged()) {
-            return Err(io::Error::other(
-                "a mirror of this partition cannot be used",
-            ));
-        }
         if let Some(partition) = &known {
             self.open_waiting(catalog, partition)?;
         }
@@ -311,7 +311,7 @@ impl Registry {
         self.progressed();
     }
 
-    /// Opens the mirrors of `partition` that the disk had no room for, in their order.
+    /// Opens the mirrors of `partition` that could not be opened before, in their order. The error is that of the first one.
     fn open_waiting(&self, catalog: &Catalog, partition: &Partition) -> io::Result<()> {
         let waiting: Vec<_> = {
             let mut all = self.waiting();
@@ -333,17 +333,13 @@ impl Registry {
         let behind_another = self.waiting().iter().any(|n| partition.is_of(&n.identity));
         let opened = match behind_another {
             // A chain has no holes.
-            true => Err(io::ErrorKind::StorageFull.into()),
+            true => Err(io::Error::other("an earlier log of the chain is not open")),
             false => self.open_mirror(&numbered),
         };
         match opened {
             Ok(mirror) => partition.push(Arc::new(Member::new(numbered, mirror))),
-            Err(e) if is_full(&e) => {
-                self.waiting().push(numbered);
-                return Err(e);
-            }
             Err(e) => {
-                partition.damaged();
+                self.waiting().push(numbered);
                 return Err(e);
             }
         }
