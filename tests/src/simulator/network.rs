@@ -35,6 +35,8 @@ struct State {
     links: BTreeMap<String, Link>,
     connections: Vec<Connection>,
     made: u64,
+    /// By the reader of the second stream, which may connect at the moment at which the other one does: who is first is not drawn from the seed.
+    made_aside: u64,
 }
 
 /// What lies between a machine and the hub.
@@ -89,6 +91,7 @@ impl Network {
             links: BTreeMap::new(),
             connections: Vec::new(),
             made: 0,
+            made_aside: ASIDE,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -147,6 +150,8 @@ impl Network {
     }
 
     fn open(&self, host: &str) -> io::Result<Option<Box<dyn Socket>>> {
+        let is_second = host == SECOND_READER;
+        let host = if is_second { READER } else { host };
         let mut state = self.lock();
         let link = state.links.get(host).copied().unwrap_or(Link {
             weather: Weather::Fair,
@@ -159,8 +164,12 @@ impl Network {
         }
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let listening = state.listening.clone().ok_or_else(refused)?;
-        state.made += 1;
-        let (made, seed) = (state.made, state.seed);
+        let counter = match is_second {
+            true => &mut state.made_aside,
+            false => &mut state.made,
+        };
+        *counter += 1;
+        let (made, seed) = (*counter, state.seed);
         let pipe = |side: u64| {
             Arc::new(Mutex::new(Pipe::new(
                 seed_for(seed, made * 2 + side),
@@ -398,6 +407,10 @@ impl Drop for End {
 
 /// The machine of those who read.
 pub(super) const READER: &str = "reader";
+/// The same, for the second stream.
+pub(super) const SECOND_READER: &str = "reader-2";
+/// Numbers of its connections are above this.
+const ASIDE: u64 = 1 << 32;
 /// Until a connection stands.
 const HANDSHAKE: Duration = Duration::from_millis(2);
 /// Buffers of both ends.

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::files::{Disk, Down};
 use super::ledger::Ledger;
 use super::machines::Clock;
-use super::network::Network;
+use super::network::{Network, READER, SECOND_READER};
 use super::options::Options;
 use super::producer::Producer;
 use super::story::Story;
@@ -437,8 +437,13 @@ async fn gateway_life(
 }
 
 fn pull(stream: &str, follow: bool) -> PullOptions {
+    let host = if stream == STREAM {
+        READER
+    } else {
+        SECOND_READER
+    };
     PullOptions {
-        url: "sedge://reader:7443".into(),
+        url: format!("sedge://{host}:7443"),
         stream: stream.into(),
         start: Start::Earliest,
         follow,
