@@ -4,7 +4,8 @@
 //! before it reads and again after. Its size is bounded by the count of segments.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sedge_core::ledger::Ledger;
 use sedge_core::{Gap, Micros, Offset};
@@ -34,6 +35,10 @@ struct Inner {
     /// The end of what is durable in the head.
     head_bytes: u32,
     ledger: Ledger,
+    /// Offsets of which each, when the log was opened, was that of a record.
+    unbroken: Range<Offset>,
+    /// From here on nothing was skipped in this life.
+    born: Offset,
     hints: VecDeque<Hint>,
 }
 
@@ -86,12 +91,32 @@ pub(crate) enum Located {
 impl Index {
     pub(crate) fn new(held: Vec<Held>, durable: Offset, head_bytes: u32, ledger: Ledger) -> Self {
         Self(Mutex::new(Inner {
+            unbroken: unbroken(&held, durable, &ledger),
+            born: Offset::new(u64::MAX),
             held: held.into(),
             durable,
             head_bytes,
             ledger,
             hints: VecDeque::new(),
         }))
+    }
+
+    /// For the index of a writer: it burns nothing behind `next`, from which on it writes.
+    pub(crate) fn written_from(mut self, next: Offset) -> Self {
+        let inner = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.born = if next == inner.unbroken.end {
+            inner.unbroken.start
+        } else {
+            next
+        };
+        self
+    }
+
+    /// Whether surely each offset from `from` up to `to` was that of a record, be it held or not.
+    pub(crate) fn is_unbroken(&self, from: Offset, to: Offset) -> bool {
+        let inner = self.lock();
+        let before = inner.unbroken.start <= from && to <= inner.unbroken.end;
+        before || inner.born <= from
     }
 
     /// A commit is durable up to `durable`, at `head_bytes` of the head; `opened` if it opened that.
@@ -216,6 +241,22 @@ impl Place {
             ..self
         }
     }
+}
+
+/// The offsets from the segment with the oldest cursor on of which each is that of a record: what open headers say of skipped ones shows as much.
+fn unbroken(held: &[Held], durable: Offset, ledger: &Ledger) -> Range<Offset> {
+    let oldest = ledger.cursors.iter().map(|cursor| cursor.next).min();
+    let with_cursor = held
+        .iter()
+        .rposition(|held| oldest.is_some_and(|oldest| held.base <= oldest));
+    let Some(begin) = with_cursor.and_then(|at| held.get(at..)) else {
+        return durable..durable;
+    };
+    let bounds = begin.iter().map(|held| (held.base, held.skipped));
+    let mut bounds = bounds.chain([(durable, ledger.skipped)]);
+    let (start, skipped) = bounds.next().unwrap_or((durable, 0));
+    let end = bounds.take_while(|bound| bound.1 == skipped).last();
+    start..end.map_or(start, |bound| bound.0)
 }
 
 impl Inner {

@@ -146,6 +146,11 @@ impl Partition {
         self.0.index.ledger()
     }
 
+    /// Whether surely each offset from `from` up to `to` was that of a record, be it held or not. `false` where it is not known any more.
+    pub fn is_unbroken(&self, from: Offset, to: Offset) -> bool {
+        self.0.index.is_unbroken(from, to)
+    }
+
     /// What the partition has done in this life.
     pub fn stats(&self) -> Stats {
         self.0.counters.read(&self.0.queue, &self.0.index)

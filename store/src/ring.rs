@@ -461,7 +461,8 @@ impl Ring {
     pub(crate) fn index(&self) -> io::Result<Index> {
         let ledger = self.ledger().clone();
         let held = survey::held(&survey::survey(&self.dir)?, self.log_id(), ledger.oldest);
-        Ok(Index::new(held, self.durable(), self.head_bytes(), ledger))
+        let index = Index::new(held, self.durable(), self.head_bytes(), ledger);
+        Ok(index.written_from(self.next()))
     }
 
     pub(crate) fn dir(&self) -> &Path {

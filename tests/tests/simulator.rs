@@ -55,4 +55,4 @@ fn a_disk_that_lies_is_found_out() {
 }
 
 /// In every CI run.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 4;

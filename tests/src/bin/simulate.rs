@@ -1,4 +1,4 @@
-//! `simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief]`: runs the whole system from seeds, and tells the story of one that went wrong.
+//! `simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges]`: runs the whole system from seeds, and tells the story of one that went wrong.
 //! Run twice, a seed must do the same.
 #![allow(clippy::print_stdout, reason = "it is a command")]
 
@@ -12,7 +12,9 @@ use sedge_tests::simulator::{Options, Outcome, Sum, run};
 
 fn main() -> ExitCode {
     let Some(wishes) = Wishes::of(std::env::args().skip(1)) else {
-        eprintln!("usage: simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief]");
+        eprintln!(
+            "usage: simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges]"
+        );
         return ExitCode::from(64);
     };
     let began = Instant::now();
@@ -33,9 +35,18 @@ struct Wishes {
     story: bool,
     twice: bool,
     brief: bool,
+    exchanges: bool,
 }
 
 impl Wishes {
+    fn options(self, seed: u64) -> Options {
+        if self.exchanges {
+            Options::with_exchanges(seed)
+        } else {
+            Options::of(seed)
+        }
+    }
+
     fn of(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let mut wishes = Self {
             seed: 1,
@@ -44,12 +55,14 @@ impl Wishes {
             story: false,
             twice: false,
             brief: false,
+            exchanges: false,
         };
         while let Some(argument) = arguments.next() {
             let mut number = || arguments.next()?.parse().ok();
             match argument.as_str() {
                 "--story" => wishes.story = true,
                 "--brief" => wishes.brief = true,
+                "--exchanges" => wishes.exchanges = true,
                 "--twice" => wishes.twice = true,
                 "--seed" => wishes.seed = number()?,
                 "--seeds" => wishes.seeds = number()?,
@@ -95,8 +108,8 @@ impl Wishes {
 
     fn try_seed(self, seed: u64) -> (Outcome, String) {
         let began = Instant::now();
-        let mut outcome = run(Options::of(seed));
-        if self.twice && run(Options::of(seed)).hash != outcome.hash {
+        let mut outcome = run(self.options(seed));
+        if self.twice && run(self.options(seed)).hash != outcome.hash {
             let wrong = "run again, it did something else".to_owned();
             outcome.wrong.get_or_insert(wrong);
         }

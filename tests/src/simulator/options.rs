@@ -64,6 +64,16 @@ impl Options {
     /// Those that belong to `seed`.
     #[must_use]
     pub fn of(seed: u64) -> Self {
+        Self {
+            exchanges: false,
+            twins: false,
+            ..Self::with_exchanges(seed)
+        }
+    }
+
+    /// As [`Options::of`]; in some seeds disks of gateways are exchanged, put back or cloned as well.
+    #[must_use]
+    pub fn with_exchanges(seed: u64) -> Self {
         let mut random = Random::new(seed_for(seed, 1));
         let gateways = random.pick(&[1, 1, 2, 3]);
         let producers = random.pick(&[1, 2, 3]);

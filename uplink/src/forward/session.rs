@@ -419,7 +419,8 @@ impl<'a> Session<'a> {
         let bytes_max = want.bytes_max.min(DATA_BYTES_MAX);
         let read = world::blocking(move || {
             let mut loss = loss;
-            if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from) {
+            let unbroken = |from, to| log.is_unbroken(from, to);
+            if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from, unbroken) {
                 return Ok(Found::Gap(gap));
             }
             let chunk = log.read(want.from, bytes_max)?;
@@ -470,9 +471,10 @@ impl<'a> Session<'a> {
             return;
         };
         // Asked again, because more may have been recycled since: what is counted as told must be what is told.
-        let gap = slot
-            .loss
-            .gap(&slot.log.handle.ledger(), self.options.uplink, want.from)
+        let (log, uplink) = (&slot.log.handle, self.options.uplink);
+        let unbroken = |from, to| log.is_unbroken(from, to);
+        let gap = (slot.loss)
+            .gap(&log.ledger(), uplink, want.from, unbroken)
             .unwrap_or(read);
         tracing::warn!(log = %slot.log.handle.log_id(), from = gap.from.get(), to = gap.to.get(), lost = gap.lost,
             cause = gap.cause.name(), "the hub gets a gap");
