@@ -8,11 +8,12 @@ use sedge_core::{Cause, Gap, Offset};
 ///
 /// The cursor counts what was recycled at or above its `next`. A gap that was told while more is being recycled must not be told again by the
 /// next one, so the cursor stays where it is until the hub has reached what is held, and what was told is taken off.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Loss {
-    told: u64,
-    /// What stood between the cursor and the first gap, which the hub has: the cursor counts it as well, if it was recycled.
-    handed_over: Option<u64>,
+    /// Where each gap began that was told, and what it counted.
+    told: Vec<(Offset, u64)>,
+    /// What stood between the cursor and the first of them, which the hub has: the cursor counts it as well, if it was recycled.
+    handed_over: u64,
 }
 
 impl Loss {
@@ -37,19 +38,22 @@ impl Loss {
             gap.cause = Cause::Corrupt;
         }
         if let Some(cursor) = cursor {
-            let handed_over = *self.handed_over.get_or_insert_with(|| {
+            // What is asked for again did not arrive.
+            self.told.retain(|(begin, _)| *begin < from);
+            if self.told.is_empty() {
                 let known = from > cursor.next && is_unbroken(cursor.next, from);
-                if known { from.since(cursor.next) } else { 0 }
-            });
+                self.handed_over = if known { from.since(cursor.next) } else { 0 };
+            }
+            let told = self.told.iter().map(|(_, lost)| lost).sum();
             let lost = cursor
                 .lost
-                .saturating_sub(self.told)
-                .saturating_sub(handed_over)
+                .saturating_sub(told)
+                .saturating_sub(self.handed_over)
                 .saturating_add(forgotten);
             gap.lost = lost.min(gap.span());
         }
         if !Fault::TellLossTwice.is_planted() {
-            self.told = self.told.saturating_add(gap.lost.saturating_sub(forgotten));
+            self.told.push((from, gap.lost.saturating_sub(forgotten)));
         }
         Some(gap)
     }
@@ -108,6 +112,21 @@ mod tests {
         // It goes on while it is told: nothing is taken off twice.
         let gap = loss.gap(&ledger(220, 100, 120), 1, Offset::new(200), |_, _| true);
         assert_eq!(gap.unwrap().lost, 20);
+    }
+
+    /// Its message was lost, or the hub had no room for it.
+    #[test]
+    fn a_gap_that_is_asked_for_again_counts_the_same() {
+        let mut loss = Loss::default();
+        let mut lost = |oldest, from, lost| {
+            let gap = loss.gap(&ledger(oldest, 100, lost), 1, Offset::new(from), |_, _| {
+                true
+            });
+            gap.unwrap().lost
+        };
+        assert_eq!((lost(200, 100, 95), lost(200, 100, 95)), (95, 95));
+        assert_eq!((lost(250, 200, 140), lost(250, 200, 140)), (45, 45));
+        assert_eq!(lost(250, 100, 140), 140);
     }
 
     #[test]

@@ -415,7 +415,11 @@ impl<'a> Session<'a> {
         let Some(slot) = self.slots.get(usize::from(want.slot)) else {
             return;
         };
-        let (log, uplink, loss) = (slot.log.handle.clone(), self.options.uplink, slot.loss);
+        let (log, uplink, loss) = (
+            slot.log.handle.clone(),
+            self.options.uplink,
+            slot.loss.clone(),
+        );
         let bytes_max = want.bytes_max.min(DATA_BYTES_MAX);
         let read = world::blocking(move || {
             let mut loss = loss;
