@@ -67,11 +67,13 @@ impl Options {
         Self {
             exchanges: false,
             twins: false,
+            hub_put_back: false,
+            repartitions: false,
             ..Self::with_exchanges(seed)
         }
     }
 
-    /// As [`Options::of`]; in some seeds disks of gateways are exchanged, put back or cloned as well.
+    /// As [`Options::of`]; in some seeds disks are exchanged, put back or cloned as well, and numbers of partitions change.
     #[must_use]
     pub fn with_exchanges(seed: u64) -> Self {
         let mut random = Random::new(seed_for(seed, 1));
