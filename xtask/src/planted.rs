@@ -279,6 +279,8 @@ fn end_of((fault, finder, binary): &Run<'_>) -> Result<End> {
         .current_dir(&binary.folder)
         .env("CARGO_MANIFEST_DIR", &binary.folder)
         .env_remove("SEDGE_PLANTED")
+        // What a planted fault fails on is no case to keep.
+        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     if let Some(fault) = fault {
