@@ -14,7 +14,7 @@ use sedge_tests::rig::daemon::Daemon;
 use sedge_tests::rig::device::{Device, Habit};
 use sedge_tests::rig::ledger::settle;
 use sedge_tests::rig::site::{Setup, Site};
-use sedge_tests::rig::{alone, chance, eventually, skip, tell};
+use sedge_tests::rig::{alone, chance, skip, tell};
 
 /// As many lives as `SEDGE_CASES` says (all calls of a life in every way: `all`), each with one call that fails, between lives in which none does.
 #[test]
@@ -152,11 +152,7 @@ impl Stand {
             payload_bytes: 500,
             ..habit
         });
-        // Redeliveries are recognised once a device has counted its packet ids up for longer than its window (decision 0003).
-        let run = u64::from(WINDOW_MAX) * 4;
-        eventually(SETTLE_WITHIN, "the device has a run", || {
-            (device.acked() > run).then_some(())
-        });
+        device.wait_for_a_run(WINDOW_MAX, SETTLE_WITHIN);
         Self {
             device,
             agent: Some(agent),

@@ -6,7 +6,7 @@ use sedge_tests::random::Random;
 use sedge_tests::rig::device::{Device, Habit, Told};
 use sedge_tests::rig::ledger::settle;
 use sedge_tests::rig::site::{Setup, Site};
-use sedge_tests::rig::{alone, chance, eventually, tell, times};
+use sedge_tests::rig::{alone, chance, tell, times};
 
 /// Four devices publish, two of them the same payload every time. Two hundred times (`SEDGE_KILLS`) one end is killed, or both at once, a third of the
 /// times within 50 ms of its start, so also while it recovers. In the end everything that a device was told is on disk is at the hub, in order, and nothing
@@ -22,12 +22,8 @@ fn two_hundred_kills_lose_nothing_and_copy_nothing() {
     let (mut agent, mut hub) = (site.start_agent(), site.start_hub());
     site.wait_for_agent();
     let devices = four_devices(&site);
-    // A redelivery after a kill is recognised once a device has counted its packet ids up for longer than its window (decision 0003).
     for device in &devices {
-        let run = u64::from(WINDOW_MAX) * 4;
-        eventually(SETTLE_WITHIN, "the device has a run", || {
-            (device.acked() > run).then_some(())
-        });
+        device.wait_for_a_run(WINDOW_MAX, SETTLE_WITHIN);
     }
 
     let kills = times("SEDGE_KILLS", KILLS);

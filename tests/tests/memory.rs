@@ -8,7 +8,7 @@ use sedge_tests::rig::device::{Device, Habit, Told};
 use sedge_tests::rig::ledger::settle;
 use sedge_tests::rig::memory::MemoryLimit;
 use sedge_tests::rig::site::{Setup, Site};
-use sedge_tests::rig::{alone, chance, eventually, skip, tell};
+use sedge_tests::rig::{alone, chance, skip, tell};
 
 /// 48,000 events wait in sixteen partitions. Agent and hub, each within the limit that the documentation gives for it, drain them while more come. The
 /// kernel kills neither.
@@ -75,10 +75,7 @@ fn who_is_killed_for_want_of_memory_has_what_it_acknowledged() {
         payload_bytes: 1_000,
         ..habit
     });
-    let run = u64::from(WINDOW_MAX) * 4;
-    eventually(SETTLE_WITHIN, "the device has a run", || {
-        (device.acked() > run).then_some(())
-    });
+    device.wait_for_a_run(WINDOW_MAX, SETTLE_WITHIN);
     let (mut killed, mut under_load) = (0, 0);
     for life in 0..LIVES {
         let limit = MemoryLimit::of(LEAST_KIB + chance.below(MOST_KIB - LEAST_KIB));

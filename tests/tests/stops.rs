@@ -74,11 +74,7 @@ impl Stand {
             rest: Duration::from_millis(10),
             ..habit
         });
-        // Redeliveries are recognised once a device has counted its packet ids up for longer than its window (decision 0003).
-        let run = u64::from(WINDOW_MAX) * 4;
-        eventually(SETTLE_WITHIN, "the device has a run", || {
-            (device.acked() > run).then_some(())
-        });
+        device.wait_for_a_run(WINDOW_MAX, SETTLE_WITHIN);
         Self {
             device,
             agent,

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::eventually;
 use super::packets::{self, Packet};
 
 /// How a device behaves.
@@ -118,6 +119,15 @@ impl Device {
         self.shared.acked.load(Ordering::Acquire)
     }
 
+    /// Waits until the device has counted its packet ids up for longer than its window of `window_max`: from then on redeliveries are recognised
+    /// ([decision 0003](../../../docs/decisions/0003-when-dup-is-a-duplicate.md)).
+    pub fn wait_for_a_run(&self, window_max: u16, patience: Duration) {
+        let run = u64::from(window_max) * 4;
+        eventually(patience, "the device has a run", || {
+            (self.acked() > run).then_some(())
+        });
+    }
+
     /// What it knows at this moment.
     #[must_use]
     pub fn told(&self) -> Told {
@@ -135,7 +145,7 @@ impl Device {
     pub fn finish(mut self, within: Duration) -> Told {
         self.shared.stop_sending.store(true, Ordering::Release);
         let work = self.work.take().expect("finished once");
-        super::eventually(
+        eventually(
             within,
             "every publish of the device is acknowledged",
             || work.is_finished().then_some(()),
@@ -147,7 +157,7 @@ impl Device {
     /// Waits until it has sent its count, then as [`Self::finish`].
     pub fn finish_count(mut self, within: Duration) -> Told {
         let work = self.work.take().expect("finished once");
-        super::eventually(within, "the device has sent its events", || {
+        eventually(within, "the device has sent its events", || {
             work.is_finished().then_some(())
         });
         work.join().expect("the device panicked");
