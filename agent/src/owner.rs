@@ -4,12 +4,12 @@
 //! `LogOwner` lives in the partition's writer and is told of everything that goes into the log, in log order; `Claims` is the
 //! sources' view of the same state. Knows nothing of connections, packets or files.
 
-use sedge_core::planted::Fault;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sedge_core::Offset;
 use sedge_core::entry::Entry;
+use sedge_core::planted::Fault;
 use sedge_store::{Owner, Ticket};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,6 @@
 //! The functions are those of `std::fs` by name and meaning. A path is looked up when a file is opened; from then on the `File` knows where it belongs,
 //! so that a write and a sync cost no more than the system calls.
 
-use sedge_core::planted::Fault;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
@@ -12,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::Errno;
+use sedge_core::planted::Fault;
 
 use crate::world;
 

@@ -1,10 +1,10 @@
 //! Small files that must be whole after a power cut: written under a temporary name, synced,
 //! renamed, and the directory synced. Segments are not such files, see `media.rs`.
 
-use sedge_core::planted::Fault;
 use std::io;
 use std::path::Path;
 
+use sedge_core::planted::Fault;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

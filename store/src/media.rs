@@ -6,13 +6,13 @@
 //! a sync has nothing to say to the file system's journal (research: 1.0 device bytes a byte against 6.0 for appending).
 //! This file knows nothing of frames.
 
-use sedge_core::planted::Fault;
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use sedge_core::media::Media;
+use sedge_core::planted::Fault;
 
 use crate::budget::Budget;
 use crate::disk::{self, File};

@@ -3,7 +3,6 @@
 //! It is the only one that touches the log machine. Nothing is told before the sync returned; a failed sync ends
 //! everything, it is never tried again (docs/spec/log.md, section 7).
 
-use sedge_core::planted::Fault;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use sedge_core::Offset;
 use sedge_core::frame::Control;
 use sedge_core::ledger;
+use sedge_core::planted::Fault;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -1,11 +1,11 @@
 //! How a log lets go of space: it is made smaller, or what expired in an ended one is taken away. What goes is accounted for before its files go.
 
-use sedge_core::planted::Fault;
 use std::io;
 
 use sedge_core::Micros;
 use sedge_core::frame::{self, Control, Form, Label};
 use sedge_core::log::WhenFull;
+use sedge_core::planted::Fault;
 
 use super::{OpenError, Opened, Ring, RingOptions, Shrunk, commit_io};
 use crate::disk;

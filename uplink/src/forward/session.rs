@@ -3,7 +3,6 @@
 //! The loop is: tell the machine what is new, do what it asks, say what it has to say, read ahead what it wants to send, wait.
 //! Frames are read by a thread that may block, one piece at a time, while the piece before it leaves.
 
-use sedge_core::planted::Fault;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -17,6 +16,7 @@ use sedge_core::custody::{
     Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
 };
 use sedge_core::frame::{Bad, Header};
+use sedge_core::planted::Fault;
 use sedge_core::{Gap, LogId, Micros, Offset};
 use sedge_store::{ReadError, system_clock, world};
 use tokio::sync::{Notify, mpsc, watch};

@@ -4,12 +4,12 @@
 //! Whether a delivery repeats a record is decided by the same tables as for `mqtt-listen` (`owner.rs`).
 //! This file knows nothing of the network.
 
-use sedge_core::planted::Fault;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sedge_config::checked;
+use sedge_core::planted::Fault;
 use sedge_store::StageError;
 
 use super::broker::{Acks, Delivery};
