@@ -459,6 +459,12 @@ fn tag_of(label: &Label, kind: Kind) -> u8 {
         }
 }
 
+/// What the bytes at the front of a compact frame say, however damaged the rest is: how many entries, and how many bytes of payload.
+pub(crate) fn compact_claim(bytes: &[u8]) -> Option<(u8, u16)> {
+    let mut reader = Reader::new(bytes.get(1..)?);
+    Some((reader.byte()?, reader.u16()?))
+}
+
 fn take_compact(
     reader: &mut Reader<'_>,
     kind: Kind,

@@ -35,6 +35,8 @@ faults! {
     BurnNothing = "burn-nothing",
     /// After a kill one offset is burned, not all that a commit may have taken.
     BurnOneOffset = "burn-one-offset",
+    /// On flash, what does not read behind the last frame burns what one commit may have taken, however many small ones stood there.
+    BurnByCommitOnly = "burn-by-commit-only",
     /// A mirror burns offsets, which are the origin's.
     MirrorBurns = "mirror-burns",
     /// On flash, what comes next is programmed where a torn frame may stand.

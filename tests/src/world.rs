@@ -433,22 +433,8 @@ impl<S: Sim> World<S> {
     /// Offsets are burned where a torn commit may have taken them, and nowhere else.
     fn judge_burn(&mut self, log: &OpenLog<'_, S>, recovered: &Recovered) -> Result<(), Wrong> {
         let burned = log.next().since(log.view().durable);
-        let most = u64::from(self.setting.geometry.commit_offsets_max());
-        let legal: &[u64] = match (self.setting.geometry.medium(), self.setting.geometry.role()) {
-            (_, Role::Mirror) => &[0],
-            _ if self.closed == Some(true) || recovered.formatted => &[0],
-            (Medium::File, Role::Origin) if self.closed == Some(false) => &[most],
-            (_, Role::Origin) => &[0, most],
-        };
-        // Whoever does not trust the last frame burns what anything before it in the segment may have taken, torn RESUME frames at each grid point too.
-        let segment_bytes = u64::from(self.setting.geometry.segment_bytes());
-        let points = segment_bytes / u64::from(self.setting.geometry.grid_stride().get()) + 1;
-        let is_more = self.setting.tail == Tail::Fresh
-            && (most..=segment_bytes + 4 * most * points).contains(&burned);
-        if self.damage == Damage::None && !legal.contains(&burned) && !is_more {
-            return Err(format!(
-                "{burned} offsets are burned, and not {legal:?}; {recovered:?}"
-            ));
+        if self.damage == Damage::None && !self.may_burn(burned, recovered) {
+            return Err(format!("{burned} offsets are burned; {recovered:?}"));
         }
         if self.setting.geometry.medium() == Medium::File
             && self.setting.geometry.role() == Role::Origin
@@ -456,6 +442,28 @@ impl<S: Sim> World<S> {
             self.closed = Some(self.closed.unwrap_or(burned == 0));
         }
         Ok(())
+    }
+
+    fn may_burn(&self, burned: u64, recovered: &Recovered) -> bool {
+        let geometry = &self.setting.geometry;
+        let most = u64::from(geometry.commit_offsets_max());
+        let segment_bytes = u64::from(geometry.segment_bytes());
+        let points = segment_bytes / u64::from(geometry.grid_stride().get()) + 1;
+        // What is torn has no more offsets than bytes; behind a torn RESUME frame there may be more of both.
+        let on_flash = most..=most.max(geometry.frame_bytes_max().into()) + (most + 64) * points;
+        // Whoever does not trust the last frame burns what anything before it in the segment may have taken, torn RESUME frames at each grid point too.
+        let distrusting = most..=segment_bytes + 4 * most * points;
+        let nothing = self.closed == Some(true) || recovered.formatted;
+        match (geometry.medium(), geometry.role()) {
+            (_, Role::Mirror) => burned == 0,
+            _ if nothing => burned == 0,
+            (Medium::File, Role::Origin) if self.closed == Some(false) => burned == most,
+            (Medium::File, Role::Origin) => burned == 0 || burned == most,
+            (Medium::Nor, Role::Origin) if self.setting.tail == Tail::Fresh => {
+                burned == 0 || distrusting.contains(&burned)
+            }
+            (Medium::Nor, Role::Origin) => burned == 0 || on_flash.contains(&burned),
+        }
     }
 
     fn judge_cursor(&mut self, ledger: &Ledger) -> Result<(), Wrong> {

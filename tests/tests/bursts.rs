@@ -9,6 +9,7 @@ use sedge_core::segment::{Medium, Role};
 use sedge_tests::disk::SimDisk;
 use sedge_tests::oracle::Damage;
 use sedge_tests::random::{Random, seed_for};
+use sedge_tests::reference;
 use sedge_tests::rig::tell;
 use sedge_tests::script::{self, Step};
 use sedge_tests::short::{UNITS, blank_flash};
@@ -20,6 +21,8 @@ struct Full<S> {
     world: World<S>,
     setting: Setting,
     image: Vec<u8>,
+    /// The head, and where in it the first frame stands.
+    head: (u32, u32),
     /// Where in the image the last commit stands.
     last: Range<usize>,
 }
@@ -41,10 +44,12 @@ impl<S: Sim> Full<S> {
         let first = (0..image.len()).find(differs)?;
         let end = (0..image.len()).rfind(differs)? + 1;
         let segment_bytes = setting.geometry.segment_bytes() as usize;
+        let head = reference::head(&mut *world.sim().sim_mut(), &setting.geometry)?;
         (first / segment_bytes == (end - 1) / segment_bytes).then_some(Self {
             world,
             setting,
             image,
+            head,
             last: first..end,
         })
     }
@@ -76,7 +81,7 @@ impl<S: Sim> Full<S> {
             self.last
         );
         let _told = Told(told.clone());
-        if self.may_end_elsewhere(&(from..end)) {
+        if self.may_end_elsewhere(from, &burst) {
             world.lies();
         }
         world.damaged(Damage::Rot);
@@ -89,18 +94,36 @@ impl<S: Sim> Full<S> {
     }
 
     /// Whether a log that ends earlier may be all that is left, so that offsets are given again.
-    /// In files, where more than the last commit is gone from the end; a mirror is filled again with the same frames. On flash, where the head is hit: what stands
-    /// behind a frame that does not say any more how long it is, and no RESUME frame follows, is found by nobody (docs/reliability.md, open findings).
-    fn may_end_elsewhere(&self, hit: &Range<usize>) -> bool {
-        let bytes = self.setting.geometry.segment_bytes() as usize;
-        let head = self.last.start / bytes * bytes;
+    /// In files, where more than the last commit is gone from the end; a mirror is filled again with the same frames. On flash, where cells look erased for as
+    /// long as a frame may be, since no log looks behind these; and where one burst takes the header of the head together with the frame that would prove it.
+    fn may_end_elsewhere(&self, from: usize, burst: &[u8]) -> bool {
+        let hit = from..from + burst.len();
         match (self.setting.geometry.medium(), self.setting.geometry.role()) {
-            (Medium::Nor, _) => hit.start < self.last.end && hit.end > head,
+            (Medium::Nor, _) => self.leaves_blank(&hit, burst) || self.beheads(&hit),
             (Medium::File, Role::Origin) => {
                 hit.start < self.last.start && hit.end > self.last.start
             }
             (Medium::File, Role::Mirror) => false,
         }
+    }
+
+    fn leaves_blank(&self, hit: &Range<usize>, burst: &[u8]) -> bool {
+        let frame = self.setting.geometry.frame_bytes_max() as usize;
+        let segment_bytes = self.setting.geometry.segment_bytes() as usize;
+        let end = hit.start.next_multiple_of(segment_bytes).max(hit.end);
+        let behind = &self.image[hit.end..end];
+        let segment = [burst, behind].concat();
+        (0..burst.len()).any(|at| {
+            let cells = &segment[at..(at + frame).min(segment.len())];
+            cells.iter().all(|&cell| cell == 0xFF)
+        })
+    }
+
+    fn beheads(&self, hit: &Range<usize>) -> bool {
+        let segment_bytes = self.setting.geometry.segment_bytes() as usize;
+        let (segment, begin) = self.head;
+        let begin = segment as usize * segment_bytes + begin as usize;
+        hit.start < begin && hit.end > begin
     }
 }
 

@@ -8,10 +8,10 @@ use sedge_tests::disk::{DiskTear, On, Plan, SimDisk};
 use sedge_tests::flash::{BadBlock, FlashShape, SimFlash};
 use sedge_tests::oracle::Damage;
 use sedge_tests::random::Random;
+use sedge_tests::reader;
 use sedge_tests::script::{self, Step};
 use sedge_tests::sim::{Fault, Shared, Sim};
 use sedge_tests::world::{Ended, Setting, World};
-use sedge_tests::{reader, reference};
 
 fn flash(setting: Setting) -> SimFlash {
     let dimensions = setting.geometry.dimensions();
@@ -48,20 +48,13 @@ fn flip_each_bit<S: Sim>(world: &World<S>, setting: Setting) -> u64 {
     let bytes = setting.geometry.segment_bytes();
     let held = world.oracle().held();
     let mut hidden = 0;
-    let head = reference::head(&mut *world.sim().sim_mut(), &setting.geometry);
-    let begins_head = |segment, position| {
-        head.is_some_and(|(head, data_start)| segment == head && position < data_start)
-    };
     for segment in 0..setting.geometry.segment_count() {
         for position in 0..bytes {
             for bit in 0..8 {
                 let mut world = world.branch();
                 world.sim().sim_mut().flip(segment, position, bit);
                 world.damaged(Damage::Rot);
-                let is_file = setting.geometry.medium() == Medium::File;
-                if is_file || position % 64 == 0 || begins_head(segment, position) {
-                    world.play(&[Step::Maintain, Step::Commit(vec![2]), Step::Restart]);
-                }
+                world.play(&[Step::Maintain, Step::Commit(vec![2]), Step::Restart]);
                 let ended = world.run();
                 assert_eq!(ended, Ok(Ended::Done), "bit {bit} of {segment}:{position}");
                 hidden += (held - world.oracle().shown_of_acked().min(held)) as u64;

@@ -40,6 +40,14 @@ const TABLE: &[(&str, Finder)] = &[
     ("ack-before-commit", test("sedge-store", "partition", "")),
     ("burn-nothing", test("sedge-tests", "lives", "file_log")),
     ("burn-one-offset", test("sedge-tests", "lives", "file_log")),
+    (
+        "burn-by-commit-only",
+        test(
+            "sedge-core",
+            "recovery",
+            "frames_behind_one_that_does_not_say",
+        ),
+    ),
     ("mirror-burns", test("sedge-tests", "lives", "mirror")),
     (
         "append-after-torn-tail",

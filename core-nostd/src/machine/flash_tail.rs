@@ -1,8 +1,10 @@
 //! Flash: where the head goes on behind a tail that is torn, or not trusted, and what may have been given there (docs/spec/log.md, section 7).
 
+use core::ops::Range;
+
 use super::survey::Survey;
 use super::{Desk, Operations, RingLog, State, Tail, twin};
-use crate::frame::{COMPACT_GAP_LEN_MAX, Frame};
+use crate::frame::{COMPACT_GAP_LEN_MAX, COMPACT_HEADER_LEN, Frame, compact_claim};
 use crate::gap::Cause;
 use crate::ids::Offset;
 use crate::log::Opened;
@@ -89,6 +91,9 @@ impl RingLog {
     }
 
     /// Flash: how much of `segment` was touched from `position` on, where its valid frames end, and how many offsets that may have taken.
+    ///
+    /// One torn program, or frames that are rotten: nobody knows how many then, but each offset of a data frame took a byte or more, and each RESUME frame
+    /// a grid point.
     #[inline(never)]
     pub(super) async fn torn_at<O: Operations>(
         &self,
@@ -100,26 +105,59 @@ impl RingLog {
         let torn_to = position
             .saturating_add(head.geometry.frame_bytes_max())
             .min(head.geometry.segment_bytes());
-        let offsets = self.commit_offsets_max(head);
-        match used_behind(desk, segment, head, torn_to).await {
-            // A torn program and torn RESUME frames leave nothing beyond.
-            None => Torn {
-                end: torn_to,
-                offsets,
-                cause: Cause::Burned,
-            },
-            // More was written here than one torn program: frames that were durable are rotten, and nobody knows how many. Each
-            // offset of a data frame took a byte or more, each RESUME a grid point.
-            Some(used_to) => {
-                let bytes = used_to.saturating_sub(position);
-                let resumes = u64::from(bytes / head.geometry.grid_stride()) + 2;
-                Torn {
-                    end: used_to.max(torn_to),
-                    offsets: u64::from(bytes) + offsets.saturating_mul(resumes),
-                    cause: Cause::Corrupt,
-                }
-            }
+        let most = self.commit_offsets_max(head);
+        let used = used_behind(desk, segment, head, position..torn_to).await;
+        let resumes = most.saturating_add(RESUME_BYTES_MAX.into());
+        let behind_resumes = resumes.saturating_mul(used.traces.into());
+        let bytes = u64::from(used.end.saturating_sub(position));
+        if used.end > torn_to {
+            // Behind each of these RESUME frames, too, a short frame may be rotten.
+            let points = u64::from((used.end - position) / head.geometry.grid_stride()) + 2;
+            return Torn {
+                end: used.end,
+                offsets: bytes + most.saturating_mul(points) + behind_resumes,
+                cause: Cause::Corrupt,
+            };
         }
+        let is_rotten = self.is_rotten(desk, segment, position..used.end).await;
+        let offsets = match Fault::BurnByCommitOnly.is_planted() {
+            true => most,
+            false => bytes.max(most) + behind_resumes,
+        };
+        Torn {
+            end: torn_to,
+            offsets,
+            cause: if is_rotten {
+                Cause::Corrupt
+            } else {
+                Cause::Burned
+            },
+        }
+    }
+
+    /// Flash: whether `bytes` are surely more than what one torn program left: more than the frame has that begins there (cells that were not programmed are
+    /// ones, so a torn frame never claims less than it has), or a frame stands among them that goes on where that one ends.
+    async fn is_rotten<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        bytes: Range<u32>,
+    ) -> bool {
+        let unit = self.geometry.write_unit().max(1);
+        let used = bytes.end.saturating_sub(bytes.start);
+        let held = desk.fill(segment, bytes.start, used as usize).await;
+        let Some((count, claimed)) = compact_claim(held) else {
+            return false;
+        };
+        if claimed != 0 && self.padded(COMPACT_HEADER_LEN.saturating_add(claimed.into())) < used {
+            return true;
+        }
+        let next = self.end + u64::from(count);
+        let mut behind = held.iter().enumerate().step_by(unit as usize).skip(1);
+        behind.any(|(at, _)| {
+            let rest = held.get(at..).unwrap_or_default();
+            Frame::parse(rest, &self.log_id, Some(next)).is_ok()
+        })
     }
 }
 
@@ -132,35 +170,47 @@ pub(super) struct Torn {
     cause: Cause,
 }
 
-/// Flash: one past the last byte behind a torn place that is not blank and not of a torn RESUME frame.
+/// Flash: what is not blank behind a torn place.
+struct Used {
+    /// One past the last byte that is not, and not of a torn RESUME frame.
+    end: u32,
+    /// Grid points at which such a frame, or what looks like one, stands behind that.
+    traces: u32,
+}
+
+/// Flash: what is not blank from the beginning of `torn` on. A torn program and torn RESUME frames leave nothing else behind the end of it.
 #[twin]
 async fn used_behind<O: Operations>(
     desk: &mut Desk<'_, O>,
     segment: u32,
     head: &Opened,
-    torn_to: u32,
-) -> Option<u32> {
+    torn: Range<u32>,
+) -> Used {
     let geometry = &head.geometry;
-    let mut used_to = None;
-    let mut at = torn_to;
+    let mut used = Used {
+        end: torn.start,
+        traces: 0,
+    };
+    let mut trace = None;
+    let mut at = torn.start;
     while at < geometry.segment_bytes() {
         let len = geometry.segment_bytes().saturating_sub(at) as usize;
         let bytes = desk.fill(segment, at, len).await;
         if bytes.is_empty() {
             break;
         }
-        let used = (at..)
-            .zip(bytes)
-            .filter(|&(position, &byte)| {
-                byte != 0xFF && position % geometry.grid_stride() >= RESUME_BYTES_MAX
-            })
-            .last();
-        used_to = used
-            .map(|(position, _)| position.saturating_add(1))
-            .or(used_to);
+        for (position, _) in (at..).zip(bytes).filter(|&(_, &byte)| byte != 0xFF) {
+            let point = position / geometry.grid_stride();
+            if position < torn.end || position % geometry.grid_stride() >= RESUME_BYTES_MAX {
+                used.end = position.saturating_add(1);
+                used.traces = 0;
+            } else if trace.replace(point) != Some(point) {
+                used.traces = used.traces.saturating_add(1);
+            }
+        }
         at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     }
-    used_to
+    used
 }
 
 /// Where the frames of `segment` begin that are no RESUME frame, torn or whole, and their offset.

@@ -13,7 +13,7 @@ use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot,
 };
 use sedge_core::frame::{Form, Label, emit_gap};
-use sedge_core::{Gap, Offset};
+use sedge_core::{Gap, LogId, Offset};
 use sedge_store::{AppendError, Name, world};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -32,6 +32,8 @@ struct Session {
     stream: Stream,
     receiver: Receiver<Vec<ReceiverSlot>>,
     gateway: Option<Name>,
+    /// All logs that the gateway has offered.
+    named: Vec<LogId>,
     seat: Option<Seat>,
     slots: Vec<Option<Slot>>,
     commits: JoinSet<Committed>,
@@ -90,6 +92,7 @@ pub(super) async fn serve(
         stream,
         receiver: Receiver::new(settings, Vec::new(), now(began)),
         gateway: None,
+        named: Vec::new(),
         seat: None,
         slots: Vec::new(),
         commits: JoinSet::new(),
@@ -213,10 +216,11 @@ impl Session {
         }
         self.sit_down(&gateway, hello.intro.generation).await?;
         let logs: Vec<_> = hello.logs.iter().collect();
+        self.named = logs.iter().map(|offer| offer.log).collect();
+        self.slots.clear();
         let offers = logs.iter().map(offer_of).collect();
         let answers = self.admit(gateway.clone(), offers, true).await?;
         tracing::info!(%gateway, peer = %self.peer, logs = logs.len(), "gateway connected");
-        self.slots.clear();
         for (offer, answer) in logs.iter().zip(answers) {
             self.answer(offer, answer);
         }
@@ -234,6 +238,7 @@ impl Session {
             return Ok(());
         }
         self.settle().await?;
+        self.named.push(offer.log);
         let answers = self.admit(gateway, vec![offer_of(offer)], false).await?;
         for answer in answers {
             self.answer(offer, answer);
@@ -266,10 +271,22 @@ impl Session {
         all: bool,
     ) -> Result<Vec<Result<Admitted, Refusal>>, Over> {
         let shared = Arc::clone(&self.shared);
+        let named = self.named.clone();
+        let taken = self.slots.iter().flatten();
+        let taken: Vec<_> = taken.map(|s| s.admitted.member.log_id()).collect();
+        let mut untaken = named.clone();
+        untaken.retain(|log| !taken.contains(log));
         let admitting = world::blocking(move || {
-            let admit = |o: &Offer| shared.registry.admit(&shared.catalog, &gateway, o);
+            let admit = |o: &Offer| {
+                let admitted = shared
+                    .registry
+                    .admit(&shared.catalog, &gateway, o, &untaken);
+                if admitted.is_ok() {
+                    untaken.retain(|log| *log != o.log);
+                }
+                admitted
+            };
             let answers: Vec<_> = offers.iter().map(admit).collect();
-            let named: Vec<_> = offers.iter().map(|o| o.log).collect();
             let admitted: Vec<_> = answers
                 .iter()
                 .filter_map(|a| a.as_ref().ok().cloned())

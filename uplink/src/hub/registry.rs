@@ -141,16 +141,18 @@ impl Registry {
         self.progress.send_modify(|n| *n += 1);
     }
 
-    /// Gives `offer` its place in a chain, durably, and says from where to go on.
+    /// Gives `offer` its place in a chain, durably, and says from where to go on. `untaken` are logs that the gateway has as well and that have not been
+    /// taken: what is left of them comes before what joins behind them, so nothing does for now.
     pub(crate) fn admit(
         &self,
         catalog: &Catalog,
         gateway: &Name,
         offer: &Offer,
+        untaken: &[LogId],
     ) -> Result<Admitted, Refusal> {
         let stream = Name::new(offer.stream.as_str()).map_err(|_| Refusal::NAME)?;
         let _turn = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
-        self.admit_in_turn(catalog, gateway, stream, offer).map_err(|e| {
+        self.admit_in_turn(catalog, gateway, stream, offer, untaken).map_err(|e| {
             tracing::error!(%gateway, stream = %offer.stream, log = %offer.log, error = %e, "a log cannot be taken");
             match is_full(&e) {
                 true => Refusal::DISK_FULL,
@@ -217,6 +219,7 @@ impl Registry {
         gateway: &Name,
         stream: Name,
         offer: &Offer,
+        untaken: &[LogId],
     ) -> io::Result<Admitted> {
         let offered = Offered {
             log: *offer.log.as_bytes(),
@@ -248,6 +251,9 @@ impl Registry {
             ) => {
                 let last = known.as_ref().and_then(|p| p.members().pop());
                 if let (Some(end), Some(last)) = (supersedes, last) {
+                    if untaken.contains(&last.log_id()) {
+                        return Err(io::Error::other("the log before it is not taken yet"));
+                    }
                     last.fix_end(end)?;
                 }
                 let number = known.map_or_else(
@@ -489,3 +495,47 @@ impl Refusal {
 const MIRRORS: &str = "mirrors";
 /// Three segments of the largest size: no log can do with less.
 const LOG_BYTES_MIN: u64 = 48 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The disk fails once, where the end of the first log is to be written down; the log behind it comes in the same breath.
+    #[test]
+    fn a_log_joins_only_behind_one_that_was_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&HubOptions::new(dir.path())).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let gateway = Name::new("gw-7").unwrap();
+        let admit = |offer: &Offer, untaken: &[LogId]| {
+            let admitted = registry.admit(&catalog, &gateway, offer, untaken);
+            admitted.map(|admitted| admitted.member.link())
+        };
+        let open = Offer {
+            log: LogId::new([0xA; 16]),
+            stream: "telemetry".into(),
+            partition: 0,
+            next: Offset::new(0),
+            closed: false,
+        };
+        admit(&open, &[open.log]).unwrap();
+        let closed = Offer {
+            next: Offset::new(50),
+            closed: true,
+            ..open.clone()
+        };
+        let behind = Offer {
+            log: LogId::new([0xB; 16]),
+            ..open.clone()
+        };
+        let named = [closed.log, behind.log];
+        // A directory where the new identity file would be made.
+        let in_the_way = dir.path().join("mirrors/0000/.new-identity.toml");
+        std::fs::create_dir(&in_the_way).unwrap();
+        assert_eq!(admit(&closed, &named), Err(Refusal::INTERNAL));
+        std::fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(admit(&behind, &named), Err(Refusal::INTERNAL));
+        assert_eq!(admit(&closed, &named).map(|l| l.end), Ok(Some(50)));
+        assert_eq!(admit(&behind, &named[1..]).map(|l| l.shift), Ok(50));
+    }
+}
