@@ -41,6 +41,7 @@ use network::Network;
 pub use options::Options;
 use site::Site;
 use story::Story;
+pub use story::virtual_time;
 pub use sum::Sum;
 
 use crate::random::seed_for;

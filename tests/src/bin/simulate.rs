@@ -1,4 +1,5 @@
 //! `simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges]`: runs the whole system from seeds, and tells the story of one that went wrong.
+//! With `RUST_LOG` set, what agents and hub log goes to standard error; its times are those of the system from the seed's beginning (one job only).
 //! Run twice, a seed must do the same.
 #![allow(clippy::print_stdout, reason = "it is a command")]
 
@@ -8,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use sedge_tests::simulator::{Options, Outcome, Sum, run};
+use tracing_subscriber::fmt::format::Writer;
+
+use sedge_tests::simulator::{Options, Outcome, Sum, run, virtual_time};
 
 fn main() -> ExitCode {
     let Some(wishes) = Wishes::of(std::env::args().skip(1)) else {
@@ -17,12 +20,35 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(64);
     };
+    show_logs();
     let began = Instant::now();
     let sum = wishes.run();
     println!("{sum}; took {} s", began.elapsed().as_secs());
     match sum.failed() {
         [] => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
+    }
+}
+
+/// Logs of the programs, if they are wished for.
+fn show_logs() {
+    let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() else {
+        return;
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_timer(VirtualTime)
+        .init();
+}
+
+/// The time of a simulated system.
+struct VirtualTime;
+
+impl tracing_subscriber::fmt::time::FormatTime for VirtualTime {
+    fn format_time(&self, w: &mut Writer<'_>) -> std::fmt::Result {
+        write!(w, "{}", virtual_time())
     }
 }
 
@@ -134,7 +160,8 @@ impl Wishes {
         }
         if is_wrong {
             println!(
-                "seed {seed} again: cargo run -p sedge-tests --release --bin simulate -- --seed {seed} --story"
+                "seed {seed} again: cargo run -p sedge-tests --release --bin simulate -- --seed {seed} --story{}",
+                if self.exchanges { " --exchanges" } else { "" }
             );
         }
     }

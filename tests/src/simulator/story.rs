@@ -1,5 +1,6 @@
 //! What happened in a simulated run: a fingerprint of everything, and the moments that a person wants to read.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,6 +25,7 @@ impl Story {
     /// Begins now.
     #[must_use]
     pub(super) fn new() -> Self {
+        BEGAN.set(Some(Instant::now()));
         Self(Arc::new(Mutex::new(Told {
             began: Instant::now(),
             hash: 0,
@@ -101,6 +103,17 @@ impl Default for Story {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The time since the story of this thread's system began.
+#[must_use]
+pub fn virtual_time() -> String {
+    let began = BEGAN.get();
+    began.map_or_else(String::new, |began| clock(began.elapsed()))
+}
+
+thread_local! {
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 fn clock(at: Duration) -> String {
