@@ -91,17 +91,19 @@ impl Link {
 pub(crate) fn join(links: &[Link], offered: &Offered) -> Join {
     let known = links.iter().rposition(|l| l.log == offered.log);
     match known {
-        Some(at) if at + 1 == links.len() => Join::Resume(at),
-        Some(at) if !goes_on(&links[at], offered) => Join::Resume(at),
-        Some(at) => behind_last(links, links[at].own_end()),
+        Some(at) if !goes_on(links, at, offered) => Join::Resume(at),
+        Some(at) => behind_last(links, links[at].next),
         None => behind_last(links, 0),
     }
 }
 
-/// Whether `offered` will have more than its mirror may take, because another log has joined behind it.
-fn goes_on(superseded: &Link, offered: &Offered) -> bool {
-    let end = superseded.own_end();
-    offered.next > end || (offered.next == end && !offered.closed)
+/// Whether `offered` will have more than its mirror may take: another log has joined behind it, or it had ended, and now it has not (its disk was put back).
+/// What a mirror has beyond `offered` is another history, which is for the gateway to see.
+fn goes_on(links: &[Link], at: usize, offered: &Offered) -> bool {
+    let link = &links[at];
+    let is_bounded = link.end.is_some() || at + 1 < links.len();
+    let is_behind = offered.next < link.next;
+    is_bounded && !is_behind && (!offered.closed || offered.next > link.own_end())
 }
 
 /// The `end` that `offered` fixes for the mirror it resumes.
@@ -271,6 +273,30 @@ mod tests {
             "the sender will find that it diverged"
         );
         assert_eq!(join(&chain, &offered(B, 31)), Join::Resume(1));
+    }
+
+    /// The disk was put back to a time before the log had ended.
+    #[test]
+    fn a_log_that_had_ended_and_is_open_again_goes_on_where_its_mirror_stands() {
+        let filled = [link(A, 0, 0, Some(120), 120)];
+        let unfilled = [link(A, 0, 0, Some(150), 120)];
+        for (chain, end) in [(filled, 120), (unfilled, 150)] {
+            assert_eq!(
+                join(&chain, &offered(A, 130)),
+                Join::New {
+                    epoch: 1,
+                    shift: end - 120,
+                    start: 120,
+                    supersedes: None
+                }
+            );
+            assert_eq!(join(&chain, &offered(A, 119)), Join::Resume(0));
+        }
+        let again = Offered {
+            closed: true,
+            ..offered(A, 150)
+        };
+        assert_eq!(join(&unfilled, &again), Join::Resume(0));
     }
 
     #[test]

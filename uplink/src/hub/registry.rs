@@ -179,7 +179,7 @@ impl Registry {
             }
             for member in partition.members() {
                 if !named.contains(&member.log_id()) {
-                    self.seal(&member)?;
+                    self.seal(&member, Offset::ZERO)?;
                 }
             }
         }
@@ -280,7 +280,12 @@ impl Registry {
             }
         };
         let verdict = verdict(&partition, at)?;
-        let member = Arc::clone(&partition.members()[at]);
+        let members = partition.members();
+        let member = Arc::clone(&members[at]);
+        // What goes on in a further mirror does not fill the one before to its end: what the gateway still has of that comes in the new one.
+        for before in members[..at].iter().filter(|m| m.log_id() == offer.log) {
+            self.seal(before, offer.next)?;
+        }
         Ok(Admitted {
             partition,
             member,
@@ -412,14 +417,16 @@ impl Registry {
         number
     }
 
-    fn seal(&self, member: &Member) -> io::Result<()> {
+    /// The rest of a log, up to its known end, becomes a gap; what lies below `held` is not lost.
+    fn seal(&self, member: &Member, held: Offset) -> io::Result<()> {
         let link = member.link();
         let Some(end) = link.end.filter(|end| link.next < *end) else {
             return Ok(());
         };
         let (from, to) = (Offset::new(link.next), Offset::new(end));
-        tracing::warn!(log = %member.log_id(), from = link.next, to = end, "the gateway no longer has the rest of a log");
-        let gap = gap_of(from, to, to.since(from), self.options.clock.now());
+        let lost = to.since(held.max(from).min(to));
+        tracing::warn!(log = %member.log_id(), from = link.next, to = end, lost, "the gateway no longer has the rest of a log");
+        let gap = gap_of(from, to, lost, self.options.clock.now());
         member.mirror.append_gap(&gap).map_err(io::Error::other)?;
         self.progressed();
         Ok(())
@@ -537,5 +544,37 @@ mod tests {
         assert_eq!(admit(&behind, &named), Err(Refusal::INTERNAL));
         assert_eq!(admit(&closed, &named).map(|l| l.end), Ok(Some(50)));
         assert_eq!(admit(&behind, &named[1..]).map(|l| l.shift), Ok(50));
+    }
+
+    /// A gateway's disk is put back to a time before its log had ended, and the hub has not had all of it: what there was then and is not there now is
+    /// lost and counted, the rest comes behind it.
+    #[test]
+    fn a_log_that_had_ended_and_is_open_again_goes_on_behind_a_gap() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&HubOptions::new(dir.path())).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let gateway = Name::new("gw-7").unwrap();
+        let admit = |next: u64, closed| {
+            let offer = Offer {
+                log: LogId::new([0xA; 16]),
+                stream: "telemetry".into(),
+                partition: 0,
+                next: Offset::new(next),
+                closed,
+            };
+            let admitted = registry.admit(&catalog, &gateway, &offer, &[]).unwrap();
+            (admitted.member.link(), admitted.partition)
+        };
+        let (link, _) = admit(50, true);
+        assert_eq!((link.epoch, link.end), (0, Some(50)));
+        let (link, partition) = admit(20, false);
+        assert_eq!(
+            (link.epoch, link.shift, link.start, link.end),
+            (1, 50, 0, None)
+        );
+        let given_up = partition.members()[0].link();
+        assert_eq!(given_up.next, 50);
+        let (link, _) = admit(25, false);
+        assert_eq!(link.epoch, 1, "it goes on there");
     }
 }
