@@ -32,6 +32,8 @@ struct Books {
     adrift: BTreeSet<(String, Home)>,
     /// Two machines have one log here, and one of them will learn that it is not the hub's.
     shared: BTreeSet<Home>,
+    /// Two machines had one log here.
+    cloned: BTreeSet<Home>,
     /// The hub was put back to an earlier state.
     hub_was_put_back: bool,
     /// Places of disks that rotted or could not be read for a moment, and gaps that tell of one.
@@ -206,12 +208,24 @@ impl Ledger {
         }
     }
 
-    /// Another machine begins with what `machine` has, and under the same name.
+    /// Another machine begins with what `machine` has, and under the same name. What the consumer has not yet may come from either, and both may count it
+    /// as lost.
     pub(super) fn is_cloned(&self, machine: &str) {
         let mut books = self.lock();
-        let of_it = books.producers.iter().filter(|p| p.machine == machine);
-        let homes: Vec<Home> = of_it.map(|p| p.home.clone()).collect();
-        books.shared.extend(homes);
+        let Books {
+            producers,
+            partitions,
+            shared,
+            cloned,
+            ..
+        } = &mut *books;
+        for producer in producers.iter().filter(|p| p.machine == machine) {
+            let home = &producer.home;
+            let rest = &producer.told[producer.next as usize..];
+            partitions.entry(home.clone()).or_default().loose += rest.len() as u64;
+            shared.insert(home.clone());
+            cloned.insert(home.clone());
+        }
     }
 
     /// A place of some disk has rotted, or cannot be read for a moment.
@@ -486,7 +500,8 @@ impl Books {
         match gap.cause {
             "burned" => Err(format!("burned offsets were never events: {gap:?}")),
             // A closed log whose rest is nowhere any more, and what a hub has forgotten and no gateway holds: offsets are counted.
-            "new-log" if self.producers.iter().any(had_gone) => {
+            // With two gateways of one name, too, what the one has not handed over of a closed log when the other connects.
+            "new-log" if self.cloned.contains(&home) || self.producers.iter().any(had_gone) => {
                 partition.loose += gap.lost;
                 Ok(())
             }

@@ -215,6 +215,7 @@ impl Site {
                 let root = Path::new(super::ROOT);
                 twin.disk
                     .become_copy_of(disk, &root.join(name), &root.join(&twin.name));
+                self.ledger.forgets(&twin.name, &[], true);
                 self.ledger.is_cloned(name);
                 let begins = Order {
                     down: Down::Kill,
