@@ -149,6 +149,15 @@ impl Ledger {
             .map_err(|_| TooManyCursors)
     }
 
+    /// The uplink had everything below `next`, which is held no more: of what was recycled at or above its cursor, `records` were not lost to it.
+    pub fn pass_cursor(&mut self, uplink: u32, next: Offset, records: u64) {
+        let is_it = |cursor: &&mut Cursor| cursor.uplink == uplink && cursor.next < next;
+        if let Some(cursor) = self.cursors.iter_mut().find(is_it) {
+            cursor.next = next;
+            cursor.lost = cursor.lost.saturating_sub(records);
+        }
+    }
+
     /// Forgets `uplink`; says whether there was such a cursor.
     pub fn drop_cursor(&mut self, uplink: u32) -> bool {
         let before = self.cursors.len();
@@ -303,6 +312,15 @@ mod tests {
         assert_eq!(
             ledger.gap_before_oldest(Offset::new(0), None).unwrap().lost,
             9
+        );
+        ledger.pass_cursor(1, Offset::new(6), 2);
+        assert_eq!(
+            (
+                ledger.cursor(1).unwrap().next,
+                ledger.cursor(1).unwrap().lost
+            ),
+            (Offset::new(6), 3),
+            "two of them it had"
         );
         assert_eq!(ledger.gap_before_oldest(Offset::new(10), Some(1)), None);
         ledger.set_cursor(1, Offset::new(10)).unwrap();

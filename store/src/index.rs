@@ -10,6 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sedge_core::ledger::Ledger;
 use sedge_core::{Gap, Micros, Offset};
 
+use crate::breaks::Breaks;
+
 /// A segment that continues the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -35,10 +37,7 @@ struct Inner {
     /// The end of what is durable in the head.
     head_bytes: u32,
     ledger: Ledger,
-    /// Offsets of which each, when the log was opened, was that of a record.
-    unbroken: Range<Offset>,
-    /// From here on nothing was skipped in this life.
-    born: Offset,
+    breaks: Breaks,
     hints: VecDeque<Hint>,
 }
 
@@ -89,10 +88,16 @@ pub(crate) enum Located {
 }
 
 impl Index {
-    pub(crate) fn new(held: Vec<Held>, durable: Offset, head_bytes: u32, ledger: Ledger) -> Self {
+    /// `in_head` is asked for the offsets that were skipped in the head, if there are any.
+    pub(crate) fn new(
+        held: Vec<Held>,
+        durable: Offset,
+        head_bytes: u32,
+        ledger: Ledger,
+        in_head: impl FnOnce() -> Vec<Range<Offset>>,
+    ) -> Self {
         Self(Mutex::new(Inner {
-            unbroken: unbroken(&held, durable, &ledger),
-            born: Offset::new(u64::MAX),
+            breaks: Breaks::of(&held, durable, &ledger, in_head),
             held: held.into(),
             durable,
             head_bytes,
@@ -101,22 +106,16 @@ impl Index {
         }))
     }
 
-    /// For the index of a writer: it burns nothing behind `next`, from which on it writes.
+    /// For the index of a writer: what lies before `next`, from which on it writes, it burns.
     pub(crate) fn written_from(mut self, next: Offset) -> Self {
         let inner = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        inner.born = if next == inner.unbroken.end {
-            inner.unbroken.start
-        } else {
-            next
-        };
+        inner.breaks.add(inner.durable..next);
         self
     }
 
-    /// Whether surely each offset from `from` up to `to` was that of a record, be it held or not.
-    pub(crate) fn is_unbroken(&self, from: Offset, to: Offset) -> bool {
-        let inner = self.lock();
-        let before = inner.unbroken.start <= from && to <= inner.unbroken.end;
-        before || inner.born <= from
+    /// How many records stood from `from` up to `to`, be they held or not; `None` where that is not known any more.
+    pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
+        self.lock().breaks.records_between(from, to)
     }
 
     /// A commit is durable up to `durable`, at `head_bytes` of the head; `opened` if it opened that.
@@ -143,6 +142,7 @@ impl Index {
         let now = now.0.into_inner().expect("no holder panics");
         let mut inner = self.lock();
         inner.held = now.held;
+        inner.breaks = now.breaks;
         inner.hints.clear();
         (inner.durable, inner.head_bytes) = (now.durable, now.head_bytes);
         inner.take_ledger(&now.ledger);
@@ -241,22 +241,6 @@ impl Place {
             ..self
         }
     }
-}
-
-/// The offsets from the segment with the oldest cursor on of which each is that of a record: what open headers say of skipped ones shows as much.
-fn unbroken(held: &[Held], durable: Offset, ledger: &Ledger) -> Range<Offset> {
-    let oldest = ledger.cursors.iter().map(|cursor| cursor.next).min();
-    let with_cursor = held
-        .iter()
-        .rposition(|held| oldest.is_some_and(|oldest| held.base <= oldest));
-    let Some(begin) = with_cursor.and_then(|at| held.get(at..)) else {
-        return durable..durable;
-    };
-    let bounds = begin.iter().map(|held| (held.base, held.skipped));
-    let mut bounds = bounds.chain([(durable, ledger.skipped)]);
-    let (start, skipped) = bounds.next().unwrap_or((durable, 0));
-    let end = bounds.take_while(|bound| bound.1 == skipped).last();
-    start..end.map_or(start, |bound| bound.0)
 }
 
 impl Inner {

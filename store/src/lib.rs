@@ -1,6 +1,7 @@
 //! The sedge log on files: partitions, group commit, readers, salvage.
 
 mod batch;
+mod breaks;
 mod budget;
 mod clock;
 mod data_dir;

@@ -89,7 +89,7 @@ impl Mirror {
             when_full: options.when_full,
             log_id: Some(log_id),
         };
-        let (ring, opened) = Ring::open(dir.into(), &ring_options, &mut NoOwner, clock())?;
+        let (mut ring, opened) = Ring::open(dir.into(), &ring_options, &mut NoOwner, clock())?;
         let index = ring.index().map_err(|source| OpenError::Io {
             dir: ring.dir().into(),
             source,

@@ -63,7 +63,7 @@ pub(crate) fn open(
             now,
         )?);
     }
-    let seen = match &ring {
+    let seen = match &mut ring {
         Some(ring) => Seen::of(ring).map_err(io(&dir))?,
         None => Seen::without_ring(&dir, &ring_options)?,
     };
@@ -111,7 +111,7 @@ pub(crate) fn open(
 
 /// The log, made as small as its capacity, if it can be.
 fn shrunk(
-    ring: Ring,
+    mut ring: Ring,
     options: &RingOptions,
     uplinks: &[u32],
     owner: &mut dyn Owner,
@@ -119,7 +119,7 @@ fn shrunk(
     now: Micros,
 ) -> Result<Ring, OpenError> {
     let dir = ring.dir().to_path_buf();
-    let seen = Seen::of(&ring).map_err(io(&dir))?;
+    let seen = Seen::of(&mut ring).map_err(io(&dir))?;
     let index = Arc::new(seen.index);
     let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
     restore(&dir, &index, &reading, owner).map_err(io(&dir))?;
@@ -205,7 +205,8 @@ impl Outfit {
     fn try_again(&self) -> Result<(Ring, bool), OpenError> {
         let now = self.queue.now();
         // What could be mended was mended the first time.
-        let (ring, opened) = Ring::open(self.dir.clone(), &self.ring_options, &mut NoOwner, now)?;
+        let (mut ring, opened) =
+            Ring::open(self.dir.clone(), &self.ring_options, &mut NoOwner, now)?;
         self.index.opened(ring.index().map_err(io(&self.dir))?);
         self.durable.send_replace(ring.durable());
         Ok((ring, opened.ended))
@@ -261,7 +262,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(ring: &Ring) -> std::io::Result<Self> {
+    fn of(ring: &mut Ring) -> std::io::Result<Self> {
         Ok(Self {
             index: ring.index()?,
             geometry: ring.geometry(),
@@ -278,7 +279,7 @@ impl Seen {
         }
         let ledger = Ledger::starting_at(Offset::ZERO);
         Ok(Self {
-            index: Index::new(Vec::new(), Offset::ZERO, 0, ledger),
+            index: Index::new(Vec::new(), Offset::ZERO, 0, ledger, Vec::new),
             geometry,
             log_id: ring::drawn().map_err(io(dir))?,
         })
@@ -303,7 +304,8 @@ fn look(dir: &Path) -> std::io::Result<Option<Seen>> {
     let end = inspect::walk(dir, head.segment, header, geometry, None, |_| {})?;
     let held = survey::held(&surveyed, header.log_id, ledger.oldest);
     Ok(Some(Seen {
-        index: Index::new(held, end.expected, end.position, ledger),
+        // Nobody recycles it.
+        index: Index::new(held, end.expected, end.position, ledger, Vec::new),
         geometry,
         log_id: header.log_id,
     }))

@@ -146,9 +146,9 @@ impl Partition {
         self.0.index.ledger()
     }
 
-    /// Whether surely each offset from `from` up to `to` was that of a record, be it held or not. `false` where it is not known any more.
-    pub fn is_unbroken(&self, from: Offset, to: Offset) -> bool {
-        self.0.index.is_unbroken(from, to)
+    /// How many records stood from `from` up to `to`, be they held or not; `None` where that is not known any more.
+    pub fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
+        self.0.index.records_between(from, to)
     }
 
     /// What the partition has done in this life.
@@ -199,6 +199,19 @@ impl Partition {
         // A fifth uplink is refused by the configuration; here it would only never release.
         debug_assert_eq!(placed, Ok(()), "a log has a place for each uplink");
         self.0.queue.errand(Errand::SetCursor { uplink, next });
+    }
+
+    /// An uplink had everything below `next`, which is held no more: of what was counted as lost to it, `records` were not.
+    pub fn pass_cursor(&self, uplink: u32, next: Offset, records: u64) {
+        let passed = Errand::PassCursor {
+            uplink,
+            next,
+            records,
+        };
+        self.0
+            .index
+            .change_ledger(|ledger| ledger.pass_cursor(uplink, next, records));
+        self.0.queue.errand(passed);
     }
 
     /// Forgets an uplink, and says whether there was such a one.

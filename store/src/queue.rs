@@ -170,6 +170,12 @@ struct State {
 pub(crate) enum Errand {
     /// An uplink has everything below `next`.
     SetCursor { uplink: u32, next: Offset },
+    /// An uplink has everything below `next`, of which `records` are held no more.
+    PassCursor {
+        uplink: u32,
+        next: Offset,
+        records: u64,
+    },
     /// An uplink is gone.
     DropCursor { uplink: u32 },
     /// Nothing will be appended after this.
@@ -183,7 +189,7 @@ pub(crate) enum Errand {
 impl Errand {
     /// The writer is to be woken for it; others wait for the next commit or tick.
     fn is_pressing(&self) -> bool {
-        !matches!(self, Self::SetCursor { .. })
+        !matches!(self, Self::SetCursor { .. } | Self::PassCursor { .. })
     }
 
     fn is_last(&self) -> bool {

@@ -9,6 +9,7 @@ mod space;
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -448,6 +449,10 @@ impl Ring {
         self.log.set_cursor(uplink, next)
     }
 
+    pub(crate) fn pass_cursor(&mut self, uplink: u32, next: Offset, records: u64) {
+        self.log.pass_cursor(uplink, next, records);
+    }
+
     pub(crate) fn drop_cursor(&mut self, uplink: u32) {
         self.log.drop_cursor(uplink);
     }
@@ -458,11 +463,26 @@ impl Ring {
     }
 
     /// What readers need to know, from the disk.
-    pub(crate) fn index(&self) -> io::Result<Index> {
+    pub(crate) fn index(&mut self) -> io::Result<Index> {
         let ledger = self.ledger().clone();
         let held = survey::held(&survey::survey(&self.dir)?, self.log_id(), ledger.oldest);
-        let index = Index::new(held, self.durable(), self.head_bytes(), ledger);
+        let (durable, head_bytes) = (self.durable(), self.head_bytes());
+        let index = Index::new(held, durable, head_bytes, ledger, || self.skipped_in_head());
         Ok(index.written_from(self.next()))
+    }
+
+    /// Offsets without a record in the head: burned ones, and those of frames that cannot be read.
+    fn skipped_in_head(&mut self) -> Vec<Range<Offset>> {
+        let mut skipped = Vec::new();
+        self.at_desk(|log, desk| {
+            log.replay(desk, |found| {
+                skipped.push(found.expected..found.frame.header.first);
+                if found.frame.gap().is_some() {
+                    skipped.push(found.frame.header.first..found.frame.end());
+                }
+            });
+        });
+        skipped
     }
 
     pub(crate) fn dir(&self) -> &Path {

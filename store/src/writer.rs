@@ -109,6 +109,14 @@ impl Writer {
                         tracing::warn!(uplink, "no place for a cursor of this uplink");
                     }
                 }
+                Errand::PassCursor {
+                    uplink,
+                    next,
+                    records,
+                } => {
+                    self.ledger.changed = true;
+                    self.ring.pass_cursor(uplink, next, records);
+                }
                 Errand::DropCursor { uplink } => {
                     self.ledger.changed = true;
                     self.ring.drop_cursor(uplink);

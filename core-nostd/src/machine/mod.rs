@@ -206,6 +206,12 @@ impl RingLog {
         self.ledger.set_cursor(uplink, next.min(self.next()))
     }
 
+    /// Moves the cursor of an uplink over `records` that it has and the log holds no more: they are not counted as lost to it.
+    pub fn pass_cursor(&mut self, uplink: u32, next: Offset, records: u64) {
+        self.unsaved = true;
+        self.ledger.pass_cursor(uplink, next, records);
+    }
+
     /// Forgets an uplink.
     pub fn drop_cursor(&mut self, uplink: u32) -> bool {
         self.unsaved = true;

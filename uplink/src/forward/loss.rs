@@ -7,25 +7,27 @@ use sedge_core::{Cause, Gap, Offset};
 /// Losses of one log that this session has told and the cursor does not cover yet.
 ///
 /// The cursor counts what was recycled at or above its `next`. A gap that was told while more is being recycled must not be told again by the
-/// next one, so the cursor stays where it is until the hub has reached what is held, and what was told is taken off.
+/// next one, so where the cursor cannot follow the hub, it stays where it is until the hub has reached what is held, and what was told is taken off.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Loss {
     /// Where each gap began that was told, and what it counted.
     told: Vec<(Offset, u64)>,
-    /// What stood between the cursor and the first of them, which the hub has: the cursor counts it as well, if it was recycled.
-    handed_over: u64,
+}
+
+/// How the cursor follows the hub's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// What the hub has next is held, or lies before the cursor.
+    Set,
+    /// The hub had so many records that were recycled: what stands behind them was counted as lost with them.
+    Pass(u64),
+    /// How many these were is not known: what the hub has may be counted as lost, but nothing that is lost goes uncounted.
+    Wait,
 }
 
 impl Loss {
-    /// The gap from `from` to the oldest offset that is held; `None` if `from` is held. `is_unbroken` knows whether each offset of a stretch was that
-    /// of a record; where it does not, what the hub has may be counted as lost, but nothing that is lost goes uncounted.
-    pub(super) fn gap(
-        &mut self,
-        ledger: &Ledger,
-        uplink: u32,
-        from: Offset,
-        is_unbroken: impl FnOnce(Offset, Offset) -> bool,
-    ) -> Option<Gap> {
+    /// The gap from `from` to the oldest offset that is held; `None` if `from` is held.
+    pub(super) fn gap(&mut self, ledger: &Ledger, uplink: u32, from: Offset) -> Option<Gap> {
         let to = ledger.oldest;
         if from >= to {
             return None;
@@ -40,16 +42,8 @@ impl Loss {
         if let Some(cursor) = cursor {
             // What is asked for again did not arrive.
             self.told.retain(|(begin, _)| *begin < from);
-            if self.told.is_empty() {
-                let known = from > cursor.next && is_unbroken(cursor.next, from);
-                self.handed_over = if known { from.since(cursor.next) } else { 0 };
-            }
             let told = self.told.iter().map(|(_, lost)| lost).sum();
-            let lost = cursor
-                .lost
-                .saturating_sub(told)
-                .saturating_sub(self.handed_over)
-                .saturating_add(forgotten);
+            let lost = cursor.lost.saturating_sub(told).saturating_add(forgotten);
             gap.lost = lost.min(gap.span());
         }
         if !Fault::TellLossTwice.is_planted() {
@@ -58,13 +52,27 @@ impl Loss {
         Some(gap)
     }
 
-    /// The hub has custody below `next`: whether the cursor may follow.
-    pub(super) fn acknowledged(&mut self, ledger: &Ledger, next: Offset) -> bool {
-        let held = next >= ledger.oldest;
-        if held {
+    /// The hub has custody below `next`. `records_between` knows how many records stood in a stretch.
+    pub(super) fn acknowledged(
+        &mut self,
+        ledger: &Ledger,
+        uplink: u32,
+        next: Offset,
+        records_between: impl FnOnce(Offset, Offset) -> Option<u64>,
+    ) -> Follow {
+        if next >= ledger.oldest {
             *self = Self::default();
+            return Follow::Set;
         }
-        held
+        let passed = ledger
+            .cursor(uplink)
+            .filter(|cursor| cursor.next < next)
+            .and_then(|cursor| records_between(cursor.next, next));
+        let Some(records) = passed else {
+            return Follow::Wait;
+        };
+        *self = Self::default();
+        Follow::Pass(records)
     }
 
     /// A new session asks again.
@@ -89,10 +97,14 @@ mod tests {
         ledger
     }
 
+    fn lost(gap: Option<Gap>) -> u64 {
+        gap.expect("there is one").lost
+    }
+
     #[test]
     fn a_gap_tells_exactly_what_was_recycled_unsent() {
         let gap = Loss::default()
-            .gap(&ledger(200, 100, 95), 1, Offset::new(100), |_, _| true)
+            .gap(&ledger(200, 100, 95), 1, Offset::new(100))
             .unwrap();
         assert_eq!(
             (gap.from.get(), gap.to.get(), gap.lost, gap.cause),
@@ -100,73 +112,74 @@ mod tests {
         );
     }
 
-    /// The cursor on the disk was older than the hub's word when the power failed; then the log let go of what lies above both.
+    /// The cursor on the disk was older than the hub's word when the power failed; then the log let go of what lies above both. Ten of the offsets were
+    /// burned.
     #[test]
     fn what_the_hub_has_above_an_older_cursor_is_not_lost() {
         let hub = Offset::new(130);
-        let mut loss = Loss::default();
-        let gap = loss.gap(&ledger(200, 100, 100), 1, hub, |from, to| {
-            (from.get(), to.get()) == (100, 130)
-        });
-        assert_eq!(gap.unwrap().lost, 70);
-        // It goes on while it is told: nothing is taken off twice.
-        let gap = loss.gap(&ledger(220, 100, 120), 1, Offset::new(200), |_, _| true);
-        assert_eq!(gap.unwrap().lost, 20);
+        let (mut loss, mut ledger) = (Loss::default(), ledger(200, 100, 90));
+        let follow = loss.acknowledged(&ledger, 1, hub, |from, to| Some(to.since(from) - 10));
+        assert_eq!(follow, Follow::Pass(20));
+        ledger.pass_cursor(1, hub, 20);
+        assert_eq!(lost(loss.gap(&ledger, 1, hub)), 70);
+    }
+
+    #[test]
+    fn where_records_stood_is_not_known_all_of_the_loss_is_told() {
+        let (mut loss, ledger) = (Loss::default(), ledger(200, 100, 60));
+        let follow = loss.acknowledged(&ledger, 1, Offset::new(130), |_, _| None);
+        assert_eq!(follow, Follow::Wait);
+        assert_eq!(lost(loss.gap(&ledger, 1, Offset::new(130))), 60);
     }
 
     /// Its message was lost, or the hub had no room for it.
     #[test]
     fn a_gap_that_is_asked_for_again_counts_the_same() {
         let mut loss = Loss::default();
-        let mut lost = |oldest, from, lost| {
-            let gap = loss.gap(&ledger(oldest, 100, lost), 1, Offset::new(from), |_, _| {
-                true
-            });
-            gap.unwrap().lost
+        let mut told = |oldest, from, sum| {
+            let gap = loss.gap(&ledger(oldest, 100, sum), 1, Offset::new(from));
+            lost(gap)
         };
-        assert_eq!((lost(200, 100, 95), lost(200, 100, 95)), (95, 95));
-        assert_eq!((lost(250, 200, 140), lost(250, 200, 140)), (45, 45));
-        assert_eq!(lost(250, 100, 140), 140);
-    }
-
-    #[test]
-    fn where_records_stood_is_not_known_all_of_the_loss_is_told() {
-        let ledger = ledger(200, 100, 60);
-        let gap = Loss::default().gap(&ledger, 1, Offset::new(130), |_, _| false);
-        assert_eq!(gap.unwrap().lost, 60);
+        assert_eq!((told(200, 100, 95), told(200, 100, 95)), (95, 95));
+        assert_eq!((told(250, 200, 140), told(250, 200, 140)), (45, 45));
+        assert_eq!(told(250, 100, 140), 140);
     }
 
     #[test]
     fn loss_that_goes_on_while_it_is_told_is_told_once() {
-        let mut loss = Loss::default();
-        let first = loss
-            .gap(&ledger(200, 100, 95), 1, Offset::new(100), |_, _| true)
-            .unwrap();
-        assert!(
-            !loss.acknowledged(&ledger(250, 100, 140), Offset::new(200)),
-            "the cursor waits"
-        );
-        let second = loss
-            .gap(&ledger(250, 100, 140), 1, Offset::new(200), |_, _| true)
-            .unwrap();
+        let (mut loss, more) = (Loss::default(), ledger(250, 100, 140));
+        let first = loss.gap(&ledger(200, 100, 95), 1, Offset::new(100));
+        let follow = loss.acknowledged(&more, 1, Offset::new(200), |_, _| None);
+        assert_eq!(follow, Follow::Wait);
+        let second = loss.gap(&more, 1, Offset::new(200)).unwrap();
         assert_eq!((second.from.get(), second.to.get()), (200, 250));
-        assert_eq!(first.lost + second.lost, 140);
-        assert!(loss.acknowledged(&ledger(250, 100, 140), Offset::new(260)));
+        assert_eq!(lost(first) + second.lost, 140);
+        let follow = loss.acknowledged(&more, 1, Offset::new(260), |_, _| None);
+        assert_eq!(follow, Follow::Set);
+    }
+
+    /// The same where it is known what stood there: the cursor has followed.
+    #[test]
+    fn loss_that_goes_on_behind_a_cursor_that_followed_is_told_once() {
+        let (mut loss, mut more) = (Loss::default(), ledger(250, 100, 140));
+        let first = lost(loss.gap(&ledger(200, 100, 95), 1, Offset::new(100)));
+        let follow = loss.acknowledged(&more, 1, Offset::new(200), |_, _| Some(95));
+        assert_eq!(follow, Follow::Pass(95));
+        more.pass_cursor(1, Offset::new(200), 95);
+        assert_eq!(first + lost(loss.gap(&more, 1, Offset::new(200))), 140);
     }
 
     #[test]
     fn what_a_restored_hub_forgot_and_nobody_holds_is_corrupt() {
         let gap = Loss::default()
-            .gap(&ledger(200, 180, 20), 1, Offset::new(150), |_, _| true)
+            .gap(&ledger(200, 180, 20), 1, Offset::new(150))
             .unwrap();
         assert_eq!((gap.lost, gap.cause), (50, Cause::Corrupt));
     }
 
     #[test]
     fn what_is_held_is_no_gap() {
-        assert_eq!(
-            Loss::default().gap(&ledger(200, 200, 0), 1, Offset::new(200), |_, _| true),
-            None
-        );
+        let gap = Loss::default().gap(&ledger(200, 200, 0), 1, Offset::new(200));
+        assert_eq!(gap, None);
     }
 }

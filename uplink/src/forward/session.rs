@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::loss::Loss;
+use super::loss::{Follow, Loss};
 use super::status::{self, Board};
 use super::{ForwardEvent, ForwardOptions, Log};
 use crate::net::Connection;
@@ -351,8 +351,12 @@ impl<'a> Session<'a> {
         } else {
             next
         };
-        if slot.loss.acknowledged(&ledger, next) {
-            slot.log.handle.set_cursor(self.options.uplink, next);
+        let (log, uplink) = (&slot.log.handle, self.options.uplink);
+        let records = |from, to| log.records_between(from, to);
+        match slot.loss.acknowledged(&ledger, uplink, next, records) {
+            Follow::Set => log.set_cursor(uplink, next),
+            Follow::Pass(records) => log.pass_cursor(uplink, next, records),
+            Follow::Wait => {}
         }
         let mut board = status::lock(&self.board);
         board.acked(next.since(before));
@@ -423,8 +427,7 @@ impl<'a> Session<'a> {
         let bytes_max = want.bytes_max.min(DATA_BYTES_MAX);
         let read = world::blocking(move || {
             let mut loss = loss;
-            let unbroken = |from, to| log.is_unbroken(from, to);
-            if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from, unbroken) {
+            if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from) {
                 return Ok(Found::Gap(gap));
             }
             let chunk = log.read(want.from, bytes_max)?;
@@ -476,9 +479,8 @@ impl<'a> Session<'a> {
         };
         // Asked again, because more may have been recycled since: what is counted as told must be what is told.
         let (log, uplink) = (&slot.log.handle, self.options.uplink);
-        let unbroken = |from, to| log.is_unbroken(from, to);
         let gap = (slot.loss)
-            .gap(&log.ledger(), uplink, want.from, unbroken)
+            .gap(&log.ledger(), uplink, want.from)
             .unwrap_or(read);
         tracing::warn!(log = %slot.log.handle.log_id(), from = gap.from.get(), to = gap.to.get(), lost = gap.lost,
             cause = gap.cause.name(), "the hub gets a gap");

@@ -1,0 +1,137 @@
+//! Where offsets were skipped, as far back as that is known: how many records a stretch held, be it still there or not.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use sedge_core::Offset;
+use sedge_core::ledger::Ledger;
+
+use crate::index::Held;
+
+/// Bounded: of many the newest are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Breaks {
+    known_from: Offset,
+    skipped: VecDeque<Range<Offset>>,
+}
+
+impl Breaks {
+    /// What the sums of the segments say of a log that is durable up to `durable`, from the segment on in which the furthest uplink stands behind. `in_head`
+    /// tells what was skipped in the head, and is asked only if something was.
+    pub(crate) fn of(
+        held: &[Held],
+        durable: Offset,
+        ledger: &Ledger,
+        in_head: impl FnOnce() -> Vec<Range<Offset>>,
+    ) -> Self {
+        let Some(head) = held.last() else {
+            return Self::known_from(durable);
+        };
+        let slowest = ledger.cursors.iter().map(|cursor| cursor.next).min();
+        let same_sum = held.iter().rev();
+        let begin = same_sum
+            .take_while(|held| held.skipped == head.skipped)
+            .find(|held| slowest.is_some_and(|slowest| held.base <= slowest))
+            .unwrap_or(head);
+        let mut breaks = Self::known_from(begin.base);
+        if head.skipped != ledger.skipped {
+            in_head().into_iter().for_each(|range| breaks.add(range));
+        }
+        breaks
+    }
+
+    const fn known_from(known_from: Offset) -> Self {
+        Self {
+            known_from,
+            skipped: VecDeque::new(),
+        }
+    }
+
+    /// No record has one of these offsets.
+    pub(crate) fn add(&mut self, skipped: Range<Offset>) {
+        if skipped.is_empty() {
+            return;
+        }
+        self.skipped.push_back(skipped);
+        if self.skipped.len() > BREAKS_MAX
+            && let Some(oldest) = self.skipped.pop_front()
+        {
+            self.known_from = self.known_from.max(oldest.end);
+        }
+    }
+
+    /// How many records stood from `from` up to `to`; `None` where that is not known any more.
+    pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
+        let within = |range: &Range<Offset>| range.end.min(to).since(range.start.max(from));
+        let skipped: u64 = self.skipped.iter().map(within).sum();
+        (self.known_from <= from).then(|| to.since(from).saturating_sub(skipped))
+    }
+}
+
+/// Lives that ended with a kill while one segment was the head.
+const BREAKS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use sedge_core::Micros;
+
+    use super::*;
+
+    fn held(base: u64, skipped: u64) -> Held {
+        Held {
+            segment: 0,
+            seq: 1,
+            base: Offset::new(base),
+            base_time: Micros::UNKNOWN,
+            skipped,
+            data_start: 0,
+        }
+    }
+
+    fn ledger(skipped: u64, cursor: u64) -> Ledger {
+        let mut ledger = Ledger::starting_at(Offset::ZERO);
+        ledger.skipped = skipped;
+        ledger.set_cursor(1, Offset::new(cursor)).unwrap();
+        ledger
+    }
+
+    fn records(breaks: &Breaks, from: u64, to: u64) -> Option<u64> {
+        breaks.records_between(Offset::new(from), Offset::new(to))
+    }
+
+    #[test]
+    fn segments_with_the_same_sum_before_them_hold_nothing_but_records() {
+        let segments = [held(0, 0), held(100, 10), held(200, 10), held(300, 10)];
+        let nobody_asks = || unreachable!("the head holds nothing but records");
+        let breaks = Breaks::of(&segments, Offset::new(350), &ledger(10, 120), nobody_asks);
+        assert_eq!(records(&breaks, 120, 340), Some(220));
+        assert_eq!(records(&breaks, 99, 340), None);
+    }
+
+    /// Two kills while a segment was the head.
+    #[test]
+    fn what_was_skipped_in_the_head_is_asked_for() {
+        let in_head = || {
+            vec![
+                Offset::new(310)..Offset::new(320),
+                Offset::new(330)..Offset::new(340),
+            ]
+        };
+        let ledger = ledger(30, 305);
+        let breaks = Breaks::of(&[held(300, 10)], Offset::new(350), &ledger, in_head);
+        assert_eq!(records(&breaks, 305, 345), Some(20));
+        assert_eq!(records(&breaks, 305, 315), Some(5));
+        assert_eq!(records(&breaks, 299, 345), None);
+    }
+
+    #[test]
+    fn of_many_the_newest_are_known() {
+        let mut breaks = Breaks::known_from(Offset::ZERO);
+        for at in 0..1_000 {
+            breaks.add(Offset::new(10 * at)..Offset::new(10 * at + 5));
+        }
+        assert_eq!(records(&breaks, 9_990, 10_000), Some(5));
+        assert_eq!(records(&breaks, 9_400, 10_000), Some(300));
+        assert_eq!(records(&breaks, 0, 10_000), None);
+    }
+}
