@@ -91,6 +91,8 @@ struct Partition {
     epoch: u32,
     /// What gaps counted as lost.
     lost: u64,
+    /// Where the last gap ends that tells of a hit: what was written into the same place shows right behind it.
+    hit_to: u64,
     /// Of it, what may be too much: where nobody knows any more how many of the offsets were events.
     loose: u64,
     missing: Missing,
@@ -510,9 +512,10 @@ impl Books {
                 Ok(())
             }
             // How many of the offsets were burned stood there too.
-            "corrupt" if self.hit_gaps < self.hits => {
+            "corrupt" if partition.hit_to == gap.from || self.hit_gaps < self.hits => {
                 partition.loose += gap.lost;
-                self.hit_gaps += 1;
+                self.hit_gaps += u64::from(partition.hit_to != gap.from);
+                partition.hit_to = gap.to;
                 Ok(())
             }
             "corrupt" | "new-log" => Err(format!("nothing should be lost this way: {gap:?}")),

@@ -323,7 +323,9 @@ impl Site {
         );
         let (orders, received) = mpsc::unbounded_channel();
         let partitions = self.options.gateways as u64 * u64::from(self.options.partitions);
-        let bytes_max = partitions * (self.options.hub_capacity_mib << 20) + SLACK_BYTES;
+        let dead_letters = self.options.gateways as u64 * DEAD_LETTER_BYTES;
+        let logs = partitions * (self.options.hub_capacity_mib << 20);
+        let bytes_max = logs + dead_letters + SLACK_BYTES;
         let begin = move |site: &Self, stopped: oneshot::Receiver<()>| {
             let options = hub_options(site);
             let (network, story) = (site.network.clone(), site.story.clone());
