@@ -3,6 +3,7 @@
 //! `cargo xtask ci` is everything; the other commands are its parts.
 
 mod bench;
+mod binaries;
 mod ci;
 mod firmware;
 mod firmware_report;
@@ -10,6 +11,7 @@ mod fuzz;
 mod header;
 mod planted;
 mod run;
+mod tests;
 mod tidy;
 
 use std::process::ExitCode;
@@ -54,7 +56,7 @@ fn command() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("ci") => ci::everything(),
-        Some("test") => ci::test(&arguments[1..]),
+        Some("test") => tests::run(&arguments[1..]),
         Some("firmware") => firmware::build_and_run(&arguments[1..]),
         Some("c-object") => firmware::build_objects(&arguments[1..]),
         Some("header") => header::write_or_check(&arguments[1..]),

@@ -4,14 +4,13 @@
 //! passes without it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
+use crate::binaries::{self, Binary, FEATURE};
 use crate::run::{cargo, say, workspace_root};
 
 /// A test that finds faults: a test binary of a package and a filter of its tests, or seeds of the simulator.
@@ -147,57 +146,19 @@ fn name_in(line: &str) -> Option<&str> {
     name.strip_suffix("\",")
 }
 
-/// A built test: where it is, and where it is to run.
-struct Binary {
-    path: PathBuf,
-    folder: PathBuf,
-}
-
 /// The binaries by package and target.
 fn build() -> Result<BTreeMap<(String, String), Binary>> {
-    // As the tests are built that CI runs, so that it is done once.
-    let mut binaries = artifacts(&mut cargo(&["test", "--workspace", "--no-run", "--locked"]))?;
     let mut simulator = cargo(&["build", "--release", "--locked"]);
     simulator.args(["--package", SIMULATOR.0, "--bin", SIMULATOR.1]);
-    binaries.append(&mut artifacts(&mut simulator)?);
-    Ok(binaries)
-}
-
-fn artifacts(command: &mut Command) -> Result<BTreeMap<(String, String), Binary>> {
-    command.args(FEATURE).arg("--message-format=json");
-    let output = command.stderr(Stdio::inherit()).output()?;
-    if !output.status.success() {
-        bail!("{command:?}: {}", output.status);
-    }
-    let mut binaries = BTreeMap::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let artifact: Value = serde_json::from_str(line)?;
-        let Some(path) = artifact["executable"].as_str() else {
-            continue;
-        };
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (manifest, target) = (
-            text(&artifact["manifest_path"]),
-            text(&artifact["target"]["name"]),
-        );
-        // A library, and a program of the same name, are both tested.
-        let is_program = artifact["target"]["kind"][0] == "bin";
-        let is_test = artifact["profile"]["test"] == true;
-        if is_program && (is_test || target != SIMULATOR.1) {
-            continue;
-        }
-        let folder = Path::new(&manifest)
-            .parent()
-            .context("a manifest has a folder")?;
-        let package = toml::from_str::<toml::Table>(&std::fs::read_to_string(&manifest)?)?;
-        let package = package["package"]["name"].as_str().unwrap_or_default();
-        let binary = Binary {
-            path: path.into(),
-            folder: folder.into(),
-        };
-        binaries.insert((package.to_owned(), target), binary);
-    }
-    Ok(binaries)
+    simulator.args(FEATURE);
+    let tests = binaries::tests()?;
+    // A library, and a program of the same name, are both tested.
+    let tests = tests.into_iter().filter(|binary| !binary.is_program);
+    let simulator = binaries::build(&mut simulator)?;
+    let all = tests.chain(simulator);
+    Ok(all
+        .map(|binary| ((binary.package.clone(), binary.target.clone()), binary))
+        .collect())
 }
 
 fn key(finder: Finder) -> (String, String) {
@@ -273,7 +234,7 @@ impl std::fmt::Display for End {
 }
 
 fn end_of((fault, finder, binary): &Run<'_>) -> Result<End> {
-    let mut command = Command::new(&binary.path);
+    let mut command = binary.command();
     match finder {
         Finder::Test { filter, .. } => {
             command.arg(filter);
@@ -284,8 +245,6 @@ fn end_of((fault, finder, binary): &Run<'_>) -> Result<End> {
         }
     }
     command
-        .current_dir(&binary.folder)
-        .env("CARGO_MANIFEST_DIR", &binary.folder)
         .env_remove("SEDGE_PLANTED")
         // What a planted fault fails on is no case to keep.
         .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
@@ -316,8 +275,6 @@ fn wait(mut child: Child) -> Result<End> {
     }
 }
 
-/// Lets faults be planted in what cargo builds.
-pub(crate) const FEATURE: [&str; 2] = ["--features", "sedge-core/planted"];
 /// The package and the binary of the simulator.
 const SIMULATOR: (&str, &str) = ("sedge-tests", "simulate");
 const SEED_FIRST: u32 = 1000;
