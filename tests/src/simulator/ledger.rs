@@ -310,8 +310,8 @@ impl Ledger {
             let home = home(record);
             match books.partitions[&home].places.get(&record.offset) {
                 Some(place) if *place == (producer, number) => Ok(()),
-                // What could not be read then can be read now.
-                None if books.hits > 0 => Ok(()),
+                // What could not be read then can be read now, and a hub that was put back may be given again what it had let go of.
+                None if books.hits > 0 || books.hub_was_put_back => Ok(()),
                 other => Err(format!("offset {} of {home:?} is producer {producer}'s event {number}, and was {other:?}", record.offset)),
             }
         });
