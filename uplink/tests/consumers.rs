@@ -5,7 +5,8 @@ mod rig;
 use std::time::Duration;
 
 use rig::{
-    LIMIT, RunningForwarder, RunningHub, log, numbers, options, origin, pull, pull_all, stage, word,
+    LIMIT, RunningForwarder, RunningHub, copy_dir, log, numbers, options, origin, pull, pull_all,
+    stage, word,
 };
 use sedge_store::Partition;
 use sedge_uplink::client::{Client, ClientError, PullError, PullOptions, Reader, Start};
@@ -133,6 +134,43 @@ async fn a_follower_goes_on_over_the_death_of_the_hub_and_meets_new_partitions_f
     stage(&other, 500..510, 4).await;
     let second = RunningForwarder::start(&url, "gw-8", vec![log(&other)]);
     assert_eq!(take(&mut reader, 10).await, numbers(500..510));
+    drop((gateway, second, hub));
+}
+
+/// The hub is put back to a copy from before the second gateway. A follower goes on with what there is, and with the rest when its gateway has brought it
+/// again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_goes_on_over_a_hub_that_does_not_know_a_partition_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub, partition, gateway) = filled(dir.path(), 10).await;
+    let (address, url) = (hub.address, hub.url());
+    let hub_dir = dir.path().join("hub");
+    hub.kill().await;
+    copy_dir(&hub_dir, &dir.path().join("copy"));
+    let hub = RunningHub::start_with(HubOptions::new(&hub_dir), address).await;
+    let other = origin(&dir.path().join("gw-8"));
+    stage(&other, 500..510, 4).await;
+    let second = RunningForwarder::start(&url, "gw-8", vec![log(&other)]);
+    second.drained().await;
+    let mut reader = Reader::new(PullOptions {
+        follow: true,
+        ..options(&url)
+    });
+    let mut seen = take(&mut reader, 20).await;
+    seen.sort();
+    let mut expected = [numbers(0..10), numbers(500..510)].concat();
+    expected.sort();
+    assert_eq!(seen, expected);
+    hub.kill().await;
+    second.kill().await;
+    std::fs::remove_dir_all(&hub_dir).unwrap();
+    copy_dir(&dir.path().join("copy"), &hub_dir);
+    let hub = RunningHub::start_with(HubOptions::new(&hub_dir), address).await;
+    stage(&partition, 10..20, 4).await;
+    assert_eq!(take(&mut reader, 10).await, numbers(10..20));
+    let second = RunningForwarder::start(&url, "gw-8", vec![log(&other)]);
+    stage(&other, 510..520, 4).await;
+    assert_eq!(take(&mut reader, 10).await, numbers(510..520));
     drop((gateway, second, hub));
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::wire::Partition;
+
 /// One thing in the order of a partition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
@@ -65,6 +67,13 @@ pub struct Origin {
     pub partition: u16,
     /// Its number in the stream at the hub.
     pub number: u32,
+}
+
+impl Origin {
+    pub(crate) fn is_of(&self, partition: &Partition) -> bool {
+        let here = (&self.stream, &self.gateway, self.partition);
+        here == (&partition.stream, &partition.gateway, partition.partition)
+    }
 }
 
 impl Item {

@@ -81,6 +81,8 @@ struct Position {
     committed: Option<u64>,
     /// Where to stop, unless following.
     end: u64,
+    /// A hub that was put back to an older copy may not know it yet.
+    is_there: bool,
 }
 
 impl Reader {
@@ -182,7 +184,7 @@ impl Reader {
         self.connect().await?;
         self.renew_lease().await?;
         let wants = self.wants();
-        let known = self.partitions.len() as u32;
+        let known = self.partitions.values().filter(|p| p.is_there).count() as u32;
         let wait = if self.options.follow {
             FOLLOW_WAIT
         } else {
@@ -223,7 +225,7 @@ impl Reader {
     /// Those that still have something to give, beginning behind the one that was served last.
     fn wants(&self) -> Vec<Want> {
         let open = |(&number, p): (&u32, &Position)| {
-            (self.options.follow || p.fetch < p.end).then_some(Want {
+            (p.is_there && (self.options.follow || p.fetch < p.end)).then_some(Want {
                 number,
                 from: p.fetch,
                 epoch: p.epoch,
@@ -316,10 +318,18 @@ impl Reader {
             Start::Time(time) if !self.begun => client.offset_for_time(stream, time).await?,
             _ => Vec::new(),
         };
-        for partition in client.list(Some(stream)).await? {
-            if self.partitions.contains_key(&partition.number)
-                || (self.begun && !self.options.follow)
-            {
+        let listed = client.list(Some(stream)).await?;
+        for (number, position) in &mut self.partitions {
+            let here = listed.iter().find(|p| p.number == *number);
+            let is_there = here.is_some_and(|p| position.origin.is_of(p));
+            if position.is_there && !is_there {
+                tracing::warn!(partition = number, gateway = %position.origin.gateway, "the hub does not know a partition any more: it was put back?");
+            }
+            position.is_there = is_there;
+        }
+        for partition in listed {
+            let known = self.partitions.get(&partition.number);
+            if known.is_some_and(|p| p.is_there) || (self.begun && !self.options.follow) {
                 continue;
             }
             let of = |places: &[Place]| {
@@ -379,7 +389,7 @@ impl Reader {
 
     fn uncommitted(&self) -> Vec<Place> {
         let moved = |(&number, p): (&u32, &Position)| {
-            (p.committed != Some(p.given)).then_some((number, p.given))
+            (p.is_there && p.committed != Some(p.given)).then_some((number, p.given))
         };
         self.partitions.iter().filter_map(moved).collect()
     }
@@ -415,6 +425,7 @@ impl Position {
             epoch: None,
             committed,
             end,
+            is_there: true,
         }
     }
 }
