@@ -9,6 +9,7 @@ mod firmware;
 mod firmware_report;
 mod fuzz;
 mod header;
+mod mutants;
 mod planted;
 mod run;
 mod tests;
@@ -30,6 +31,7 @@ usage: cargo xtask COMMAND
             measure what the core costs a microcontroller, beside sequential-storage; with --write, put it into docs/firmware.md; --only weighed and
             the like measure one part
   planted   plant faults, all or those that are named, and see each found by the test that must find it
+  mutants   change the code in small ways, all in one build, and look whether a test notices; --part core or session, --sample N, --seed S, --jobs J
   fuzz      run the fuzz targets, all or those that are named, under libFuzzer; --seconds N each
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy      what a machine can check about how the project is laid out
@@ -62,6 +64,7 @@ fn command() -> Result<()> {
         Some("header") => header::write_or_check(&arguments[1..]),
         Some("firmware-report") => firmware_report::report(&arguments[1..]),
         Some("planted") => planted::find(&arguments[1..]),
+        Some("mutants") => mutants::run(&arguments[1..]),
         Some("fuzz") => fuzz::run(&arguments[1..]),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),

@@ -1,0 +1,126 @@
+//! `cargo xtask mutants [--part NAME] [--sample N] [--seed S] [--jobs J]`: does a test notice when the code is changed in a small way?
+//!
+//! All mutants of a part of the code are compiled at once, into a copy of the project below the target folder; which one a process has is the environment
+//! variable `SEDGE_MUTANT`. So each costs the tests that are run until one fails, and no build. What does not compile is left out.
+
+mod copy;
+mod rewrite;
+mod trial;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use copy::Copy;
+use trial::Trial;
+
+/// A part of the code, and the tests that know it, the quickest first.
+struct Part {
+    name: &'static str,
+    folders: &'static [&'static str],
+    /// Package and test binary; a package alone is the tests in its sources.
+    tests: &'static [(&'static str, &'static str)],
+}
+
+const PARTS: [Part; 2] = [
+    Part {
+        name: "core",
+        folders: &["core-nostd/src"],
+        tests: &[
+            ("sedge-core", "append"),
+            ("sedge-core", "reader"),
+            ("sedge-core", "recycle"),
+            ("sedge-core", "golden"),
+            ("sedge-core", "sedge_core"),
+            ("sedge-core", "rings"),
+            ("sedge-core", "recovery"),
+            ("sedge-core", "custody_rules"),
+            ("sedge-core", "custody"),
+            ("sedge-tests", "drops"),
+            ("sedge-tests", "scripts"),
+            ("sedge-tests", "lives"),
+            ("sedge-tests", "custody_model"),
+            ("sedge-tests", "damage"),
+            ("sedge-tests", "fuzz"),
+            ("sedge-store", "sedge_store"),
+            ("sedge-store", "partition"),
+            ("sedge-store", "mirror"),
+            ("sedge-store", "mend"),
+            ("sedge-tests", "cuts"),
+        ],
+    },
+    Part {
+        name: "session",
+        folders: &["uplink/src/forward", "uplink/src/hub", "uplink/src/client"],
+        tests: &[
+            ("sedge-uplink", "sedge_uplink"),
+            ("sedge-uplink", "custody"),
+            ("sedge-uplink", "chains"),
+            ("sedge-uplink", "consumers"),
+            ("sedge-uplink", "peers"),
+            ("sedge-uplink", "retention"),
+            ("sedge-tests", "simulator"),
+        ],
+    },
+];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mutants: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let wish = Wish::read(std::env::args().skip(1))?;
+    let mut copy = Copy::make(&wish.root, wish.part)?;
+    let tests = copy.build()?;
+    Trial::new(&copy, tests)?.try_all(&wish)
+}
+
+/// What is asked for.
+struct Wish {
+    root: PathBuf,
+    part: &'static Part,
+    /// So many of them, chosen by a seed; without it, all.
+    sample: Option<usize>,
+    seed: u64,
+    jobs: usize,
+}
+
+impl Wish {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let root = std::env::var_os("SEDGE_ROOT")
+            .map_or_else(std::env::current_dir, |root| Ok(root.into()))?;
+        let mut wish = Self {
+            root,
+            part: &PARTS[0],
+            sample: None,
+            seed: 1,
+            jobs: std::thread::available_parallelism()?.get(),
+        };
+        while let Some(argument) = arguments.next() {
+            let value = arguments
+                .next()
+                .with_context(|| format!("{argument} takes a value"))?;
+            match argument.as_str() {
+                "--part" => {
+                    let part = PARTS.iter().find(|part| part.name == value);
+                    wish.part = part
+                        .with_context(|| format!("no part {value}; there are core and session"))?;
+                }
+                "--sample" => wish.sample = Some(value.parse()?),
+                "--seed" => wish.seed = value.parse()?,
+                "--jobs" => wish.jobs = value.parse()?,
+                _ => bail!(
+                    "usage: cargo xtask mutants [--part core|session] [--sample N] [--seed S] [--jobs J]"
+                ),
+            }
+        }
+        Ok(wish)
+    }
+}

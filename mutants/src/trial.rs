@@ -1,0 +1,196 @@
+//! Runs the tests with one mutant after the other.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::Wish;
+use crate::copy::{Copy, Tests};
+use crate::rewrite::Mutant;
+
+pub(crate) struct Trial<'a> {
+    copy: &'a Copy,
+    /// With the time that each may take.
+    tests: Vec<(Tests, Duration)>,
+    /// One line for each mutant: number, place, change, and what noticed it, or `survived`.
+    outcomes: PathBuf,
+}
+
+impl<'a> Trial<'a> {
+    /// Runs all tests once without a mutant: they pass, and take so long.
+    pub(crate) fn new(copy: &'a Copy, tests: Vec<Tests>) -> Result<Self> {
+        let mut timed = Vec::new();
+        for tests in tests {
+            let began = Instant::now();
+            if !passes(&tests, 0, Duration::from_secs(600))? {
+                bail!("{} fails without a mutant", tests.name);
+            }
+            let took = began.elapsed();
+            eprintln!(
+                "mutants: {} passes in {:.1} s",
+                tests.name,
+                took.as_secs_f32()
+            );
+            timed.push((tests, took * 5 + Duration::from_secs(10)));
+        }
+        Ok(Self {
+            copy,
+            tests: timed,
+            outcomes: copy.folder.with_extension("outcomes"),
+        })
+    }
+
+    /// Tries what is asked for and was not tried before, and sums up all that is known.
+    pub(crate) fn try_all(&self, wish: &Wish) -> Result<()> {
+        let known = self.known()?;
+        let chosen = self.chosen(wish);
+        let open: Vec<&&Mutant> = chosen
+            .iter()
+            .filter(|m| !known.contains_key(&key(m)))
+            .collect();
+        eprintln!(
+            "mutants: {} of {}, {} were tried before",
+            chosen.len(),
+            self.copy.mutants.len(),
+            chosen.len() - open.len()
+        );
+        let file = Mutex::new(
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.outcomes)?,
+        );
+        let next = Mutex::new(open.into_iter());
+        let work = || -> Result<()> {
+            loop {
+                let Some(mutant) = next.lock().expect("nobody panics").next() else {
+                    return Ok(());
+                };
+                let noticed = self.noticed(mutant)?;
+                writeln!(
+                    file.lock().expect("nobody panics"),
+                    "{}\t{noticed}",
+                    key(mutant)
+                )?;
+            }
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..wish.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+            work()?;
+            others
+                .into_iter()
+                .try_for_each(|other| other.join().expect("it does not panic"))
+        })?;
+        self.sum_up(&chosen)
+    }
+
+    fn chosen(&self, wish: &Wish) -> Vec<&Mutant> {
+        let mut all: Vec<&Mutant> = self.copy.mutants.iter().collect();
+        if let Some(count) = wish.sample {
+            all.sort_by_key(|mutant| shuffled(wish.seed, mutant.id));
+            all.truncate(count);
+        }
+        all
+    }
+
+    /// Which tests notice it.
+    fn noticed(&self, mutant: &Mutant) -> Result<String> {
+        for (tests, limit) in &self.tests {
+            if !passes(tests, mutant.id, *limit)? {
+                return Ok(tests.name.clone());
+            }
+        }
+        Ok(SURVIVED.to_owned())
+    }
+
+    fn known(&self) -> Result<BTreeMap<String, String>> {
+        let text = match std::fs::read_to_string(&self.outcomes) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text?,
+        };
+        let pairs = text.lines().filter_map(|line| line.rsplit_once('\t'));
+        Ok(pairs
+            .map(|(key, outcome)| (key.to_owned(), outcome.to_owned()))
+            .collect())
+    }
+
+    fn sum_up(&self, chosen: &[&Mutant]) -> Result<()> {
+        let known = self.known()?;
+        let mut by: BTreeMap<&str, u32> = BTreeMap::new();
+        for outcome in chosen.iter().filter_map(|m| known.get(&key(m))) {
+            *by.entry(outcome).or_default() += 1;
+        }
+        let all: u32 = by.values().sum();
+        let survived = by.remove(SURVIVED).unwrap_or(0);
+        for mutant in chosen
+            .iter()
+            .filter(|m| known.get(&key(m)).is_some_and(|o| o == SURVIVED))
+        {
+            println!("survived: {}", key(mutant));
+        }
+        for (tests, count) in by {
+            println!("{count} noticed by {tests}");
+        }
+        let caught = all - survived;
+        println!(
+            "{caught} of {all} noticed, {:.1} %",
+            100.0 * f64::from(caught) / f64::from(all.max(1))
+        );
+        Ok(())
+    }
+}
+
+fn key(mutant: &Mutant) -> String {
+    let Mutant {
+        file,
+        line,
+        function,
+        change,
+        id,
+    } = mutant;
+    format!("{id} {file}:{line} {function} {change}")
+}
+
+/// Whether the tests pass with a mutant, in time.
+fn passes(tests: &Tests, mutant: u32, limit: Duration) -> Result<bool> {
+    let null = File::open("/dev/null")?;
+    let mut child = Command::new(&tests.program)
+        .current_dir(&tests.folder)
+        .env("CARGO_MANIFEST_DIR", &tests.folder)
+        .env("SEDGE_MUTANT", mutant.to_string())
+        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
+        .env("RUST_BACKTRACE", "0")
+        .stdin(null)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// An order by chance.
+fn shuffled(seed: u64, id: u32) -> u64 {
+    let mut mixed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(id);
+    for _ in 0..3 {
+        mixed = (mixed ^ (mixed >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    }
+    mixed ^ (mixed >> 29)
+}
+
+const SURVIVED: &str = "survived";
