@@ -129,13 +129,10 @@ impl Ledger {
             .iter_mut()
             .find(|cursor| cursor.uplink == uplink)
         {
-            // Back below the oldest: what lies between was not lost to this uplink before, but is now.
+            // Back below the oldest: what lies between was not lost to this uplink before, but is now. Forward, where a cut took the cursor back: what lies
+            // between is not lost, and no more than what lies behind is.
             let gone = cursor.next.min(oldest).since(next);
-            cursor.lost = if next < oldest {
-                cursor.lost.saturating_add(gone)
-            } else {
-                0
-            };
+            cursor.lost = cursor.lost.saturating_add(gone).min(oldest.since(next));
             cursor.next = next;
             return Ok(());
         }
@@ -329,5 +326,19 @@ mod tests {
             0,
             "the gap has been handed over"
         );
+    }
+
+    /// A reset took the cursor back to where it was saved, and then the log let go of what lies above. The receiver says how far it really is.
+    #[test]
+    fn what_the_receiver_has_above_an_older_cursor_is_not_lost() {
+        let mut ledger = Ledger {
+            evicted: 100,
+            ..Ledger::starting_at(Offset::new(200))
+        };
+        let (uplink, next, lost) = (1, Offset::new(100), 100);
+        ledger.cursors.push(Cursor { uplink, next, lost }).unwrap();
+        ledger.set_cursor(uplink, Offset::new(130)).unwrap();
+        let gap = ledger.gap_before_oldest(Offset::new(130), Some(uplink));
+        assert_eq!(gap.unwrap().lost, 70);
     }
 }
