@@ -9,15 +9,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use sedge_core::custody::message::{Code, Hello, Offer, SlotGap, Verdict};
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Store,
 };
 use sedge_core::framing::link::{self, Decoder};
-use sedge_core::{LogId, Offset};
-use sedge_store::StageError;
+use sedge_core::{LogId, Micros, Offset};
+use sedge_store::{Clock, StageError, system_clock, world};
 use tokio::time::Instant;
 
 use crate::ingest::{Ingest, Intake, Receipt, Reserved};
@@ -37,6 +37,7 @@ pub(super) struct Link {
     unsettled: VecDeque<Unsettled>,
     logs: Vec<Option<DeviceLog>>,
     started: Instant,
+    clock: Clock,
     boot: u64,
 }
 
@@ -77,6 +78,7 @@ impl Link {
             unsettled: VecDeque::new(),
             logs: Vec::new(),
             started: Instant::now(),
+            clock: system_clock(),
             boot: boot_id(),
         }
     }
@@ -96,13 +98,25 @@ impl Link {
                 .receiver
                 .next_timeout()
                 .map(|us| self.started + Duration::from_micros(us));
+            // What comes seldom is asked for first, and bytes, which may come without an end, last.
             tokio::select! {
+                biased;
                 () = shutdown.requested() => return self.leave(session, writer).await,
+                () = next_settled => self.settled(&mut session.receiver),
+                written = writer.write(&session.outbox), if !session.outbox.is_empty() => match written {
+                    Ok(len) => drop(session.outbox.drain(..len)),
+                    Err(gone) => return gone,
+                },
+                // As long as there is no place for what it would say, it is not due.
+                () = sleep_until(wake), if session.outbox.len() < OUTBOX_BYTES_MAX => {
+                    session.receiver.handle_timeout(self.now());
+                }
                 heard = reader.read(&mut buffer) => {
                     let outcome = match heard {
                         Ok(bytes) => tokio::select! {
-                            outcome = self.hear(&mut session, bytes) => outcome,
+                            biased;
                             () = shutdown.requested() => return self.leave(session, writer).await,
+                            outcome = self.hear(&mut session, bytes) => outcome,
                         },
                         Err(gone) => Err(gone),
                     };
@@ -110,12 +124,6 @@ impl Link {
                         return gone;
                     }
                 }
-                written = writer.write(&session.outbox), if !session.outbox.is_empty() => match written {
-                    Ok(len) => drop(session.outbox.drain(..len)),
-                    Err(gone) => return gone,
-                },
-                () = next_settled => self.settled(&mut session.receiver),
-                () = sleep_until(wake) => session.receiver.handle_timeout(self.now()),
             }
         }
     }
@@ -284,6 +292,7 @@ impl Link {
         let mut reserved = std::pin::pin!(ingest.budget().reserve(bytes, bytes));
         loop {
             tokio::select! {
+                biased;
                 reserved = &mut reserved => return reserved,
                 () = self.next_settled() => self.settled(receiver),
             }
@@ -343,7 +352,7 @@ impl Link {
     }
 
     fn now(&self) -> Now {
-        let unix_us = unix_us();
+        let unix_us = known_us((self.clock)());
         Now {
             uptime_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
             unix_us,
@@ -378,6 +387,10 @@ impl Session {
     }
 }
 
+fn known_us(time: Micros) -> Option<i64> {
+    time.is_known().then(|| time.get())
+}
+
 async fn sleep_until(wake: Option<Instant>) {
     match wake {
         Some(wake) => tokio::time::sleep_until(wake).await,
@@ -385,14 +398,11 @@ async fn sleep_until(wake: Option<Instant>) {
     }
 }
 
-fn unix_us() -> Option<i64> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_micros()).ok()
-}
-
 /// Names this start of the agent to the device.
 fn boot_id() -> u64 {
-    getrandom::u64().unwrap_or_default()
+    let mut bytes = [0; 8];
+    let drawn = world::entropy(&mut bytes).map(|()| u64::from_le_bytes(bytes));
+    drawn.unwrap_or_default()
 }
 
 const READ_BYTES: usize = 4096;

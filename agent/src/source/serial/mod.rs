@@ -5,7 +5,7 @@
 
 pub mod lines;
 mod link;
-mod port;
+pub mod port;
 mod starts;
 #[cfg(test)]
 mod tests;
@@ -51,8 +51,9 @@ pub async fn run(config: Serial, ingest: Ingest, telemetry: Arc<Source>, mut shu
             (pause * 2).min(PAUSE_MAX)
         };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            biased;
             () = shutdown.requested() => return,
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

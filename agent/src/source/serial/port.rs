@@ -1,15 +1,19 @@
 //! A serial port: opened once and for this process alone, read and written, and known to be gone when it is.
 //!
 //! tokio-serial's `flush` and `shutdown` wait for the line to drain and block the runtime, for ever with flow control or a dead
-//! USB adapter: they are never called. Knows nothing of what is spoken.
+//! USB adapter: they are never called. A simulation brings ports of its own, for its own thread alone
+//! ([decision 0015](../../../../docs/decisions/0015-simulation.md)). Knows nothing of what is spoken.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::path::Path;
+use std::rc::Rc;
 
 use sedge_config::checked::{Dtr, Flow, Parity, Serial};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio_serial::{SerialPortBuilderExt, SerialStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio_serial::SerialPortBuilderExt;
 
 /// An open port. Dropping it closes it at once, so that the name is free when the device comes back.
 pub(super) struct Port {
@@ -17,9 +21,44 @@ pub(super) struct Port {
     pub(super) writer: Writer,
 }
 
-pub(super) struct Reader(ReadHalf<SerialStream>);
+pub(super) struct Reader(ReadHalf<Box<dyn Wire>>);
 
-pub(super) struct Writer(WriteHalf<SerialStream>);
+pub(super) struct Writer(WriteHalf<Box<dyn Wire>>);
+
+/// This machine's end of a serial line.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// The serial ports of simulated machines.
+pub trait Ports {
+    /// Opens a port by its name.
+    ///
+    /// # Errors
+    /// As the kernel's: not found, if nothing is plugged in there.
+    fn open(&self, device: &Path) -> io::Result<Box<dyn Wire>>;
+}
+
+/// As long as this lives, the thread's ports are simulated ones.
+#[derive(Debug)]
+#[must_use = "the ports end when this is dropped"]
+pub struct Entered(PhantomData<Rc<()>>);
+
+/// Gives this thread `ports` in the place of the machine's.
+pub fn enter(ports: Rc<dyn Ports>) -> Entered {
+    PORTS.with_borrow_mut(|here| *here = Some(ports));
+    Entered(PhantomData)
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        PORTS.with_borrow_mut(Option::take);
+    }
+}
+
+thread_local! {
+    static PORTS: RefCell<Option<Rc<dyn Ports>>> = const { RefCell::new(None) };
+}
 
 /// Why a conversation over a port ended.
 #[derive(Debug)]
@@ -36,6 +75,19 @@ pub(super) enum Gone {
 
 /// Opens the port as the configuration says.
 pub(super) fn open(config: &Serial) -> Result<Port, OpenError> {
+    let simulated = PORTS.with_borrow(|ports| ports.as_ref().map(|p| p.open(&config.device)));
+    let wire = match simulated {
+        None => open_native(config)?,
+        Some(opened) => opened.map_err(|e| OpenError::of(&config.device, e.into()))?,
+    };
+    let (reader, writer) = tokio::io::split(wire);
+    Ok(Port {
+        reader: Reader(reader),
+        writer: Writer(writer),
+    })
+}
+
+fn open_native(config: &Serial) -> Result<Box<dyn Wire>, OpenError> {
     let path = config.device.to_str().ok_or(OpenError::NotText)?;
     let builder = tokio_serial::new(path, config.baud)
         .data_bits(match config.data_bits {
@@ -62,14 +114,10 @@ pub(super) fn open(config: &Serial) -> Result<Port, OpenError> {
         Dtr::Off => builder.dtr_on_open(false),
     };
     // Exclusive is what the builder does by default: TIOCEXCL and a lock on the file.
-    let stream = builder
-        .open_native_async()
-        .map_err(|e| OpenError::of(&config.device, e))?;
-    let (reader, writer) = tokio::io::split(stream);
-    Ok(Port {
-        reader: Reader(reader),
-        writer: Writer(writer),
-    })
+    match builder.open_native_async() {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(e) => Err(OpenError::of(&config.device, e)),
+    }
 }
 
 /// Why a port could not be opened. The words are the same from try to try.
