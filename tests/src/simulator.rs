@@ -7,10 +7,13 @@
 //!                            └────────── ledger (the oracle) ──────────┘           ┘ phase 2: no more faults, and all of it arrives
 //! ```
 
+mod client;
+mod device;
 mod ear;
 mod fate;
 mod files;
 mod ledger;
+mod line;
 mod machines;
 mod network;
 mod options;
@@ -27,6 +30,8 @@ use std::sync::Once;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sedge::source::mqtt_listen::socket;
+use sedge::source::serial::port;
 use sedge_store::world;
 use sedge_uplink::net;
 use tokio::runtime::Builder;
@@ -36,6 +41,7 @@ use tokio::time::Instant;
 use fate::Fate;
 use ledger::Ledger;
 pub use ledger::Totals;
+use line::Lines;
 use machines::{Clock, Machines};
 use network::Network;
 pub use options::Options;
@@ -93,6 +99,7 @@ async fn simulate(options: Options) -> Outcome {
         story: story.clone(),
         ledger,
         network: network.clone(),
+        lines: Lines::default(),
         clock: Arc::clone(&clock),
         slowness: Arc::default(),
         reads: watch::Sender::new(true),
@@ -119,7 +126,12 @@ async fn simulate(options: Options) -> Outcome {
         .collect();
     let world = Machines::new(disks, clock, seed_for(seed, 4));
     // Both outlive the tasks, which end with the runtime.
-    let entered = (world::enter(Rc::new(world)), net::enter(Rc::new(network)));
+    let entered = (
+        world::enter(Rc::new(world)),
+        net::enter(Rc::new(network.clone())),
+        socket::enter(Rc::new(network)),
+        port::enter(Rc::new(site.lines.clone())),
+    );
     LEFT.with_borrow_mut(|left| left.push(entered));
     let streams = site.options.streams();
     let consumers = streams.iter().map(|stream| site.clone().consumer(stream));
@@ -182,11 +194,17 @@ async fn drain(site: &Site) {
         seen,
         lost,
         gone,
+        of_devices,
+        of_clients,
+        copies,
     } = site.ledger.totals();
     site.story.tell(&format!(
-        "acknowledged {acked}, given to the consumer {seen}, lost and counted {lost}, gone with disks {gone}"
+        "acknowledged {acked}, {of_devices} of them by devices' own logs and {of_clients} by PUBACK, given to the consumer {seen}, {copies} of them again, lost and counted {lost}, gone with disks {gone}"
     ));
 }
+
+/// What a run puts in the place of the kernel.
+type Entered = (world::Entered, net::Entered, socket::Entered, port::Entered);
 
 /// A panic in any task is one of the run.
 fn watch_for_panics() {
@@ -202,7 +220,7 @@ fn watch_for_panics() {
 
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-    static LEFT: RefCell<Vec<(world::Entered, net::Entered)>> = const { RefCell::new(Vec::new()) };
+    static LEFT: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Where all simulated files are.

@@ -26,6 +26,13 @@ pub fn publish(into: &mut Vec<u8>, topic: &str, id: u16, dup: bool, payload: &[u
     into.extend(payload);
 }
 
+/// Appends a QoS 0 PUBLISH.
+pub fn publish_unasked(into: &mut Vec<u8>, topic: &str, payload: &[u8]) {
+    open(into, 0x30, 2 + topic.len() + payload.len());
+    text(into, topic);
+    into.extend(payload);
+}
+
 /// A SUBSCRIBE to one filter at QoS 1.
 #[must_use]
 pub fn subscribe(id: u16, filter: &str) -> Vec<u8> {

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::device::{self, Handle};
 use super::files::Down;
+use super::line::{GOOD, Line, Quality};
 use super::network::{Link, READER, Weather};
 use super::site::{HUB, Machine, Order, Site, TWIN, ToDisk};
 use super::sum::{EVENTS_LEAST, KINDS_LEAST};
@@ -17,6 +19,10 @@ pub(super) struct Fate<'a> {
     random: Random,
     /// Of what happens to disks, if anything does.
     days: Random,
+    /// Of what happens to devices, if there are any.
+    nodes: Random,
+    /// Of what happens to the connections of clients, if there are any.
+    talks: Random,
     /// The twin does not run yet.
     twin_is_to_come: bool,
 }
@@ -30,6 +36,8 @@ impl<'a> Fate<'a> {
             machines,
             random: Random::new(seed_for(site.options.seed, 2)),
             days: Random::new(seed_for(site.options.seed, 6)),
+            nodes: Random::new(seed_for(site.options.seed, 8)),
+            talks: Random::new(seed_for(site.options.seed, 9)),
             twin_is_to_come: site.options.twins,
         }
     }
@@ -56,6 +64,8 @@ impl<'a> Fate<'a> {
             }
             self.day_two();
             self.decay();
+            self.small_trouble();
+            self.trouble_of_clients();
         }
         if let Some(length) = outage {
             self.outage(length).await;
@@ -75,7 +85,13 @@ impl<'a> Fate<'a> {
         for machine in self.machines {
             machine.disk.heal();
         }
-        for host in self.hosts() {
+        for device in self.machines.iter().flat_map(|m| &m.devices) {
+            device.chip.disarm();
+            device.line.set_quality(GOOD);
+            device.line.plug(true);
+        }
+        let clients = self.machines.iter().flat_map(|m| m.clients.clone());
+        for host in self.hosts().into_iter().chain(clients) {
             self.site.network.set_link(&host, FAIR);
         }
         self.site.clock.set(Some(0));
@@ -182,6 +198,107 @@ impl<'a> Fate<'a> {
         }
     }
 
+    /// Something happens to a device, at times.
+    fn small_trouble(&mut self) {
+        let devices: Vec<&Handle> = self.machines.iter().flat_map(|m| &m.devices).collect();
+        if devices.is_empty() || self.nodes.one_in(2) {
+            return;
+        }
+        let Handle {
+            name,
+            line,
+            chip,
+            orders,
+        } = devices[self.nodes.index(devices.len())];
+        let most = self.nodes.pick(&[1, 30, 1200]);
+        let length = Duration::from_millis(50 + self.nodes.below(most * 1000));
+        let order = |order| {
+            orders.send(order).ok();
+        };
+        match self.nodes.below(9) {
+            0 | 1 => {
+                self.site.story.count("a device is reset");
+                order(device::Order::Reset(length));
+            }
+            2 | 3 => {
+                let operations = self.nodes.below(60);
+                self.note(
+                    "a device loses its power inside an operation",
+                    &format!("{name} will lose its power in its {operations}th operation"),
+                );
+                chip.arm(operations);
+            }
+            4 => {
+                self.site.story.count("a device is switched off");
+                order(device::Order::SwitchOff(length));
+            }
+            5 => {
+                self.note(
+                    "a device stands still",
+                    &format!("{name} stands still for {length:?}"),
+                );
+                order(device::Order::StandStill(length));
+            }
+            6 => {
+                self.note(
+                    "a line is unplugged",
+                    &format!("the line of {name} is unplugged for {length:?}"),
+                );
+                line.plug(false);
+                later(length, line, |line| line.plug(true));
+            }
+            7 if self.site.options.empty_chips && self.nodes.one_in(3) => {
+                self.site.story.count("a device with an empty chip");
+                order(device::Order::Exchange(length));
+            }
+            _ => {
+                let quality = Quality {
+                    damages: self.nodes.pick(&[0, 200, 2000]),
+                    loses: self.nodes.pick(&[0, 200, 2000]),
+                    latency: Duration::from_millis(self.nodes.pick(&[1, 50, 700])),
+                };
+                self.note(
+                    "a bad line",
+                    &format!("the line of {name}: {quality:?}, for {length:?}"),
+                );
+                line.set_quality(quality);
+                later(length, line, |line| line.set_quality(GOOD));
+            }
+        }
+    }
+
+    /// Something happens to a client's network, at times.
+    fn trouble_of_clients(&mut self) {
+        let clients: Vec<&String> = self.machines.iter().flat_map(|m| &m.clients).collect();
+        if clients.is_empty() || self.talks.one_in(2) {
+            return;
+        }
+        let name = clients[self.talks.index(clients.len())];
+        if self.talks.one_in(2) {
+            self.note(
+                "a client's connection breaks",
+                &format!("the connection of {name} breaks"),
+            );
+            return self.site.network.reset(name);
+        }
+        let weather = self
+            .talks
+            .pick(&[Weather::BlackHole, Weather::Down, Weather::Fair]);
+        let latency = Duration::from_millis(self.talks.pick(&[1, 20, 300, 2000]));
+        let most = self.talks.pick(&[3, 60, 600]);
+        let length = Duration::from_millis(300 + self.talks.below(most * 1000));
+        self.note(
+            "a client's network",
+            &format!("the link of {name}: {weather:?}, {latency:?}, for {length:?}"),
+        );
+        let (network, name) = (self.site.network.clone(), name.clone());
+        network.set_link(&name, Link { weather, latency });
+        tokio::spawn(async move {
+            tokio::time::sleep(length).await;
+            network.set_link(&name, FAIR);
+        });
+    }
+
     fn bring_down(&mut self, machine: &Machine, down: Down) {
         let most = self.random.pick(&[1, 20, 300]);
         let pause = self.length(most);
@@ -282,6 +399,15 @@ impl<'a> Fate<'a> {
         let hosts = self.hosts();
         hosts[self.random.index(hosts.len())].clone()
     }
+}
+
+/// A line is well again by itself.
+fn later(length: Duration, line: &Line, heal: fn(&Line)) {
+    let line = line.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(length).await;
+        heal(&line);
+    });
 }
 
 /// A page is well again before a log takes it for rotten ([decision 0016](../../../docs/decisions/0016-unreadable-places.md)).

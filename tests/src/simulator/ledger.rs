@@ -44,6 +44,9 @@ struct Books {
     seen: u64,
     lost: u64,
     gone: u64,
+    of_devices: u64,
+    of_clients: u64,
+    copies: u64,
 }
 
 /// A partition of a stream of a gateway.
@@ -64,6 +67,20 @@ struct Producer {
     retired: bool,
     /// The number that is expected next.
     next: u64,
+    kind: Kind,
+    /// Events that may come again, and how often.
+    copies: BTreeMap<u64, u32>,
+}
+
+/// How a producer's events come to its gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Straight.
+    Straight,
+    /// By way of a log of its own, which may lose some before a gateway has them.
+    Device,
+    /// By MQTT.
+    Client,
 }
 
 /// What a producer knows of an event.
@@ -96,6 +113,13 @@ struct Partition {
     /// Of it, what may be too much: where nobody knows any more how many of the offsets were events.
     loose: u64,
     missing: Missing,
+    /// What devices said they had lost themselves, by their log and its offset. A gateway keeps that as one entry, and whoever evicts it counts it as one event.
+    notices: BTreeMap<(LogId, u64), (u64, u64)>,
+    /// What gaps counted of it, above one event for each, and what gaps of any other kind counted.
+    noticed: u64,
+    lost_behind: u64,
+    /// Events that may have come once more, and were not seen again yet: if they are lost, they are counted.
+    copies: u64,
     /// What the hub said it has of each log.
     promised: BTreeMap<LogId, u64>,
     /// What stands where.
@@ -113,6 +137,12 @@ pub struct Totals {
     pub lost: u64,
     /// Gone with a disk, and with nothing else.
     pub gone: u64,
+    /// Of those acknowledged, what devices did with their own logs.
+    pub of_devices: u64,
+    /// Of those acknowledged, what clients were told by PUBACK.
+    pub of_clients: u64,
+    /// Given to the consumer a second time, as MQTT allows.
+    pub copies: u64,
 }
 
 impl Ledger {
@@ -128,6 +158,22 @@ impl Ledger {
     /// A producer whose events `machine` takes into `home`.
     #[must_use]
     pub(super) fn producer(&self, machine: &str, home: &Home) -> u32 {
+        self.begin(machine, home, Kind::Straight)
+    }
+
+    /// As [`Ledger::producer`], with a log of its own: an event counts as acknowledged when it is there.
+    #[must_use]
+    pub(super) fn device(&self, machine: &str, home: &Home) -> u32 {
+        self.begin(machine, home, Kind::Device)
+    }
+
+    /// As [`Ledger::producer`], by MQTT.
+    #[must_use]
+    pub(super) fn client(&self, machine: &str, home: &Home) -> u32 {
+        self.begin(machine, home, Kind::Client)
+    }
+
+    fn begin(&self, machine: &str, home: &Home, kind: Kind) -> u32 {
         let mut books = self.lock();
         books.partitions.entry(home.clone()).or_default();
         books.producers.push(Producer {
@@ -136,6 +182,8 @@ impl Ledger {
             told: Vec::new(),
             retired: false,
             next: 0,
+            kind,
+            copies: BTreeMap::new(),
         });
         books.producers.len() as u32 - 1
     }
@@ -162,6 +210,11 @@ impl Ledger {
             books.producers[producer as usize].told[number as usize] = told;
         }
         books.acked += numbers.len() as u64;
+        match books.producers[producer as usize].kind {
+            Kind::Straight => {}
+            Kind::Device => books.of_devices += numbers.len() as u64,
+            Kind::Client => books.of_clients += numbers.len() as u64,
+        }
         drop(books);
         self.story.mix(&[30, producer.into(), numbers.len() as u64]);
     }
@@ -169,6 +222,32 @@ impl Ledger {
     /// `producer` sends no more.
     pub(super) fn retire(&self, producer: u32) {
         self.lock().producers[producer as usize].retired = true;
+    }
+
+    /// The device `producer` has lost its log, which held all that it had kept from event `number` on.
+    pub(super) fn chip_is_gone(&self, producer: u32, number: u64) {
+        let told = &mut self.lock().producers[producer as usize].told;
+        let held = told[number as usize..].iter_mut();
+        held.filter(|told| **told == Told::Acked)
+            .for_each(|told| *told = Told::Gone);
+    }
+
+    /// An event was sent again, and nothing tells the gateway for certain that it has it.
+    pub(super) fn may_be_copied(&self, producer: u32, number: u64) {
+        let mut books = self.lock();
+        let producer = &mut books.producers[producer as usize];
+        *producer.copies.entry(number).or_default() += 1;
+        let home = producer.home.clone();
+        let partition = books.partitions.get_mut(&home).expect("it has one");
+        partition.copies += 1;
+    }
+
+    /// A device says to the gateway that its log has lost so many events from here on, before anybody had them; `loose` of them may be too many.
+    pub(super) fn device_lost(&self, home: &Home, from: (LogId, u64), lost: u64, loose: u64) {
+        let mut books = self.lock();
+        let partition = books.partitions.entry(home.clone()).or_default();
+        let said = partition.notices.entry(from).or_default();
+        *said = (lost.max(said.0), loose.max(said.1));
     }
 
     /// How many events there are of each producer of `machine`.
@@ -390,10 +469,12 @@ impl Ledger {
             *gone += (acked + doubt + may_be_gone)
                 .saturating_sub(p.lost)
                 .min(may_be_gone);
-            if p.lost < acked || p.lost > acked + doubt + may_be_gone + p.loose {
+            if p.lost + p.hidden() < acked || p.lost > acked + doubt + may_be_gone + p.loose() {
                 wrong.get_or_insert(format!(
-                    "{home:?}: gaps count {} lost ({} of them at most); {acked} acknowledged events are missing, {doubt} in doubt, and {may_be_gone} that may have gone with a disk",
-                    p.lost, p.loose
+                    "{home:?}: gaps count {} lost ({} of them at most, and up to {} in notices that were evicted); {acked} acknowledged events are missing, {doubt} in doubt, and {may_be_gone} that may have gone with a disk",
+                    p.lost,
+                    p.loose(),
+                    p.hidden()
                 ));
             }
             if p.next < promised && producers.iter().any(|of| of.home == *home) {
@@ -414,6 +495,9 @@ impl Ledger {
             seen: books.seen,
             lost: books.lost,
             gone: books.gone,
+            of_devices: books.of_devices,
+            of_clients: books.of_clients,
+            copies: books.copies,
         }
     }
 
@@ -431,7 +515,8 @@ impl Books {
         let rest = Missing::of(&producer.told[producer.next as usize..]);
         let partition = &self.partitions[&producer.home];
         // Its last events may be among those that are lost.
-        producer.retired && partition.missing.acked + rest.acked <= partition.lost
+        producer.retired
+            && partition.missing.acked + rest.acked <= partition.lost + partition.hidden()
     }
 
     /// Whose event it is. Its value must be what the producer sent, and its place the producer's partition.
@@ -460,6 +545,9 @@ impl Books {
         let (producer, number) = self.home_of(record)?;
         let home = home(record);
         let book = &mut self.producers[producer as usize];
+        if number < book.next && book.is_copy(number) {
+            return self.copy(record, &home, (producer, number));
+        }
         if number < book.next {
             return Err(format!(
                 "producer {producer}'s event {number} comes again or too late at offset {} of {home:?}, behind {}",
@@ -475,12 +563,23 @@ impl Books {
         partition.advance(record.offset, record.offset + 1, record.epoch)?;
         partition.missing.add(missing);
         partition.places.insert(record.offset, (producer, number));
-        if partition.missing.acked > partition.lost {
+        if partition.missing.acked > partition.lost + partition.hidden() {
             return Err(format!(
                 "producer {producer}'s events from {first} to {number} ({missing:?}) are missing before offset {} of {home:?}, and no gap counts them: {:?}, {} lost",
                 record.offset, partition.missing, partition.lost
             ));
         }
+        Ok(())
+    }
+
+    /// An event that the consumer has, or that a gap has counted, and that MQTT allows to come once more.
+    fn copy(&mut self, record: &Record, home: &Home, event: (u32, u64)) -> Result<(), String> {
+        self.seen += 1;
+        self.copies += 1;
+        let partition = self.partitions.get_mut(home).expect("a producer has one");
+        partition.copies -= 1;
+        partition.advance(record.offset, record.offset + 1, record.epoch)?;
+        partition.places.insert(record.offset, event);
         Ok(())
     }
 
@@ -494,11 +593,16 @@ impl Books {
         };
         partition.advance(gap.from, gap.to, gap.epoch)?;
         partition.lost += gap.lost;
+        match gap.cause {
+            "device" => partition.noticed += gap.lost - 1,
+            _ => partition.lost_behind += gap.lost,
+        }
         self.lost += gap.lost;
         if gap.lost == 0 {
             return Ok(());
         }
-        let had_gone = |p: &Producer| p.home == home && p.told.contains(&Told::Gone);
+        let had_gone =
+            |p: &Producer| p.home == home && p.kind != Kind::Device && p.told.contains(&Told::Gone);
         match gap.cause {
             "burned" => Err(format!("burned offsets were never events: {gap:?}")),
             // A closed log whose rest is nowhere any more, and what a hub has forgotten and no gateway holds: offsets are counted.
@@ -521,6 +625,14 @@ impl Books {
             "corrupt" | "new-log" => Err(format!("nothing should be lost this way: {gap:?}")),
             _ => Ok(()),
         }
+    }
+}
+
+impl Producer {
+    /// Whether one more of this event may come; it has come then.
+    fn is_copy(&mut self, number: u64) -> bool {
+        let left = self.copies.get_mut(&number).filter(|left| **left > 0);
+        left.map(|left| *left -= 1).is_some()
     }
 }
 
@@ -567,6 +679,28 @@ impl Partition {
     /// Offsets that the hub said it has, in all logs together.
     fn promised(&self) -> u64 {
         self.promised.values().sum()
+    }
+
+    /// Events that devices have lost and that no gap counts: what said so may have been evicted itself.
+    fn hidden(&self) -> u64 {
+        if self.lost_behind == 0 {
+            return 0;
+        }
+        let said = self
+            .notices
+            .values()
+            .map(|(lost, _)| lost.saturating_sub(1));
+        said.sum::<u64>().saturating_sub(self.noticed)
+    }
+
+    /// What gaps may count too much.
+    fn loose(&self) -> u64 {
+        let of_devices = self.notices.values().map(|(_, loose)| loose);
+        let of_clients = match self.lost_behind {
+            0 => 0,
+            _ => self.copies,
+        };
+        self.loose + of_devices.sum::<u64>() + of_clients
     }
 
     /// Offsets only grow, and none is left out.

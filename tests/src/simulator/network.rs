@@ -2,7 +2,7 @@
 //!
 //! A machine is named by the host in the address: what connects to `gw-0:7443` travels the link of `gw-0` to the one hub there is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use sedge::source::mqtt_listen::socket::{self, Arriving};
 use sedge_uplink::net::{Connecting, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
@@ -17,8 +18,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::ear::{Ear, Speaker};
 use super::ledger::Ledger;
+use super::site::HUB;
 use super::story::Story;
 use crate::random::{Random, seed_for};
+use crate::rig::packets::{self, Packet};
 
 /// All links. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ struct State {
     seed: u64,
     listening: Option<mpsc::UnboundedSender<(Box<dyn Socket>, SocketAddr)>>,
     links: BTreeMap<String, Link>,
+    /// Ports of gateways, by number.
+    doors: BTreeMap<u16, Door>,
     connections: Vec<Connection>,
     made: u64,
     /// By the reader of the second stream, which may connect at the moment at which the other one does: who is first is not drawn from the seed.
@@ -61,9 +66,32 @@ pub(super) enum Weather {
 
 #[derive(Debug)]
 struct Connection {
+    /// Who made it, and to whom.
     host: String,
+    to: String,
     to_hub: Arc<Mutex<Pipe>>,
     from_hub: Arc<Mutex<Pipe>>,
+}
+
+/// A port at which a gateway's clients come in.
+#[derive(Debug)]
+struct Door {
+    machine: String,
+    /// How often it was opened.
+    life: u64,
+    listening: Option<mpsc::UnboundedSender<Box<dyn socket::Socket>>>,
+}
+
+/// Packet ids of PUBACKs that were said, or tried to be, to one client.
+pub(super) type Said = Arc<Mutex<BTreeSet<u16>>>;
+
+/// A connection to a gateway.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    /// The client's end.
+    pub(super) socket: End,
+    /// How often the port was opened before, this time included.
+    pub(super) life: u64,
 }
 
 /// One direction of a connection.
@@ -89,6 +117,7 @@ impl Network {
             seed,
             listening: None,
             links: BTreeMap::new(),
+            doors: BTreeMap::new(),
             connections: Vec::new(),
             made: 0,
             made_aside: ASIDE,
@@ -112,20 +141,27 @@ impl Network {
     pub(super) fn hub_is_gone(&self, silently: bool) {
         let mut state = self.lock();
         state.listening = None;
-        for connection in state.connections.drain(..) {
-            connection.end(silently);
-        }
+        state.end(|connection| connection.to == HUB, silently);
     }
 
     /// The machine `host` is gone.
     pub(super) fn is_gone(&self, host: &str, silently: bool) {
         let mut state = self.lock();
-        state.connections.retain(|connection| {
-            if connection.host == host {
-                connection.end(silently);
-            }
-            connection.host != host
-        });
+        for door in state.doors.values_mut().filter(|d| d.machine == host) {
+            door.listening = None;
+        }
+        let is_of_it = |connection: &Connection| connection.host == host || connection.to == host;
+        state.end(is_of_it, silently);
+    }
+
+    /// Clients of `machine` come in at `port`, when it listens there.
+    pub(super) fn cut_door(&self, machine: &str, port: u16) {
+        let door = Door {
+            machine: machine.to_owned(),
+            life: 0,
+            listening: None,
+        };
+        self.lock().doors.insert(port, door);
     }
 
     /// Sets what lies between `host` and the hub. Connections live on, except where the link is down.
@@ -144,24 +180,87 @@ impl Network {
         });
     }
 
-    /// Breaks all connections of `host`.
+    /// Breaks all connections that `host` has made.
     pub(super) fn reset(&self, host: &str) {
-        self.is_gone(host, false);
+        self.lock().end(|connection| connection.host == host, false);
+    }
+
+    /// Connects `client` to a gateway, for the `dials`th time.
+    ///
+    /// # Errors
+    /// Nobody listens there, or the link is down.
+    pub(super) async fn dial(
+        &self,
+        client: &str,
+        port: u16,
+        dials: u64,
+        said: &Said,
+    ) -> io::Result<Dialled> {
+        tokio::time::sleep(HANDSHAKE).await;
+        match self.knock(client, port, dials, said)? {
+            Some(dialled) => Ok(dialled),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn knock(
+        &self,
+        client: &str,
+        port: u16,
+        dials: u64,
+        said: &Said,
+    ) -> io::Result<Option<Dialled>> {
+        let mut state = self.lock();
+        let Some(link) = state.link(client)? else {
+            return Ok(None);
+        };
+        let seed = seed_for(state.seed, CLIENTS + u64::from(port));
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let door = state.doors.get(&port).ok_or_else(refused)?;
+        let (machine, life) = (door.machine.clone(), door.life);
+        let listening = door.listening.clone().ok_or_else(refused)?;
+        // Not by the order in which clients connect, which is not drawn from the seed.
+        let name = sedge_core::crc::crc32c(client.as_bytes()) as u64;
+        let seed = seed_for(seed_for(seed, name), dials);
+        let pipe = |side| {
+            let pipe = Pipe::new(seed_for(seed, side), link.latency);
+            Arc::new(Mutex::new(pipe))
+        };
+        let (to_gateway, from_gateway) = (pipe(0), pipe(1));
+        let end = |reads: &Arc<Mutex<Pipe>>, writes: &Arc<Mutex<Pipe>>, side| End {
+            reads: Arc::clone(reads),
+            writes: Arc::clone(writes),
+            sleep: None,
+            story: self.story.clone(),
+            name: name << 24 | dials << 1 | side,
+            ear: None,
+            speaker: Speaker::Gateway,
+        };
+        let inner = Inner {
+            end: end(&to_gateway, &from_gateway, 0),
+            held: Vec::new(),
+            said: Arc::clone(said),
+        };
+        let accepted = Box::new(Accepted(Mutex::new(inner)));
+        listening.send(accepted).map_err(|_| refused())?;
+        let socket = end(&from_gateway, &to_gateway, 1);
+        state.connections.retain(|c| !c.is_over());
+        state.connections.push(Connection {
+            host: client.to_owned(),
+            to: machine,
+            to_hub: to_gateway,
+            from_hub: from_gateway,
+        });
+        Ok(Some(Dialled { socket, life }))
     }
 
     fn open(&self, host: &str) -> io::Result<Option<Box<dyn Socket>>> {
         let is_second = host == SECOND_READER;
         let host = if is_second { READER } else { host };
         let mut state = self.lock();
-        let link = state.links.get(host).copied().unwrap_or(Link {
-            weather: Weather::Fair,
-            latency: Duration::from_millis(1),
-        });
-        match link.weather {
-            Weather::Fair => {}
-            Weather::BlackHole => return Ok(None),
-            Weather::Down => return Err(io::ErrorKind::HostUnreachable.into()),
-        }
+        let Some(link) = state.link(host)? else {
+            return Ok(None);
+        };
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let listening = state.listening.clone().ok_or_else(refused)?;
         let counter = match is_second {
@@ -201,6 +300,7 @@ impl Network {
         state.connections.retain(|c| !c.is_over());
         state.connections.push(Connection {
             host: host.to_owned(),
+            to: HUB.to_owned(),
             to_hub,
             from_hub,
         });
@@ -224,6 +324,46 @@ impl sedge_uplink::net::Network for Network {
                 None => std::future::pending().await,
             }
         })
+    }
+}
+
+impl socket::Network for Network {
+    fn listen(&self, address: SocketAddr) -> io::Result<Arriving> {
+        let mut state = self.lock();
+        let door = state.doors.get_mut(&address.port());
+        let door = door.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        if door.listening.as_ref().is_some_and(|l| !l.is_closed()) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        door.life += 1;
+        door.listening = Some(sender);
+        Ok(receiver)
+    }
+}
+
+impl State {
+    /// The link of `host`; `None` if it swallows everything.
+    fn link(&self, host: &str) -> io::Result<Option<Link>> {
+        let link = self.links.get(host).copied().unwrap_or(Link {
+            weather: Weather::Fair,
+            latency: Duration::from_millis(1),
+        });
+        match link.weather {
+            Weather::Fair => Ok(Some(link)),
+            Weather::BlackHole => Ok(None),
+            Weather::Down => Err(io::ErrorKind::HostUnreachable.into()),
+        }
+    }
+
+    fn end(&mut self, which: impl Fn(&Connection) -> bool, silently: bool) {
+        self.connections.retain(|connection| {
+            let ends = which(connection);
+            if ends {
+                connection.end(silently);
+            }
+            !ends
+        });
     }
 }
 
@@ -291,7 +431,7 @@ impl Pipe {
 
 /// One machine's end.
 #[derive(Debug)]
-struct End {
+pub(super) struct End {
     reads: Arc<Mutex<Pipe>>,
     writes: Arc<Mutex<Pipe>>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -307,61 +447,85 @@ impl AsyncRead for End {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+        std::task::ready!(self.poll_readable(context));
+        let n = self.take(into.initialize_unfilled())?;
+        into.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl End {
+    /// Whether [`End::take`] has something to say.
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let mut pipe = this.reads.lock().expect("no holder panics");
+            let mut pipe = self.reads.lock().expect("no holder panics");
             if pipe.reset {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                return Poll::Ready(());
             }
             pipe.reader = Some(context.waker().clone());
             if pipe.holds {
                 return Poll::Pending;
             }
-            let Some((arrives, chunk)) = pipe.chunks.front_mut() else {
+            let Some((arrives, _)) = pipe.chunks.front() else {
                 return match pipe.closed {
-                    true => Poll::Ready(Ok(())),
+                    true => Poll::Ready(()),
                     false => Poll::Pending,
                 };
             };
             if *arrives <= Instant::now() {
-                let n = chunk.len().min(into.remaining());
-                into.put_slice(&chunk[..n]);
-                chunk.drain(..n);
-                if chunk.is_empty() {
-                    pipe.chunks.pop_front();
-                }
-                pipe.bytes -= n;
-                if let Some(writer) = pipe.writer.take() {
-                    writer.wake();
-                }
-                this.story.mix(&[21, this.name, n as u64]);
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(());
             }
             let mut sleep = Box::pin(tokio::time::sleep_until(*arrives));
             drop(pipe);
             let waits = sleep.as_mut().poll(context).is_pending();
-            this.sleep = Some(sleep);
+            self.sleep = Some(sleep);
             if waits {
                 return Poll::Pending;
             }
         }
     }
-}
 
-impl AsyncWrite for End {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    /// Takes what is there.
+    ///
+    /// # Errors
+    /// The connection is broken; or `WouldBlock`.
+    fn take(&self, into: &mut [u8]) -> io::Result<usize> {
+        let mut pipe = self.reads.lock().expect("no holder panics");
+        if pipe.reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let is_closed = pipe.closed && !pipe.holds;
+        let chunk = match pipe.chunks.front_mut() {
+            None if is_closed => return Ok(0),
+            Some((arrives, chunk)) if *arrives <= Instant::now() => chunk,
+            _ => return Err(io::ErrorKind::WouldBlock.into()),
+        };
+        let n = chunk.len().min(into.len());
+        into[..n].copy_from_slice(&chunk[..n]);
+        chunk.drain(..n);
+        if chunk.is_empty() {
+            pipe.chunks.pop_front();
+        }
+        pipe.bytes -= n;
+        if let Some(writer) = pipe.writer.take() {
+            writer.wake();
+        }
+        self.story.mix(&[21, self.name, n as u64]);
+        Ok(n)
+    }
+
+    /// Gives what finds room.
+    ///
+    /// # Errors
+    /// The connection is broken; or `WouldBlock`.
+    fn give(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut pipe = self.writes.lock().expect("no holder panics");
         if pipe.reset || (pipe.closed && !pipe.holds) {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
         let room = PIPE_BYTES.saturating_sub(pipe.bytes);
         if room == 0 {
-            pipe.writer = Some(context.waker().clone());
-            return Poll::Pending;
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         // A part, at times: nobody may count on more.
         let most = match pipe.random.one_in(8) {
@@ -379,7 +543,24 @@ impl AsyncWrite for End {
         if let Some(reader) = pipe.reader.take() {
             reader.wake();
         }
-        Poll::Ready(Ok(n))
+        Ok(n)
+    }
+}
+
+impl AsyncWrite for End {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.give(bytes) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let mut pipe = self.writes.lock().expect("no holder panics");
+                pipe.writer = Some(context.waker().clone());
+                Poll::Pending
+            }
+            given => Poll::Ready(given),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -391,6 +572,76 @@ impl AsyncWrite for End {
         pipe.closed = true;
         pipe.wake();
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A gateway's end of a connection to a client.
+#[derive(Debug)]
+struct Accepted(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    end: End,
+    /// What the gateway has said and is no whole packet yet.
+    held: Vec<u8>,
+    said: Said,
+}
+
+impl Accepted {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no holder panics")
+    }
+}
+
+impl Inner {
+    /// Notes the PUBACKs in what the gateway has said and tries to say now, whether it gets away or not.
+    fn note(&self, bytes: &[u8]) {
+        let all = [&self.held, bytes].concat();
+        let mut rest = &all[..];
+        while let Some((packet, len)) = packets::first(rest) {
+            if let Packet::PubAck { id } = packet {
+                self.said.lock().expect("no holder panics").insert(id);
+            }
+            rest = &rest[len..];
+        }
+    }
+}
+
+impl socket::Socket for Accepted {
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().end.poll_readable(context).map(Ok)
+    }
+
+    fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inner = self.lock();
+        let mut pipe = inner.end.writes.lock().expect("no holder panics");
+        if pipe.reset || pipe.closed || pipe.bytes < PIPE_BYTES {
+            return Poll::Ready(Ok(()));
+        }
+        pipe.writer = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.lock().end.take(into)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut inner = self.lock();
+        inner.note(bytes);
+        let n = inner.end.give(bytes)?;
+        inner.held.extend_from_slice(&bytes[..n]);
+        while let Some((_, len)) = packets::first(&inner.held) {
+            inner.held.drain(..len);
+        }
+        Ok(n)
+    }
+
+    fn shut_down(&self) {
+        let inner = self.lock();
+        let mut pipe = inner.end.writes.lock().expect("no holder panics");
+        pipe.closed = true;
+        pipe.wake();
     }
 }
 
@@ -411,6 +662,8 @@ pub(super) const READER: &str = "reader";
 pub(super) const SECOND_READER: &str = "reader-2";
 /// Numbers of its connections are above this.
 const ASIDE: u64 = 1 << 32;
+/// Their connections draw from sequences above this.
+const CLIENTS: u64 = 1 << 33;
 /// Until a connection stands.
 const HANDSHAKE: Duration = Duration::from_millis(2);
 /// Buffers of both ends.

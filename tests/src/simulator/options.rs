@@ -58,6 +58,20 @@ pub struct Options {
     pub read_errors: bool,
     /// Bits rot.
     pub rot: bool,
+    /// Devices with a log of their own, at serial ports of each gateway.
+    pub devices: usize,
+    /// Events of each of them.
+    pub device_events: u64,
+    /// Pause between two bursts of a device, on average.
+    pub device_pause: Duration,
+    /// MQTT clients of each gateway.
+    pub clients: usize,
+    /// Events of each of them.
+    pub client_events: u64,
+    /// Pause between two bursts of a client, on average.
+    pub client_pause: Duration,
+    /// Devices come back with empty chips, at times.
+    pub empty_chips: bool,
 }
 
 impl Options {
@@ -69,13 +83,24 @@ impl Options {
             twins: false,
             hub_put_back: false,
             repartitions: false,
-            ..Self::with_exchanges(seed)
+            ..Self::drawn(seed)
         }
     }
 
     /// As [`Options::of`]; in some seeds disks are exchanged, put back or cloned as well, and numbers of partitions change.
     #[must_use]
     pub fn with_exchanges(seed: u64) -> Self {
+        let options = Self::drawn(seed);
+        // A gateway whose disk was exchanged has forgotten where devices and clients stand, and is given again what they still have.
+        let forgets = options.exchanges || options.twins || options.repartitions;
+        Self {
+            devices: if forgets { 0 } else { options.devices },
+            clients: if forgets { 0 } else { options.clients },
+            ..options
+        }
+    }
+
+    fn drawn(seed: u64) -> Self {
         let mut random = Random::new(seed_for(seed, 1));
         let gateways = random.pick(&[1, 1, 2, 3]);
         let producers = random.pick(&[1, 2, 3]);
@@ -90,6 +115,10 @@ impl Options {
         // Other sequences, so that one kind of trouble does not change the others.
         let mut days = Random::new(seed_for(seed, 5));
         let (hub_put_back, exchanges) = (days.one_in(8), days.one_in(4));
+        let mut nodes = Random::new(seed_for(seed, 7));
+        let device_events = 200 + nodes.below(DEVICE_EVENTS);
+        let mut talks = Random::new(seed_for(seed, 10));
+        let client_events = 200 + talks.below(CLIENT_EVENTS);
         Self {
             seed,
             gateways,
@@ -120,6 +149,15 @@ impl Options {
             second_stream: days.one_in(6) && !hub_put_back,
             read_errors: days.one_in(4),
             rot: days.one_in(6),
+            devices: nodes.pick(&[0, 0, 1, 2]),
+            device_events,
+            // Bursts of about 2 events.
+            device_pause: millis(minutes * 60_000 * 2 / device_events),
+            empty_chips: nodes.one_in(3),
+            clients: talks.pick(&[0, 0, 1, 2]),
+            client_events,
+            // Bursts of about 3 events.
+            client_pause: millis(minutes * 60_000 * 3 / client_events),
         }
     }
 }
@@ -141,3 +179,7 @@ impl Options {
 
 /// Of all producers together, about.
 const EVENTS: u64 = 12_000;
+/// Of one device, at most, and some more.
+const DEVICE_EVENTS: u64 = 1800;
+/// Of one client, at most, and some more.
+const CLIENT_EVENTS: u64 = 2300;

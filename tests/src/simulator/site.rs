@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sedge::gateway::{self, WhenTooLarge};
 use sedge::ingest::Ingest;
+use sedge::route;
 use sedge::shutdown;
 use sedge_core::crc;
 use sedge_core::log::WhenFull;
@@ -16,8 +17,11 @@ use sedge_uplink::net::Listener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::client::{self, Client, INFLIGHT_MAX};
+use super::device::{Device, Handle};
 use super::files::{Disk, Down};
-use super::ledger::Ledger;
+use super::ledger::{Home, Ledger};
+use super::line::Lines;
 use super::machines::Clock;
 use super::network::{Network, READER, SECOND_READER};
 use super::options::Options;
@@ -36,6 +40,8 @@ pub(super) struct Site {
     pub(super) ledger: Ledger,
     /// What lies between the machines.
     pub(super) network: Network,
+    /// What lies between devices and gateways.
+    pub(super) lines: Lines,
     /// The time of day.
     pub(super) clock: Arc<Clock>,
     /// How many times slower than usual producers are.
@@ -87,6 +93,10 @@ pub(super) struct Machine {
     depth: usize,
     /// To whom an order goes.
     pub(super) orders: mpsc::UnboundedSender<Order>,
+    /// The devices at its serial ports.
+    pub(super) devices: Vec<Handle>,
+    /// The names of its MQTT clients.
+    pub(super) clients: Vec<String>,
 }
 
 impl Machine {
@@ -273,6 +283,8 @@ impl Site {
             },
             depth: 4,
             orders,
+            devices: self.devices(number, name),
+            clients: self.clients(number, name),
         };
         let (mut ways_in, mut producers) = (Vec::new(), Vec::new());
         for at in 0..options.producers {
@@ -289,7 +301,7 @@ impl Site {
             let (host, id) = (host.clone(), id.to_owned());
             move |site: &Self, stopped: oneshot::Receiver<()>| {
                 let mut lots = lots.lock().expect("no holder panics");
-                let text = agent_file(&site.options, &host, &id, &mut lots);
+                let text = agent_file(&site.options, &host, (&id, number), &mut lots);
                 let when_too_large = lots.sizes.pick(&[WhenTooLarge::Keep, WhenTooLarge::Evict]);
                 tokio::spawn(gateway_life(
                     text,
@@ -310,6 +322,39 @@ impl Site {
             .lives(name.to_owned(), disk, received, begin, ended);
         tokio::spawn(lives);
         (machine, producers)
+    }
+
+    /// The devices of a gateway, which run.
+    fn devices(&self, number: usize, machine: &str) -> Vec<Handle> {
+        let devices = (0..self.options.devices).map(|at| {
+            let number = number * 10 + at;
+            let seed = seed_for(self.options.seed, 4000 + number as u64);
+            let line = self.lines.lay(&port(machine, at), seed, self.story.clone());
+            let (device, handle) = Device::new(self, machine, number, line);
+            tokio::spawn(device.run());
+            handle
+        });
+        devices.collect()
+    }
+
+    /// The MQTT clients of a gateway, which run.
+    fn clients(&self, number: usize, machine: &str) -> Vec<String> {
+        let door = mqtt_port(number);
+        self.network.cut_door(machine, door);
+        let clients = (0..self.options.clients).map(|at| {
+            let number = number * 10 + at;
+            tokio::spawn(Client::new(self, machine, number, door).run());
+            client::name(number)
+        });
+        clients.collect()
+    }
+
+    /// Where the events of a device with this name land.
+    #[must_use]
+    pub(super) fn home_of(&self, gateway: &str, device: &str) -> Home {
+        let partitions = usize::from(self.options.partitions);
+        let lane = route::partition_of(device.as_bytes(), partitions);
+        Home::new(STREAM, gateway, lane as u16)
     }
 
     /// The hub, which runs.
@@ -353,6 +398,8 @@ impl Site {
             },
             depth: 2,
             orders,
+            devices: Vec::new(),
+            clients: Vec::new(),
         }
     }
 
@@ -456,7 +503,12 @@ fn pull(stream: &str, follow: bool) -> PullOptions {
 }
 
 /// Its capacity is another one in some lives.
-fn agent_file(options: &Options, name: &str, id: &str, lots: &mut Lots) -> String {
+fn agent_file(
+    options: &Options,
+    name: &str,
+    (id, number): (&str, usize),
+    lots: &mut Lots,
+) -> String {
     let Options {
         mut partitions,
         capacity_mib,
@@ -480,12 +532,37 @@ fn agent_file(options: &Options, name: &str, id: &str, lots: &mut Lots) -> Strin
         true => format!("[[stream]]\nname = \"{SECOND_STREAM}\"\ncapacity = \"4MiB\"\n"),
         false => String::new(),
     };
+    let ports: String = (0..options.devices)
+        .map(|at| {
+            let port = port(name, at);
+            format!("[[source]]\ntype = \"serial\"\nname = \"line-{at}\"\ndevice = {port:?}\nprotocol = \"link\"\nstream = \"{STREAM}\"\n")
+        })
+        .collect();
+    let door = mqtt_port(number);
+    let listener = match options.clients {
+        0 => String::new(),
+        _ => format!(
+            "[[source]]\ntype = \"mqtt-listen\"\nname = \"clients\"\nlisten = \"127.0.0.1:{door}\"\nstream = \"{STREAM}\"\ninflight_max = {INFLIGHT_MAX}\n"
+        ),
+    };
     format!(
         "[gateway]\nid = \"{id}\"\ndata_dir = \"{root}/{name}\"\nrecord_max = \"16KiB\"\n\
          [[stream]]\nname = \"{STREAM}\"\npartitions = {partitions}\ncapacity = \"{capacity_mib}MiB\"\n\
          when_full = \"{when_full}\"\nlinger = \"{linger}ms\"\n\
-         {second}[[uplink]]\nname = \"hq\"\nurl = \"sedge://{name}:7443\"\nretry_max = \"{retry_max}ms\"\n"
+         {second}{ports}{listener}[[uplink]]\nname = \"hq\"\nurl = \"sedge://{name}:7443\"\nretry_max = \"{retry_max}ms\"\n"
     )
+}
+
+/// The port of a gateway for MQTT clients.
+const fn mqtt_port(number: usize) -> u16 {
+    1883 + number as u16
+}
+
+/// A serial port of a machine.
+fn port(machine: &str, at: usize) -> PathBuf {
+    PathBuf::from(super::ROOT)
+        .join(machine)
+        .join(format!("tty-{at}"))
 }
 
 fn hub_options(site: &Site) -> HubOptions {

@@ -14,6 +14,9 @@ pub struct Sum {
     elapsed: Duration,
     steps: u64,
     acked: u64,
+    of_devices: u64,
+    of_clients: u64,
+    copies: u64,
     seen: u64,
     lost: u64,
     faults: BTreeMap<&'static str, u64>,
@@ -28,6 +31,9 @@ impl Sum {
         self.elapsed += outcome.elapsed;
         self.steps += outcome.steps;
         self.acked += outcome.totals.acked;
+        self.of_devices += outcome.totals.of_devices;
+        self.of_clients += outcome.totals.of_clients;
+        self.copies += outcome.totals.copies;
         self.seen += outcome.totals.seen;
         self.lost += outcome.totals.lost;
         for (kind, times) in &outcome.faults {
@@ -66,13 +72,16 @@ impl fmt::Display for Sum {
         let hours = self.elapsed.as_secs_f64() / 3600.0;
         write!(
             f,
-            "{} seeds, {} failed {:?}: {hours:.0} virtual hours, {} steps, {} events acknowledged, {} at the consumer, {} lost and counted; ",
+            "{} seeds, {} failed {:?}: {hours:.0} virtual hours, {} steps, {} events acknowledged, {} of them by devices' own logs and {} by PUBACK, {} at the consumer, {} of them again, {} lost and counted; ",
             self.seeds,
             self.failed.len(),
             self.failed,
             self.steps,
             self.acked,
+            self.of_devices,
+            self.of_clients,
             self.seen,
+            self.copies,
             self.lost,
         )?;
         for (kind, times) in &self.faults {

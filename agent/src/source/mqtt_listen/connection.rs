@@ -13,7 +13,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::ingest::{Intake, Receipt, Reserved};
@@ -23,12 +22,13 @@ use crate::shutdown::Shutdown;
 use super::Listener;
 use super::seats::Seat;
 use super::session::{Ending, Opening, Session};
+use super::socket::Stream;
 use super::wire::Version;
 use messages::Skim;
 
 /// A connection from its acceptance to its end.
 pub(super) struct Connection {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     listener: Arc<Listener>,
     session: Session,
     intake: Intake,
@@ -69,7 +69,7 @@ enum Event {
 type Reading = Pin<Box<dyn Future<Output = Reserved> + Send>>;
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, listener: Arc<Listener>, now: Instant) -> Self {
+    pub(super) fn new(stream: Stream, listener: Arc<Listener>, now: Instant) -> Self {
         Self {
             stream: Arc::new(stream),
             session: Session::new(listener.limits, now),
@@ -95,6 +95,7 @@ impl Connection {
     pub(super) async fn run(mut self, mut shutdown: Shutdown) -> Ending {
         let ending = self.converse(&mut shutdown).await;
         tokio::select! {
+            biased;
             () = self.leave(ending) => {}
             () = presence::patience(shutdown) => {}
         }
@@ -111,7 +112,7 @@ impl Connection {
                 reading = Some(self.reading());
             }
             let event = self.wait(&mut reading, timer.as_mut(), shutdown).await;
-            let now = Instant::now();
+            let now = super::now();
             let ending = match event {
                 Event::Readable(reserved) => {
                     reading = None;
@@ -155,18 +156,20 @@ impl Connection {
             .waits_for()
             .map(|(lane, ticket)| self.intake.wait(Receipt { lane, ticket }));
         let room = self.stuck.map(|(lane, _)| self.intake.room(lane));
+        // What comes seldom is asked for first, and bytes, which may come without an end, last.
         tokio::select! {
+            biased;
+            () = shutdown.requested() => Event::Shutdown,
+            () = wanted(&mut self.seat) => Event::SeatWanted,
             () = optional(settled) => Event::Settled,
-            reserved = optional(reading.as_mut()), if may_read => Event::Readable(reserved),
             () = optional(room) => Event::Room,
+            () = timer => Event::Timeout,
             ready = self.stream.writable(), if !self.out.is_empty() => {
                 // An error shows again when it is written.
                 drop(ready);
                 Event::Writable
             }
-            () = wanted(&mut self.seat) => Event::SeatWanted,
-            () = timer => Event::Timeout,
-            () = shutdown.requested() => Event::Shutdown,
+            reserved = optional(reading.as_mut()), if may_read => Event::Readable(reserved),
         }
     }
 

@@ -1,13 +1,14 @@
 //! `mqtt-listen`: devices connect straight to the agent, and a PUBACK means "on disk".
 //!
 //! `wire` knows where packets begin and end, `session` the conversation, `answer` our half of it, `rhythm` when lingering is
-//! vain, `seats` who is here. `connection` moves the bytes. What is supported and refused: docs/guide/mqtt.md.
+//! vain, `seats` who is here. `connection` moves the bytes of a `socket`. What is supported and refused: docs/guide/mqtt.md.
 
 pub mod answer;
 mod connection;
 mod rhythm;
 mod seats;
 pub mod session;
+pub mod socket;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use sedge_config::Template;
 use sedge_config::checked::MqttListen;
-use tokio::net::{TcpListener, TcpStream};
+use sedge_store::world;
 use tokio::task::JoinSet;
 
 use crate::ingest::{Ingest, Intake};
@@ -28,6 +29,7 @@ use crate::telemetry::Source;
 use connection::{CHUNK_BYTES, Connection};
 use seats::Seats;
 use session::Limits;
+use socket::{Door, Stream};
 
 /// Lets devices in until the shutdown. An address that cannot be had is tried again.
 pub async fn run(
@@ -37,43 +39,46 @@ pub async fn run(
     mut shutdown: Shutdown,
 ) {
     loop {
-        match TcpListener::bind(config.listen).await {
-            Ok(socket) => return serve(socket, config, ingest, telemetry, shutdown).await,
+        match Door::open(config.listen).await {
+            Ok(door) => return serve(door, config, ingest, telemetry, shutdown).await,
             Err(e) => telemetry.down(format!("cannot listen on {}: {e}", config.listen)),
         }
         tokio::select! {
-            () = tokio::time::sleep(BIND_AGAIN) => {}
+            biased;
             () = shutdown.requested() => return,
+            () = tokio::time::sleep(BIND_AGAIN) => {}
         }
     }
 }
 
 /// As [`run`], on a socket that listens already.
 pub async fn serve(
-    socket: TcpListener,
+    door: impl Into<Door>,
     config: MqttListen,
     ingest: Ingest,
     telemetry: Arc<Source>,
     mut shutdown: Shutdown,
 ) {
-    let address = socket
-        .local_addr()
+    let mut door = door.into();
+    let address = door
+        .address()
         .map_or_else(|_| config.listen.to_string(), |address| address.to_string());
     telemetry.up(format!("listening on {address}"));
     let listener = Arc::new(Listener::new(config, ingest, telemetry));
-    listener.expect_sessions(Instant::now());
+    listener.expect_sessions(now());
     let mut connections = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {
-            accepted = socket.accept(), if connections.len() < listener.sockets_max() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(Arc::clone(&listener).attend(stream, shutdown.clone()))),
+            biased;
+            () = shutdown.requested() => break,
+            _ = sweep.tick() => Arc::clone(&listener).sweep(now()).await,
+            Some(_) = connections.join_next() => {}
+            accepted = door.accept(), if connections.len() < listener.sockets_max() => match accepted {
+                Ok(stream) => drop(connections.spawn(Arc::clone(&listener).attend(stream, shutdown.clone()))),
                 // Out of descriptors, most likely: others have to leave first.
                 Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
             },
-            Some(_) = connections.join_next() => {}
-            _ = sweep.tick() => Arc::clone(&listener).sweep(Instant::now()).await,
-            () = shutdown.requested() => break,
         }
         listener.count_clients();
     }
@@ -122,10 +127,8 @@ impl Listener {
     }
 
     /// One connection, from accept to end.
-    async fn attend(self: Arc<Self>, stream: TcpStream, shutdown: Shutdown) {
-        // PUBACKs are written in bulk; waiting to merge them would only delay them.
-        drop(stream.set_nodelay(true));
-        let ending = Connection::new(stream, Arc::clone(&self), Instant::now())
+    async fn attend(self: Arc<Self>, stream: Stream, shutdown: Shutdown) {
+        let ending = Connection::new(stream, Arc::clone(&self), now())
             .run(shutdown)
             .await;
         if let Some(label) = ending.label() {
@@ -231,8 +234,13 @@ impl Listener {
 /// A name for a client that has none.
 fn name_client() -> String {
     let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+    world::entropy(&mut bytes).expect("the kernel gives random bytes");
     format!("anonymous-{:016x}", u64::from_le_bytes(bytes))
+}
+
+/// By the runtime's clock, which a simulation sets.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// A packet may be this much larger than the largest record: topic, properties, header. What is between becomes a dead letter.

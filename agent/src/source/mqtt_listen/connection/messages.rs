@@ -210,7 +210,7 @@ impl Connection {
                 Ok(None) => {}
                 Ok(Some(ticket)) => self.session.staged(lane, ticket),
                 Err(StageError::Full) => {
-                    let since = stuck.map_or_else(Instant::now, |(_, since)| since);
+                    let since = stuck.map_or_else(super::super::now, |(_, since)| since);
                     self.stuck = Some((lane, since));
                 }
                 Err(_) => return Some(self.session.over(Ending::LogClosed, &mut self.out)),

@@ -2,15 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::Connection;
 use crate::ingest::Receipt;
 use crate::shutdown::Shutdown;
 use crate::source::mqtt_listen::answer::Refusal;
+use crate::source::mqtt_listen::now;
 use crate::source::mqtt_listen::session::{Ending, Opening};
 
 impl Connection {
@@ -21,14 +21,15 @@ impl Connection {
         shutdown: &mut Shutdown,
     ) -> Option<Ending> {
         let begun = tokio::select! {
-            begun = timeout(OPEN_TIMEOUT, self.begin(opening)) => begun.unwrap_or(Err(Refusal::Busy)),
+            biased;
             () = shutdown.requested() => Err(Refusal::Busy),
+            begun = timeout(OPEN_TIMEOUT, self.begin(opening)) => begun.unwrap_or(Err(Refusal::Busy)),
         };
         let resumed = match begun {
             Ok(resumed) => resumed,
             Err(refusal) => return Some(self.session.refuse(refusal, &mut self.out)),
         };
-        let now = Instant::now();
+        let now = now();
         self.session.opened(now, resumed, &mut self.out);
         tracing::debug!(
             source = self.listener.name,
@@ -127,7 +128,7 @@ impl Connection {
             while let Some((lane, ticket)) = self.session.waits_for() {
                 self.intake.wait(Receipt { lane, ticket }).await;
                 // Nothing is read any more, so nothing can end here.
-                self.settle(Instant::now());
+                self.settle(now());
             }
         };
         // What is not settled in time is not acknowledged.
@@ -142,10 +143,7 @@ impl Connection {
         let client = self.session.client().to_owned();
         if self.session.expiry_s() > 0 {
             let expiry = Duration::from_secs(self.session.expiry_s().into());
-            return self
-                .listener
-                .seats
-                .expect_back(&client, Instant::now(), expiry);
+            return self.listener.seats.expect_back(&client, now(), expiry);
         }
         if ending == Ending::TakenOver {
             return;
