@@ -355,6 +355,7 @@ impl Ring {
         now: Micros,
     ) -> io::Result<bool> {
         let (head, _) = self.log.head();
+        let skipped = self.log.ledger().skipped;
         match self.try_commit(frames, span, checkpoint, now) {
             Err(CommitError::NeedsMaintain) if !self.maintain(now)? => return Ok(false),
             Err(CommitError::NeedsMaintain) => self
@@ -365,11 +366,27 @@ impl Ring {
         self.opened = None;
         if self.log.head().0 != head {
             let number = self.media.number_of(self.log.head().0);
-            self.opened = survey::look_at(&self.dir, number)?.held();
+            let seen = survey::look_at(&self.dir, number).ok();
+            let seen = seen.and_then(|seen| seen.held());
+            self.opened = Some(seen.unwrap_or_else(|| self.as_written(number, skipped, now)));
             self.rolled = Instant::now();
             self.prepare_next();
         }
         Ok(true)
+    }
+
+    /// The head, of which the disk does not give back for a moment what was just written: readers must know of it all the same. What was skipped before it
+    /// counts for the lag alone.
+    fn as_written(&self, segment: u32, skipped: u64, base_time: Micros) -> Held {
+        let (seq, data_start) = self.log.head_begin();
+        Held {
+            segment,
+            seq,
+            base: self.log.head_base(),
+            base_time,
+            skipped,
+            data_start,
+        }
     }
 
     fn try_commit(

@@ -2,11 +2,13 @@
 
 mod fixture;
 
-use fixture::{Given, Shown, payloads, read_all};
+use std::fs;
+
+use fixture::{Given, Shown, file_of, payloads, read_all};
 use sedge_core::frame::Frame;
 use sedge_core::log::WhenFull;
 use sedge_core::{Cause, Micros, Offset};
-use sedge_store::{Batch, ReadError, StageError};
+use sedge_store::{Batch, ReadError, StageError, inspect};
 
 #[test]
 fn what_was_settled_is_read_back_in_order() {
@@ -189,6 +191,34 @@ fn a_rotten_frame_is_a_gap_and_its_neighbours_stay() {
         (gap.from, gap.to, gap.cause),
         (Offset::new(1), Offset::new(2), Cause::Corrupt)
     );
+}
+
+/// Its name is another one for a moment, just when the log goes on in it: the disk does not give back what was written. Whoever reads later finds it.
+#[test]
+fn a_segment_that_cannot_be_read_when_it_is_opened_is_known_to_readers() {
+    let given = Given::default();
+    let partition = given.open();
+    let log = given.dir.path().join("log");
+    let value = "x".repeat(15_000);
+    fixture::put(&partition, &[&value]);
+    let is_ready = || {
+        let spare = inspect(&log).unwrap().segments.into_iter();
+        spare.into_iter().find(|segment| segment.state == "spare")
+    };
+    let spare = std::iter::repeat_with(is_ready)
+        .take(100_000)
+        .flatten()
+        .next();
+    let name = file_of(&log, &spare.expect("the log makes a segment ready in time"));
+    let aside = name.with_extension("aside");
+    fs::rename(&name, &aside).unwrap();
+    for _ in 1..20 {
+        fixture::put(&partition, &[&value]);
+    }
+    fs::rename(&aside, &name).unwrap();
+    let shown = read_all(&partition, Offset::ZERO);
+    assert_eq!(payloads(&shown).len(), 20);
+    assert_eq!(shown.len(), 20, "no gap");
 }
 
 #[test]

@@ -159,6 +159,12 @@ impl RingLog {
         self.head.base
     }
 
+    /// Which segment of the log the head is, and where in it the frames begin.
+    #[must_use]
+    pub const fn head_begin(&self) -> (u64, u32) {
+        (self.head.seq, self.head.data_start)
+    }
+
     /// The time of the last record, from which the next compact frame counts.
     #[must_use]
     pub const fn last_time(&self) -> Micros {
