@@ -13,17 +13,24 @@ fn number(name: &str, default: u64) -> u64 {
 fn nothing_acknowledged_is_lost_uncounted_or_doubled_whatever_goes_wrong() {
     let first = number("SEDGE_SEED", 100);
     let (mut acked, mut kinds) = (0, std::collections::BTreeSet::new());
+    let (mut of_devices, mut of_clients) = (0, 0);
     for seed in first..first + number("SEDGE_SEEDS", SEEDS) {
         let outcome = run(Options::of(seed));
         if let Some(wrong) = outcome.wrong {
             panic!("seed {seed}: {wrong}\n{}", outcome.story);
         }
         acked += outcome.totals.acked;
+        of_devices += outcome.totals.of_devices;
+        of_clients += outcome.totals.of_clients;
         kinds.extend(outcome.kinds);
     }
     assert!(
         acked > 10_000 && kinds.len() >= 5,
         "{acked} events, trouble: {kinds:?}"
+    );
+    assert!(
+        std::env::var("SEDGE_SEED").is_ok() || (of_devices > 0 && of_clients > 0),
+        "{of_devices} events by devices, {of_clients} by MQTT clients"
     );
 }
 

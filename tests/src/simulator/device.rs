@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, kind};
@@ -82,11 +82,11 @@ pub(super) struct Device {
     measure_at: Instant,
     /// Offset and number of each event that the gateway is not known to have.
     held: VecDeque<(u64, u64)>,
-    /// One past the last offset that the gateway has.
-    released: u64,
+    /// Offset of each event that it has.
+    released: Vec<u64>,
     /// Events in commits that were cut short: the log may hold them.
     doubts: u64,
-    /// Offsets that the gateway has, and the log did not know so when it was opened.
+    /// Most events that the gateway had, and the log did not know so when it was opened.
     behind: u64,
     said_last: bool,
 }
@@ -124,7 +124,8 @@ impl Chip {
     }
 
     fn lock(&self) -> MutexGuard<'_, SimFlash> {
-        self.0.lock().expect("no holder panics")
+        // It refuses to be programmed where it must not be, which ends the device and not the run.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,7 +194,7 @@ impl Device {
             left: site.options.device_events,
             measure_at: Instant::now(),
             held: VecDeque::new(),
-            released: 0,
+            released: Vec::new(),
             doubts: 0,
             behind: 0,
             said_last: false,
@@ -247,7 +248,8 @@ impl Device {
             self.site.ledger.chip_is_gone(self.identity, *number);
         }
         self.held.clear();
-        (self.released, self.doubts, self.behind) = (0, 0, 0);
+        self.released.clear();
+        (self.doubts, self.behind) = (0, 0);
     }
 
     /// Opens the log; `None` if power fails meanwhile.
@@ -268,7 +270,8 @@ impl Device {
         match Log::open(self.chip.clone(), options, fresh, scratch) {
             Ok((log, _)) => {
                 let cursor = log.ledger().cursor(UPLINK).map_or(0, |c| c.next.get());
-                self.behind += self.released.saturating_sub(cursor);
+                let unknown = self.released.iter().filter(|at| **at >= cursor);
+                self.behind = self.behind.max(unknown.count() as u64);
                 Some(Firmware::new(log, self.name.clone(), self.boot))
             }
             Err(_) if self.chip.lock().is_down() => None,
@@ -339,9 +342,9 @@ impl Device {
                 SenderEvent::Released { next, .. } => {
                     let set = firmware.log.set_cursor(UPLINK, next);
                     set.expect("there is one uplink");
-                    self.released = next.get();
-                    while self.held.front().is_some_and(|(at, _)| *at < self.released) {
-                        self.held.pop_front();
+                    let next = next.get();
+                    while let Some((at, _)) = self.held.pop_front_if(|(at, _)| *at < next) {
+                        self.released.push(at);
                     }
                 }
                 SenderEvent::Diverged { .. } | SenderEvent::Refused { .. } => {
@@ -382,9 +385,19 @@ impl Device {
         let (from, to) = (gap.from.get(), gap.to.get());
         let within = |(at, _): &&(u64, u64)| (from..to).contains(at);
         let gone = self.held.iter().filter(within).count() as u64;
-        let in_doubt = gap.lost.saturating_sub(gone + self.doubts);
+        let too_many = gap.lost.saturating_sub(gone);
+        let Self {
+            name,
+            doubts,
+            behind,
+            ..
+        } = self;
+        self.site.story.tell(&format!(
+            "{name} says that {} from {from} to {to} are lost, {:?}: {gone} it had kept, {doubts} are in doubt, of {behind} it did not know",
+            gap.lost, gap.cause
+        ));
         let is_right = gap.lost >= gone
-            && in_doubt <= self.behind
+            && too_many <= self.doubts + self.behind
             && (gap.cause == Cause::Evicted || gone == 0);
         if !is_right {
             self.site.ledger.fail(format!(
@@ -393,7 +406,8 @@ impl Device {
             ));
         }
         let ledger = &self.site.ledger;
-        ledger.device_lost(&self.home, (log, from), gap.lost, in_doubt);
+        let loose = too_many.min(self.behind);
+        ledger.device_lost(&self.home, (log, from), gap.lost, loose);
     }
 
     /// Takes a few measurements, if any are left, and keeps them: they are in the log then. `None` if power fails meanwhile.

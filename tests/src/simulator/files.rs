@@ -731,7 +731,12 @@ impl Opened for Handle {
         };
         let inode = state.inodes.get_mut(&self.inode).expect("it is open");
         inode.write(&bytes[..written], position);
-        if let Some(dir) = &self.dir {
+        // Zeros are written to a segment before it is used.
+        if let Some(dir) = self
+            .dir
+            .as_ref()
+            .filter(|_| bytes.iter().any(|byte| *byte != 0))
+        {
             state.heads.insert(dir.clone(), self.inode);
         }
         match is_last {

@@ -116,9 +116,9 @@ impl Options {
         let mut days = Random::new(seed_for(seed, 5));
         let (hub_put_back, exchanges) = (days.one_in(8), days.one_in(4));
         let mut nodes = Random::new(seed_for(seed, 7));
-        let device_events = 200 + nodes.below(DEVICE_EVENTS);
+        let device_events = SMALL_EVENTS + nodes.below(DEVICE_EVENTS) / gateways as u64;
         let mut talks = Random::new(seed_for(seed, 10));
-        let client_events = 200 + talks.below(CLIENT_EVENTS);
+        let client_events = SMALL_EVENTS + talks.below(CLIENT_EVENTS) / gateways as u64;
         Self {
             seed,
             gateways,
@@ -154,7 +154,7 @@ impl Options {
             // Bursts of about 2 events.
             device_pause: millis(minutes * 60_000 * 2 / device_events),
             empty_chips: nodes.one_in(3),
-            clients: talks.pick(&[0, 0, 1, 2]),
+            clients: talks.pick(&[0, 0, 0, 1, 2]),
             client_events,
             // Bursts of about 3 events.
             client_pause: millis(minutes * 60_000 * 3 / client_events),
@@ -179,7 +179,9 @@ impl Options {
 
 /// Of all producers together, about.
 const EVENTS: u64 = 12_000;
-/// Of one device, at most, and some more.
-const DEVICE_EVENTS: u64 = 1800;
-/// Of one client, at most, and some more.
-const CLIENT_EVENTS: u64 = 2300;
+/// Of one device or client, at least: more than a window of packet ids.
+const SMALL_EVENTS: u64 = 150;
+/// Of one device of all gateways together, at most, and as many more.
+const DEVICE_EVENTS: u64 = 1500;
+/// Of one client of all gateways together, at most, and as many more.
+const CLIENT_EVENTS: u64 = 1500;
