@@ -214,11 +214,12 @@ fn torn_write_at_the_end_is_told_and_is_no_damage() {
     assert_eq!(code, Some(0));
     assert_eq!(
         (&report["log"]["held"], &report["open"]["burned"]),
-        (&5.into(), &16.into())
+        (&5.into(), &28.into()),
+        "as many as bytes are not blank"
     );
     assert_eq!(
         (&report["open"]["clean"], &report["open"]["next"]),
-        (&false.into(), &21.into())
+        (&false.into(), &33.into())
     );
 }
 
