@@ -321,6 +321,48 @@ fn tail_that_cannot_be_made_durable_is_copied() {
     }
 }
 
+/// Each write of the copy fails once, and the log is opened again: what was copied so far is not taken for all there is.
+#[test]
+fn copy_of_a_head_that_fails_half_way_is_not_taken_for_the_log() {
+    for dimensions in [FILE, MIRROR] {
+        for written in 0..4 {
+            let mut log = new_log(dimensions);
+            fill(&mut log, 10);
+            let before = held(&mut log);
+            let suspect = Options {
+                suspect: Some(0),
+                ..options(dimensions)
+            };
+            let mut disk = log.into_media();
+            (disk.pass_programs, disk.fail_programs) = (written, 1);
+            let scratch = vec![0; suspect.geometry.scratch_bytes()];
+            let failed = Log::open(&mut disk, suspect, FRESH, scratch).is_err();
+            (disk.pass_programs, disk.fail_programs) = (0, 0);
+            let (mut log, _) = open_with(suspect, disk);
+            assert_eq!(held(&mut log), before, "{written} written");
+            commit(&mut log, b"behind");
+            assert_balance(&mut log);
+            assert!(failed || written > 1, "{written} written");
+        }
+    }
+}
+
+/// The flash does not answer yet when the device starts. Later all of it is there.
+#[test]
+fn flash_of_which_nothing_can_be_read_is_not_made_anew() {
+    let mut log = new_log(FLASH);
+    fill(&mut log, 10);
+    let before = held(&mut log);
+    let mut disk = log.into_media();
+    disk.is_mute = true;
+    let scratch = vec![0; options(FLASH).geometry.scratch_bytes()];
+    let refused = Log::open(&mut disk, options(FLASH), FRESH, scratch);
+    assert!(matches!(refused, Err(OpenError::Unreadable)));
+    disk.is_mute = false;
+    let (mut log, _) = open(FLASH, disk);
+    assert_eq!(held(&mut log), before);
+}
+
 #[test]
 fn segment_in_doubt_is_copied_though_its_sync_works_now() {
     let mut log = new_log(FILE);

@@ -85,7 +85,11 @@ impl RingLog {
         }
         let mut recovered = survey.report;
         let Some((segment, head)) = survey.newest else {
-            if self.geometry.medium() == Medium::File && recovered.unreadable_segments > 0 {
+            // On flash a first segment whose making was cut short may read as an error until it is erased. Where nothing can be read, it is the medium.
+            let is_mute = recovered.unreadable_segments >= self.geometry.segment_count();
+            if recovered.unreadable_segments > 0
+                && (is_mute || self.geometry.medium() == Medium::File)
+            {
                 return Err(OpenError::Unreadable);
             }
             recovered.formatted = true;
@@ -265,6 +269,17 @@ impl RingLog {
             }
             Slot::Open(_) => return Err(OpenError::NoSpare),
         };
+        copy(
+            desk,
+            (old, head.data_start),
+            fresh,
+            head.data_start,
+            tail.position,
+        )
+        .await
+        .map_err(OpenError::Media)?;
+        desk.media.sync().await.map_err(OpenError::Media)?;
+        // With its header it becomes the head, so all that it holds is there before: what ends here must not be taken for the end of the log.
         let seq = head.seq.saturating_add(1);
         let header_len = head.data_start.saturating_sub(STAMP_LEN as u32) as usize;
         desk.fill(old, STAMP_LEN as u32, header_len).await;
@@ -281,15 +296,6 @@ impl RingLog {
             .program(fresh, STAMP_LEN as u32, header)
             .await
             .map_err(OpenError::Media)?;
-        copy(
-            desk,
-            (old, head.data_start),
-            fresh,
-            head.data_start,
-            tail.position,
-        )
-        .await
-        .map_err(OpenError::Media)?;
         desk.media.sync().await.map_err(OpenError::Media)?;
         self.head.segment = fresh;
         self.head.seq = seq;
