@@ -10,8 +10,8 @@
 //! It knows nothing of what the identities say, nor of logs.
 
 use std::io;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,8 @@ use crate::media::is_full;
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
+    /// Numbered directories that could neither be made durable nor be unmade.
+    half_made: Mutex<Vec<PathBuf>>,
     _lock: File,
 }
 
@@ -63,7 +65,11 @@ impl DataDir {
             Err(e) if is_full(&e) => {}
             written => written.map_err(io)?,
         }
-        Ok(Self { root, _lock: lock })
+        Ok(Self {
+            root,
+            half_made: Mutex::default(),
+            _lock: lock,
+        })
     }
 
     /// The directory itself.
@@ -82,6 +88,8 @@ impl DataDir {
     {
         let path = self.root.join(within);
         durable_file::create_dir_all(&path)?;
+        self.unmake_half_made()?;
+        durable_file::settle(&path)?;
         let mut found = Vec::new();
         for entry in disk::read_dir(&path)? {
             let name = entry
@@ -114,8 +122,24 @@ impl DataDir {
         Ok(Section {
             path,
             found,
-            data: PhantomData,
+            data: self,
         })
+    }
+
+    /// Whoever asked for them was told that they were not made.
+    fn unmake_half_made(&self) -> io::Result<()> {
+        let mut half_made = self.half_made();
+        while let Some(path) = half_made.last() {
+            unmake(path)?;
+            half_made.pop();
+        }
+        Ok(())
+    }
+
+    fn half_made(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.half_made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Moves `path` into `set-aside/`, with a log line that says why.
@@ -132,7 +156,7 @@ impl DataDir {
 pub struct Section<'a, T> {
     path: PathBuf,
     found: Vec<Numbered<T>>,
-    data: PhantomData<&'a DataDir>,
+    data: &'a DataDir,
 }
 
 impl<T: Serialize + Clone> Section<'_, T> {
@@ -150,7 +174,12 @@ impl<T: Serialize + Clone> Section<'_, T> {
         disk::create_dir(&unfinished)?;
         durable_file::write_toml(&unfinished.join(IDENTITY), &identity)?;
         disk::rename(&unfinished, &path)?;
-        durable_file::sync_dir(&self.path)?;
+        if let Err(e) = durable_file::sync_dir(&self.path) {
+            if unmake(&path).is_err() {
+                self.data.half_made().push(path);
+            }
+            return Err(e);
+        }
         let made = Numbered {
             number,
             path,
@@ -249,6 +278,17 @@ pub(crate) fn set_aside_into(aside: &Path, path: &Path, why: &str) -> io::Result
     Ok(free)
 }
 
+/// The directory is one that is not finished, as it was before it got its number.
+fn unmake(path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = path.with_file_name(format!("{TEMPORARY}{name}"));
+    remove_gone(&unfinished)?;
+    match disk::rename(path, &unfinished) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn remove_gone(path: &Path) -> io::Result<()> {
     match disk::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -316,6 +356,35 @@ mod tests {
         let streams = data.numbered::<Stream>("streams").unwrap();
         let alarms = streams.find(|s| s.name.as_str() == "alarms").unwrap();
         assert_eq!((alarms.number, streams.found().len()), (1, 2));
+    }
+
+    /// Whoever asked for it was told that it was not made, and asks again: there must not be two then.
+    #[test]
+    fn a_directory_whose_name_could_not_be_made_durable_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let mut streams = data.numbered::<Stream>("streams").unwrap();
+        let fails = dir.path().join("streams").join(disk::FAIL_SYNC_DIR);
+        fs::write(&fails, "").unwrap();
+        streams.create(stream("telemetry")).unwrap_err();
+        fs::remove_file(&fails).unwrap();
+        let mut streams = data.numbered::<Stream>("streams").unwrap();
+        assert!(streams.found().is_empty());
+        assert_eq!(streams.create(stream("telemetry")).unwrap().number, 0);
+    }
+
+    /// What an earlier attempt has made and could not sync is no base for anything.
+    #[test]
+    fn directories_are_not_shown_before_their_names_are_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let mut streams = data.numbered::<Stream>("streams").unwrap();
+        streams.create(stream("telemetry")).unwrap();
+        let fails = dir.path().join("streams").join(disk::FAIL_SYNC_DIR);
+        fs::write(&fails, "").unwrap();
+        data.numbered::<Stream>("streams").unwrap_err();
+        fs::remove_file(&fails).unwrap();
+        assert_eq!(data.numbered::<Stream>("streams").unwrap().found().len(), 1);
     }
 
     /// The process is killed when the directory has its last name, before its files are gone.

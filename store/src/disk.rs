@@ -325,6 +325,10 @@ pub(crate) fn sync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     if Fault::SkipDirectorySync.is_planted() {
         return Ok(());
     }
+    #[cfg(test)]
+    if path.as_ref().join(FAIL_SYNC_DIR).exists() {
+        return Err(Errno::IO.into());
+    }
     match simulated(path.as_ref()) {
         None => fs::File::open(path)?.sync_all(),
         Some(files) => files.sync_dir(path.as_ref()),
@@ -365,3 +369,7 @@ pub fn is_dir(path: &Path) -> bool {
 fn simulated(path: &Path) -> Option<Arc<dyn Files>> {
     world::current()?.files(path)
 }
+
+/// While this file stands in a directory, the directory cannot be synced.
+#[cfg(test)]
+pub(crate) const FAIL_SYNC_DIR: &str = "fail-sync-dir";

@@ -43,6 +43,15 @@ pub(crate) fn create_dir_all(dir: &Path) -> io::Result<()> {
         .map_or(Ok(()), sync_dir)
 }
 
+/// Makes durable what an earlier attempt may have made or renamed in `dir`, and `dir` itself where it stands: it may have failed at just that, and whoever
+/// finds it now relies on it.
+pub(crate) fn settle(dir: &Path) -> io::Result<()> {
+    sync_dir(dir)?;
+    dir.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .map_or(Ok(()), sync_dir)
+}
+
 /// Writes `value` as TOML, durably.
 pub fn write_toml<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let text = toml::to_string(value).map_err(io::Error::other)?;

@@ -7,6 +7,7 @@
 //! This file knows nothing of frames.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -212,12 +213,15 @@ impl FileMedia {
     }
 
     /// Leaves word for the next start that the disk refused to keep what was written to the segments
-    /// with unsynced writes. Best effort: the disk is failing.
+    /// with unsynced writes, beside those that are named already. Best effort: the disk is failing.
     pub fn mark_sync_failed(&self) {
         let unsynced = self.open.iter().filter(|o| o.unsynced);
-        let names: String = unsynced
-            .map(|o| file_name(self.number_of(o.segment)) + "\n")
-            .collect();
+        let mut numbers: BTreeSet<u32> = unsynced.map(|o| self.number_of(o.segment)).collect();
+        if numbers.is_empty() {
+            return;
+        }
+        numbers.extend(sync_failed_names(&self.dir).unwrap_or_default());
+        let names: String = numbers.iter().map(|n| file_name(*n) + "\n").collect();
         if let Err(e) = durable_file::write(&self.dir.join(SYNC_FAILED), names.as_bytes()) {
             tracing::warn!(dir = %self.dir.display(), error = %e, "the failed sync could not be marked");
         }
@@ -465,12 +469,14 @@ fn write_through(dir: &Path, number: u32, bytes: u32, budget: &Budget) -> io::Re
             disk::rename(&temporary, &path)?;
             durable_file::sync_dir(dir)
         }
+        // It may have been made by an attempt that failed at this.
+        (Ok(()), None) => durable_file::sync_dir(dir),
         (Err(e), Some(temporary)) => {
             budget.give_back(bytes.into());
             disk::remove_file(&temporary)?;
             Err(e)
         }
-        (written, None) => written,
+        (Err(e), None) => Err(e),
     }
 }
 
@@ -549,6 +555,19 @@ mod tests {
         assert_eq!(&kept, b"kept");
     }
 
+    /// What is written into a file is lost with its name.
+    #[test]
+    fn a_file_is_made_only_when_its_name_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut media = FileMedia::new(dir.path(), 1 << 16);
+        let fails = dir.path().join(disk::FAIL_SYNC_DIR);
+        std::fs::write(&fails, "").unwrap();
+        assert!(media.erase(1).is_err());
+        assert!(media.erase(1).is_err());
+        std::fs::remove_file(&fails).unwrap();
+        media.erase(1).unwrap();
+    }
+
     #[test]
     fn a_mark_that_rotted_still_names_what_can_be_read_of_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -571,6 +590,11 @@ mod tests {
         media.program(2, 0, b"x").unwrap();
         media.mark_sync_failed();
         assert_eq!(sync_failed(dir.path()).unwrap(), [7]);
+        // The next life copies it to another, and that fails too.
+        media.sync().unwrap();
+        media.program(0, 0, b"x").unwrap();
+        media.mark_sync_failed();
+        assert_eq!(sync_failed(dir.path()).unwrap(), [0, 7]);
         clear_sync_failed(dir.path()).unwrap();
         assert!(sync_failed(dir.path()).unwrap().is_empty());
     }

@@ -187,6 +187,7 @@ impl Ring {
             source,
         };
         durable_file::create_dir_all(&dir).map_err(io)?;
+        durable_file::settle(&dir).map_err(io)?;
         let suspects = media::sync_failed(&dir).map_err(io)?;
         let mut patience = Patience::with(&dir, now).map_err(io)?;
         let mut opened = Opened {
@@ -297,7 +298,11 @@ impl Ring {
         desk.media.be_careful(!patience.is_over());
         let result = RingLog::open(&mut desk, how, fresh);
         desk.media.be_careful(false);
-        if let Some(unread) = desk.media.take_unread() {
+        if result.is_err() {
+            // A page that could not be written passes for clean, here as in a commit.
+            media.mark_sync_failed();
+        }
+        if let Some(unread) = media.take_unread() {
             patience.try_again_later(unread).map_err(io)?;
         }
         patience.end().map_err(io)?;
