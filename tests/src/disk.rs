@@ -83,6 +83,19 @@ pub enum On {
     Sync,
 }
 
+/// What a sync that failed leaves of what it was to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncLeaves {
+    /// All is dirty still: the next sync writes it.
+    Dirty,
+    /// It counts as written: reads show it, and the disk does not have it.
+    Clean,
+    /// It is thrown away: reads show what the disk has.
+    Old,
+    /// It was written.
+    Written,
+}
+
 #[derive(Clone, Debug)]
 struct Write {
     segment: u32,
@@ -173,6 +186,27 @@ impl SimDisk {
     pub fn remove(&mut self, segment: u32) {
         self.disk[segment as usize] = None;
         self.cache[segment as usize] = None;
+    }
+
+    /// A sync has failed, and this is what it leaves.
+    pub fn leave_unsynced(&mut self, leaves: SyncLeaves) {
+        match leaves {
+            SyncLeaves::Dirty => {}
+            SyncLeaves::Clean => {
+                self.pending.clear();
+                // Whoever makes a file has the directory synced: it is there, whatever is in it.
+                self.promote(Vec::new());
+            }
+            SyncLeaves::Old => {
+                self.pending.clear();
+                self.promote(Vec::new());
+                self.cache.clone_from(&self.disk);
+            }
+            SyncLeaves::Written => {
+                let writes = std::mem::take(&mut self.pending);
+                self.promote(writes);
+            }
+        }
     }
 
     /// Power fails outside of any operation: the page cache is gone. A killed process before it changes nothing in that.
@@ -406,8 +440,7 @@ impl Sim for SimDisk {
         }
         self.counts.syncs += 1;
         if let Some(fault) = self.planned(On::Sync) {
-            self.pending.clear();
-            self.created.clear();
+            self.leave_unsynced(SyncLeaves::Clean);
             return Err(fault);
         }
         if self.sync_lies {

@@ -3,6 +3,8 @@
 pub mod commit;
 pub mod disk;
 pub mod drops;
+pub mod error_sweep;
+pub mod errors;
 pub mod flash;
 pub mod fuzz;
 pub mod oracle;

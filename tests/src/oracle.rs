@@ -69,6 +69,8 @@ pub struct Sums {
 pub enum Damage {
     /// Power cuts only: nothing may be missing.
     None,
+    /// Reads failed for a moment, though nothing was damaged: nothing may be missing. What was recycled meanwhile may be counted as corrupt.
+    Unread,
     /// Torn cells that read differently each time: offsets of torn commits may change their mind, nothing else.
     Flicker,
     /// Stored bytes were changed: acked records may be in corrupt gaps, but nothing wrong may be shown.
@@ -142,6 +144,13 @@ enum State {
     Lost,
     /// Never acknowledged, shown once, in cells that may change their mind.
     Doubtful,
+}
+
+impl Damage {
+    /// Every stored byte is as it was written.
+    const fn is_harmless(self) -> bool {
+        matches!(self, Self::None | Self::Unread)
+    }
 }
 
 impl Slot {
@@ -411,7 +420,7 @@ impl Oracle {
             ));
         }
         // As long as nobody was shown anything at or behind its offset, it may still turn up.
-        if slot.state == State::Lost && offset < self.acked_next && damage == Damage::None {
+        if slot.state == State::Lost && offset < self.acked_next && damage.is_harmless() {
             return Err(format!(
                 "record at {offset} is back, but the offsets up to {} were shown without it",
                 self.acked_next
@@ -446,7 +455,7 @@ impl Oracle {
         if missing > 0 && why != Why::Corrupt {
             return Err(format!("{missing} rotten records are in the {}", here()));
         }
-        if why == Why::Corrupt && damage == Damage::None {
+        if why == Why::Corrupt && damage.is_harmless() {
             return Err(format!("nothing was damaged, but there is a {}", here()));
         }
         if why == Why::Other && planned != to - from {
@@ -482,7 +491,7 @@ impl Oracle {
             .range(shown_next..last)
             .filter(|(_, slot)| slot.state.is_shown())
             .count();
-        if damage == Damage::None && (!whole || behind > 0) {
+        if damage.is_harmless() && (!whole || behind > 0) {
             return Err(format!(
                 "of the torn commit {attempt:?} records up to {shown_next} and {behind} behind are shown (end {end})"
             ));

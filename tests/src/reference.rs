@@ -90,6 +90,17 @@ pub fn head<S: Sim>(sim: &mut S, geometry: &Geometry) -> Option<(u32, u32)> {
     newest.map(|(_, number, data_start)| (number, data_start as u32))
 }
 
+/// The first offset of each segment that is part of the newest log, in its order.
+#[must_use]
+pub fn bases<S: Sim>(sim: &mut S, geometry: &Geometry) -> Vec<u64> {
+    let segments = (0..geometry.segment_count()).filter_map(|at| segment(sim, geometry, at));
+    let mut segments: Vec<Segment> = segments.collect();
+    segments.sort_by_key(|segment| segment.seq);
+    let log_id = segments.last().map(|head| head.log_id);
+    segments.retain(|segment| Some(segment.log_id) == log_id);
+    segments.iter().map(|segment| segment.base).collect()
+}
+
 fn join(segments: &[Segment], walks: &[Walk<'_>], oldest: u64) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut expected = oldest;

@@ -51,6 +51,22 @@ pub fn times(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
 }
 
+/// A seed for what is to be another thing each day: `SEDGE_SEED`, or one that the day decides. A day's seeds are further from the next day's than a
+/// day's machine comes.
+///
+/// # Panics
+/// If `SEDGE_SEED` is no number.
+#[must_use]
+pub fn seed_of_the_day() -> u64 {
+    let of_the_day = || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let day = now.unwrap_or_default().as_secs() / (24 * 60 * 60);
+        day * 10_000_000_000
+    };
+    std::env::var("SEDGE_SEED")
+        .map_or_else(|_| of_the_day(), |text| text.parse().expect("a number"))
+}
+
 /// Held by a test that starts programs: such tests of one binary run one after the other, so that none is late because of another.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());

@@ -35,6 +35,19 @@ pub trait Sim: Clone {
     /// What was asked of it so far.
     fn counts(&self) -> &Counts;
 
+    /// What follows is looked at by the test, or asked for by the log again: only what the log asks for can fail.
+    fn is_looked_at(&mut self, _by_the_test: bool) {}
+    /// A log is about to be opened.
+    fn begin_open(&mut self) {}
+    /// The log was opened. `false`: something could not be read, and who opens logs on such a medium takes that for a failure.
+    fn end_open(&mut self) -> bool {
+        true
+    }
+    /// The segments that were written to since a sync last succeeded, where somebody keeps account of that.
+    fn unsynced(&self) -> Option<Vec<u32>> {
+        None
+    }
+
     /// Reads.
     ///
     /// # Errors

@@ -40,9 +40,14 @@ pub struct World<S> {
     closed: Option<bool>,
     /// The cursor was saved by a clean stop, and has not moved since.
     saved: bool,
-    suspect: Option<u32>,
+    /// Segments that a failure left in doubt.
+    suspects: Vec<u32>,
     /// How many errors of the medium may still end a life.
     patience: u32,
+    /// On flash: how often a step is tried before the log is opened again.
+    attempts_max: u32,
+    /// A run stops where a failure ends a life.
+    stops_at_failure: bool,
     /// Whether what is found is read by the reference reader too.
     is_read_twice: bool,
 }
@@ -65,6 +70,8 @@ pub enum Ended {
     Done,
     /// Power was cut, or the process was killed.
     Cut,
+    /// The medium reported an error that ends a life, and the run was to stop there.
+    Failed,
 }
 
 /// What is wrong, in words.
@@ -105,8 +112,10 @@ impl<S: Sim> World<S> {
             earlier_cursors: Vec::new(),
             closed: Some(false),
             saved: false,
-            suspect: None,
+            suspects: Vec::new(),
             patience: 0,
+            attempts_max: u32::MAX,
+            stops_at_failure: false,
             is_read_twice: true,
         }
     }
@@ -120,6 +129,7 @@ impl<S: Sim> World<S> {
             script: Rc::clone(&self.script),
             cursors: self.cursors.clone(),
             earlier_cursors: self.earlier_cursors.clone(),
+            suspects: self.suspects.clone(),
             ..*self
         }
     }
@@ -161,9 +171,19 @@ impl<S: Sim> World<S> {
     }
 
     /// So many errors of the medium are part of the scenario. On files one ends a life, and the next open is told which segment is in doubt;
-    /// on flash the step is tried again.
+    /// on flash the step is tried again. An open that fails is tried again too.
     pub fn expect_errors(&mut self, errors: u32) {
         self.patience = errors;
+    }
+
+    /// On flash: a step that fails so often in a row ends the life.
+    pub fn give_up_after(&mut self, attempts: u32) {
+        self.attempts_max = attempts;
+    }
+
+    /// Whether a run stops where a failure ends a life, instead of opening the log again.
+    pub fn stop_at_failure(&mut self, stops: bool) {
+        self.stops_at_failure = stops;
     }
 
     /// From here on only the log's own walk reads what is found: half the time for each open.
@@ -196,6 +216,7 @@ impl<S: Sim> World<S> {
         loop {
             match self.boot()? {
                 Went::On | Went::Full => return Ok(Ended::Done),
+                Went::Failed if self.stops_at_failure => return Ok(Ended::Failed),
                 Went::Restart | Went::Failed => {}
                 Went::Cut => return Ok(Ended::Cut),
             }
@@ -227,7 +248,7 @@ impl<S: Sim> World<S> {
         self.boots += 1;
         let mut scratch = vec![0; self.setting.geometry.scratch_bytes()];
         let options = Options {
-            suspect: self.suspect,
+            suspect: self.suspect(),
             tail: self.setting.tail,
             ..Options::new(self.setting.geometry, self.setting.when_full)
         };
@@ -236,31 +257,76 @@ impl<S: Sim> World<S> {
             now: self.now(),
             boot: self.boots,
         };
-        let (mut log, recovered) =
-            match Log::open(self.sim.clone(), options, fresh, scratch.as_mut_slice()) {
-                Ok(opened) => opened,
-                Err(_) if self.is_down() => return Ok(Went::Cut),
-                Err(error) => return Err(format!("the log does not open: {error:?}")),
-            };
-        self.suspect = None;
+        self.sim.sim_mut().begin_open();
+        let opened = Log::open(self.sim.clone(), options, fresh, scratch.as_mut_slice());
+        let is_all_read = self.sim.sim_mut().end_open();
+        let (mut log, recovered) = match opened {
+            Ok(opened) if is_all_read => opened,
+            Err(_) if self.is_down() => return Ok(Went::Cut),
+            Ok(_) => return self.failed("the log could not be read".into()),
+            Err(error) => {
+                self.in_doubt(None);
+                return self.failed(format!("the log does not open: {error:?}"));
+            }
+        };
+        self.suspects.clear();
         self.judge_open(&log, &recovered)?;
+        let mut attempts = 0;
         while let Some(step) = self.script.get(self.at).cloned() {
             match self.step(&mut log, &step)? {
-                Went::On | Went::Full => self.at += 1,
+                Went::On | Went::Full => {
+                    self.at += 1;
+                    attempts = 0;
+                }
                 Went::Restart => {
                     self.at += 1;
                     return Ok(Went::Restart);
                 }
                 Went::Failed if self.setting.geometry.medium() == Medium::File => {
-                    self.suspect = Some(log.head().0);
-                    return Ok(Went::Restart);
+                    self.in_doubt(Some(log.head().0));
+                    return Ok(Went::Failed);
                 }
-                Went::Failed => {}
+                Went::Failed => {
+                    attempts += 1;
+                    if attempts >= self.attempts_max {
+                        return Ok(Went::Failed);
+                    }
+                }
                 Went::Cut => return Ok(Went::Cut),
             }
             self.oracle.recycled(log.oldest().get());
         }
         Ok(Went::On)
+    }
+
+    /// On files: the head, if it is one of the segments that a failure left in doubt.
+    fn suspect(&mut self) -> Option<u32> {
+        if self.suspects.is_empty() {
+            return None;
+        }
+        if self.sim.sim().unsynced().is_none() {
+            return self.suspects.first().copied();
+        }
+        let geometry = self.setting.geometry;
+        let head = self.looking(|sim| reference::head(sim, &geometry));
+        head.map(|(head, _)| head)
+            .filter(|head| self.suspects.contains(head))
+    }
+
+    /// The medium failed. What was not synced is in doubt; where nobody knows what that is, the head is.
+    fn in_doubt(&mut self, head: Option<u32>) {
+        let unsynced = self.sim.sim().unsynced();
+        self.suspects
+            .extend(unsynced.unwrap_or_else(|| head.into_iter().collect()));
+    }
+
+    /// The test looks at the medium.
+    fn looking<T>(&self, look: impl FnOnce(&mut S) -> T) -> T {
+        let mut sim = self.sim.sim_mut();
+        sim.is_looked_at(true);
+        let seen = look(&mut sim);
+        sim.is_looked_at(false);
+        seen
     }
 
     fn step(&mut self, log: &mut OpenLog<'_, S>, step: &Step) -> Result<Went, Wrong> {
@@ -365,7 +431,24 @@ impl<S: Sim> World<S> {
     }
 
     fn maintain(&mut self, log: &mut OpenLog<'_, S>) -> Result<Went, Wrong> {
+        let geometry = self.setting.geometry;
+        let first = log.oldest().get();
+        let bases = match self.attempts_max {
+            u32::MAX => Vec::new(),
+            _ => self.looking(|sim| reference::bases(sim, &geometry)),
+        };
+        let second = bases.iter().find(|base| **base > first);
         match log.maintain(self.now()) {
+            // With headers that cannot be read the log lets go of more, and says so.
+            Ok(_)
+                if self.damage == Damage::None
+                    && second.is_some_and(|second| log.oldest().get() > *second) =>
+            {
+                Err(format!(
+                    "more than the oldest segment was let go of: all from {first} up to {}, of {bases:?}",
+                    log.oldest()
+                ))
+            }
             Ok(Maintained::Full) if self.setting.when_full == WhenFull::EvictOldest => {
                 Err("full, though it may evict".into())
             }
@@ -381,7 +464,10 @@ impl<S: Sim> World<S> {
                 self.oracle.interrupted();
                 Ok(Went::Cut)
             }
-            Err(error) => self.failed(format!("maintain: {error:?}")),
+            Err(error) => {
+                self.oracle.interrupted();
+                self.failed(format!("maintain: {error:?}"))
+            }
         }
     }
 
@@ -457,7 +543,10 @@ impl<S: Sim> World<S> {
         match (geometry.medium(), geometry.role()) {
             (_, Role::Mirror) => burned == 0,
             _ if nothing => burned == 0,
-            (Medium::File, Role::Origin) if self.closed == Some(false) => burned == most,
+            // What an unfinished copy of the head holds behind its end may be a clean stop that failed.
+            (Medium::File, Role::Origin) if self.closed == Some(false) && !self.is_troubled() => {
+                burned == most
+            }
             (Medium::File, Role::Origin) => burned == 0 || burned == most,
             (Medium::Nor, Role::Origin) if self.setting.tail == Tail::Fresh => {
                 burned == 0 || distrusting.contains(&burned)
@@ -498,11 +587,13 @@ impl<S: Sim> World<S> {
         if self.damage != Damage::None || recovered.recounted || !self.is_read_twice {
             return Ok(());
         }
-        let reading = reference::read(
-            &mut *self.sim.sim_mut(),
-            &self.setting.geometry,
-            self.setting.tail,
-        );
+        let (geometry, tail) = (self.setting.geometry, self.setting.tail);
+        let mut reading = self.looking(|sim| reference::read(sim, &geometry, tail));
+        // A copy of the head that was not finished may have held more than the one that was.
+        if self.is_troubled() && reading.seen.len() > seen.len() {
+            reading.seen.truncate(seen.len());
+            reading.ledger = log.ledger().clone();
+        }
         if reading.seen != seen {
             return Err(format!(
                 "the reference reader sees {:?}, the log's walk {seen:?}",
@@ -520,7 +611,15 @@ impl<S: Sim> World<S> {
     }
 
     fn read(&self, log: &OpenLog<'_, S>) -> Vec<Seen> {
-        reader::read(&self.sim, &self.setting.geometry, &log.log_id(), log.view())
+        self.sim.sim_mut().is_looked_at(true);
+        let seen = reader::read(&self.sim, &self.setting.geometry, &log.log_id(), log.view());
+        self.sim.sim_mut().is_looked_at(false);
+        seen
+    }
+
+    /// Whether the medium fails as a scenario has it, on files.
+    fn is_troubled(&self) -> bool {
+        self.attempts_max != u32::MAX && self.setting.geometry.medium() == Medium::File
     }
 
     fn programs(&self) -> u64 {

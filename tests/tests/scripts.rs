@@ -3,9 +3,9 @@
 //! `SEDGE_CUTS` says how many cuts to make on each medium, `SEDGE_SEED` where to begin; without it the day decides. A failure prints its seed, which
 //! `SEDGE_CUTS=1` plays again.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use sedge_tests::rig::{alone, tell};
+use sedge_tests::rig::{alone, seed_of_the_day, tell};
 use sedge_tests::short::{Enough, Places, play_all};
 use sedge_tests::sim::Sim;
 
@@ -15,16 +15,9 @@ fn number(name: &str) -> Option<u64> {
         .map(|text| text.parse().expect("a number"))
 }
 
-/// A day's seeds are further from the next day's than a day's machine comes.
-fn seed_of_the_day() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let day = now.unwrap_or_default().as_secs() / (24 * 60 * 60);
-    day * 10_000_000_000
-}
-
 fn outlives<S: Sim>(medium: &str, places: impl Fn() -> Places<S> + Sync) {
     let _alone = alone();
-    let first = number("SEDGE_SEED").unwrap_or_else(seed_of_the_day);
+    let first = seed_of_the_day();
     let enough = number("SEDGE_CUTS").unwrap_or(CUTS);
     tell(&format!("{medium}: SEDGE_SEED={first} SEDGE_CUTS={enough}"));
     let begun = Instant::now();
