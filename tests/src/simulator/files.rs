@@ -17,6 +17,7 @@ use sedge_store::disk::{Files, Kind, Open, Opened};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::failure::{Call, Failures, Way};
 use super::story::Story;
 use crate::random::Random;
 
@@ -57,6 +58,7 @@ struct State {
     unreadable: BTreeMap<(u64, u64), Instant>,
     /// Who was written to last, of the files of each directory.
     heads: BTreeMap<PathBuf, u64>,
+    failures: Failures,
 }
 
 /// All files of a disk.
@@ -139,6 +141,7 @@ impl Disk {
             copy: None,
             unreadable: BTreeMap::new(),
             heads: BTreeMap::new(),
+            failures: Failures::default(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -156,6 +159,11 @@ impl Disk {
     /// One of the next syncs fails.
     pub(super) fn spoil_sync(&self, syncs: u64) {
         self.lock().bad_sync = Some(syncs);
+    }
+
+    /// What has become of calls, and is to become of them.
+    pub(super) fn failures<T>(&self, with: impl FnOnce(&mut Failures) -> T) -> T {
+        with(&mut self.lock().failures)
     }
 
     /// From now on syncs do nothing.
@@ -280,14 +288,34 @@ impl Disk {
     fn begin(
         &self,
         life: Option<u64>,
-        what: u8,
+        call: Call,
         where_to: u64,
     ) -> io::Result<(MutexGuard<'_, State>, bool)> {
+        match self.begin_or_fail(life, call, where_to)? {
+            (state, is_last, None) => Ok((state, is_last)),
+            (_, _, Some(way)) => Err(way.error()),
+        }
+    }
+
+    /// The same, for a call that does something though it fails.
+    fn begin_or_fail(
+        &self,
+        life: Option<u64>,
+        call: Call,
+        where_to: u64,
+    ) -> io::Result<(MutexGuard<'_, State>, bool, Option<Way>)> {
         let mut state = self.lock();
         if state.down || life.is_some_and(|life| life != state.life) {
             return Err(Errno::IO.into());
         }
-        self.story.mix(&[self.machine, u64::from(what), where_to]);
+        let way = state.failures.way_of(call);
+        if let Some(way) = way {
+            self.story.tell(&format!(
+                "machine {}: {call:?} fails: {way:?}",
+                self.machine
+            ));
+        }
+        self.story.mix(&[self.machine, call as u64, where_to]);
         let is_last = state.fuse == Some(0);
         state.fuse = state.fuse.map(|left| left.saturating_sub(1));
         if is_last {
@@ -295,12 +323,12 @@ impl Disk {
             state.down = true;
             self.went_down.notify_one();
         }
-        Ok((state, is_last))
+        Ok((state, is_last, way))
     }
 
     fn change(
         &self,
-        what: u8,
+        what: Call,
         change: impl FnOnce(&mut State) -> io::Result<Change>,
     ) -> io::Result<()> {
         let (mut state, is_last) = self.begin(None, what, 0)?;
@@ -570,7 +598,11 @@ impl Inode {
 
 impl Files for Disk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn Opened>> {
-        let (mut state, is_last) = self.begin(None, 1, 0)?;
+        let call = match how {
+            Open::Read | Open::Write => Call::Open,
+            Open::Create | Open::Keep => Call::Create,
+        };
+        let (mut state, is_last) = self.begin(None, call, 0)?;
         if is_last {
             return Err(Errno::IO.into());
         }
@@ -617,14 +649,16 @@ impl Files for Disk {
     }
 
     fn kind(&self, path: &Path) -> Option<Kind> {
-        match self.lock().names.get(path)? {
+        // Who cannot look takes it that nothing is there.
+        let (state, _) = self.begin(None, Call::Look, 0).ok()?;
+        match state.names.get(path)? {
             Node::Directory => Some(Kind::Directory),
             Node::File(_) => Some(Kind::File),
         }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change(2, |state| {
+        self.change(Call::Rename, |state| {
             if state.node(from)? == Node::Directory && state.names.contains_key(to) {
                 return Err(Errno::NOTEMPTY.into());
             }
@@ -636,7 +670,7 @@ impl Files for Disk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.change(3, |state| match state.node(path)? {
+        self.change(Call::Remove, |state| match state.node(path)? {
             Node::Directory => Err(Errno::ISDIR.into()),
             Node::File(_) => {
                 state.names.remove(path);
@@ -646,7 +680,7 @@ impl Files for Disk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.change(4, |state| {
+        self.change(Call::RemoveDir, |state| {
             state.node(path)?;
             state.names.retain(|p, _| !p.starts_with(path));
             Ok(Change::Removed(path.to_owned()))
@@ -654,7 +688,7 @@ impl Files for Disk {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.change(5, |state| {
+        self.change(Call::MakeDir, |state| {
             if state.node(path).is_ok() {
                 return Err(Errno::EXIST.into());
             }
@@ -665,7 +699,7 @@ impl Files for Disk {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let (state, _) = self.begin(None, 6, 0)?;
+        let (state, _) = self.begin(None, Call::ReadDir, 0)?;
         match state.node(path)? {
             Node::File(_) => Err(Errno::NOTDIR.into()),
             Node::Directory => {
@@ -680,7 +714,7 @@ impl Files for Disk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let (mut state, is_last) = self.begin(None, 7, 0)?;
+        let (mut state, is_last) = self.begin(None, Call::SyncDir, 0)?;
         if is_last && state.random.one_in(2) {
             return Err(Errno::IO.into());
         }
@@ -704,15 +738,24 @@ struct Handle {
 }
 
 impl Handle {
-    fn begin(&self, what: u8, where_to: u64) -> io::Result<(MutexGuard<'_, State>, bool)> {
+    fn begin(&self, call: Call, where_to: u64) -> io::Result<(MutexGuard<'_, State>, bool)> {
         self.disk
-            .begin(Some(self.life), what, where_to ^ (self.inode << 40))
+            .begin(Some(self.life), call, where_to ^ (self.inode << 40))
+    }
+
+    fn begin_or_fail(
+        &self,
+        call: Call,
+        where_to: u64,
+    ) -> io::Result<(MutexGuard<'_, State>, bool, Option<Way>)> {
+        self.disk
+            .begin_or_fail(Some(self.life), call, where_to ^ (self.inode << 40))
     }
 }
 
 impl Opened for Handle {
     fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<usize> {
-        let (state, is_last) = self.begin(8, position)?;
+        let (state, is_last) = self.begin(Call::Read, position)?;
         match is_last || !state.is_readable(self.inode, position, into.len()) {
             true => Err(Errno::IO.into()),
             false => Ok(state.inodes[&self.inode].read(into, position)),
@@ -720,38 +763,40 @@ impl Opened for Handle {
     }
 
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        let (mut state, is_last) = self.begin(9, position)?;
+        let (mut state, is_last, fails) = self.begin_or_fail(Call::Write, position)?;
         let more = (position + bytes.len() as u64).saturating_sub(state.inodes[&self.inode].len);
         if more > 0 {
             state.take_room(more)?;
         }
-        let written = match is_last {
-            true => state.random.index(bytes.len() + 1),
-            false => bytes.len(),
+        let written = match (is_last, fails) {
+            (true, _) => state.random.index(bytes.len() + 1),
+            (false, Some(way)) if way.is_short() => bytes.len() / 2,
+            (false, Some(_)) => 0,
+            (false, None) => bytes.len(),
         };
         let inode = state.inodes.get_mut(&self.inode).expect("it is open");
-        inode.write(&bytes[..written], position);
+        if written > 0 {
+            inode.write(&bytes[..written], position);
+        }
         // Zeros are written to a segment before it is used.
-        if let Some(dir) = self
-            .dir
-            .as_ref()
-            .filter(|_| bytes.iter().any(|byte| *byte != 0))
-        {
+        let is_filled = bytes.iter().any(|byte| *byte != 0);
+        if let Some(dir) = self.dir.as_ref().filter(|_| is_filled) {
             state.heads.insert(dir.clone(), self.inode);
         }
-        match is_last {
-            true => Err(Errno::IO.into()),
-            false => Ok(()),
+        match (is_last, fails) {
+            (_, Some(way)) => Err(way.error()),
+            (true, None) => Err(Errno::IO.into()),
+            (false, None) => Ok(()),
         }
     }
 
     fn length(&self) -> io::Result<u64> {
-        let (state, _) = self.begin(10, 0)?;
+        let (state, _) = self.begin(Call::Length, 0)?;
         Ok(state.inodes[&self.inode].len)
     }
 
     fn set_len(&self, bytes: u64, reserve: bool) -> io::Result<()> {
-        let (mut state, is_last) = self.begin(11, bytes)?;
+        let (mut state, is_last) = self.begin(Call::SetLength, bytes)?;
         if is_last {
             return Err(Errno::IO.into());
         }
@@ -769,14 +814,17 @@ impl Opened for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let (mut state, is_last) = self.begin(12, 0)?;
+        let (mut state, is_last, way) = self.begin_or_fail(Call::Sync, 0)?;
+        if let Some(way) = way.filter(|way| *way != Way::Dropped) {
+            return Err(way.error());
+        }
         if is_last && state.random.one_in(2) {
             return Err(Errno::IO.into());
         }
         if state.lies {
             return Ok(());
         }
-        let fails = state.bad_sync == Some(0);
+        let fails = state.bad_sync == Some(0) || way.is_some();
         state.bad_sync = state.bad_sync.filter(|_| !fails).map(|left| left - 1);
         let inode = state.inodes.get_mut(&self.inode).expect("it is open");
         match fails {
@@ -790,14 +838,14 @@ impl Opened for Handle {
     }
 
     fn forget_cached(&self) {
-        if let Ok((mut state, false)) = self.begin(13, 0) {
+        if let Ok((mut state, false)) = self.begin(Call::Forget, 0) {
             let inode = state.inodes.get_mut(&self.inode).expect("it is open");
             inode.forget_lost();
         }
     }
 
     fn lock(&self) -> io::Result<bool> {
-        let (mut state, _) = self.begin(14, 0)?;
+        let (mut state, _) = self.begin(Call::Lock, 0)?;
         let inode = state.inodes.get_mut(&self.inode).expect("it is open");
         if inode.locked_by == Some(self.life) {
             return Ok(false);
