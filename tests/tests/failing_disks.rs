@@ -1,7 +1,7 @@
 //! Calls with which a gateway and a hub touch their disks in a short life fail, once, or for as long as it takes until the disk is well: both start
 //! again, nothing that was acknowledged is lost, and nothing comes twice.
 //!
-//! In a run every call that changes something fails in one way, and of those that look one in six; the day decides in which way and which. With
+//! In a run every call that changes something fails in one way, and of those that look one in twelve; the day decides in which way and which. With
 //! `SEDGE_CASES=all` every call fails in every way, with `SEDGE_PAIRS=N` so many pairs of calls do.
 
 use std::collections::BTreeMap;
@@ -157,7 +157,7 @@ fn a_hub_outlives_calls_that_fail() {
 /// From which the scenario follows, but for what fails.
 const SCENARIO: u64 = 1;
 /// Calls that look take turns.
-const TURNS: usize = 6;
+const TURNS: usize = 12;
 /// On each side.
 const PAIRS: u64 = 20;
 /// How many calls behind the first failure the second one comes, at most.
