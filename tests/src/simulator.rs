@@ -129,14 +129,7 @@ async fn simulate(options: Options) -> Outcome {
         .map(|m| (m.name.clone(), m.disk.clone()))
         .collect();
     let world = Machines::new(disks, clock, seed_for(seed, 4));
-    // Both outlive the tasks, which end with the runtime.
-    let entered = (
-        world::enter(Rc::new(world)),
-        net::enter(Rc::new(network.clone())),
-        socket::enter(Rc::new(network)),
-        port::enter(Rc::new(site.lines.clone())),
-    );
-    LEFT.with_borrow_mut(|left| left.push(entered));
+    enter(world, &site);
     let streams = site.options.streams();
     let consumers = streams.iter().map(|stream| site.clone().consumer(stream));
     let consumers: Vec<_> = consumers.map(tokio::spawn).collect();
@@ -220,6 +213,18 @@ fn watch_for_panics() {
             before(panic);
         }));
     });
+}
+
+/// What the programs of this thread do from now on, they do in `world` and on the network and the lines of `site`, which outlive the tasks: these end with
+/// the runtime.
+fn enter(world: Machines, site: &Site) {
+    let entered = (
+        world::enter(Rc::new(world)),
+        net::enter(Rc::new(site.network.clone())),
+        socket::enter(Rc::new(site.network.clone())),
+        port::enter(Rc::new(site.lines.clone())),
+    );
+    LEFT.with_borrow_mut(|left| left.push(entered));
 }
 
 thread_local! {

@@ -2,25 +2,23 @@
 //! stopped once and killed once. At the end power fails everywhere, the disks are well, and everything that was acknowledged arrives.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sedge_store::world;
-use sedge_uplink::net;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use super::failure::{Call, Failure};
 use super::files::Down;
 use super::ledger::Ledger;
+use super::line::Lines;
 use super::machines::{Clock, Machines};
 use super::network::Network;
 use super::options::Options;
 use super::site::{Machine, Order, Site, ToDisk};
 use super::story::Story;
-use super::{LEFT, PANIC, drain, watch_for_panics};
+use super::{LEFT, PANIC, drain, enter, watch_for_panics};
 use crate::random::seed_for;
 
 /// Whose disk has calls that fail.
@@ -70,7 +68,8 @@ async fn short_life(seed: u64, side: Side, failures: &[Failure]) -> Lived {
     let site = Site {
         story: story.clone(),
         ledger,
-        network: network.clone(),
+        network,
+        lines: Lines::default(),
         clock: Arc::clone(&clock),
         slowness: Arc::default(),
         reads: watch::Sender::new(true),
@@ -89,8 +88,7 @@ async fn short_life(seed: u64, side: Side, failures: &[Failure]) -> Lived {
         .map(|m| (m.name.clone(), m.disk.clone()))
         .collect();
     let world = Machines::new(disks, clock, seed_for(seed, 4));
-    let entered = (world::enter(Rc::new(world)), net::enter(Rc::new(network)));
-    LEFT.with_borrow_mut(|left| left.push(entered));
+    enter(world, &site);
     // A page that cannot be read for a moment is a gap to whoever reads it then.
     (0..HITS).for_each(|_| site.ledger.is_hit());
     let consumer = tokio::spawn(site.clone().consumer(super::site::STREAM));
@@ -157,6 +155,13 @@ fn options(seed: u64) -> Options {
         second_stream: false,
         read_errors: false,
         rot: false,
+        devices: 0,
+        device_events: 0,
+        device_pause: Duration::ZERO,
+        clients: 0,
+        client_events: 0,
+        client_pause: Duration::ZERO,
+        empty_chips: false,
     }
 }
 
