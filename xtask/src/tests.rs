@@ -108,8 +108,9 @@ fn outcome(binary: &Binary) -> Result<(String, bool)> {
 /// Where the tests find the binary that users get.
 const RELEASE: &str = "SEDGE_BIN";
 /// What takes longer than ten seconds, the longest first.
-const LONGEST: [&str; 12] = [
+const LONGEST: [&str; 14] = [
     "firmware",
+    "failing_disks",
     "cuts",
     "networks",
     "power_cuts",
@@ -121,6 +122,7 @@ const LONGEST: [&str; 12] = [
     "damage",
     "clocks",
     "bursts",
+    "errors",
 ];
 
 /// The sum over all test binaries, read from their own closing lines.
