@@ -14,10 +14,17 @@ use crate::Wish;
 use crate::copy::{Copy, Tests};
 use crate::rewrite::Mutant;
 
+/// What a run may take; a test that hangs notices the mutant too.
+#[derive(Clone, Copy)]
+struct Limit {
+    wall: Duration,
+    processor_s: u64,
+}
+
 pub(crate) struct Trial<'a> {
     copy: &'a Copy,
-    /// With the time that each may take.
-    tests: Vec<(Tests, Duration)>,
+    /// With what each may take.
+    tests: Vec<(Tests, Limit)>,
     /// One line for each mutant: number, place, change, and what noticed it, or `survived`.
     outcomes: PathBuf,
 }
@@ -28,7 +35,11 @@ impl<'a> Trial<'a> {
         let mut timed = Vec::new();
         for tests in tests {
             let began = Instant::now();
-            if !passes(&tests, 0, Duration::from_secs(600))? {
+            let patient = Limit {
+                wall: Duration::from_secs(1800),
+                processor_s: 1800,
+            };
+            if !passes(&tests, 0, patient)? {
                 bail!("{} fails without a mutant", tests.name);
             }
             let took = began.elapsed();
@@ -37,7 +48,12 @@ impl<'a> Trial<'a> {
                 tests.name,
                 took.as_secs_f32()
             );
-            timed.push((tests, took * 5 + Duration::from_secs(10)));
+            // The wall's clock is for a deadlock; on a machine with other work it says little.
+            let limit = Limit {
+                wall: took * 10 + Duration::from_secs(120),
+                processor_s: took.as_secs() * 5 + 10,
+            };
+            timed.push((tests, limit));
         }
         Ok(Self {
             copy,
@@ -158,9 +174,12 @@ fn key(mutant: &Mutant) -> String {
 }
 
 /// Whether the tests pass with a mutant, in time.
-fn passes(tests: &Tests, mutant: u32, limit: Duration) -> Result<bool> {
+fn passes(tests: &Tests, mutant: u32, limit: Limit) -> Result<bool> {
     let null = File::open("/dev/null")?;
-    let mut child = Command::new(&tests.program)
+    let within = format!("ulimit -t {}; exec \"$0\"", limit.processor_s);
+    let mut child = Command::new("sh")
+        .args(["-c", &within])
+        .arg(&tests.program)
         .current_dir(&tests.folder)
         .env("CARGO_MANIFEST_DIR", &tests.folder)
         .env("SEDGE_MUTANT", mutant.to_string())
@@ -170,7 +189,7 @@ fn passes(tests: &Tests, mutant: u32, limit: Duration) -> Result<bool> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + limit.wall;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status.success());
