@@ -62,13 +62,28 @@ pub(crate) fn everything() -> Result<()> {
         "docs",
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
-    firmware::build_and_run(&[])?;
-    schedules()?;
-    fuzz::run(&[])?;
+    // They build in folders of their own, and for long stretches each keeps one processor busy.
+    side_by_side(
+        || firmware::build_and_run(&[]),
+        || schedules().and_then(|()| fuzz::run(&[])),
+    )?;
     planted::find(&[])?;
     simulate()?;
     power_cuts()?;
     tests::run(&[])
+}
+
+/// The error of the first, if both have one.
+fn side_by_side(
+    first: impl FnOnce() -> Result<()> + Send,
+    second: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        first.join().expect("it does not panic")?;
+        second
+    })
 }
 
 /// A million power cuts and kills, at other seeds each day; the test tells which.
