@@ -63,26 +63,25 @@ pub(crate) fn everything() -> Result<()> {
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     // They build in folders of their own, and for long stretches each keeps one processor busy.
-    side_by_side(
-        || firmware::build_and_run(&[]),
-        || schedules().and_then(|()| fuzz::run(&[])),
-    )?;
+    side_by_side(&[
+        &|| firmware::build_and_run(&[]),
+        &|| schedules().and_then(|()| fuzz::run(&[])),
+        &|| build_simulator().and_then(|()| tests::build_release_binary()),
+    ])?;
     planted::find(&[])?;
     simulate()?;
     power_cuts()?;
     tests::run(&[])
 }
 
-/// The error of the first, if both have one.
-fn side_by_side(
-    first: impl FnOnce() -> Result<()> + Send,
-    second: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+/// The error of the first that has one, when all have ended.
+fn side_by_side(steps: &[&(dyn Fn() -> Result<()> + Sync)]) -> Result<()> {
     std::thread::scope(|scope| {
-        let first = scope.spawn(first);
-        let second = second();
-        first.join().expect("it does not panic")?;
-        second
+        let steps: Vec<_> = steps.iter().map(|step| scope.spawn(step)).collect();
+        let ended = steps
+            .into_iter()
+            .map(|step| step.join().expect("it does not panic"));
+        ended.collect::<Vec<_>>().into_iter().collect()
     })
 }
 
@@ -97,12 +96,16 @@ fn power_cuts() -> Result<()> {
     )
 }
 
-/// The whole system from some hundred seeds. `SEDGE_SEED` and `SEDGE_SEEDS` choose.
-fn simulate() -> Result<()> {
+/// It is the one in which faults can be planted; none is.
+fn build_simulator() -> Result<()> {
     let package = ["--package", "sedge-tests", "--bin", "simulate"];
     let build = [&["build", "--release", "--locked"], &package[..]].concat();
-    // It is the one in which faults can be planted; none is.
-    expect_success("simulator", cargo(&build).args(FEATURE))?;
+    expect_success("simulator", cargo(&build).args(FEATURE))
+}
+
+/// The whole system from some hundred seeds. `SEDGE_SEED` and `SEDGE_SEEDS` choose.
+fn simulate() -> Result<()> {
+    build_simulator()?;
     let first = number("SEDGE_SEED")?.unwrap_or(SEED_FIRST);
     let seeds = number("SEDGE_SEEDS")?.unwrap_or(SEEDS);
     let exchanges = number("SEDGE_SEEDS")?.unwrap_or(SEEDS_WITH_EXCHANGES);

@@ -17,9 +17,7 @@ use crate::run::{cargo, expect_success, say, target_folder, watched};
 /// Runs every test; with a `filter` (`-p sedge-core`, a test's name) it goes to cargo as it is.
 pub(crate) fn run(filter: &[String]) -> Result<()> {
     let began = Instant::now();
-    let release = ["build", "--release", "--locked"];
-    let program = ["--package", "sedge", "--bin", "sedge"];
-    expect_success("release binary", cargo(&release).args(program))?;
+    build_release_binary()?;
     let mut tally = Tally::default();
     let passed = if filter.is_empty() {
         say("tests: build")?;
@@ -45,6 +43,13 @@ pub(crate) fn run(filter: &[String]) -> Result<()> {
         bail!("no test ran");
     }
     Ok(())
+}
+
+/// The binary that users get.
+pub(crate) fn build_release_binary() -> Result<()> {
+    let program = ["--package", "sedge", "--bin", "sedge"];
+    let release = ["build", "--release", "--locked"];
+    expect_success("release binary", cargo(&release).args(program))
 }
 
 fn longest_first(mut binaries: Vec<Binary>) -> Vec<Binary> {
