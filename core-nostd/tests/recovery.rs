@@ -147,14 +147,13 @@ fn later_frame_of_the_same_commit_proves_nothing() {
 /// and the gap does not say that nothing was lost.
 #[test]
 fn frames_behind_one_that_does_not_say_where_they_stand_are_a_corrupt_gap() {
-    let flips = (1..4).flat_map(|byte| (0..8).map(move |bit| (byte, bit)));
-    // One byte more or less is padding: the next frame still stands where this one says.
-    for (byte, bit) in flips.filter(|&flip| flip != (2, 0)) {
+    for (byte, bit) in (1..4).flat_map(|byte| (0..8).map(move |bit| (byte, bit))) {
         let mut log = new_log(FLASH);
         commit(&mut log, b"kept");
         let (segment, rotten) = log.head();
+        // Without padding, and together no more than a frame may take.
         for _ in 0..20 {
-            commit(&mut log, b"gone");
+            commit(&mut log, b"go");
         }
         let mut cell = [0];
         let ram = &mut log.media_mut().ram;
