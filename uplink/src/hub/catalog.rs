@@ -59,7 +59,7 @@ impl Catalog {
             aside: dir.join("set-aside"),
         };
         let connection = match is_real {
-            true => place.open()?,
+            true => place.open().map_err(|e| e.at(&place.main))?,
             // SQLite stands on files of its own, which no simulation cuts: there, each life begins without a catalog.
             false => open_checked(Path::new(":memory:"))?,
         };
@@ -189,6 +189,10 @@ impl Catalog {
         if sedge_store::world::is_simulated() {
             return Ok(());
         }
+        self.write_copy().map_err(|e| e.at(&self.place.copy))
+    }
+
+    fn write_copy(&self) -> Result<(), CatalogError> {
         let unfinished = self.place.copy.with_extension("copy-unfinished");
         remove_if_there(&unfinished)?;
         let name = unfinished.to_string_lossy().into_owned();
@@ -218,7 +222,7 @@ impl Catalog {
                 *connection = self.place.open()?;
                 Err(e.into())
             }
-            other => Ok(other?),
+            other => other.map_err(|e| CatalogError::from(e).at(&self.place.main)),
         }
     }
 
@@ -347,6 +351,30 @@ pub enum CatalogError {
     /// The file system says so.
     #[error("catalog: {0}")]
     Io(#[from] io::Error),
+    /// SQLite could not write; it does not always say that the disk is full where it is.
+    #[error("{}: the catalog cannot be written, perhaps for want of room for it: {source}", place.display())]
+    Unwritten {
+        /// The file.
+        place: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+impl CatalogError {
+    /// Whoever looks for room has to know where.
+    fn at(self, place: &Path) -> Self {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        match self {
+            Self::Sqlite(source)
+                if matches!(source.sqlite_error_code(), Some(DiskFull | SystemIoFailure)) =>
+            {
+                let place = place.to_path_buf();
+                Self::Unwritten { place, source }
+            }
+            other => other,
+        }
+    }
 }
 
 const SCHEMA: &str = "
