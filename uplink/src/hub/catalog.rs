@@ -372,6 +372,10 @@ impl CatalogError {
                 let place = place.to_path_buf();
                 Self::Unwritten { place, source }
             }
+            Self::Io(e) => {
+                let told = format!("{}: {e}", place.display());
+                Self::Io(io::Error::new(e.kind(), told))
+            }
             other => other,
         }
     }
