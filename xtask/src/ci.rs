@@ -10,7 +10,7 @@ use crate::firmware;
 use crate::fuzz;
 use crate::header;
 use crate::planted;
-use crate::run::{cargo, expect_success, target_folder, workspace_root};
+use crate::run::{cargo, expect_success, target_folder, with_each, workspace_root};
 use crate::tests;
 use crate::tidy;
 
@@ -63,27 +63,19 @@ pub(crate) fn everything() -> Result<()> {
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     // They build in folders of their own, and for long stretches each keeps one processor busy.
-    side_by_side(&[
+    let side_by_side: [Step; 3] = [
         &|| firmware::build_and_run(&[]),
         &|| schedules().and_then(|()| fuzz::run(&[])),
         &|| build_simulator().and_then(|()| tests::build_release_binary()),
-    ])?;
+    ];
+    with_each(&side_by_side, side_by_side.len(), |step| step())?;
     planted::find(&[])?;
     simulate()?;
     power_cuts()?;
     tests::run(&[])
 }
 
-/// The error of the first that has one, when all have ended.
-fn side_by_side(steps: &[&(dyn Fn() -> Result<()> + Sync)]) -> Result<()> {
-    std::thread::scope(|scope| {
-        let steps: Vec<_> = steps.iter().map(|step| scope.spawn(step)).collect();
-        let ended = steps
-            .into_iter()
-            .map(|step| step.join().expect("it does not panic"));
-        ended.collect::<Vec<_>>().into_iter().collect()
-    })
-}
+type Step<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 
 /// A million power cuts and kills, at other seeds each day; the test tells which.
 fn power_cuts() -> Result<()> {

@@ -7,12 +7,11 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
-use crate::run::{cargo, expect_success, say, target_folder, workspace_root};
+use crate::run::{cargo, expect_success, say, target_folder, with_each, workspace_root};
 
 /// Runs the targets that are named, or all; `--seconds N` says how long each.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -22,21 +21,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let order = Order::read(arguments, known)?;
     let folder = Folder::new()?;
     folder.build(&order.targets)?;
-    let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(target) = order.targets.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = folder.fuzz(target, order.seconds) {
-                        let wrong = format!("{target}: {error:#}");
-                        failed.lock().expect("nobody panics").push(wrong);
-                    }
-                }
-            });
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    with_each(&order.targets, processors, |target| {
+        if let Err(error) = folder.fuzz(target, order.seconds) {
+            let wrong = format!("{target}: {error:#}");
+            failed.lock().expect("nobody panics").push(wrong);
         }
-    });
+        Ok(())
+    })?;
     let failed = failed.into_inner()?;
     if !failed.is_empty() {
         bail!("fuzz:\n  {}", failed.join("\n  "));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::binaries::{self, Binary, FEATURE};
-use crate::run::{cargo, say, workspace_root};
+use crate::run::{cargo, say, with_each, workspace_root};
 
 /// A test that finds faults: a test binary of a package and a filter of its tests, or seeds of the simulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,31 +175,22 @@ type Run<'a> = (Option<&'static str>, Finder, &'a Binary);
 
 /// Does all runs; says what was not as it must be.
 fn two_at_a_time(runs: &[Run<'_>]) -> Result<Vec<String>> {
-    let (next, wrong) = (Mutex::new(runs.iter()), Mutex::new(Vec::new()));
-    let work = || -> Result<()> {
-        loop {
-            let Some(run) = next.lock().expect("nobody panics with it").next() else {
-                return Ok(());
-            };
-            let (fault, finder, _) = run;
-            let began = Instant::now();
-            let ended = end_of(run)?;
-            let took = began.elapsed().as_secs_f32();
-            let (name, good) = match fault {
-                None => ("without a fault", ended == End::Passed),
-                Some(fault) => (*fault, ended == End::Failed),
-            };
-            let line = format!("{name}: {} {ended} in {took:.1} s", named(*finder));
-            say(&format!("{}{line}", if good { "" } else { "WRONG " }))?;
-            if !good {
-                wrong.lock().expect("nobody panics with it").push(line);
-            }
+    let wrong = Mutex::new(Vec::new());
+    with_each(runs, 2, |run| {
+        let (fault, finder, _) = run;
+        let began = Instant::now();
+        let ended = end_of(run)?;
+        let took = began.elapsed().as_secs_f32();
+        let (name, good) = match fault {
+            None => ("without a fault", ended == End::Passed),
+            Some(fault) => (*fault, ended == End::Failed),
+        };
+        let line = format!("{name}: {} {ended} in {took:.1} s", named(*finder));
+        say(&format!("{}{line}", if good { "" } else { "WRONG " }))?;
+        if !good {
+            wrong.lock().expect("nobody panics with it").push(line);
         }
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(work);
-        work()?;
-        other.join().expect("it does not panic")
+        Ok(())
     })?;
     Ok(wrong.into_inner().expect("nobody panics with it"))
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -58,10 +59,58 @@ pub(crate) fn watched(command: &mut Command, mut watch: impl FnMut(&str)) -> Res
     Ok(child.wait()?.success())
 }
 
+/// Does `work` with each of `items`, so many at a time. The error of the first that has one, when all threads have ended.
+pub(crate) fn with_each<T: Sync>(
+    items: &[T],
+    at_a_time: usize,
+    work: impl Fn(&T) -> Result<()> + Sync,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(item)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..at_a_time).map(|_| scope.spawn(some)).collect();
+        let ended = threads
+            .into_iter()
+            .map(|it| it.join().expect("it does not panic"));
+        ended.collect::<Vec<Result<()>>>().into_iter().collect()
+    })
+}
+
 /// One line of progress, with the seconds since the first.
 pub(crate) fn say(what: &str) -> Result<()> {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     let seconds = BEGAN.get_or_init(Instant::now).elapsed().as_secs();
     writeln!(std::io::stderr(), "xtask: {seconds:4} s: {what}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn each_item_is_dealt_with_once_and_an_error_is_told() {
+        let items: Vec<u32> = (0..100).collect();
+        let seen = Mutex::new(Vec::new());
+        let outcome = with_each(&items, 2, |item| {
+            seen.lock().unwrap().push(*item);
+            Ok(())
+        });
+        assert!(outcome.is_ok());
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, items);
+        let refused = with_each(&items, 2, |item| match item {
+            99 => bail!("not this one"),
+            _ => Ok(()),
+        });
+        assert!(refused.is_err());
+    }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::binaries::{self, Binary, FEATURE};
 use crate::ci::release_binary;
-use crate::run::{cargo, expect_success, say, target_folder, watched};
+use crate::run::{cargo, expect_success, say, target_folder, watched, with_each};
 
 /// Runs every test; with a `filter` (`-p sedge-core`, a test's name) it goes to cargo as it is.
 pub(crate) fn run(filter: &[String]) -> Result<()> {
@@ -60,31 +60,20 @@ fn longest_first(mut binaries: Vec<Binary>) -> Vec<Binary> {
 
 /// Whether all of them succeeded.
 fn two_at_a_time(binaries: &[Binary], tally: &mut Tally) -> Result<bool> {
-    let next = Mutex::new(binaries.iter());
     let sum = Mutex::new((tally, true));
-    let work = || -> Result<()> {
-        loop {
-            let Some(binary) = next.lock().expect("nobody panics with it").next() else {
-                return Ok(());
-            };
-            let began = Instant::now();
-            let (said, succeeded) = outcome(binary)?;
-            let mut sum = sum.lock().expect("nobody panics with it");
-            say(&format!(
-                "{} {}: {:.1} s",
-                binary.package,
-                binary.target,
-                began.elapsed().as_secs_f32()
-            ))?;
-            std::io::stdout().lock().write_all(said.as_bytes())?;
-            said.lines().for_each(|line| sum.0.read(line));
-            sum.1 &= succeeded;
-        }
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(work);
-        work()?;
-        other.join().expect("it does not panic")
+    with_each(binaries, 2, |binary| {
+        let began = Instant::now();
+        let (said, succeeded) = outcome(binary)?;
+        let took = began.elapsed().as_secs_f32();
+        let mut sum = sum.lock().expect("nobody panics with it");
+        say(&format!(
+            "{} {}: {took:.1} s",
+            binary.package, binary.target
+        ))?;
+        std::io::stdout().lock().write_all(said.as_bytes())?;
+        said.lines().for_each(|line| sum.0.read(line));
+        sum.1 &= succeeded;
+        Ok(())
     })?;
     Ok(sum.into_inner().expect("nobody panics with it").1)
 }
