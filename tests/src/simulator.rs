@@ -82,15 +82,20 @@ pub struct Outcome {
 /// Runs the system that `options` describe.
 #[must_use]
 pub fn run(options: Options) -> Outcome {
+    in_virtual_time(simulate(options))
+}
+
+/// In a runtime of its own, whose time passes when nothing else is to be done.
+fn in_virtual_time<T>(system: impl Future<Output = T>) -> T {
     watch_for_panics();
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let outcome = runtime.block_on(simulate(options));
+    let outcome = runtime.block_on(system);
     drop(runtime);
-    LEFT.with_borrow_mut(|left| left.clear());
+    LEFT.with_borrow_mut(Vec::clear);
     outcome
 }
 

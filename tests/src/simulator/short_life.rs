@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use super::failure::{Call, Failure};
@@ -18,7 +17,7 @@ use super::network::Network;
 use super::options::Options;
 use super::site::{Machine, Order, Site, ToDisk};
 use super::story::Story;
-use super::{LEFT, PANIC, drain, enter, watch_for_panics};
+use super::{PANIC, drain, enter, in_virtual_time};
 use crate::random::seed_for;
 
 /// Whose disk has calls that fail.
@@ -48,16 +47,7 @@ pub struct Lived {
 /// Lives it, with these failures of calls to one disk.
 #[must_use]
 pub fn live(seed: u64, side: Side, failures: &[Failure]) -> Lived {
-    watch_for_panics();
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    let lived = runtime.block_on(short_life(seed, side, failures));
-    drop(runtime);
-    LEFT.with_borrow_mut(Vec::clear);
-    lived
+    in_virtual_time(short_life(seed, side, failures))
 }
 
 async fn short_life(seed: u64, side: Side, failures: &[Failure]) -> Lived {
