@@ -62,6 +62,7 @@ async fn hand_over(partition: &Partition, disk: &Folder, events: u64) -> Duratio
         identity: "gateway".into(),
         uplink: UPLINK,
         retry_max: Duration::from_secs(1),
+        trust: None,
     };
     let forwarder = Forwarder::new(options, seen, tell).expect("the address is fine");
     let handle = forwarder.handle();

@@ -6,7 +6,7 @@ pub(crate) mod decode;
 mod item;
 mod reader;
 
-pub use connection::{Client, ClientError, Joined, Membership};
+pub use connection::{Access, Client, ClientError, Joined, Membership};
 pub use item::{Gap, Item, Origin, Record};
 pub use reader::{PullError, PullOptions, Reader, Start};
 

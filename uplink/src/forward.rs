@@ -21,6 +21,9 @@ use tokio::time::{Instant, timeout};
 use crate::address::{self, BadAddress};
 use crate::backoff::Backoff;
 use crate::net::Connection;
+use crate::trust::clock::LastGood;
+use crate::trust::enrol::GatewayFiles;
+use crate::trust::explain;
 pub(crate) use session::unix_us;
 use session::{Ended, Session};
 use status::Board;
@@ -37,6 +40,17 @@ pub struct ForwardOptions {
     pub uplink: u32,
     /// The longest pause between two attempts to connect.
     pub retry_max: Duration,
+    /// By what the hub and the gateway know each other; without it only a hub on this machine is spoken to.
+    pub trust: Option<GatewayTrust>,
+}
+
+/// By what a gateway and its hub know each other.
+#[derive(Clone, Debug)]
+pub struct GatewayTrust {
+    /// Read for each connection. Where they are not there, only a hub on this machine is spoken to, without TLS.
+    pub files: GatewayFiles,
+    /// The time that certificates are judged by.
+    pub clock: Arc<LastGood>,
 }
 
 /// A log to be sent.
@@ -129,7 +143,7 @@ impl Forwarder {
                 () = &mut shutdown => return,
                 connected = self.connect() => match connected {
                     Ok(connection) => self.session(connection, shutdown.as_mut()).await,
-                    Err(e) => Ended::Failed(format!("cannot connect: {e}")),
+                    Err(e) => Ended::Failed(format!("cannot connect: {}", explain(&e))),
                 },
             };
             if let Ended::ShutDown = ended {
@@ -156,7 +170,18 @@ impl Forwarder {
 
     async fn connect(&self) -> std::io::Result<Connection> {
         let address = address::of(&self.options.url).map_err(std::io::Error::other)?;
-        timeout(CONNECT_PATIENCE, Connection::connect(address))
+        let trust = self.options.trust.as_ref();
+        let connecting = async {
+            match trust.filter(|t| t.files.ca.exists()) {
+                Some(trust) => {
+                    Connection::connect_tls(address, &trust.files.caller(&trust.clock)).await
+                }
+                None => {
+                    Connection::connect_local(address, trust.map(|t| t.files.ca.as_path())).await
+                }
+            }
+        };
+        timeout(CONNECT_PATIENCE, connecting)
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
     }

@@ -1,6 +1,6 @@
 //! The hub: takes custody of what gateways send, and gives it to consumers.
 //!
-//! `gateway.rs` is the conversation with one gateway, `consume.rs` the one with one consumer. Both work on the `registry.rs`: the partitions, the
+//! `guard.rs` knows who comes, `lobby.rs` holds those who have not said it yet. `gateway.rs` is the conversation with one gateway, `consume.rs` the one with one consumer. Both work on the `registry.rs`: the partitions, the
 //! chains of logs that they are (`chain.rs`), their mirrors on disk. `catalog.rs` and `groups.rs` keep what consumers have read.
 
 mod catalog;
@@ -8,6 +8,8 @@ mod chain;
 mod consume;
 mod gateway;
 mod groups;
+mod guard;
+mod lobby;
 mod options;
 mod partition;
 mod quarrel;
@@ -28,12 +30,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::net::{Connection, Listener};
-use crate::stream::{Stream, StreamError};
+use crate::stream::{Incoming, Stream, StreamError};
+use crate::trust::{TrustError, explain};
 use crate::wire::{self, bye, kind};
 use catalog::Catalog;
 pub use catalog::CatalogError;
 use groups::Groups;
-pub use options::{HubClock, HubOptions, StreamOptions};
+use guard::{Caller, Guard};
+use lobby::{Chairs, Lobby};
+pub(crate) use options::fits;
+pub use options::{HubClock, HubOptions, HubTrust, StreamOptions};
 use registry::Registry;
 pub use seats::IdentityStatus;
 use seats::Seats;
@@ -61,6 +67,10 @@ struct Shared {
     groups: Groups,
     seats: Seats,
     counters: Counters,
+    /// Who may come; without it this machine only.
+    guard: Option<Guard>,
+    lobby: Arc<Lobby>,
+    chairs: Arc<Chairs>,
     /// The disk did not keep what it was given: the reason. Nothing is acknowledged after it.
     failed: watch::Sender<Option<String>>,
     /// Turns true once, when the hub is told to stop.
@@ -90,9 +100,11 @@ impl Hub {
             let registry = Registry::open(&options)?;
             let catalog = Arc::new(Catalog::open(&options.data_dir)?);
             registry.reconcile(&catalog)?;
-            Ok::<_, HubError>((options, registry, catalog))
+            let guard = options.trust.as_ref().map(Guard::new).transpose()?;
+            Ok::<_, HubError>((options, registry, catalog, guard))
         });
-        let (options, registry, catalog) = opened.await.map_err(|_| HubError::Interrupted)??;
+        let (options, registry, catalog, guard) =
+            opened.await.map_err(|_| HubError::Interrupted)??;
         Ok(Self {
             shared: Arc::new(Shared {
                 groups: Groups::new(Arc::clone(&catalog)),
@@ -101,6 +113,9 @@ impl Hub {
                 failed: watch::Sender::new(None),
                 stopping: watch::Sender::new(false),
                 connections: AtomicU64::new(0),
+                lobby: Arc::default(),
+                chairs: Arc::default(),
+                guard,
                 options,
                 registry,
                 catalog,
@@ -118,7 +133,7 @@ impl Hub {
     /// Serves everyone who connects to `listener`, until `shutdown`.
     ///
     /// # Errors
-    /// [`HubError::NotLoopback`] when the listener could be reached from elsewhere; [`HubError::Disk`] when the disk failed:
+    /// [`HubError::NotLoopback`] when the listener could be reached from elsewhere and nothing says who may come; [`HubError::Disk`] when the disk failed:
     /// nothing was acknowledged after that, and the next start finds out what is there.
     pub async fn run(
         self,
@@ -127,10 +142,10 @@ impl Hub {
     ) -> Result<(), HubError> {
         let mut listener = listener.into();
         let address = listener.address()?;
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && self.shared.guard.is_none() {
             return Err(HubError::NotLoopback { address });
         }
-        tracing::info!(%address, data_dir = %self.shared.options.data_dir.display(), "hub listens");
+        tracing::info!(%address, tls = self.shared.guard.is_some(), data_dir = %self.shared.options.data_dir.display(), "hub listens");
         let mut shutdown = pin!(shutdown);
         let mut connections = JoinSet::new();
         // In a set, so that it ends with this future however that ends.
@@ -222,32 +237,43 @@ impl Shared {
     }
 }
 
-/// One connection, from its first message to its end.
+/// One connection, from its handshake to its end.
 async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr, room: bool) {
-    let Ok(mut stream) = Stream::new(arrived, wire::REQUEST_BYTES_MAX) else {
-        return;
-    };
     if !room {
         shared.counters.refused();
-        return stream.end(bye::BUSY, "too many connections").await;
+        // With TLS there is nobody yet who could be told.
+        if let Some(mut stream) = Stream::new(arrived, wire::REQUEST_BYTES_MAX)
+            .ok()
+            .filter(|_| shared.guard.is_none())
+        {
+            stream.end(bye::BUSY, "too many connections").await;
+        }
+        return;
     }
+    let mut place = shared.lobby.enter(peer.ip());
     let first = tokio::select! {
         biased;
-        first = timeout(HANDSHAKE_PATIENCE, stream.receive()) => first,
+        first = timeout(HANDSHAKE_PATIENCE, shared.meet(arrived)) => first,
         () = shared.stopped() => return,
+        () = place.pushed_out() => return shared.counters.refused(),
     };
+    // Whoever it is has said so.
+    drop(place);
     let ended = match first {
-        Ok(Ok(first)) if first.kind == kind::HELLO => {
-            gateway::serve(&shared, stream, first, peer).await
+        Ok(Met::Said(stream, caller, Ok(first))) => {
+            shared.converse(stream, caller, first, peer).await
         }
-        Ok(Ok(first)) if first.kind == kind::OPEN => consume::serve(&shared, stream, first).await,
-        Ok(Ok(_)) => Err(Farewell::new(
-            stream,
-            bye::MALFORMED,
-            "neither a gateway nor a consumer",
-        )),
-        Ok(Err(e)) => broken(stream, &e),
-        Err(_) => Err(Farewell::new(stream, bye::BUSY, "no first message in time")),
+        Ok(Met::Said(stream, _, Err(e))) => broken(stream, &e),
+        Ok(Met::Unknown(why)) => {
+            shared.counters.unknown();
+            tracing::info!(%peer, why, "no TLS connection");
+            return;
+        }
+        Err(_) => {
+            shared.counters.broken();
+            tracing::debug!(%peer, "no first message in time");
+            return;
+        }
     };
     if let Err(farewell) = ended {
         let Farewell {
@@ -255,9 +281,62 @@ async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr, 
             code,
             reason,
         } = *farewell;
-        shared.counters.broken();
+        match code {
+            bye::NOT_ALLOWED => shared.counters.unknown(),
+            _ => shared.counters.broken(),
+        }
         tracing::info!(%peer, code, reason, "connection ended");
         stream.end(code, &reason).await;
+    }
+}
+
+/// What has become of somebody at the door.
+enum Met {
+    /// It has shown who it is, if it had to, and said something.
+    Said(Stream, Caller, Result<Incoming, StreamError>),
+    /// It has not, and why.
+    Unknown(String),
+}
+
+impl Shared {
+    /// Shakes hands, and hears the first message.
+    async fn meet(&self, arrived: Connection) -> Met {
+        let met = match (&self.guard, arrived) {
+            (Some(guard), Connection::Tcp(tcp)) => {
+                let met = guard.meet(tcp).await;
+                met.map(|(tls, caller)| (Connection::Tls(Box::new(tls)), caller))
+            }
+            (_, arrived) => Ok((arrived, Caller::Local)),
+        };
+        let stream = met.and_then(|(connection, caller)| {
+            Ok((Stream::new(connection, wire::REQUEST_BYTES_MAX)?, caller))
+        });
+        match stream {
+            Ok((mut stream, caller)) => {
+                let first = stream.receive().await;
+                Met::Said(stream, caller, first)
+            }
+            Err(e) => Met::Unknown(explain(&e)),
+        }
+    }
+
+    async fn converse(
+        self: &Arc<Self>,
+        stream: Stream,
+        caller: Caller,
+        first: Incoming,
+        peer: SocketAddr,
+    ) -> Ended {
+        match first.kind {
+            kind::HELLO => gateway::serve(self, stream, first, peer, caller).await,
+            kind::OPEN => consume::serve(self, stream, first, &caller).await,
+            kind::ENROL => guard::enrol(self, stream, first, caller).await,
+            _ => Err(Farewell::new(
+                stream,
+                bye::MALFORMED,
+                "neither a gateway nor a consumer",
+            )),
+        }
     }
 }
 
@@ -293,13 +372,16 @@ fn broken(stream: Stream, e: &StreamError) -> Ended {
 async fn upkeep(shared: Arc<Shared>) {
     let mut copy = interval(shared.options.catalog_copy_every);
     let mut retention = interval(shared.options.retention_every);
+    let mut register = interval(REGISTER_EVERY);
     copy.set_missed_tick_behavior(MissedTickBehavior::Delay);
     retention.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    register.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let shared = Arc::clone(&shared);
         let step = tokio::select! {
             biased;
             _ = copy.tick() => world::blocking(move || shared.copy_catalog()),
+            _ = register.tick(), if shared.guard.is_some() => world::blocking(move || shared.look()),
             _ = retention.tick() => {
                 shared.seats.settle(Instant::now());
                 world::blocking(move || shared.registry.expire())
@@ -312,6 +394,12 @@ async fn upkeep(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    fn look(&self) {
+        if let Some(guard) = &self.guard {
+            guard.look();
+        }
+    }
+
     fn copy_catalog(&self) {
         if let Err(e) = self.catalog.copy() {
             tracing::error!(error = %e, "the catalog could not be copied");
@@ -333,12 +421,15 @@ pub enum HubError {
     Catalog(#[from] CatalogError),
     /// The address can be reached from elsewhere.
     #[error(
-        "{address} is not a loopback address: this version has neither TLS nor credentials, so it serves this machine only"
+        "{address} can be reached from the network, and this hub has no certificate to show and no register of who may come: `sedge hub init` makes them (or name them in [hub])"
     )]
     NotLoopback {
         /// The address.
         address: SocketAddr,
     },
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The disk did not keep what it was given.
     #[error("the disk failed: {reason}")]
     Disk {
@@ -350,6 +441,9 @@ pub enum HubError {
     Interrupted,
 }
 
+/// How soon a change of the register is seen.
+const REGISTER_EVERY: Duration = Duration::from_secs(1);
+/// From the connection to the end of the first message.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a commit under way may take when the hub stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_500);

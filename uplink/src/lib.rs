@@ -12,4 +12,5 @@ pub mod hub;
 pub mod json;
 pub mod net;
 mod stream;
+pub mod trust;
 mod wire;

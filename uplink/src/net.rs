@@ -1,4 +1,4 @@
-//! Connections: TCP, or those of a network that a simulation brings, for its own thread alone
+//! Connections: TCP, TLS over it, or those of a network that a simulation brings, for its own thread alone
 //! ([decision 0015](../../docs/decisions/0015-simulation.md)).
 
 use std::cell::RefCell;
@@ -7,12 +7,16 @@ use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsStream;
+
+use crate::trust::connect::Caller;
 
 /// A simulated network.
 pub trait Network {
@@ -91,6 +95,7 @@ impl Listener {
 #[derive(Debug)]
 pub(crate) enum Connection {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Simulated(Box<dyn Socket>),
 }
 
@@ -112,12 +117,52 @@ impl Connection {
         }
     }
 
+    /// Connects to `address`, a host and a port, with TLS.
+    pub(crate) async fn connect_tls(address: &str, caller: &Caller) -> io::Result<Self> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        match Self::connect(address).await? {
+            Self::Tcp(tcp) => {
+                tcp.set_nodelay(true)?;
+                let tls = caller.connect(tcp, host).await?;
+                Ok(Self::Tls(Box::new(tls.into())))
+            }
+            // A simulation has no use for secrets.
+            other => Ok(other),
+        }
+    }
+
+    /// Connects to `address` without TLS, which is only done on this machine. `ca` is the file that would make it TLS.
+    pub(crate) async fn connect_local(address: &str, ca: Option<&Path>) -> io::Result<Self> {
+        let connection = Self::connect(address).await?;
+        let is_local = match &connection {
+            Self::Tcp(tcp) => tcp.peer_addr()?.ip().is_loopback(),
+            _ => true,
+        };
+        if is_local {
+            return Ok(connection);
+        }
+        let ca = ca.map_or_else(String::new, |ca| {
+            format!(" ({} is not there)", ca.display())
+        });
+        Err(io::Error::other(format!(
+            "{address} is another machine, and nothing says by what certificate it is known{ca}: `sedge enroll` with a token of the hub, or name a `ca`"
+        )))
+    }
+
     /// Its two directions.
     pub(crate) fn split(self) -> io::Result<(Box<dyn Reading>, Box<dyn Writing>)> {
         match self {
             Self::Tcp(tcp) => {
                 tcp.set_nodelay(true)?;
                 let (reader, writer) = tcp.into_split();
+                Ok((Box::new(reader), Box::new(writer)))
+            }
+            Self::Tls(tls) => {
+                let (reader, writer) = tokio::io::split(*tls);
                 Ok((Box::new(reader), Box::new(writer)))
             }
             Self::Simulated(socket) => {

@@ -3,7 +3,7 @@
 //! One task owns both directions. What is to be sent waits in `outgoing` and leaves while the task listens, so two peers that
 //! both have much to say never wait for each other. Nothing is allocated for a length that is not allowed.
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future as _, pending, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use crate::net::{Connection, Reading, Writing};
+use crate::trust::explain;
 use crate::wire::{self, Message};
 
 /// One message as it came.
@@ -33,6 +34,9 @@ pub(crate) struct Stream {
     buffered: BytesMut,
     /// Framed messages that have not left.
     pub(crate) outgoing: BytesMut,
+    is_secret: bool,
+    /// What was written may still be held back, by TLS.
+    unflushed: bool,
     limit: usize,
     heard: Instant,
     /// Since when a message is under way.
@@ -59,6 +63,7 @@ pub(crate) enum Turn {
 impl Stream {
     /// Takes `connection`, with messages of at most `limit` bytes until [`Stream::allow`] says otherwise.
     pub(crate) fn new(connection: Connection, limit: usize) -> io::Result<Self> {
+        let is_secret = matches!(connection, Connection::Tls(_));
         let (reader, writer) = connection.split()?;
         let (buffered, outgoing) = (BytesMut::new(), BytesMut::new());
         Ok(Self {
@@ -67,6 +72,8 @@ impl Stream {
             writes_first: false,
             buffered,
             outgoing,
+            is_secret,
+            unflushed: false,
             limit,
             heard: Instant::now(),
             begun: None,
@@ -92,9 +99,11 @@ impl Stream {
             reason: reason.into(),
         });
         // The peer may be gone already; then there is nobody to tell.
-        let Ok(_) = tokio::time::timeout(FAREWELL, self.flush()).await else {
-            return;
+        let farewell = async {
+            self.flush().await?;
+            self.writer.shutdown().await
         };
+        drop(tokio::time::timeout(FAREWELL, farewell).await);
     }
 
     /// Sends everything that is queued.
@@ -103,7 +112,8 @@ impl Stream {
             let n = self.writer.write_buf(&mut self.outgoing).await?;
             self.sent_bytes += n as u64;
         }
-        Ok(())
+        self.unflushed = false;
+        self.writer.flush().await
     }
 
     /// The next message, while what is queued leaves. Cancelling loses nothing.
@@ -133,12 +143,23 @@ impl Stream {
         let (has_news, writes_first) = (!self.outgoing.is_empty(), self.writes_first);
         self.writes_first = !writes_first;
         let mut read = pin!(self.reader.read_buf(&mut self.buffered));
-        let mut write = pin!(self.writer.write_buf(&mut self.outgoing));
+        let (writer, outgoing) = (&mut self.writer, &mut self.outgoing);
+        let unflushed = &mut self.unflushed;
+        let mut write = pin!(async {
+            if has_news {
+                *unflushed = true;
+                return writer.write_buf(outgoing).await;
+            }
+            if *unflushed {
+                writer.flush().await?;
+                *unflushed = false;
+            }
+            pending().await
+        });
         poll_fn(|context| {
             for writes in [writes_first, !writes_first] {
                 let moved = match writes {
-                    true if has_news => write.as_mut().poll(context).map_ok(Moved::Out),
-                    true => Poll::Pending,
+                    true => write.as_mut().poll(context).map_ok(Moved::Out),
                     false => read.as_mut().poll(context).map_ok(Moved::In),
                 };
                 if moved.is_ready() {
@@ -157,6 +178,11 @@ impl Stream {
                 return Ok(message);
             }
         }
+    }
+
+    /// Whether TLS is spoken, so that the peer has shown a certificate.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.is_secret
     }
 
     /// When the peer was heard last.
@@ -220,6 +246,10 @@ fn length(buffered: &[u8], limit: usize) -> Result<Option<usize>, StreamError> {
     let Some(head) = buffered.first_chunk::<HEAD_BYTES>() else {
         return Ok(None);
     };
+    // The head of an alert: the peer has taken our first message for a greeting in TLS.
+    if head[..2] == [0x15, 0x03] && head[2] != 0 {
+        return Err(StreamError::Secret);
+    }
     match u32::from_le_bytes(*head) as usize {
         0 => Err(StreamError::Malformed),
         length if length > limit => Err(StreamError::TooLarge { length, limit }),
@@ -233,12 +263,15 @@ pub(crate) enum StreamError {
     /// The peer closed it.
     #[error("the peer closed the connection")]
     Closed,
-    /// The network did.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    /// The network did, or TLS.
+    #[error("{}", explain(.0))]
+    Io(#[source] io::Error),
     /// A length of zero.
     #[error("a message without a type")]
     Malformed,
+    /// It is TLS.
+    #[error("the peer speaks TLS: it needs a token, or a `ca` by which it is known")]
+    Secret,
     /// A message above the limit.
     #[error("a message of {length} bytes; {limit} are allowed")]
     TooLarge {
@@ -249,11 +282,21 @@ pub(crate) enum StreamError {
     },
 }
 
+impl From<io::Error> for StreamError {
+    fn from(e: io::Error) -> Self {
+        match e.kind() {
+            // TLS says goodbye; a process that was killed did not.
+            io::ErrorKind::UnexpectedEof => Self::Closed,
+            _ => Self::Io(e),
+        }
+    }
+}
+
 impl StreamError {
     /// What the peer is told, if it broke a rule.
     pub(crate) fn bye(&self) -> Option<u16> {
         match self {
-            Self::Closed | Self::Io(_) => None,
+            Self::Closed | Self::Io(_) | Self::Secret => None,
             Self::Malformed => Some(wire::bye::MALFORMED),
             Self::TooLarge { .. } => Some(wire::bye::TOO_LARGE),
         }

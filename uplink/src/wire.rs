@@ -39,6 +39,8 @@ pub(crate) mod kind {
     pub(crate) const LEAVE: u8 = 0x2B;
     pub(crate) const DONE: u8 = 0x2C;
     pub(crate) const FAILED: u8 = 0x2D;
+    pub(crate) const ENROL: u8 = 0x30;
+    pub(crate) const ENROLLED: u8 = 0x31;
 }
 
 /// Codes of Bye, from the custody protocol.
@@ -50,11 +52,13 @@ pub(crate) mod bye {
     pub(crate) const BUSY: u16 = 6;
     pub(crate) const SHUTTING_DOWN: u16 = 7;
     pub(crate) const INTERNAL: u16 = 9;
+    pub(crate) const NOT_ALLOWED: u16 = 10;
 }
 
 /// Codes of Failed.
 pub(crate) mod code {
     pub(crate) const UNKNOWN: u16 = 20;
+    pub(crate) const NOT_ALLOWED: u16 = 21;
     pub(crate) const HELD: u16 = 22;
     pub(crate) const FENCED: u16 = 23;
     pub(crate) const BUSY: u16 = 24;
@@ -109,6 +113,10 @@ messages! {
     Done = DONE { request: u32 }
     /// A request cannot be met.
     Failed = FAILED { request: u32, code: u16, reason: String }
+    /// A gateway asks for a certificate of its public key, with a token's secret or the certificate that it has.
+    Enrol = ENROL { gateway: String, secret: Vec<u8>, public_key: Vec<u8> }
+    /// Here it is, and what it is signed by.
+    Enrolled = ENROLLED { certificates: Vec<Vec<u8>> }
 }
 
 /// An offset in a partition: its number, and the next one there.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sedge_uplink::client::{Item, PullError, PullOptions, Reader, Start};
+use sedge_uplink::client::{Access, Item, PullError, PullOptions, Reader, Start};
 use serde::Deserialize;
 
 /// What was pulled so far.
@@ -88,6 +88,7 @@ pub async fn consume(url: String, stream: &str, tally: Arc<Mutex<Tally>>) -> Res
         follow: true,
         group: Some(("demo".to_owned(), "demo-consumer".to_owned())),
         group_wait: Duration::from_secs(10),
+        access: Access::default(),
     });
     loop {
         let Some(item) = reader.next().await? else {

@@ -11,7 +11,7 @@ use sedge::route;
 use sedge::shutdown;
 use sedge_core::crc;
 use sedge_core::log::WhenFull;
-use sedge_uplink::client::{PullOptions, Reader, Start};
+use sedge_uplink::client::{Access, PullOptions, Reader, Start};
 use sedge_uplink::hub::{Hub, HubOptions, StreamOptions};
 use sedge_uplink::net::Listener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -499,6 +499,7 @@ fn pull(stream: &str, follow: bool) -> PullOptions {
         follow,
         group: None,
         group_wait: Duration::ZERO,
+        access: Access::default(),
     }
 }
 

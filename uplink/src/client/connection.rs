@@ -1,6 +1,8 @@
 //! One connection to a hub, one question at a time.
 
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +12,10 @@ use tokio::time::timeout;
 use crate::address::{self, BadAddress};
 use crate::net::Connection;
 use crate::stream::{Incoming, Stream, StreamError};
+use crate::trust::clock::LastGood;
+use crate::trust::connect::{Anchor, Caller};
+use crate::trust::explain;
+use crate::trust::token::Token;
 use crate::wire::{self, Message, Partition, Place, code, kind};
 
 /// A connection to a hub on which questions are asked.
@@ -17,6 +23,34 @@ use crate::wire::{self, Message, Partition, Place, code, kind};
 pub struct Client {
     stream: Stream,
     request: u32,
+}
+
+/// By what a hub and a consumer know each other. Without a token that names the hub and without a `ca`, only a hub on this machine is spoken to.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// File of what the hub's certificate is signed by.
+    pub ca: Option<PathBuf>,
+    /// The consumer's token.
+    pub token: Option<Token>,
+    /// The consumer's certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl Access {
+    fn caller(&self) -> Option<Caller> {
+        let pin = self.token.as_ref().and_then(Token::pin);
+        let anchor = match (&self.ca, pin) {
+            (Some(ca), _) => Anchor::File(ca.clone()),
+            (None, Some(pin)) => Anchor::Pin(pin),
+            (None, None) => return None,
+        };
+        Some(Caller {
+            anchor,
+            certificate: self.certificate.clone(),
+            clock: Arc::new(LastGood::in_memory()),
+            tls12: false,
+        })
+    }
 }
 
 /// A group, and what the member who asks for it is called.
@@ -42,15 +76,30 @@ pub struct Joined {
 }
 
 impl Client {
-    /// Connects to the hub at `url` (`sedge://host:port`) as `name`.
+    /// Connects to the hub at `url` (`sedge://host:port`) on this machine as `name`.
     ///
     /// # Errors
     /// When nobody answers there, or not as a hub does.
     pub async fn connect(url: &str, name: &str) -> Result<Self, ClientError> {
+        Self::connect_with(url, name, &Access::default()).await
+    }
+
+    /// Connects to the hub at `url` as `name`, with what makes hub and consumer known to each other.
+    ///
+    /// # Errors
+    /// When nobody answers there, or not as a hub does, or one of the two is not who it should be.
+    pub async fn connect_with(url: &str, name: &str, access: &Access) -> Result<Self, ClientError> {
         let address = address::of(url)?;
-        let connection = timeout(PATIENCE, Connection::connect(address))
+        let connecting = async {
+            match access.caller() {
+                Some(caller) => Connection::connect_tls(address, &caller).await,
+                None => Connection::connect_local(address, None).await,
+            }
+        };
+        let connection = timeout(PATIENCE, connecting)
             .await
             .map_err(|_| ClientError::Silent)??;
+        let secret = access.token.as_ref().map(|t| t.secret().to_vec());
         let mut client = Self {
             stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
             request: 0,
@@ -60,7 +109,9 @@ impl Client {
             protocol_max: wire::PROTOCOL,
             features: 0,
             name: name.into(),
-            credential: Vec::new(),
+            credential: secret
+                .filter(|_| client.stream.is_secret())
+                .unwrap_or_default(),
         });
         let opened: wire::Opened =
             wire::parse(&client.answer(kind::OPENED, PATIENCE, |_| true).await?)?;
@@ -285,8 +336,8 @@ pub enum ClientError {
     /// It is not clear where the hub is.
     #[error(transparent)]
     Address(#[from] BadAddress),
-    /// The network says so.
-    #[error(transparent)]
+    /// The network says so, or TLS.
+    #[error("{}", explain(.0))]
     Io(#[from] io::Error),
     /// The connection ended.
     #[error("the hub closed the connection")]
@@ -329,7 +380,9 @@ impl ClientError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Io(_) | Self::Closed | Self::Silent | Self::Malformed => true,
-            Self::Ended { code, .. } => *code != wire::bye::VERSION,
+            Self::Ended { code, .. } => {
+                ![wire::bye::VERSION, wire::bye::NOT_ALLOWED].contains(code)
+            }
             Self::Failed { code, .. } => *code == code::INTERNAL,
             Self::Address(_) | Self::Held { .. } | Self::Fenced => false,
         }
@@ -360,6 +413,7 @@ impl From<StreamError> for ClientError {
         match e {
             StreamError::Closed => Self::Closed,
             StreamError::Io(e) => Self::Io(e),
+            StreamError::Secret => Self::Io(io::Error::other(e.to_string())),
             StreamError::Malformed | StreamError::TooLarge { .. } => Self::Malformed,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connection::{Client, ClientError, Membership};
+use super::connection::{Access, Client, ClientError, Membership};
 use super::decode;
 use super::item::{Item, Origin};
 use crate::backoff::Backoff;
@@ -30,6 +30,8 @@ pub struct PullOptions {
     pub group: Option<(String, String)>,
     /// How long to wait for another member of the group to go.
     pub group_wait: Duration,
+    /// By what the hub and the reader know each other.
+    pub access: Access,
 }
 
 /// Where a reader begins.
@@ -251,7 +253,8 @@ impl Reader {
             .group
             .as_ref()
             .map_or("reader", |(_, member)| member);
-        self.connected = Some(Client::connect(&self.options.url, name).await?);
+        self.connected =
+            Some(Client::connect_with(&self.options.url, name, &self.options.access).await?);
         let ready = self.get_ready().await;
         if ready.is_err() {
             self.connected = None;

@@ -28,6 +28,7 @@ use super::status::{self, Board};
 use super::{ForwardEvent, ForwardOptions, Log};
 use crate::net::Connection;
 use crate::stream::{Stream, StreamError, Turn};
+use crate::trust::unix_s;
 use crate::wire::{self, kind};
 
 /// A running connection.
@@ -306,7 +307,7 @@ impl<'a> Session<'a> {
     async fn hear(&mut self) -> Result<(), Ended> {
         while let Some(event) = self.sender.poll_event() {
             match event {
-                SenderEvent::Welcomed { .. } => self.welcomed(),
+                SenderEvent::Welcomed { clock } => self.welcomed(clock.unix_us),
                 SenderEvent::Check { slot, next } => self.check(slot, next).await?,
                 SenderEvent::Released { slot, next } => self.released(slot, next),
                 SenderEvent::Diverged { slot } => self.diverged(slot),
@@ -321,7 +322,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn welcomed(&mut self) {
+    fn welcomed(&mut self, hub_time: Option<i64>) {
+        if let (Some(trust), Some(us)) = (&self.options.trust, hub_time)
+            && self.stream.is_secret()
+        {
+            trust.clock.learn(us.max(0) as u64 / 1_000_000, unix_s());
+        }
         tracing::info!(hub = %self.options.url, logs = self.slots.len(), "uplink up");
         status::lock(&self.board).connected();
     }

@@ -11,15 +11,19 @@ use tokio::time::Instant;
 use sedge_store::world;
 
 use super::groups::{Applicant, GroupError, GroupName, LEASE};
+use super::guard::{Caller, Grant, Streams};
+use super::lobby::CONNECTIONS_OF_ONE_MAX;
 use super::partition::{Part, Partition};
 use super::{Ended, Farewell, Shared, broken};
 use crate::stream::{Incoming, Stream, StreamError, Turn};
+use crate::trust::register::Denied;
 use crate::wire::{self, FetchedHead, Want, bye, code, kind};
 
 /// A running conversation.
 struct Session {
     shared: Arc<Shared>,
     stream: Stream,
+    grant: Grant,
     requests: JoinSet<BytesMut>,
     member: Member,
 }
@@ -28,6 +32,8 @@ struct Session {
 #[derive(Clone)]
 struct Member {
     connection: u64,
+    /// What it may read.
+    streams: Streams,
 }
 
 /// A request that is not met.
@@ -37,7 +43,12 @@ struct Failure {
 }
 
 /// Serves the consumer that said `first`, an Open.
-pub(super) async fn serve(shared: &Arc<Shared>, mut stream: Stream, first: Incoming) -> Ended {
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    mut stream: Stream,
+    first: Incoming,
+    caller: &Caller,
+) -> Ended {
     let Ok(open) = wire::parse::<wire::Open>(&first.body) else {
         return Err(Farewell::new(stream, bye::MALFORMED, "malformed Open"));
     };
@@ -48,6 +59,17 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stream: Stream, first: Incom
             format!("this hub speaks version {}", wire::PROTOCOL),
         ));
     }
+    let grant = match shared.admit_consumer(caller, &open.credential) {
+        Ok(grant) => grant,
+        Err(denied) => return Err(Farewell::new(stream, bye::NOT_ALLOWED, denied.0)),
+    };
+    let Some(_chair) = shared.chairs.take(grant.name()) else {
+        return Err(Farewell::new(
+            stream,
+            bye::BUSY,
+            format!("{CONNECTIONS_OF_ONE_MAX} connections of this consumer are open already"),
+        ));
+    };
     let message_bytes_max = wire::MESSAGE_BYTES_MAX as u32;
     stream.push(&wire::Opened {
         chosen: wire::PROTOCOL,
@@ -56,10 +78,12 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stream: Stream, first: Incom
     });
     let member = Member {
         connection: shared.next_connection(),
+        streams: grant.streams(),
     };
     let mut session = Session {
         shared: Arc::clone(shared),
         stream,
+        grant,
         requests: JoinSet::new(),
         member,
     };
@@ -81,6 +105,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stream: Stream, first: Incom
         }
         Err(Over::Stream(e)) => broken(session.stream, &e),
         Err(Over::Rule(code, reason)) => Err(Farewell::new(session.stream, code, reason)),
+        Err(Over::Withdrawn(denied)) => {
+            Err(Farewell::new(session.stream, bye::NOT_ALLOWED, denied.0))
+        }
     }
 }
 
@@ -88,6 +115,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut stream: Stream, first: Incom
 enum Over {
     Stream(StreamError),
     Rule(u16, &'static str),
+    Withdrawn(Denied),
 }
 
 impl Session {
@@ -102,6 +130,7 @@ impl Session {
                     Err(_) => return Err(Over::Rule(bye::INTERNAL, "a request failed")),
                 },
                 () = shared.stopped() => return Ok(()),
+                denied = self.grant.withdrawn() => return Err(Over::Withdrawn(denied)),
                 turn = self.stream.turn() => match turn {
                     Ok(Turn::Received(message)) => self.message(message)?,
                     Ok(Turn::Sent) => {}
@@ -195,7 +224,11 @@ fn framed<M: wire::Message>(message: &M) -> BytesMut {
     into
 }
 
-async fn list(shared: &Arc<Shared>, _: &Member, list: wire::List) -> Result<BytesMut, Failure> {
+async fn list(
+    shared: &Arc<Shared>,
+    member: &Member,
+    list: wire::List,
+) -> Result<BytesMut, Failure> {
     let after = list
         .after
         .as_ref()
@@ -203,6 +236,7 @@ async fn list(shared: &Arc<Shared>, _: &Member, list: wire::List) -> Result<Byte
     let all = shared.registry.partitions(list.stream.as_deref());
     let mut rest = all
         .iter()
+        .filter(|p| member.streams.has(p.stream.as_str()))
         .filter(|p| after.is_none_or(|after| (p.stream.as_str(), p.number) > after));
     let partitions: Vec<_> = rest
         .by_ref()
@@ -217,7 +251,12 @@ async fn list(shared: &Arc<Shared>, _: &Member, list: wire::List) -> Result<Byte
     }))
 }
 
-async fn fetch(shared: &Arc<Shared>, _: &Member, fetch: wire::Fetch) -> Result<BytesMut, Failure> {
+async fn fetch(
+    shared: &Arc<Shared>,
+    member: &Member,
+    fetch: wire::Fetch,
+) -> Result<BytesMut, Failure> {
+    member.may_read(&fetch.stream)?;
     let deadline = Instant::now() + Duration::from_millis(fetch.wait_ms.into()).min(FETCH_WAIT_MAX);
     let mut progress = shared.registry.progress();
     loop {
@@ -292,7 +331,12 @@ fn fetched(shared: &Shared, request: u32, count: u32, parts: Vec<Part>) -> Bytes
     into
 }
 
-async fn find(shared: &Arc<Shared>, _: &Member, find: wire::Find) -> Result<BytesMut, Failure> {
+async fn find(
+    shared: &Arc<Shared>,
+    member: &Member,
+    find: wire::Find,
+) -> Result<BytesMut, Failure> {
+    member.may_read(&find.stream)?;
     let mut partitions = shared.registry.partitions(Some(&find.stream));
     if let Some(unknown) = find
         .numbers
@@ -321,6 +365,7 @@ async fn join(
     member: &Member,
     join: wire::Join,
 ) -> Result<BytesMut, Failure> {
+    member.may_read(&join.stream)?;
     let name = group(join.group, join.stream)?;
     let applicant = Applicant {
         member: short(join.member),
@@ -343,6 +388,7 @@ async fn commit(
     member: &Member,
     commit: wire::Commit,
 ) -> Result<BytesMut, Failure> {
+    member.may_read(&commit.stream)?;
     let known = |number: u32| shared.registry.partition(&commit.stream, number).is_some();
     if let Some((unknown, _)) = commit.places.iter().find(|(number, _)| !known(*number)) {
         return Err(Failure::unknown(&commit.stream, *unknown));
@@ -362,7 +408,12 @@ async fn commit(
     }))
 }
 
-async fn leave(shared: &Arc<Shared>, _: &Member, leave: wire::Leave) -> Result<BytesMut, Failure> {
+async fn leave(
+    shared: &Arc<Shared>,
+    member: &Member,
+    leave: wire::Leave,
+) -> Result<BytesMut, Failure> {
+    member.may_read(&leave.stream)?;
     let name = group(leave.group, leave.stream)?;
     shared.groups.leave(&name, leave.generation).await?;
     Ok(framed(&wire::Done {
@@ -395,6 +446,18 @@ async fn blocking<T: Send + 'static>(
     world::blocking(step)
         .await
         .unwrap_or_else(|_| Err(Failure::internal("interrupted")))
+}
+
+impl Member {
+    fn may_read(&self, stream: &str) -> Result<(), Failure> {
+        match self.streams.has(stream) {
+            true => Ok(()),
+            false => Err(Failure {
+                code: code::NOT_ALLOWED,
+                reason: "this stream is not among those that you may read".into(),
+            }),
+        }
+    }
 }
 
 impl Failure {

@@ -18,12 +18,14 @@ use sedge_store::{AppendError, Name, world};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::guard::{Caller, Grant};
 use super::quarrel::Claim;
 use super::registry::{Admitted, Offer, Refusal};
 use super::seats::{Replaced, Seat};
 use super::{Ended, Farewell, Shared, broken};
 use crate::forward::unix_us;
 use crate::stream::{Incoming, Stream, Turn};
+use crate::trust::register::Denied;
 use crate::wire::{self, bye};
 
 /// A running conversation.
@@ -31,6 +33,10 @@ struct Session {
     shared: Arc<Shared>,
     stream: Stream,
     receiver: Receiver<Vec<ReceiverSlot>>,
+    /// Who is at the other end.
+    caller: Caller,
+    /// What it may write.
+    grant: Option<Grant>,
     gateway: Option<Name>,
     /// All logs that the gateway has offered.
     named: Vec<LogId>,
@@ -77,8 +83,12 @@ pub(super) async fn serve(
     mut stream: Stream,
     first: Incoming,
     peer: SocketAddr,
+    caller: Caller,
 ) -> Ended {
-    stream.allow(wire::MESSAGE_BYTES_MAX);
+    // Whoever has not said a name that is known gets no room for large messages.
+    if shared.guard.is_none() {
+        stream.allow(wire::MESSAGE_BYTES_MAX);
+    }
     let began = Instant::now();
     let settings = ReceiverSettings {
         boot: std::process::id().into(),
@@ -91,6 +101,8 @@ pub(super) async fn serve(
         shared: Arc::clone(shared),
         stream,
         receiver: Receiver::new(settings, Vec::new(), now(began)),
+        caller,
+        grant: None,
         gateway: None,
         named: Vec::new(),
         seat: None,
@@ -153,6 +165,7 @@ impl Session {
                 self.shared.counters.replaced();
                 Err(Over::Replaced(replaced))
             }
+            denied = withdrawn(&mut self.grant) => Err(Over::Broke(bye::NOT_ALLOWED, denied.0)),
             () = shared.stopped() => {
                 self.receiver.leave(Code::SHUTTING_DOWN, "the hub is being stopped");
                 Err(Over::Said)
@@ -214,6 +227,11 @@ impl Session {
             self.receiver.leave(Code::TOO_LARGE, "too many logs");
             return Ok(());
         }
+        match self.shared.admit_gateway(&self.caller, &gateway) {
+            Ok(grant) => self.grant = Some(grant),
+            Err(denied) => return Err(Over::Broke(bye::NOT_ALLOWED, denied.0)),
+        }
+        self.stream.allow(wire::MESSAGE_BYTES_MAX);
         self.sit_down(&gateway, hello.intro.generation).await?;
         let logs: Vec<_> = hello.logs.iter().collect();
         self.named = logs.iter().map(|offer| offer.log).collect();
@@ -276,8 +294,15 @@ impl Session {
         let taken: Vec<_> = taken.map(|s| s.admitted.member.log_id()).collect();
         let mut untaken = named.clone();
         untaken.retain(|log| !taken.contains(log));
+        let streams = self.grant.as_ref().map(Grant::streams);
         let admitting = world::blocking(move || {
             let admit = |o: &Offer| {
+                if streams.as_ref().is_some_and(|s| !s.has(&o.stream)) {
+                    return Err(Refusal {
+                        code: Code::NOT_ALLOWED,
+                        reason: "this stream is not among those that the gateway may write",
+                    });
+                }
                 let admitted = shared
                     .registry
                     .admit(&shared.catalog, &gateway, o, &untaken);
@@ -482,6 +507,14 @@ impl Session {
 
     fn now(&self) -> Now {
         now(self.began)
+    }
+}
+
+/// When the grant is taken back; without one, never.
+async fn withdrawn(grant: &mut Option<Grant>) -> Denied {
+    match grant {
+        Some(grant) => grant.withdrawn().await,
+        None => std::future::pending().await,
     }
 }
 

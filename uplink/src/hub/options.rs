@@ -1,12 +1,15 @@
 //! How a hub is to be.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sedge_core::Micros;
 use sedge_core::log::WhenFull;
 use sedge_store::{Clock, system_clock};
+
+use crate::trust::accept::ServerFiles;
+use crate::trust::authority::{CA_CERTIFICATE, HUB_CERTIFICATE, HUB_KEY};
 
 /// How a hub is to be.
 #[derive(Clone, Debug)]
@@ -27,6 +30,33 @@ pub struct HubOptions {
     pub retention_every: Duration,
     /// What mirrors go by: when something arrived, and how old it is now.
     pub clock: HubClock,
+    /// Who may come, and how they are known; without it only this machine is served.
+    pub trust: Option<HubTrust>,
+}
+
+/// How a hub knows those who come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubTrust {
+    /// The hub's certificate, its key, and what those of gateways and consumers are signed by.
+    pub files: ServerFiles,
+    /// Directory of the register, and of the authority if the hub has one of its own.
+    pub dir: PathBuf,
+}
+
+impl HubTrust {
+    /// With the authority that was made in `dir`.
+    #[must_use]
+    pub fn in_dir(dir: &Path) -> Self {
+        Self {
+            files: ServerFiles {
+                certificate: dir.join(HUB_CERTIFICATE),
+                key: dir.join(HUB_KEY),
+                client_ca: Some(dir.join(CA_CERTIFICATE)),
+                client_required: false,
+            },
+            dir: dir.into(),
+        }
+    }
 }
 
 /// A clock that can stand in a struct that is printed.
@@ -58,6 +88,7 @@ impl HubOptions {
             catalog_copy_every: Duration::from_secs(600),
             retention_every: Duration::from_secs(60),
             clock: HubClock(system_clock()),
+            trust: None,
         }
     }
 
@@ -93,7 +124,7 @@ impl fmt::Debug for HubClock {
 }
 
 /// Whether `name` is one that `pattern` means.
-fn fits(pattern: &str, name: &str) -> bool {
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((before, behind)) => name.strip_prefix(before).is_some_and(|rest| {

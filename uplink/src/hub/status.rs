@@ -20,6 +20,8 @@ pub struct HubStatus {
     pub refused: u64,
     /// Connections that ended because the peer broke a rule.
     pub broken: u64,
+    /// Connections of those who have not shown who they are, or may not do what they came for.
+    pub unknown: u64,
     /// Connections that a newer one of the same gateway has replaced.
     pub replaced: u64,
     /// Bytes of frames that were made durable since the start.
@@ -84,6 +86,7 @@ pub(super) struct Counters {
     consumers: AtomicU64,
     refused: AtomicU64,
     broken: AtomicU64,
+    unknown: AtomicU64,
     replaced: AtomicU64,
     stored_bytes: AtomicU64,
     stored_offsets: AtomicU64,
@@ -107,6 +110,10 @@ impl Counters {
 
     pub(super) fn broken(&self) {
         self.broken.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn unknown(&self) {
+        self.unknown.fetch_add(1, Relaxed);
     }
 
     pub(super) fn replaced(&self) {
@@ -141,6 +148,7 @@ impl Shared {
             consumers: c.consumers.load(Relaxed),
             refused: c.refused.load(Relaxed),
             broken: c.broken.load(Relaxed),
+            unknown: c.unknown.load(Relaxed),
             replaced: c.replaced.load(Relaxed),
             stored_bytes: c.stored_bytes.load(Relaxed),
             stored_offsets: c.stored_offsets.load(Relaxed),

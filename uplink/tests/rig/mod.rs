@@ -9,8 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, system_clock};
-use sedge_uplink::client::{Item, PullOptions, Reader, Start};
-use sedge_uplink::forward::{ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Log};
+use sedge_uplink::client::{Access, Item, PullOptions, Reader, Start};
+use sedge_uplink::forward::{
+    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Log,
+};
 use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -83,6 +85,15 @@ pub(crate) struct RunningForwarder {
 
 impl RunningForwarder {
     pub(crate) fn start(url: &str, gateway: &str, logs: Vec<Log>) -> Self {
+        Self::start_with(url, gateway, logs, None)
+    }
+
+    pub(crate) fn start_with(
+        url: &str,
+        gateway: &str,
+        logs: Vec<Log>,
+        trust: Option<GatewayTrust>,
+    ) -> Self {
         let (logs, seen) = watch::channel(logs);
         let (tell, events) = mpsc::unbounded_channel();
         let options = ForwardOptions {
@@ -90,6 +101,7 @@ impl RunningForwarder {
             identity: gateway.into(),
             uplink: UPLINK,
             retry_max: Duration::from_secs(30),
+            trust,
         };
         let forwarder = Forwarder::new(options, seen, tell).unwrap();
         let handle = forwarder.handle();
@@ -237,6 +249,7 @@ pub(crate) fn options(url: &str) -> PullOptions {
         follow: false,
         group: None,
         group_wait: Duration::ZERO,
+        access: Access::default(),
     }
 }
 
