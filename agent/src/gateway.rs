@@ -8,6 +8,7 @@
 
 mod disk;
 mod look;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,12 +18,16 @@ use std::time::{Duration, Instant};
 use sedge_config::checked;
 use sedge_core::LogId;
 use sedge_store::world;
-use sedge_uplink::forward::{ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Log};
+use sedge_uplink::forward::{
+    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Log,
+};
+use sedge_uplink::trust::clock::LastGood;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use disk::{DiskError, WhenTooLarge};
+pub(crate) use trust::files as trust_files;
 
 use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
@@ -199,8 +204,15 @@ impl Life {
         let (events, forward) = mpsc::unbounded_channel();
         let ingest = ingest(&agent, &disk);
         let mut others = JoinSet::new();
-        let (forwarders, lists) =
-            start_forwarders(&agent, &disk, &events, &others_shutdown, &mut others);
+        let clock = trust::clock(&agent.gateway.data_dir);
+        let (forwarders, lists) = start_forwarders(
+            &agent,
+            &disk,
+            &clock,
+            &events,
+            &others_shutdown,
+            &mut others,
+        );
         let looker = Looker::new(&agent, &disk, telemetry.clone(), forwarders);
         if let Some(doors) = doors {
             start_doors(doors, &ingest, &looker, &others_shutdown, &mut others);
@@ -444,6 +456,7 @@ type Listed = Arc<watch::Sender<Vec<Log>>>;
 fn start_forwarders(
     agent: &checked::Agent,
     disk: &Disk,
+    clock: &Arc<LastGood>,
     events: &mpsc::UnboundedSender<ForwardEvent>,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
@@ -472,6 +485,10 @@ fn start_forwarders(
             identity: agent.gateway.id.to_string(),
             uplink: uplink_number(&uplink.name),
             retry_max: uplink.retry_max,
+            trust: Some(GatewayTrust {
+                files: trust::files(uplink),
+                clock: Arc::clone(clock),
+            }),
         };
         // A log that the disk has no room for is none yet: offered, its id would be in the hub's chain for ever.
         let (made, to_be): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.handle.is_made());
@@ -484,6 +501,12 @@ fn start_forwarders(
             .expect("a checked endpoint is an address");
         handles.push(forwarder.handle());
         lists.push(listed);
+        tasks.spawn(trust::keep_certificate(
+            uplink.clone(),
+            agent.gateway.id.to_string(),
+            Arc::clone(clock),
+            shutdown.clone(),
+        ));
         let mut shutdown = shutdown.clone();
         tasks.spawn(async move {
             forwarder

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use sedge_config::checked;
 use sedge_core::log::WhenFull;
-use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions, StreamOptions};
+use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions, HubTrust, StreamOptions};
+use sedge_uplink::trust::accept::ServerFiles;
 use tokio::net::TcpListener;
 
 use crate::shutdown::Shutdown;
@@ -77,8 +78,31 @@ fn options(config: &checked::Hub) -> HubOptions {
         disk_max: config.disk_bytes_max,
         streams: config.streams.iter().map(stream).collect(),
         catalog_copy_every: config.catalog_copy,
+        trust: trust(config),
         ..HubOptions::new(&config.data_dir)
     }
+}
+
+/// By what those who come are known: by the certificate that is named, or by what `sedge hub init` has made; else this machine only is served.
+fn trust(config: &checked::Hub) -> Option<HubTrust> {
+    let dir = config.trust_dir();
+    let own = HubTrust::in_dir(&dir);
+    let Some(named) = &config.certificate else {
+        let mut own = own;
+        if let Some(ca) = &config.client_ca {
+            own.files.client_ca = Some(ca.clone());
+        }
+        return own.files.certificate.exists().then_some(own);
+    };
+    Some(HubTrust {
+        files: ServerFiles {
+            certificate: named.certificate.clone(),
+            key: named.key.clone(),
+            client_ca: config.client_ca.clone(),
+            client_required: false,
+        },
+        dir,
+    })
 }
 
 fn of_hub(handle: HubHandle) -> http::Metrics {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::checked::{self, DEAD_LETTER, UPLINKS_MAX};
 use crate::file::{self, Reader, Section};
+use crate::hub::{certificate, check_certificate};
 use crate::problem::did_you_mean;
 use crate::quantity::show_size;
 use crate::schema::DEAD_LETTER_BYTES;
@@ -53,6 +54,7 @@ pub fn parse(
         .iter()
         .map(|section| source(section, &gateway.id))
         .collect::<Option<_>>();
+    let uplink = |section: &Section| uplink(section, &gateway.data_dir);
     let uplinks = file.uplinks.iter().map(uplink).collect::<Option<_>>();
     Ok(checked::Agent {
         sources: sources.expect("sources without problems are whole"),
@@ -151,9 +153,17 @@ fn stream(section: &Section) -> Option<checked::Stream> {
     })
 }
 
-fn uplink(section: &Section) -> Option<checked::Uplink> {
+fn uplink(section: &Section, data_dir: &Path) -> Option<checked::Uplink> {
+    let name = section.name("name")?;
+    let enrolled = data_dir.join("trust").join(&*name);
+    let file = |key: &str, usual: &str| section.path(key).unwrap_or_else(|| enrolled.join(usual));
     Some(checked::Uplink {
-        name: section.name("name")?,
+        trust: checked::GatewayTrust {
+            ca: file("ca", "ca.pem"),
+            certificate: file("certificate", "gateway.pem"),
+            key: file("key_file", "gateway.pem"),
+        },
+        name,
         hub: section.endpoint("url")?,
         streams: section.patterns("streams")?,
         retry_max: section.duration("retry_max")?,
@@ -205,6 +215,9 @@ fn mqtt_listen(section: &Section) -> Option<checked::MqttListen> {
         session_expiry: section.duration("session_expiry")?,
         inflight_max: section.number16("inflight_max")?,
         keep_alive_max: section.duration("keep_alive_max")?,
+        certificate: certificate(section),
+        client_ca: section.path("client_ca"),
+        password_file: section.path("password_file"),
     })
 }
 
@@ -351,6 +364,7 @@ fn check_uplinks(file: &file::Agent, streams: &[checked::Stream], reader: &mut R
         );
     }
     for section in &file.uplinks {
+        check_certificate(section, reader);
         for pattern in section.patterns("streams").unwrap_or_default() {
             if !streams.iter().any(|stream| pattern.matches(&stream.name)) {
                 let what = format!(
@@ -376,6 +390,41 @@ fn declared(streams: &[checked::Stream]) -> String {
     format!("declared: {}", names.join(", "))
 }
 
+/// What the network can reach is protected, or is said to need no protection.
+fn check_protection(section: &Section, reader: &mut Reader<'_>) {
+    let Some(Some(listen)) = section.address("listen") else {
+        return;
+    };
+    if section.field("client_ca").line.is_some() && section.field("certificate").line.is_none() {
+        let what = "devices show certificates in TLS only; add `certificate` and `key_file`";
+        reader.problem(
+            section.line_of("client_ca"),
+            section.path_of("client_ca"),
+            what,
+        );
+    }
+    let is_open = section.text("unprotected").as_deref() == Some("anywhere");
+    if listen.ip().is_loopback() || is_open {
+        return;
+    }
+    let written = |key: &str| section.field(key).line.is_some();
+    let missing = match (
+        written("certificate"),
+        written("client_ca") || written("password_file"),
+    ) {
+        (true, true) => return,
+        (false, true) => "TLS (add `certificate` and `key_file`)",
+        (true, false) => "a way to know who connects (add `client_ca` or `password_file`)",
+        (false, false) => {
+            "TLS and a way to know who connects (add `certificate` and `key_file`, and `client_ca` or `password_file`)"
+        }
+    };
+    let what = format!(
+        "\"{listen}\" can be reached from the network, and lacks {missing}; if it should be so, write unprotected = \"anywhere\""
+    );
+    reader.problem(section.line_of("listen"), section.path_of("listen"), what);
+}
+
 /// What one source's keys must agree on, and that its stream is declared.
 fn check_source(section: &Section, streams: &[checked::Stream], reader: &mut Reader<'_>) {
     if let Some(name) = section.name("stream")
@@ -396,7 +445,12 @@ fn check_source(section: &Section, streams: &[checked::Stream], reader: &mut Rea
     {
         reader.problem(section.line_of("key"), section.path_of("key"), what);
     }
-    if section.has("password_file")
+    if section.has("unprotected") {
+        check_certificate(section, reader);
+        check_protection(section, reader);
+    }
+    if section.has("username")
+        && section.has("password_file")
         && section.path("password_file").is_some()
         && section.text("username").is_none()
     {

@@ -130,7 +130,7 @@ pub struct MqttListen {
     pub name: Name,
     /// Its stream.
     pub stream: Name,
-    /// Where to listen, on loopback; port 0 lets the system choose.
+    /// Where to listen; port 0 lets the system choose. On loopback, unless it is protected or need not be.
     pub listen: SocketAddr,
     /// How the key of an event is made.
     pub key: Template,
@@ -144,6 +144,12 @@ pub struct MqttListen {
     pub inflight_max: u16,
     /// Silence after which a client without keep-alive of its own is dropped.
     pub keep_alive_max: Duration,
+    /// With it TLS is spoken.
+    pub certificate: Option<Certificate>,
+    /// What the devices' certificates are signed by.
+    pub client_ca: Option<PathBuf>,
+    /// Users and their passwords.
+    pub password_file: Option<PathBuf>,
 }
 
 /// `[[source]] type = "serial"`.
@@ -268,6 +274,28 @@ pub struct Uplink {
     pub streams: Vec<Pattern>,
     /// Longest pause between two attempts to connect.
     pub retry_max: Duration,
+    /// By what hub and gateway know each other.
+    pub trust: GatewayTrust,
+}
+
+/// PEM files of an uplink; they need not be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayTrust {
+    /// What the hub's certificate is signed by.
+    pub ca: PathBuf,
+    /// The gateway's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// PEM files of one who is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The certificate, and those that it is signed by.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 impl Uplink {
@@ -283,8 +311,12 @@ impl Uplink {
 pub struct Hub {
     /// Directory of the mirrors and the catalog.
     pub data_dir: PathBuf,
-    /// Where gateways and consumers connect, on loopback; port 0 lets the system choose.
+    /// Where gateways and consumers connect; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// The hub's certificate; none is the one that it has made itself, if it has.
+    pub certificate: Option<Certificate>,
+    /// What the certificates of gateways and consumers are signed by.
+    pub client_ca: Option<PathBuf>,
     /// Where metrics are served, on loopback; none is off.
     pub http: Option<SocketAddr>,
     /// Disk space of all mirrors together, in bytes.
@@ -296,6 +328,12 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// Where the register stands, and the hub's own authority.
+    #[must_use]
+    pub fn trust_dir(&self) -> PathBuf {
+        self.data_dir.join("trust")
+    }
+
     /// How `stream` is kept.
     #[must_use]
     pub fn stream(&self, stream: &str) -> &HubStream {

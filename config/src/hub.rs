@@ -62,11 +62,31 @@ fn hub(file: &file::Hub) -> Option<checked::Hub> {
     Some(checked::Hub {
         data_dir: file.hub.path("data_dir")?,
         listen: file.hub.address("listen")??,
+        certificate: certificate(&file.hub),
+        client_ca: file.hub.path("client_ca"),
         http: file.hub.address("http")?,
         disk_bytes_max: file.hub.number("disk_max")?,
         catalog_copy: file.hub.duration("catalog_copy")?,
         streams: file.streams.iter().map(stream).collect::<Option<_>>()?,
     })
+}
+
+/// The certificate that a table names, if it names one.
+pub(crate) fn certificate(section: &Section) -> Option<checked::Certificate> {
+    Some(checked::Certificate {
+        certificate: section.path("certificate")?,
+        key: section.path("key_file")?,
+    })
+}
+
+/// A certificate needs its key, and a key its certificate.
+pub(crate) fn check_certificate(section: &Section, reader: &mut Reader<'_>) {
+    for (one, other) in [("certificate", "key_file"), ("key_file", "certificate")] {
+        if section.field(one).line.is_some() && section.field(other).line.is_none() {
+            let what = format!("needs `{other}` beside it");
+            reader.problem(section.line_of(one), section.path_of(one), what);
+        }
+    }
 }
 
 fn stream(section: &Section) -> Option<checked::HubStream> {
@@ -90,6 +110,7 @@ fn default_stream() -> Section {
 }
 
 fn check(file: &file::Hub, reader: &mut Reader<'_>) {
+    check_certificate(&file.hub, reader);
     if let (Some(listen), Some(Some(http))) = (file.hub.address("listen"), file.hub.address("http"))
         && listen == Some(http)
         && http.port() != 0

@@ -34,9 +34,9 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// `scheme://host[:port]` with this scheme and this default port.
     Url(&'static str, u16),
-    /// An address and port on loopback.
+    /// An address and port.
     Listen,
-    /// The same, or `"off"`.
+    /// The same on loopback, or `"off"`.
     ListenOrOff,
     /// A list of MQTT topic filters.
     Topics,
@@ -140,7 +140,7 @@ impl Kind {
             Self::Baud => format!("a rate of {}", rates()),
             Self::OneOf(words) => quoted(words),
             Self::Url(scheme, port) => format!("a URL {scheme}://HOST:PORT, port {port} if none"),
-            Self::Listen => "a loopback address and port, such as \"127.0.0.1:1883\"".to_owned(),
+            Self::Listen => "an address and port, such as \"127.0.0.1:1883\"".to_owned(),
             Self::ListenOrOff => "a loopback address and port, or \"off\"".to_owned(),
             Self::Topics => "a list of MQTT topic filters, such as [\"sensors/#\"]".to_owned(),
             Self::Pattern => "a name, `*` standing for any characters".to_owned(),
@@ -193,8 +193,9 @@ impl Kind {
             }
             Self::Url(scheme, port) => Endpoint::of_url(text, scheme, *port).map(Value::Endpoint),
             Self::ListenOrOff if text == "off" => Ok(Value::Address(None)),
-            Self::Listen | Self::ListenOrOff => {
-                listen::parse(text).map(|address| Value::Address(Some(address)))
+            Self::Listen => listen::parse(text).map(|address| Value::Address(Some(address))),
+            Self::ListenOrOff => {
+                listen::parse_local(text).map(|address| Value::Address(Some(address)))
             }
             Self::Pattern => Pattern::new(text)
                 .map(|one| Value::Patterns(vec![one]))

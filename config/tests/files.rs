@@ -103,7 +103,7 @@ url = "kafka://hub.example"
     let shown = refusal(text);
     let expected = r#"agent.toml: 10 problems
   line 3: gateway.id: "GW 7" is not accepted here (accepted: a name: 1 to 64 of a-z 0-9 . _ -)
-  line 4: gateway.http: "0.0.0.0:80" can be reached from the network, and this version has neither TLS nor credentials to tell who connects (accepted: a loopback address such as "127.0.0.1:1883" or "[::1]:1883")
+  line 4: gateway.http: "0.0.0.0:80" can be reached from the network, and what is served here is for this machine only (accepted: a loopback address such as "127.0.0.1:7481")
   line 6: source.boiler.protocol: missing (accepted: "link", "lines")
   line 10: source.boiler.protocl: unknown key; did you mean "protocol"?
   line 11: source.boiler.baud: 11520 is not a rate this port offers (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800, 500000, 576000, 921600, 1000000, 1500000, 2000000, 3000000, 4000000)
@@ -263,12 +263,35 @@ fn an_entry_behind_the_one_for_all_names_is_never_reached() {
 }
 
 #[test]
-fn a_hub_on_the_network_is_refused_with_what_is_missing() {
-    let shown = hub::parse("[hub]\nlisten = \"0.0.0.0:7443\"\n", Path::new("hub.toml"))
-        .expect_err("open")
-        .to_string();
-    assert!(
-        shown.contains("line 2: hub.listen: \"0.0.0.0:7443\" can be reached from the network"),
-        "{shown}"
-    );
+fn a_listener_that_the_network_can_reach_is_protected_or_said_to_need_no_protection() {
+    let with = |keys: &str| {
+        format!(
+            "[[source]]\ntype = \"mqtt-listen\"\nname = \"direct\"\nstream = \"t\"\nlisten = \"0.0.0.0:8883\"\n{keys}"
+        )
+    };
+    let tls = "certificate = \"/c.pem\"\nkey_file = \"/k.pem\"\n";
+    for (keys, lacks) in [
+        (String::new(), "lacks TLS and a way to know who connects"),
+        (tls.to_owned(), "lacks a way to know who connects"),
+        ("password_file = \"/p\"\n".to_owned(), "lacks TLS (add"),
+    ] {
+        let shown = refusal(&with(&keys));
+        assert!(
+            shown.contains("line 5: source.direct.listen: \"0.0.0.0:8883\" can be reached"),
+            "{shown}"
+        );
+        assert!(shown.contains(lacks), "{shown}");
+    }
+    for keys in [
+        format!("{tls}password_file = \"/p\"\n"),
+        format!("{tls}client_ca = \"/ca.pem\"\n"),
+        "unprotected = \"anywhere\"\n".to_owned(),
+    ] {
+        let parsed = sedge_config::agent::parse(&with(&keys), Path::new("agent.toml"), Some("gw"));
+        assert!(parsed.is_ok(), "{keys}: {parsed:?}");
+    }
+    let half = refusal(&with(
+        "certificate = \"/c.pem\"\nunprotected = \"anywhere\"\n",
+    ));
+    assert!(half.contains("needs `key_file` beside it"), "{half}");
 }

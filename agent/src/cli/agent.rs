@@ -11,7 +11,7 @@ use crate::gateway::{self, DiskError, GatewayError, WhenTooLarge};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// File of the agent; see docs/guide/configuration.md
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = USUAL_FILE)]
     config: PathBuf,
 
     /// Make logs that are larger than their configured capacity smaller at this start: their oldest events are lost unless every
@@ -44,3 +44,6 @@ impl From<GatewayError> for Failure {
         Self::new(code, error)
     }
 }
+
+/// Where an agent's file usually is.
+pub(super) const USUAL_FILE: &str = "/etc/sedge/agent.toml";

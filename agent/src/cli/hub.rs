@@ -1,4 +1,6 @@
-//! `sedge hub`: runs the hub of a file until it is told to stop.
+//! `sedge hub`: runs the hub of a file until it is told to stop, or says who may come to it.
+
+mod access;
 
 use std::path::PathBuf;
 
@@ -12,12 +14,17 @@ use crate::hub::{self, HubEnded};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// File of the hub; see docs/guide/configuration.md
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true, default_value = access::USUAL_FILE)]
     config: PathBuf,
+    #[command(subcommand)]
+    command: Option<access::Command>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let config = sedge_config::hub::load(&arguments.config).map_err(Failure::config)?;
+    let config = access::config(&arguments.config)?;
+    if let Some(command) = &arguments.command {
+        return access::run(&config, command);
+    }
     logging::start("info");
     serve(|shutdown| async move { hub::run(config, shutdown).await.map_err(Failure::from) })
 }
@@ -27,7 +34,7 @@ impl From<HubEnded> for Failure {
         let code = match &error {
             HubEnded::Listen { .. }
             | HubEnded::Hub(HubError::DataDir(DataDirError::Held { .. })) => Code::Unavailable,
-            HubEnded::Hub(HubError::NotLoopback { .. }) => Code::Config,
+            HubEnded::Hub(HubError::NotLoopback { .. } | HubError::Trust(_)) => Code::Config,
             HubEnded::Hub(HubError::Interrupted) => Code::Software,
             HubEnded::Hub(_) => Code::Io,
         };

@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod demo;
+mod enroll;
 mod hub;
 pub mod inspect;
 mod logging;
@@ -39,6 +40,8 @@ enum Command {
     Agent(agent::Arguments),
     /// Take custody of the gateways' events and serve them to consumers
     Hub(hub::Arguments),
+    /// Get this gateway's certificate from a hub, with a token
+    Enroll(enroll::Arguments),
     /// Read a stream from the hub
     Pull(pull::Arguments),
     /// Put lines from standard input into a stream of the agent on this machine
@@ -94,6 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match command {
         Command::Agent(arguments) => agent::run(&arguments),
         Command::Hub(arguments) => hub::run(&arguments),
+        Command::Enroll(arguments) => enroll::run(&arguments),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Push(arguments) => push::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

@@ -1,12 +1,16 @@
 //! `sedge pull`: a stream from the hub to standard output. A group's offsets move only after the output was flushed.
 
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use sedge_config::quantity;
-use sedge_uplink::client::{Client, ClientError, Item, PullError, PullOptions, Reader, Start};
+use sedge_uplink::client::{
+    Access, Client, ClientError, Item, PullError, PullOptions, Reader, Start,
+};
 use sedge_uplink::json;
 
+use super::enroll::token_in;
 use super::{Code, Failure, duration_of, logging, runtime, signals};
 
 /// What to read, and how to show it.
@@ -27,6 +31,18 @@ pub(super) struct Arguments {
     /// With a group, wait so long for another member to go
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration_of, requires = "group")]
     wait: std::time::Duration,
+    /// File whose first line is a token of the hub (`sedge hub tokens add`); SEDGE_TOKEN_FILE if not given
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// PEM file of what the hub's certificate is signed by, if the token does not say it
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// PEM file of a certificate to show, instead of a token
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    certificate: Option<PathBuf>,
+    /// PEM file of its key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key_file: Option<PathBuf>,
     /// Go on for ever, instead of ending at what was durable at the start
     #[arg(long)]
     follow: bool,
@@ -54,10 +70,11 @@ enum Stop {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::start("warn");
+    let access = access_of(arguments)?;
     runtime()?.block_on(async {
         let signals =
             signals().map_err(|error| Failure::io(format!("no signal handler: {error}")))?;
-        let mut reader = Reader::new(options(arguments));
+        let mut reader = Reader::new(options(arguments, &access));
         let stopped = tokio::select! {
             stopped = pull(arguments, &mut reader) => stopped,
             () = signals => Err(Stop::Enough),
@@ -65,7 +82,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         // The lease ends by itself if the hub cannot be told.
         drop(reader.leave().await);
         match stopped {
-            Ok(0) if !arguments.follow => exists(arguments).await,
+            Ok(0) if !arguments.follow => exists(arguments, &access).await,
             Ok(_) | Err(Stop::Enough) => Ok(()),
             Err(Stop::Failed(failure)) => Err(failure),
         }
@@ -164,8 +181,8 @@ fn shown(micros: Option<i64>) -> String {
 }
 
 /// Nothing came: is there such a stream at all?
-async fn exists(arguments: &Arguments) -> Result<(), Failure> {
-    let mut client = Client::connect(&arguments.hub, NAME).await?;
+async fn exists(arguments: &Arguments, access: &Access) -> Result<(), Failure> {
+    let mut client = Client::connect_with(&arguments.hub, NAME, access).await?;
     let mut streams: Vec<String> = client
         .list(None)
         .await?
@@ -187,7 +204,23 @@ async fn exists(arguments: &Arguments) -> Result<(), Failure> {
     )))
 }
 
-fn options(arguments: &Arguments) -> PullOptions {
+/// By what the hub and this reader know each other.
+fn access_of(arguments: &Arguments) -> Result<Access, Failure> {
+    let file = arguments
+        .token_file
+        .clone()
+        .or_else(|| std::env::var_os(TOKEN_FILE).map(PathBuf::from));
+    Ok(Access {
+        ca: arguments.ca.clone(),
+        token: file.as_deref().map(token_in).transpose()?,
+        certificate: arguments
+            .certificate
+            .clone()
+            .zip(arguments.key_file.clone()),
+    })
+}
+
+fn options(arguments: &Arguments, access: &Access) -> PullOptions {
     let member = format!("{NAME}-{}", std::process::id());
     PullOptions {
         url: arguments.hub.clone(),
@@ -196,6 +229,7 @@ fn options(arguments: &Arguments) -> PullOptions {
         follow: arguments.follow,
         group: arguments.group.clone().map(|group| (group, member)),
         group_wait: arguments.wait,
+        access: access.clone(),
     }
 }
 
@@ -248,6 +282,8 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// Environment: which file holds the token.
+const TOKEN_FILE: &str = "SEDGE_TOKEN_FILE";
 const NAME: &str = "sedge-pull";
 const BUFFER_BYTES: usize = 64 << 10;
 const FROM: &str = "accepted: earliest, latest, an offset, a time such as 2026-11-20T10:00:00Z, or a duration such as 10m";

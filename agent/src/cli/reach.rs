@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::agent::USUAL_FILE;
 use super::{Failure, load_agent};
 
 /// Which agent.
@@ -39,5 +40,4 @@ pub(super) fn nobody_at(socket: &Path, error: &std::io::Error) -> Failure {
     ))
 }
 
-const USUAL_FILE: &str = "/etc/sedge/agent.toml";
 const USUAL_SOCKET: &str = "/var/lib/sedge/control.sock";

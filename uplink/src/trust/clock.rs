@@ -82,7 +82,11 @@ impl LastGood {
         self.seconds.store(now, Relaxed);
         let due = now.saturating_sub(self.kept.load(Relaxed)) >= KEPT_EVERY.as_secs();
         if let Some(path) = self.path.as_deref().filter(|_| due) {
-            match write_toml(path, &Kept { last_good: now }) {
+            let kept = path
+                .parent()
+                .map_or(Ok(()), std::fs::create_dir_all)
+                .and_then(|()| write_toml(path, &Kept { last_good: now }));
+            match kept {
                 Ok(()) => self.kept.store(now, Relaxed),
                 Err(e) => {
                     tracing::debug!(path = %path.display(), error = %e, "the time is not kept")
