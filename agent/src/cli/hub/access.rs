@@ -230,7 +230,7 @@ fn list(dir: &Path) -> Result<String, Failure> {
         shown += &format!(
             "{:<9} {:<24} {:<22} {}\n",
             identity.kind.as_str(),
-            identity.name,
+            identity.name.as_str(),
             identity.streams.join(","),
             state(identity, now)
         );
