@@ -7,6 +7,7 @@ mod enroll;
 mod hub;
 pub mod inspect;
 mod logging;
+mod passwd;
 mod pull;
 mod push;
 mod reach;
@@ -42,6 +43,8 @@ enum Command {
     Hub(hub::Arguments),
     /// Get this gateway's certificate from a hub, with a token
     Enroll(enroll::Arguments),
+    /// Set the password of a device that connects to `mqtt-listen`
+    Passwd(passwd::Arguments),
     /// Read a stream from the hub
     Pull(pull::Arguments),
     /// Put lines from standard input into a stream of the agent on this machine
@@ -98,6 +101,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Agent(arguments) => agent::run(&arguments),
         Command::Hub(arguments) => hub::run(&arguments),
         Command::Enroll(arguments) => enroll::run(&arguments),
+        Command::Passwd(arguments) => passwd::run(&arguments),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Push(arguments) => push::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

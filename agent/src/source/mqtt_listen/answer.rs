@@ -20,6 +20,9 @@ pub enum Refusal {
     /// Enhanced authentication.
     #[error("no enhanced authentication here (0x8C)")]
     Auth,
+    /// No name and password that are right, and no certificate.
+    #[error("bad user name or password (0x86)")]
+    Login,
     /// A will of quality of service 2.
     #[error("a will with quality of service 2 (0x9B)")]
     WillQos,
@@ -39,6 +42,7 @@ impl Refusal {
             Self::Version => "version",
             Self::Client => "client-id",
             Self::Auth => "auth-method",
+            Self::Login => "login",
             Self::WillQos => "qos-2",
             Self::Busy => "clients-max",
             Self::Silent => "no-connect",
@@ -50,6 +54,7 @@ impl Refusal {
             Self::Version => v4::ConnectReturnCode::RefusedProtocolVersion,
             Self::Client => v4::ConnectReturnCode::BadClientId,
             Self::Auth => v4::ConnectReturnCode::NotAuthorized,
+            Self::Login => v4::ConnectReturnCode::BadUserNamePassword,
             Self::WillQos | Self::Busy | Self::Silent => v4::ConnectReturnCode::ServiceUnavailable,
         }
     }
@@ -59,6 +64,7 @@ impl Refusal {
             Self::Version => v5::ConnectReturnCode::UnsupportedProtocolVersion,
             Self::Client => v5::ConnectReturnCode::ClientIdentifierNotValid,
             Self::Auth => v5::ConnectReturnCode::BadAuthenticationMethod,
+            Self::Login => v5::ConnectReturnCode::BadUserNamePassword,
             Self::WillQos => v5::ConnectReturnCode::QoSNotSupported,
             Self::Busy | Self::Silent => v5::ConnectReturnCode::ServerBusy,
         }
@@ -116,9 +122,11 @@ pub(super) fn connack_refused(version: Version, refusal: Refusal, out: &mut Vec<
 }
 
 /// PUBACK is written by hand: it is all that most clients ever get, thousands in one write.
-pub(super) fn puback(packet: u16, code: u8, out: &mut Vec<u8>) {
+/// Version 3.1.1 has no word for a message that was taken and not accepted.
+pub(super) fn puback(version: Version, packet: u16, code: u8, out: &mut Vec<u8>) {
     let [high, low] = packet.to_be_bytes();
     match code {
+        _ if version == Version::V311 => out.extend_from_slice(&[0x40, 2, high, low]),
         0 => out.extend_from_slice(&[0x40, 2, high, low]),
         _ => out.extend_from_slice(&[0x40, 3, high, low, code]),
     }

@@ -164,7 +164,7 @@ impl Connection {
             () = optional(settled) => Event::Settled,
             () = optional(room) => Event::Room,
             () = timer => Event::Timeout,
-            ready = self.stream.writable(), if !self.out.is_empty() => {
+            ready = self.stream.writable(), if !self.out.is_empty() || self.stream.holds_back() => {
                 // An error shows again when it is written.
                 drop(ready);
                 Event::Writable
@@ -255,6 +255,7 @@ impl Connection {
                 Err(e) => return Err(e),
             }
         }
+        self.stream.try_flush()?;
         if self.out.capacity() > OUT_BYTES_MAX {
             self.out.shrink_to(OUT_BYTES_MAX);
         }

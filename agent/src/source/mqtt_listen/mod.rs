@@ -1,16 +1,20 @@
 //! `mqtt-listen`: devices connect straight to the agent, and a PUBACK means "on disk".
 //!
 //! `wire` knows where packets begin and end, `session` the conversation, `answer` our half of it, `rhythm` when lingering is
-//! vain, `seats` who is here. `connection` moves the bytes of a `socket`. What is supported and refused: docs/guide/mqtt.md.
+//! vain, `seats` who is here, `logins` who may come. `connection` moves the bytes of a `socket`, which `tls` may wrap. What is supported and refused: docs/guide/mqtt.md.
 
 pub mod answer;
 mod connection;
+pub mod logins;
+#[cfg(test)]
+mod protected;
 mod rhythm;
 mod seats;
 pub mod session;
 pub mod socket;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +23,8 @@ use std::time::{Duration, Instant};
 use sedge_config::Template;
 use sedge_config::checked::MqttListen;
 use sedge_store::world;
+use sedge_uplink::trust::accept::{Acceptor, ServerFiles};
+use sedge_uplink::trust::explain;
 use tokio::task::JoinSet;
 
 use crate::ingest::{Ingest, Intake};
@@ -27,9 +33,11 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::Source;
 
 use connection::{CHUNK_BYTES, Connection};
+use logins::{Login, Logins};
 use seats::Seats;
 use session::Limits;
 use socket::{Door, Stream};
+use tls::TlsStream;
 
 /// Lets devices in until the shutdown. An address that cannot be had is tried again.
 pub async fn run(
@@ -63,8 +71,11 @@ pub async fn serve(
     let address = door
         .address()
         .map_or_else(|_| config.listen.to_string(), |address| address.to_string());
+    let Some(acceptor) = certified(&config, &telemetry, &mut shutdown).await else {
+        return;
+    };
     telemetry.up(format!("listening on {address}"));
-    let listener = Arc::new(Listener::new(config, ingest, telemetry));
+    let listener = Arc::new(Listener::new(config, acceptor, ingest, telemetry));
     listener.expect_sessions(now());
     let mut connections = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -85,6 +96,34 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
+/// What shakes hands, if TLS is spoken, as soon as its files can be used. None when it is told to stop before.
+async fn certified(
+    config: &MqttListen,
+    telemetry: &Source,
+    shutdown: &mut Shutdown,
+) -> Option<Option<Acceptor>> {
+    let Some(own) = &config.certificate else {
+        return Some(None);
+    };
+    let files = ServerFiles {
+        certificate: own.certificate.clone(),
+        key: own.key.clone(),
+        client_ca: config.client_ca.clone(),
+        client_required: config.password_file.is_none(),
+    };
+    loop {
+        match Acceptor::new(files.clone()) {
+            Ok(acceptor) => return Some(Some(acceptor)),
+            Err(e) => telemetry.down(e.to_string()),
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => return None,
+            () = tokio::time::sleep(BIND_AGAIN) => {}
+        }
+    }
+}
+
 /// What the connections of one listener share.
 struct Listener {
     name: String,
@@ -97,11 +136,20 @@ struct Listener {
     ingest: Ingest,
     telemetry: Arc<Source>,
     seats: Seats,
+    /// Shakes hands; without it there is no TLS.
+    acceptor: Option<Acceptor>,
+    /// Who may come by name and password; without it everybody may.
+    logins: Option<Arc<Logins>>,
     buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Listener {
-    fn new(config: MqttListen, ingest: Ingest, telemetry: Arc<Source>) -> Self {
+    fn new(
+        config: MqttListen,
+        acceptor: Option<Acceptor>,
+        ingest: Ingest,
+        telemetry: Arc<Source>,
+    ) -> Self {
         let limits = Limits {
             inflight_max: config.inflight_max,
             packet_bytes_max: u32::try_from(ingest.record_bytes_max())
@@ -122,12 +170,21 @@ impl Listener {
             ingest,
             telemetry,
             seats: Seats::new(config.clients_max),
+            acceptor,
+            logins: config.password_file.map(|path| Arc::new(Logins::new(path))),
             buffers: Mutex::default(),
         }
     }
 
     /// One connection, from accept to end.
     async fn attend(self: Arc<Self>, stream: Stream, shutdown: Shutdown) {
+        let stream = match self.shake_hands(stream, shutdown.clone()).await {
+            Ok(stream) => stream,
+            Err(why) => {
+                self.telemetry.incident("tls");
+                return tracing::debug!(source = self.name, why, "no TLS connection");
+            }
+        };
         let ending = Connection::new(stream, Arc::clone(&self), now())
             .run(shutdown)
             .await;
@@ -135,6 +192,32 @@ impl Listener {
             self.telemetry.incident(label);
         }
         tracing::debug!(source = self.name, "connection ended: {ending}");
+    }
+
+    /// The connection as it is spoken on, or why there is none.
+    async fn shake_hands(&self, stream: Stream, mut shutdown: Shutdown) -> Result<Stream, String> {
+        let (acceptor, tcp) = match (&self.acceptor, stream) {
+            (Some(acceptor), Stream::Tcp(tcp)) => (acceptor, tcp),
+            (_, stream) => return Ok(stream),
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => Err("stopping".into()),
+            () = tokio::time::sleep(CONNECT_TIMEOUT) => Err("no handshake in time".into()),
+            shaken = TlsStream::accept(tcp, acceptor.config()) => {
+                shaken.map(Stream::Tls).map_err(|e| explain(&e))
+            }
+        }
+    }
+
+    /// Whether a client that shows this may come.
+    async fn is_welcome(&self, is_certified: bool, login: Option<&Login>) -> bool {
+        match (&self.logins, login) {
+            (None, _) => true,
+            _ if is_certified => true,
+            (Some(_), None) => false,
+            (Some(logins), Some(login)) => Arc::clone(logins).is_right(login.clone()).await,
+        }
     }
 
     fn count_clients(&self) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use sedge_store::Ticket;
 
 use super::answer::{self, Refusal};
+use super::logins::Login;
 use super::rhythm::Rhythm;
 use super::wire::{Connect, Fault, Packet, Publish, Version};
 
@@ -100,6 +101,8 @@ pub struct Opening {
     pub clean: bool,
     /// Whether the session outlives the connection.
     pub lasting: bool,
+    /// By what the client is known.
+    pub login: Option<Login>,
 }
 
 /// Why a connection ended.
@@ -364,7 +367,7 @@ impl Session {
                     _ => {}
                 }
             }
-            answer::puback(pending.packet, pending.code, out);
+            answer::puback(self.version, pending.packet, pending.code, out);
         }
         if let Some((lane, next)) = told {
             acknowledging(lane, next);
@@ -461,6 +464,7 @@ impl Session {
             client: self.client.clone(),
             clean: connect.clean,
             lasting: self.expiry_s > 0,
+            login: connect.login,
         })
     }
 

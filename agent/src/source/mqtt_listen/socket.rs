@@ -1,4 +1,4 @@
-//! Where clients come in: TCP, or the network of a simulation, for its own thread alone ([decision 0015](../../../../docs/decisions/0015-simulation.md)).
+//! Where clients come in: TCP, TLS over it, or the network of a simulation, for its own thread alone ([decision 0015](../../../../docs/decisions/0015-simulation.md)).
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -11,6 +11,8 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+
+use super::tls::TlsStream;
 
 /// A simulated network, as those see it who listen.
 pub trait Network {
@@ -114,6 +116,7 @@ impl Door {
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
+    Tls(TlsStream),
     Simulated(Box<dyn Socket>),
 }
 
@@ -121,6 +124,7 @@ impl Stream {
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.readable().await,
+            Self::Tls(stream) => stream.readable().await,
             Self::Simulated(socket) => std::future::poll_fn(|c| socket.poll_read_ready(c)).await,
         }
     }
@@ -128,6 +132,7 @@ impl Stream {
     pub(super) async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.writable().await,
+            Self::Tls(stream) => stream.writable().await,
             Self::Simulated(socket) => std::future::poll_fn(|c| socket.poll_write_ready(c)).await,
         }
     }
@@ -135,6 +140,7 @@ impl Stream {
     pub(super) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_read(into),
+            Self::Tls(stream) => stream.try_read(into),
             Self::Simulated(socket) => socket.try_read(into),
         }
     }
@@ -142,13 +148,39 @@ impl Stream {
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write(bytes),
             Self::Simulated(socket) => socket.try_write(bytes),
+        }
+    }
+
+    /// Whether something that was written has not left.
+    pub(super) fn holds_back(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.holds_back(),
+            _ => false,
+        }
+    }
+
+    /// Sends what has not left, as far as it finds room.
+    pub(super) fn try_flush(&self) -> io::Result<()> {
+        match self {
+            Self::Tls(stream) => stream.try_flush(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the client has shown a certificate.
+    pub(super) fn is_certified(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.is_certified(),
+            _ => false,
         }
     }
 
     pub(super) async fn shutdown(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown().await,
+            Self::Tls(stream) => stream.shutdown().await,
             Self::Simulated(socket) => {
                 socket.shut_down();
                 Ok(())

@@ -6,6 +6,7 @@
 //! A PUBLISH is read in place (docs/decisions: it is all of the traffic); everything else goes through the codec of rumqttc,
 //! behind the checks that it lacks. Knows nothing of sessions, time or sockets.
 
+use super::logins::Login;
 use bytes::BytesMut;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
@@ -53,6 +54,8 @@ pub struct Connect {
     pub will_qos: Option<u8>,
     /// It wants enhanced authentication.
     pub wants_auth: bool,
+    /// Its user name and password, if it shows any.
+    pub login: Option<Login>,
 }
 
 /// A message.
@@ -324,9 +327,12 @@ fn connect(whole: &[u8], header: usize) -> Result<Connect, Fault> {
             keep_alive_s: connect.keep_alive,
             will_qos: connect.last_will.map(|will| will.qos as u8),
             wants_auth: false,
+            login: connect
+                .login
+                .map(|login| shown(login.username, login.password)),
         });
     }
-    let Ok(v5::Packet::Connect(connect, will, _)) =
+    let Ok(v5::Packet::Connect(connect, will, login)) =
         v5::Packet::read(&mut bytes, Some(CONTROL_BYTES_MAX as u32))
     else {
         return Err(Fault::Malformed);
@@ -342,7 +348,15 @@ fn connect(whole: &[u8], header: usize) -> Result<Connect, Fault> {
         keep_alive_s: connect.keep_alive,
         will_qos: will.map(|will| will.qos as u8),
         wants_auth: properties.is_some_and(|properties| properties.authentication_method.is_some()),
+        login: login.map(|login| shown(login.username, login.password)),
     })
+}
+
+fn shown(user: String, password: String) -> Login {
+    Login {
+        user,
+        password: password.into(),
+    }
 }
 
 fn subscription_v4(whole: &[u8]) -> Result<Packet<'static>, Fault> {

@@ -43,6 +43,14 @@ impl Connection {
 
     /// When this returns, the session is durable, and so is everything that an earlier connection of this client gave us.
     async fn begin(&mut self, opening: &Opening) -> Result<bool, Refusal> {
+        let is_certified = self.stream.is_certified();
+        if !self
+            .listener
+            .is_welcome(is_certified, opening.login.as_ref())
+            .await
+        {
+            return Err(Refusal::Login);
+        }
         self.seat = Some(
             self.listener
                 .seats
@@ -101,7 +109,7 @@ impl Connection {
     }
 
     async fn say_goodbye(&mut self, ending: Ending) -> io::Result<()> {
-        while !self.out.is_empty() {
+        while !self.out.is_empty() || self.stream.holds_back() {
             self.stream.writable().await?;
             self.flush()?;
         }

@@ -85,6 +85,7 @@ fn connect() -> Connect {
         keep_alive_s: 60,
         will_qos: None,
         wants_auth: false,
+        login: None,
     }
 }
 
@@ -112,6 +113,20 @@ fn pubacks_leave_after_their_commit_in_order_and_in_one_piece() {
     assert_eq!(story.session.waits_for(), Some((0, Ticket(3))));
     assert_eq!(story.settled(3), (b"\x40\x02\x00\x09".to_vec(), 100));
     assert_eq!(story.acknowledged, [2, 3], "told once for each write");
+}
+
+/// A PUBACK of 3.1.1 has four bytes, whatever there would be to say.
+#[test]
+fn that_a_message_was_not_accepted_is_said_to_version_5_only() {
+    for (version, said) in [
+        (Version::V311, &b"\x40\x02\x00\x07"[..]),
+        (Version::V5, b"\x40\x03\x00\x07\x83"),
+    ] {
+        let mut story = Story::live(version, false);
+        story.session.taken(7, 0, 0, 0, 0x83);
+        story.session.staged(0, Ticket(1));
+        assert_eq!(story.settled(1).0, said);
+    }
 }
 
 #[test]
@@ -249,7 +264,8 @@ fn connack_of_version_5_says_what_is_offered() {
         Opening {
             client: "given".to_owned(),
             clean: true,
-            lasting: true
+            lasting: true,
+            login: None,
         }
     );
     story.session.opened(story.now, false, &mut story.out);
