@@ -182,7 +182,14 @@ fn mqtt(section: &Section, gateway: &Name) -> Option<checked::Mqtt> {
     let name = section.name("name")?;
     Some(checked::Mqtt {
         stream: section.name("stream")?,
-        broker: section.endpoint("url")?,
+        broker: section.broker("url")?.0,
+        tls: match section.broker("url")?.1 {
+            true => Some(checked::BrokerTls {
+                ca: section.path("ca").unwrap_or_else(|| SYSTEM_CA.into()),
+                certificate: certificate(section),
+            }),
+            false => None,
+        },
         topics: section.topics("topics")?,
         key: section.template("key")?,
         qos: u8::from(section.number("qos")? == 1),
@@ -390,6 +397,17 @@ fn declared(streams: &[checked::Stream]) -> String {
     format!("declared: {}", names.join(", "))
 }
 
+/// What is for TLS needs TLS.
+fn check_broker_tls(section: &Section, reader: &mut Reader<'_>) {
+    let is_plain = section.broker("url").is_some_and(|(_, tls)| !tls);
+    for key in ["ca", "certificate", "key_file"] {
+        if is_plain && section.field(key).line.is_some() {
+            let what = "has a meaning only with TLS: write the url as mqtts://";
+            reader.problem(section.line_of(key), section.path_of(key), what);
+        }
+    }
+}
+
 /// What the network can reach is protected, or is said to need no protection.
 fn check_protection(section: &Section, reader: &mut Reader<'_>) {
     let Some(Some(listen)) = section.address("listen") else {
@@ -444,6 +462,10 @@ fn check_source(section: &Section, streams: &[checked::Stream], reader: &mut Rea
         && let Some(what) = unfillable(&kind, &key)
     {
         reader.problem(section.line_of("key"), section.path_of("key"), what);
+    }
+    if section.has("topics") {
+        check_certificate(section, reader);
+        check_broker_tls(section, reader);
     }
     if section.has("unprotected") {
         check_certificate(section, reader);
@@ -501,3 +523,6 @@ const MEMORY_RECORDS_MIN: u64 = 4;
 const CAPACITY_RECORDS_MIN: u64 = 16;
 
 const _: () = assert!(DEAD_LETTER_BYTES >= CAPACITY_RECORDS_MIN * 256 * 1024);
+
+/// What Debian and most others keep the authorities of the web in.
+const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -88,6 +88,8 @@ pub struct Mqtt {
     pub stream: Name,
     /// The broker.
     pub broker: Endpoint,
+    /// With what TLS is spoken, if it is.
+    pub tls: Option<BrokerTls>,
     /// Topic filters; at least one.
     pub topics: Vec<String>,
     /// How the key of an event is made.
@@ -112,6 +114,15 @@ pub struct Mqtt {
     pub inflight_max: u16,
     /// Longest pause between two attempts to connect.
     pub retry_max: Duration,
+}
+
+/// TLS with a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerTls {
+    /// What the broker's certificate is signed by.
+    pub ca: PathBuf,
+    /// The gateway's own certificate.
+    pub certificate: Option<Certificate>,
 }
 
 /// MQTT version.

@@ -340,6 +340,8 @@ getter! {
     duration: Duration -> Duration;
     /// Where a URL points.
     endpoint: Endpoint -> Endpoint;
+    /// Where the URL of a broker points, and whether TLS is spoken there.
+    broker: Broker -> (Endpoint, bool);
     /// An address, or off.
     address: Address -> Option<SocketAddr>;
     /// Topic filters.

@@ -34,6 +34,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// `scheme://host[:port]` with this scheme and this default port.
     Url(&'static str, u16),
+    /// The same for a broker: `mqtt`, or `mqtts` for TLS.
+    Broker,
     /// An address and port.
     Listen,
     /// The same on loopback, or `"off"`.
@@ -65,6 +67,8 @@ pub enum Value {
     Duration(Duration),
     /// Of [`Kind::Url`].
     Endpoint(Endpoint),
+    /// Of [`Kind::Broker`], and whether TLS is spoken.
+    Broker((Endpoint, bool)),
     /// Of [`Kind::Listen`], and of [`Kind::ListenOrOff`], where off is none.
     Address(Option<SocketAddr>),
     /// Of [`Kind::Topics`].
@@ -140,6 +144,9 @@ impl Kind {
             Self::Baud => format!("a rate of {}", rates()),
             Self::OneOf(words) => quoted(words),
             Self::Url(scheme, port) => format!("a URL {scheme}://HOST:PORT, port {port} if none"),
+            Self::Broker => {
+                "a URL mqtt://HOST:PORT, port 1883 if none, or with TLS mqtts://HOST:PORT, port 8883 if none".to_owned()
+            }
             Self::Listen => "an address and port, such as \"127.0.0.1:1883\"".to_owned(),
             Self::ListenOrOff => "a loopback address and port, or \"off\"".to_owned(),
             Self::Topics => "a list of MQTT topic filters, such as [\"sensors/#\"]".to_owned(),
@@ -192,6 +199,11 @@ impl Kind {
                 ))
             }
             Self::Url(scheme, port) => Endpoint::of_url(text, scheme, *port).map(Value::Endpoint),
+            Self::Broker => {
+                let tls = text.starts_with("mqtts://");
+                let (scheme, port) = if tls { ("mqtts", 8883) } else { ("mqtt", 1883) };
+                Endpoint::of_url(text, scheme, port).map(|endpoint| Value::Broker((endpoint, tls)))
+            }
             Self::ListenOrOff if text == "off" => Ok(Value::Address(None)),
             Self::Listen => listen::parse(text).map(|address| Value::Address(Some(address))),
             Self::ListenOrOff => {

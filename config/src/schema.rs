@@ -142,7 +142,30 @@ pub static MQTT: Table = Table {
     kind: Some("mqtt"),
     about: "A client of an existing broker. A message is acknowledged to the broker after it is on disk.",
     keys: &[
-        key("url", Kind::Url("mqtt", 1883), Required, "The broker."),
+        key(
+            "url",
+            Kind::Broker,
+            Required,
+            "The broker; `mqtts` speaks TLS (1.3, or 1.2 if the broker knows no better).",
+        ),
+        key(
+            "ca",
+            Kind::Path,
+            Otherwise("`/etc/ssl/certs/ca-certificates.crt`"),
+            "PEM file of what the broker's certificate is signed by (`mqtts`).",
+        ),
+        key(
+            "certificate",
+            Kind::Path,
+            Otherwise("none is shown"),
+            "PEM file of a certificate to show the broker (`mqtts`).",
+        ),
+        key(
+            "key_file",
+            Kind::Path,
+            Otherwise("none is shown"),
+            "PEM file of its private key (`mqtts`).",
+        ),
         key("topics", Kind::Topics, Required, "What to subscribe to."),
         key(
             "key",

@@ -2,6 +2,8 @@
 
 pub mod mqtt;
 pub mod mqtt_listen;
+#[cfg(test)]
+pub(crate) mod papers;
 pub mod serial;
 #[cfg(test)]
 pub(crate) mod yard;

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::v5;
+use rumqttc::{Transport, v5};
+use sedge_uplink::trust::connect::Caller;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::way::Tunnel;
 use crate::ingest::{Budget, Reserved};
 use crate::telemetry;
 
@@ -24,6 +26,8 @@ pub(super) struct Target {
     pub(super) host: String,
     /// TCP port.
     pub(super) port: u16,
+    /// With what TLS is spoken, if it is.
+    pub(super) tls: Option<Caller>,
     /// MQTT 5 instead of 3.1.1.
     pub version_5: bool,
     /// The same for the life of the gateway: the broker's session hangs on it.
@@ -106,6 +110,8 @@ pub(super) struct Connection {
     pub(super) arrivals: mpsc::Receiver<Arrived>,
     /// Acknowledges deliveries of this connection.
     pub(super) acks: Acks,
+    /// What TLS goes through.
+    tunnel: Option<Tunnel>,
     task: JoinHandle<Lost>,
 }
 
@@ -125,12 +131,20 @@ enum Client {
 
 impl Connection {
     /// Starts to connect. `subscribe` asks for the subscriptions even when the broker kept the session (the filters may have changed).
+    ///
+    /// # Errors
+    /// When there is no place for the socket that TLS goes through.
     pub(super) fn start(
         target: &Target,
         subscribe: bool,
         budget: Budget,
         telemetry: Arc<telemetry::Source>,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
+        let tunnel = match &target.tls {
+            Some(_) => Some(Tunnel::open(target)?),
+            None => None,
+        };
+        let entrance = tunnel.as_ref().map(Tunnel::entrance);
         let (sender, arrivals) = mpsc::channel(ARRIVALS_MAX);
         let written = Arc::new(AtomicUsize::new(0));
         let intake = Intake {
@@ -140,7 +154,8 @@ impl Connection {
             written: Arc::clone(&written),
         };
         if target.version_5 {
-            let (client, event_loop) = v5::AsyncClient::new(options_v5(target), REQUESTS_MAX);
+            let (client, event_loop) =
+                v5::AsyncClient::new(options_v5(target, entrance), REQUESTS_MAX);
             let task = tokio::spawn(poll_v5(
                 event_loop,
                 client.clone(),
@@ -148,17 +163,18 @@ impl Connection {
                 subscribe,
                 intake,
             ));
-            Self {
+            Ok(Self {
                 arrivals,
+                tunnel,
                 acks: Acks {
                     client: Client::V5(client),
                     written,
                 },
                 task,
-            }
+            })
         } else {
             let (client, mut event_loop) =
-                rumqttc::AsyncClient::new(options_v4(target), REQUESTS_MAX);
+                rumqttc::AsyncClient::new(options_v4(target, entrance), REQUESTS_MAX);
             let mut network = event_loop.network_options();
             network.set_connection_timeout(target.connect_timeout.as_secs().max(1));
             network.set_tcp_nodelay(true);
@@ -170,20 +186,24 @@ impl Connection {
                 subscribe,
                 intake,
             ));
-            Self {
+            Ok(Self {
                 arrivals,
+                tunnel,
                 acks: Acks {
                     client: Client::V4(client),
                     written,
                 },
                 task,
-            }
+            })
         }
     }
 
     /// The reason of the end, once `arrivals` has ended.
     pub(super) async fn lost(&mut self) -> Lost {
+        let reason = self.tunnel.as_ref().and_then(Tunnel::why);
         match (&mut self.task).await {
+            // The event loop only knows that the tunnel has ended.
+            Ok(Lost::Gone(gone)) => Lost::Gone(reason.unwrap_or(gone)),
             Ok(lost) => lost,
             Err(error) => Lost::Gone(format!("connection task: {error}")),
         }
@@ -454,9 +474,14 @@ async fn poll_v5(
     }
 }
 
-fn options_v4(target: &Target) -> rumqttc::MqttOptions {
-    let mut options =
-        rumqttc::MqttOptions::new(target.client_id.clone(), target.host.clone(), target.port);
+/// `entrance` is the socket that leads to the broker instead of its own address.
+fn options_v4(target: &Target, entrance: Option<String>) -> rumqttc::MqttOptions {
+    let is_tunnel = entrance.is_some();
+    let host = entrance.unwrap_or_else(|| target.host.clone());
+    let mut options = rumqttc::MqttOptions::new(target.client_id.clone(), host, target.port);
+    if is_tunnel {
+        options.set_transport(Transport::Unix);
+    }
     options
         .set_keep_alive(target.keep_alive)
         .set_clean_session(false)
@@ -468,10 +493,14 @@ fn options_v4(target: &Target) -> rumqttc::MqttOptions {
     options
 }
 
-fn options_v5(target: &Target) -> v5::MqttOptions {
+fn options_v5(target: &Target, entrance: Option<String>) -> v5::MqttOptions {
+    let is_tunnel = entrance.is_some();
+    let host = entrance.unwrap_or_else(|| target.host.clone());
     let session_expiry_s = u32::try_from(target.session_expiry.as_secs()).unwrap_or(u32::MAX);
-    let mut options =
-        v5::MqttOptions::new(target.client_id.clone(), target.host.clone(), target.port);
+    let mut options = v5::MqttOptions::new(target.client_id.clone(), host, target.port);
+    if is_tunnel {
+        options.set_transport(Transport::Unix);
+    }
     options
         .set_keep_alive(target.keep_alive)
         .set_clean_start(false)
@@ -538,8 +567,11 @@ const DELIVERY_OVERHEAD: usize = 128;
 
 #[cfg(test)]
 mod tests {
+    use sedge_uplink::trust::accept::{Acceptor, ServerFiles};
+
     use super::super::fake_broker::FakeBroker;
     use super::*;
+    use crate::source::papers::Papers;
     use rumqttc::mqttbytes::v4::{Packet, SubscribeReasonCode};
 
     fn start(target: &Target, subscribe: bool) -> Connection {
@@ -549,6 +581,86 @@ mod tests {
             Budget::new(12_000),
             telemetry::Telemetry::new().source("plant", "mqtt", "telemetry"),
         )
+        .expect("a way to the broker")
+    }
+
+    /// A door with TLS before `broker`, and how it is reached.
+    async fn behind_tls(broker: &FakeBroker, papers: &Papers, name: &str) -> Target {
+        let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = door.local_addr().unwrap().port();
+        let own = papers.certificate(name);
+        let acceptor = Acceptor::new(ServerFiles {
+            certificate: own.certificate,
+            key: own.key,
+            client_ca: None,
+            client_required: false,
+        });
+        let (acceptor, behind) = (acceptor.unwrap(), broker.port());
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = door.accept().await {
+                if let Ok((mut there, _)) = acceptor.accept(tcp).await {
+                    let mut here = tokio::net::TcpStream::connect(("127.0.0.1", behind))
+                        .await
+                        .unwrap();
+                    drop(tokio::io::copy_bidirectional(&mut there, &mut here).await);
+                }
+            }
+        });
+        Target {
+            host: "localhost".into(),
+            port,
+            tls: Some(papers.caller(None)),
+            ..broker.target()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_behind_tls_is_spoken_to_like_any_other() {
+        let (broker, papers) = (FakeBroker::start().await, Papers::new());
+        let target = behind_tls(&broker, &papers, "localhost").await;
+        let mut connection = start(&target, false);
+        let mut conversation = broker.accept_subscribed().await;
+        for packet in 1..=100 {
+            conversation.publish(packet, false, b"one").await;
+        }
+        for packet in 1..=100 {
+            assert_eq!(delivery(&mut connection).await.packet_id, Some(packet));
+            connection.acks.acknowledge(packet);
+        }
+        for packet in 1..=100 {
+            assert_eq!(conversation.acknowledged().await, packet);
+        }
+        drop(conversation);
+        while connection.arrivals.recv().await.is_some() {}
+        assert!(matches!(connection.lost().await, Lost::Gone(_)));
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_not_who_was_called_hears_nothing_and_the_reason_is_told() {
+        let (broker, papers) = (FakeBroker::start().await, Papers::new());
+        let other = behind_tls(&broker, &papers, "elsewhere").await;
+        let plain = Target {
+            port: broker.port(),
+            ..other.clone()
+        };
+        for (target, expected) in [
+            (
+                other,
+                "the peer's certificate is for another name than the one that was called",
+            ),
+            (plain, "the peer does not speak TLS"),
+        ] {
+            let mut connection = start(&target, false);
+            let ended = async { while connection.arrivals.recv().await.is_some() {} };
+            tokio::select! {
+                () = ended => {}
+                () = broker.say_nonsense() => {}
+            }
+            let Lost::Gone(why) = connection.lost().await else {
+                panic!("it is gone")
+            };
+            assert!(why.contains(expected), "{why}");
+        }
     }
 
     async fn delivery(connection: &mut Connection) -> Delivery {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rumqttc::mqttbytes::v4;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 
 use super::broker::Target;
+use super::way::{self, Way};
 use crate::dead_letter::Remains;
 
 /// What is kept of a message that is streamed away.
@@ -28,7 +28,7 @@ pub(super) struct Oversize {
 
 /// The connection that met an oversize message and can acknowledge it.
 pub(super) struct Escape {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Way>>,
     packet_id: Option<u16>,
 }
 
@@ -67,7 +67,7 @@ impl Escape {
     }
 
     async fn search(target: &Target) -> io::Result<Option<(Self, Oversize)>> {
-        let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
+        let stream = way::connect(target).await?;
         let mut stream = BufReader::with_capacity(READ_BYTES, stream);
         stream.write_all(&connect_packet(target)?).await?;
         expect_connack(&mut stream).await?;
@@ -97,7 +97,7 @@ fn connect_packet(target: &Target) -> io::Result<BytesMut> {
     Ok(bytes)
 }
 
-async fn expect_connack(stream: &mut BufReader<TcpStream>) -> io::Result<()> {
+async fn expect_connack(stream: &mut BufReader<Box<dyn Way>>) -> io::Result<()> {
     let mut connack = [0; 4];
     stream.read_exact(&mut connack).await?;
     match connack {
@@ -111,7 +111,7 @@ async fn expect_connack(stream: &mut BufReader<TcpStream>) -> io::Result<()> {
     }
 }
 
-async fn read_fixed_header(stream: &mut BufReader<TcpStream>) -> io::Result<(u8, u32)> {
+async fn read_fixed_header(stream: &mut BufReader<Box<dyn Way>>) -> io::Result<(u8, u32)> {
     let first = stream.read_u8().await?;
     let mut len = 0;
     for shift in [0, 7, 14, 21] {
@@ -128,7 +128,7 @@ async fn read_fixed_header(stream: &mut BufReader<TcpStream>) -> io::Result<(u8,
 }
 
 async fn read_oversize(
-    stream: &mut BufReader<TcpStream>,
+    stream: &mut BufReader<Box<dyn Way>>,
     first: u8,
     len: u32,
 ) -> io::Result<Oversize> {
@@ -165,7 +165,7 @@ async fn read_oversize(
     })
 }
 
-async fn skip(stream: &mut BufReader<TcpStream>, bytes: u64) -> io::Result<()> {
+async fn skip(stream: &mut BufReader<Box<dyn Way>>, bytes: u64) -> io::Result<()> {
     let skipped = tokio::io::copy(&mut stream.take(bytes), &mut tokio::io::sink()).await?;
     if skipped == bytes {
         Ok(())

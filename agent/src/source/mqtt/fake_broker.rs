@@ -43,6 +43,7 @@ impl FakeBroker {
         Target {
             host: "127.0.0.1".to_owned(),
             port: self.port,
+            tls: None,
             version_5: false,
             client_id: "sedge-gw-plant".to_owned(),
             credentials: None,
@@ -53,6 +54,15 @@ impl FakeBroker {
             receive_maximum: 100,
             session_expiry: std::time::Duration::from_secs(3600),
             connect_timeout: std::time::Duration::from_secs(10),
+        }
+    }
+
+    /// Answers whoever comes with what is no MQTT and no TLS, for ever.
+    pub(super) async fn say_nonsense(&self) {
+        loop {
+            let (mut stream, _) = self.listener.accept().await.expect("accept");
+            // Who has gone already need not hear it.
+            drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
         }
     }
 

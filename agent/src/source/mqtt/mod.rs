@@ -14,6 +14,7 @@ mod escape;
 mod fake_broker;
 #[cfg(test)]
 mod stories;
+mod way;
 
 use std::fs;
 use std::io;
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 use sedge_config::checked::{self, MqttVersion};
 use sedge_store::StageError;
+use sedge_uplink::trust::clock::LastGood;
+use sedge_uplink::trust::connect::{Anchor, Caller};
 
 use self::broker::{Arrived, Connection, Lost, Target};
 use self::deliveries::Deliveries;
@@ -61,7 +64,9 @@ pub async fn run(
                 telemetry.incident(incident(&lost));
                 telemetry.down(lost.to_string());
             }
-            Err(error @ MqttError::Password { .. }) => telemetry.down(error.to_string()),
+            Err(error @ (MqttError::Password { .. } | MqttError::Way(_))) => {
+                telemetry.down(error.to_string())
+            }
             Err(error @ MqttError::Stage(_)) => {
                 telemetry.down(error.to_string());
                 return;
@@ -89,7 +94,7 @@ async fn attempt(
         subscribe,
         ingest.budget().clone(),
         Arc::clone(telemetry),
-    );
+    )?;
     let served = serve(connection, deliveries, &target, telemetry, shutdown).await?;
     if let Served::Lost {
         lost: Lost::TooLarge { .. },
@@ -109,6 +114,8 @@ async fn attempt(
 enum MqttError {
     #[error("password file {path}: {error}")]
     Password { path: String, error: io::Error },
+    #[error("no way to the broker: {0}")]
+    Way(#[from] io::Error),
     #[error(transparent)]
     Stage(#[from] StageError),
 }
@@ -215,6 +222,7 @@ fn target(config: &checked::Mqtt, ingest: &Ingest) -> Result<Target, MqttError> 
     Ok(Target {
         host: config.broker.host.clone(),
         port: config.broker.port,
+        tls: config.tls.as_ref().map(caller),
         version_5: config.version == MqttVersion::V5,
         client_id: config.client_id.clone(),
         credentials: credentials(config)?,
@@ -226,6 +234,16 @@ fn target(config: &checked::Mqtt, ingest: &Ingest) -> Result<Target, MqttError> 
         session_expiry: config.session_expiry,
         connect_timeout: config.connect_timeout,
     })
+}
+
+fn caller(tls: &checked::BrokerTls) -> Caller {
+    let own = tls.certificate.as_ref();
+    Caller {
+        anchor: Anchor::File(tls.ca.clone()),
+        certificate: own.map(|own| (own.certificate.clone(), own.key.clone())),
+        clock: Arc::new(LastGood::in_memory()),
+        tls12: true,
+    }
 }
 
 fn credentials(config: &checked::Mqtt) -> Result<Option<(String, String)>, MqttError> {
