@@ -213,7 +213,7 @@ impl Life {
             &others_shutdown,
             &mut others,
         );
-        let looker = Looker::new(&agent, &disk, telemetry.clone(), forwarders);
+        let looker = Looker::new(&agent, &disk, telemetry.clone(), forwarders, clock);
         if let Some(doors) = doors {
             start_doors(doors, &ingest, &looker, &others_shutdown, &mut others);
         }

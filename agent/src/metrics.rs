@@ -64,6 +64,12 @@ pub(crate) fn of_agent(status: &Status) -> String {
     );
     text.family("sedge_agent_uptime_seconds", "gauge", "Since the start.")
         .sample(&[], status.uptime_s);
+    text.family(
+        "sedge_agent_clock_plausible",
+        "gauge",
+        "Whether nothing is known to be wrong with the clock.",
+    )
+    .sample(&[], u8::from(status.clock.is_none()));
     sources(&mut text, &status.sources);
     partitions(&mut text, status);
     dropped(&mut text, status);
@@ -311,13 +317,20 @@ fn uplinks(text: &mut Text, uplinks: &[Uplink]) {
             family.sample(&[("uplink", &uplink.name)], get(uplink));
         }
     }
+    let help = "When the gateway's certificate ends, in seconds since 1970.";
+    let mut family = text.family("sedge_uplink_certificate_end_seconds", "gauge", help);
+    for uplink in uplinks {
+        if let Some(end) = uplink.certificate_ends {
+            family.sample(&[("uplink", &uplink.name)], end);
+        }
+    }
 }
 
 /// The metrics of a hub.
 pub(crate) fn of_hub(status: &HubStatus) -> String {
     let mut text = Text::default();
     let count = |n: usize| n as u64;
-    let families: [(&'static str, &str, &str, u64); 11] = [
+    let families: [(&'static str, &str, &str, u64); 12] = [
         (
             "sedge_hub_gateways",
             "gauge",
@@ -341,6 +354,12 @@ pub(crate) fn of_hub(status: &HubStatus) -> String {
             "counter",
             "Connections whose peer broke a rule.",
             status.broken,
+        ),
+        (
+            "sedge_hub_connections_unknown_total",
+            "counter",
+            "Connections of those who have not shown who they are, or may not do what they came for.",
+            status.unknown,
         ),
         (
             "sedge_hub_connections_replaced_total",

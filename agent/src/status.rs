@@ -19,6 +19,8 @@ pub struct Status {
     pub uptime_s: u64,
     /// Directory of the logs.
     pub data_dir: String,
+    /// What is wrong with the clock of the system, as far as certificates are concerned; none if nothing is known to be.
+    pub clock: Option<String>,
     /// In the order of the file.
     pub sources: Vec<Source>,
     /// In the order of the file; those that only drain come last.
@@ -161,6 +163,8 @@ pub struct Uplink {
     pub rate: f64,
     /// Events lost before they were handed over, which the next gap will tell.
     pub lost: u64,
+    /// When the gateway's certificate for it ends, in seconds since 1970; none without one.
+    pub certificate_ends: Option<u64>,
 }
 
 impl Losses {

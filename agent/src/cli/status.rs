@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use sedge_uplink::trust::unix_s;
+
 use super::Failure;
 use super::reach::{self, Reach};
 use crate::control;
@@ -92,11 +94,41 @@ fn screen(status: &Status) -> String {
         "{:<16} {:>8} {:>8} {:>8} {:>6}  {}",
         "UPLINK", "EVENTS/S", "LAG", "OLDEST", "LOST", "STATE"
     ));
-    status
-        .uplinks
-        .iter()
-        .for_each(|uplink| line(uplink_line(uplink)));
+    for uplink in &status.uplinks {
+        line(uplink_line(uplink));
+        uplink_notes(uplink, unix_s()).for_each(&mut line);
+    }
+    if let Some(doubt) = &status.clock {
+        wrapped(doubt).for_each(&mut line);
+    }
     screen
+}
+
+/// What there is to say of an uplink in words: why it is down, if the line has no room for it, and a certificate that ends soon.
+fn uplink_notes(uplink: &Uplink, now: u64) -> impl Iterator<Item = String> {
+    let is_cut = !uplink.up && uplink_line(uplink).chars().count() > COLUMNS;
+    let why = is_cut.then(|| wrapped(&uplink.state));
+    let left = uplink.certificate_ends.map(|end| end.saturating_sub(now));
+    let ends = left.filter(|left| *left < SOON_S).map(|left| match left {
+        0 => "  its certificate has ended: `sedge enroll` gets another".to_owned(),
+        left => format!("  its certificate ends in {}", span(left as f64)),
+    });
+    why.into_iter().flatten().chain(ends)
+}
+
+/// `text` in lines that fit, each set in by two.
+fn wrapped(text: &str) -> impl Iterator<Item = String> {
+    let mut lines = vec![String::from(" ")];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is one");
+        if last.chars().count() + 1 + word.chars().count() > COLUMNS && last != " " {
+            lines.push(format!("  {word}"));
+        } else {
+            last.push(' ');
+            last.push_str(word);
+        }
+    }
+    lines.into_iter()
 }
 
 fn source_line(source: &Source) -> String {
@@ -212,6 +244,8 @@ fn cut(name: &str, characters: usize) -> String {
 }
 
 const COLUMNS: usize = 80;
+/// A certificate from `sedge enroll` is renewed long before.
+const SOON_S: u64 = 30 * 86_400;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -269,6 +303,32 @@ mod tests {
             "{screen}"
         );
         assert!(screen.lines().count() <= 24, "{screen}");
+    }
+
+    #[test]
+    fn why_an_uplink_is_down_is_told_to_its_end() {
+        let reason = "cannot connect: the peer's certificate is for another name than the one that was called";
+        let uplink = Uplink {
+            name: "hq".into(),
+            state: reason.into(),
+            certificate_ends: Some(1_000 + 86_400),
+            ..Default::default()
+        };
+        let notes: Vec<String> = uplink_notes(&uplink, 1_000).collect();
+        assert!(
+            notes.iter().all(|note| note.chars().count() <= COLUMNS),
+            "{notes:?}"
+        );
+        let (ends, why) = notes.split_last().unwrap();
+        let why: Vec<&str> = why.iter().map(|line| line.trim()).collect();
+        assert_eq!(why.join(" "), reason);
+        assert_eq!(ends, "  its certificate ends in 1d 0h");
+        let up = Uplink {
+            up: true,
+            certificate_ends: Some(1_000 + 31 * 86_400),
+            ..uplink
+        };
+        assert_eq!(uplink_notes(&up, 1_000).count(), 0);
     }
 
     #[test]

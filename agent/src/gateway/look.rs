@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use std::time::Instant;
 
 use sedge_config::checked;
@@ -10,6 +11,8 @@ use sedge_core::frame::Header;
 use sedge_core::{LogId, Micros};
 use sedge_store::{Partition, system_clock};
 use sedge_uplink::forward::{ForwardHandle, ForwardStatus};
+
+use sedge_uplink::trust::clock::{ClockState, LastGood};
 
 use super::disk::{Chain, Disk};
 use crate::status::{self, Losses, Rates, Status};
@@ -21,6 +24,7 @@ pub(super) struct Looker {
     telemetry: Telemetry,
     chains: Vec<Seen>,
     forwarders: Vec<ForwardHandle>,
+    clock: Arc<LastGood>,
     rates: Rates,
 }
 
@@ -89,6 +93,7 @@ impl Looker {
         disk: &Disk,
         telemetry: Telemetry,
         forwarders: Vec<ForwardHandle>,
+        clock: Arc<LastGood>,
     ) -> Arc<Mutex<Self>> {
         let chains = disk.chains.iter().map(Seen::of).collect();
         Arc::new(Mutex::new(Self {
@@ -96,6 +101,7 @@ impl Looker {
             telemetry,
             chains,
             forwarders,
+            clock,
             rates: Rates::default(),
         }))
     }
@@ -149,6 +155,7 @@ impl Looker {
             pid: std::process::id(),
             uptime_s: self.telemetry.started().elapsed().as_secs(),
             data_dir: self.agent.gateway.data_dir.display().to_string(),
+            clock: doubt(self.clock.state()),
             sources: self
                 .telemetry
                 .sources()
@@ -270,7 +277,24 @@ impl Looker {
             oldest_unacked_s: age(waiting.oldest),
             rate: self.rates.rate(&format!("uplink/{}", uplink.name)),
             lost,
+            certificate_ends: super::trust_files(uplink).life().map(|(_, end)| end),
         }
+    }
+}
+
+/// What is wrong with the clock, in words.
+fn doubt(clock: ClockState) -> Option<String> {
+    let span = |apart: Duration| crate::cli::span(apart.as_secs_f64());
+    match clock {
+        ClockState::Plausible => None,
+        ClockState::Behind(apart) => Some(format!(
+            "the clock is {} behind a time that has been; certificates are judged by that",
+            span(apart)
+        )),
+        ClockState::Ahead(apart) => Some(format!(
+            "the clock is {} ahead of the last time known to be good; certificates are judged by both",
+            span(apart)
+        )),
     }
 }
 
