@@ -6,9 +6,10 @@ use core::task::{Context, Poll, Waker};
 use std::pin::pin;
 
 use fixture::*;
+use sedge_core::frame::Form;
 use sedge_core::log::{AsyncLog, CommitError};
 use sedge_core::media::{Media, Operations};
-use sedge_core::segment::Dimensions;
+use sedge_core::segment::{Dimensions, Role};
 use sedge_core::{Micros, Offset};
 
 #[test]
@@ -111,6 +112,23 @@ fn what_does_not_continue_the_log_is_refused_and_nothing_is_written() {
             Err(CommitError::Malformed),
             "half a frame"
         );
+        let own = form_of(&log);
+        let other = match own {
+            Form::Compact => Form::Explicit,
+            Form::Explicit => Form::Compact,
+        };
+        assert_eq!(
+            log.commit(&frame_in(&log, other, true), 1, b"", NOW),
+            Err(CommitError::Malformed),
+            "in the form of other media"
+        );
+        if dimensions.role == Role::Origin && own == Form::Explicit {
+            assert_eq!(
+                log.commit(&frame_in(&log, own, false), 1, b"", NOW),
+                Err(CommitError::Malformed),
+                "a later frame of a commit without the first one"
+            );
+        }
         assert_eq!(
             log.commit(&[], 0, b"", NOW),
             Err(CommitError::Malformed),

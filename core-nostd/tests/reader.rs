@@ -5,6 +5,7 @@ mod fixture;
 use fixture::*;
 use sedge_core::custody::{Run, Stretch, Want};
 use sedge_core::entry::Entry;
+use sedge_core::frame::Form;
 use sedge_core::log::{Fresh, Log};
 use sedge_core::media::Media;
 use sedge_core::read::{Read, Reader};
@@ -177,6 +178,34 @@ fn point_in_time_leads_to_the_first_record_from_then_on() {
     assert_eq!(at(&mut log, Micros::UNKNOWN), view.oldest);
     assert_eq!(at(&mut log, NOW), view.oldest);
     assert_eq!(at(&mut log, Micros::new(NOW.get() + 1)), view.durable);
+}
+
+/// An hour passes between two commits. Any time in it leads to the later one, and so does the time of that one.
+#[test]
+fn point_in_time_leads_to_the_record_of_that_very_time() {
+    let at = |hours: u64| Micros::new(NOW.get() + hours as i64 * 3_600_000_000);
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        for hours in 0..200 {
+            if log.needs_maintain() {
+                log.maintain(at(hours)).unwrap();
+            }
+            let frame = match form_of(&log) {
+                Form::Compact => timed_frame(&log, if hours == 0 { 0 } else { 3_600_000 }),
+                Form::Explicit => frame_at(&log, at(hours)),
+            };
+            log.commit(&frame, 1, &[], at(hours)).unwrap();
+        }
+        let (reader, oldest) = (reader_of(&log, 0), log.oldest().get());
+        assert!(oldest > 0, "the ring has wrapped");
+        for hours in oldest..200 {
+            let just_before = Micros::new(at(hours).get() - 1);
+            for time in [at(hours), just_before] {
+                let told = log.offset_for_time(&reader, time).get();
+                assert_eq!(told, hours, "at {time:?} in {dimensions:?}");
+            }
+        }
+    }
 }
 
 /// It reads what there is, and no more: nobody tells it that this was all. What it read ahead was blank then.
