@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use copy::Copy;
 use trial::Trial;
 
-/// A part of the code, and the tests that know it, the quickest first.
+/// A part of the code, and the tests that know it.
 struct Part {
     name: &'static str,
     folders: &'static [&'static str],

@@ -23,7 +23,7 @@ struct Limit {
 
 pub(crate) struct Trial<'a> {
     copy: &'a Copy,
-    /// With what each may take.
+    /// The quickest first, with what each may take.
     tests: Vec<(Tests, Limit)>,
     /// One line for each mutant: number, place, change, and what noticed it, or `survived`.
     outcomes: PathBuf,
@@ -53,11 +53,15 @@ impl<'a> Trial<'a> {
                 wall: took * 10 + Duration::from_secs(120),
                 processor_s: took.as_secs() * 5 + 10,
             };
-            timed.push((tests, limit));
+            timed.push((took, tests, limit));
         }
+        timed.sort_by_key(|(took, ..)| *took);
         Ok(Self {
             copy,
-            tests: timed,
+            tests: timed
+                .into_iter()
+                .map(|(_, tests, limit)| (tests, limit))
+                .collect(),
             outcomes: copy.folder.with_extension("outcomes"),
         })
     }
