@@ -1,5 +1,6 @@
-//! `simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges]`: runs the whole system from seeds, and tells the story of one that went wrong.
+//! `simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges] [--outage-weeks W]`: runs the whole system from seeds, and tells the story of one that went wrong.
 //! With `RUST_LOG` set, what agents and hub log goes to standard error; its times are those of the system from the seed's beginning (one job only).
+//! With `--outage-weeks`, nobody reaches the hub for so many weeks, or up to twice as long, in each of them.
 //! Run twice, a seed must do the same.
 #![allow(clippy::print_stdout, reason = "it is a command")]
 
@@ -16,7 +17,7 @@ use sedge_tests::simulator::{Options, Outcome, Sum, run, virtual_time};
 fn main() -> ExitCode {
     let Some(wishes) = Wishes::of(std::env::args().skip(1)) else {
         eprintln!(
-            "usage: simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges]"
+            "usage: simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges] [--outage-weeks W]"
         );
         return ExitCode::from(64);
     };
@@ -62,14 +63,18 @@ struct Wishes {
     twice: bool,
     brief: bool,
     exchanges: bool,
+    outage_weeks: Option<u64>,
 }
 
 impl Wishes {
     fn options(self, seed: u64) -> Options {
-        if self.exchanges {
-            Options::with_exchanges(seed)
-        } else {
-            Options::of(seed)
+        let options = match self.exchanges {
+            true => Options::with_exchanges(seed),
+            false => Options::of(seed),
+        };
+        match self.outage_weeks {
+            Some(weeks) => options.with_outage_of_weeks(weeks),
+            None => options,
         }
     }
 
@@ -82,6 +87,7 @@ impl Wishes {
             twice: false,
             brief: false,
             exchanges: false,
+            outage_weeks: None,
         };
         while let Some(argument) = arguments.next() {
             let mut number = || arguments.next()?.parse().ok();
@@ -90,6 +96,7 @@ impl Wishes {
                 "--brief" => wishes.brief = true,
                 "--exchanges" => wishes.exchanges = true,
                 "--twice" => wishes.twice = true,
+                "--outage-weeks" => wishes.outage_weeks = Some(number()?),
                 "--seed" => wishes.seed = number()?,
                 "--seeds" => wishes.seeds = number()?,
                 "--jobs" => wishes.jobs = number()?,
@@ -153,6 +160,13 @@ impl Wishes {
         (outcome, line)
     }
 
+    /// The arguments that say what kind of system it is.
+    fn kind(self) -> String {
+        let exchanges = if self.exchanges { " --exchanges" } else { "" };
+        let weeks = self.outage_weeks.map(|w| format!(" --outage-weeks {w}"));
+        format!("{exchanges}{}", weeks.unwrap_or_default())
+    }
+
     fn tell(self, seed: u64, outcome: &Outcome, failed: usize) {
         let is_wrong = outcome.wrong.is_some();
         if self.story || (is_wrong && failed <= STORIES_MAX) {
@@ -161,7 +175,7 @@ impl Wishes {
         if is_wrong {
             println!(
                 "seed {seed} again: cargo run -p sedge-tests --release --bin simulate -- --seed {seed} --story{}",
-                if self.exchanges { " --exchanges" } else { "" }
+                self.kind()
             );
         }
     }

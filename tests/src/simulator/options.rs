@@ -100,6 +100,18 @@ impl Options {
         }
     }
 
+    /// The same, and nobody reaches the hub for `weeks` or up to twice as long.
+    #[must_use]
+    pub fn with_outage_of_weeks(self, weeks: u64) -> Self {
+        let hours = weeks * HOURS_OF_A_WEEK;
+        let hours = hours + Random::new(seed_for(self.seed, 11)).below(hours);
+        Self {
+            retry_max: self.retry_max.max(retries_of(hours)),
+            outage: Some(Duration::from_secs(3600 * hours)),
+            ..self
+        }
+    }
+
     fn drawn(seed: u64) -> Self {
         let mut random = Random::new(seed_for(seed, 1));
         let gateways = random.pick(&[1, 1, 2, 3]);
@@ -129,8 +141,8 @@ impl Options {
             lying_disks: false,
             refuses: random.one_in(6),
             linger: millis(random.pick(&[0, 5, 5, 50])),
-            // Some 1,000 attempts in the longest outage: they are all alike.
-            retry_max: Duration::from_secs(random.pick(&[2, 30, 120]).max(hours.unwrap_or(0) * 4)),
+            retry_max: Duration::from_secs(random.pick(&[2, 30, 120]))
+                .max(retries_of(hours.unwrap_or(0))),
             hub_capacity_mib: random.pick(&[48, 64, 256]),
             retention: random
                 .one_in(6)
@@ -177,6 +189,14 @@ impl Options {
     }
 }
 
+/// The longest pause between two attempts to connect in an outage: it has some 1,000 of them, which are all alike.
+fn retries_of(hours: u64) -> Duration {
+    Duration::from_secs(hours * 4).min(RETRY_MAX)
+}
+
+/// No configuration may ask for more.
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+const HOURS_OF_A_WEEK: u64 = 7 * 24;
 /// Of all producers together, about.
 const EVENTS: u64 = 12_000;
 /// Of one device or client, at least: more than a window of packet ids.
