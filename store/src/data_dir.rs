@@ -126,6 +126,54 @@ impl DataDir {
         })
     }
 
+    /// Makes the next directory for `identity` in `within`, durably, without a look at what the others say: with a thousand of them that would take longer
+    /// than all the rest. [`Self::numbered`] was asked for them before.
+    ///
+    /// # Errors
+    /// When it cannot be made; nothing is left half made.
+    pub fn add<T: Serialize>(
+        &self,
+        within: impl AsRef<Path>,
+        identity: T,
+    ) -> io::Result<Numbered<T>> {
+        let path = self.root.join(within);
+        self.unmake_half_made()?;
+        let there = disk::read_dir(&path)?;
+        let numbers = there.iter().filter_map(|entry| {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy();
+            number_of(&name)
+        });
+        let number = numbers.max().map_or(0, |last| last + 1);
+        self.make(&path, number, identity)
+    }
+
+    fn make<T: Serialize>(
+        &self,
+        within: &Path,
+        number: u32,
+        identity: T,
+    ) -> io::Result<Numbered<T>> {
+        let path = within.join(format!("{number:04}"));
+        let unfinished = within.join(format!("{TEMPORARY}{number:04}"));
+        if disk::exists(&unfinished) {
+            disk::remove_dir_all(&unfinished)?;
+        }
+        disk::create_dir(&unfinished)?;
+        durable_file::write_toml(&unfinished.join(IDENTITY), &identity)?;
+        disk::rename(&unfinished, &path)?;
+        if let Err(e) = durable_file::sync_dir(within) {
+            if unmake(&path).is_err() {
+                self.half_made().push(path);
+            }
+            return Err(e);
+        }
+        Ok(Numbered {
+            number,
+            path,
+            identity,
+        })
+    }
+
     /// Whoever asked for them was told that they were not made.
     fn unmake_half_made(&self) -> io::Result<()> {
         let mut half_made = self.half_made();
@@ -166,25 +214,7 @@ impl<T: Serialize + Clone> Section<'_, T> {
     /// When it cannot be made; nothing is left half made.
     pub fn create(&mut self, identity: T) -> io::Result<Numbered<T>> {
         let number = self.found.last().map_or(0, |n| n.number + 1);
-        let path = self.path.join(format!("{number:04}"));
-        let unfinished = self.path.join(format!("{TEMPORARY}{number:04}"));
-        if disk::exists(&unfinished) {
-            disk::remove_dir_all(&unfinished)?;
-        }
-        disk::create_dir(&unfinished)?;
-        durable_file::write_toml(&unfinished.join(IDENTITY), &identity)?;
-        disk::rename(&unfinished, &path)?;
-        if let Err(e) = durable_file::sync_dir(&self.path) {
-            if unmake(&path).is_err() {
-                self.data.half_made().push(path);
-            }
-            return Err(e);
-        }
-        let made = Numbered {
-            number,
-            path,
-            identity,
-        };
+        let made = self.data.make(&self.path, number, identity)?;
         self.found.push(made.clone());
         Ok(made)
     }
@@ -358,6 +388,23 @@ mod tests {
         assert_eq!((alarms.number, streams.found().len()), (1, 2));
     }
 
+    /// The ones beside it are not opened: one cannot even be understood.
+    #[test]
+    fn a_directory_that_is_added_comes_behind_all_that_have_a_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let mut streams = data.numbered::<Stream>("streams").unwrap();
+        streams.create(stream("telemetry")).unwrap();
+        let foreign = dir.path().join("streams/0007");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join(IDENTITY), "name = \"../../etc\"").unwrap();
+        assert_eq!(data.add("streams", stream("alarms")).unwrap().number, 8);
+        assert!(foreign.exists());
+        let streams = data.numbered::<Stream>("streams").unwrap();
+        let found: Vec<_> = streams.found().iter().map(|n| n.number).collect();
+        assert_eq!(found, [0, 8]);
+    }
+
     /// Whoever asked for it was told that it was not made, and asks again: there must not be two then.
     #[test]
     fn a_directory_whose_name_could_not_be_made_durable_is_not_there() {
@@ -368,9 +415,9 @@ mod tests {
         fs::write(&fails, "").unwrap();
         streams.create(stream("telemetry")).unwrap_err();
         fs::remove_file(&fails).unwrap();
-        let mut streams = data.numbered::<Stream>("streams").unwrap();
-        assert!(streams.found().is_empty());
-        assert_eq!(streams.create(stream("telemetry")).unwrap().number, 0);
+        assert_eq!(data.add("streams", stream("telemetry")).unwrap().number, 0);
+        let streams = data.numbered::<Stream>("streams").unwrap();
+        assert_eq!(streams.found().len(), 1);
     }
 
     /// What an earlier attempt has made and could not sync is no base for anything.

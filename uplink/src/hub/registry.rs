@@ -308,7 +308,7 @@ impl Registry {
         if self.budget.left() < capacity.min(LOG_BYTES_MIN) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let numbered = self.data.numbered::<Identity>(MIRRORS)?.create(identity)?;
+        let numbered = self.data.add(MIRRORS, identity)?;
         let partition = self.open_member(numbered)?;
         self.joined(catalog, &partition);
         Ok(partition)
