@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sedge_config::quantity;
 
 use crate::shutdown::{self, Shutdown};
@@ -170,6 +171,7 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     end_on_panic();
+    allow_descriptors();
     let runtime = runtime()?;
     let (trigger, shutdown) = shutdown::pair();
     let outcome = runtime.block_on(async {
@@ -202,6 +204,19 @@ fn signals() -> io::Result<impl Future<Output = ()>> {
         };
         tracing::info!(signal = name, "stopping");
     })
+}
+
+/// As many open files as this user may have: a hub needs some for each gateway. A shell or a service manager allows 1,024 at first, for the sake of
+/// programs that wait with select(2).
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, "the number of open files stays as it is");
+    }
 }
 
 /// A panic in any task or thread ends the process: half an agent that looks alive is worse than none.
