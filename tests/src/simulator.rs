@@ -13,6 +13,7 @@ mod ear;
 mod failure;
 mod fate;
 mod files;
+mod fleet;
 mod ledger;
 mod line;
 mod machines;
@@ -42,6 +43,7 @@ use tokio::time::Instant;
 
 pub use failure::{Call, Failure, Then, Way};
 use fate::Fate;
+pub use fleet::{Drained, Fleet, with_fleet};
 use ledger::Ledger;
 pub use ledger::Totals;
 use line::Lines;

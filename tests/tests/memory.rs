@@ -3,7 +3,6 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use sedge_tests::rig::daemon::Daemon;
 use sedge_tests::rig::device::{Device, Habit, Told};
 use sedge_tests::rig::ledger::settle;
 use sedge_tests::rig::memory::MemoryLimit;
@@ -46,8 +45,8 @@ fn a_backlog_in_many_partitions_drains_within_the_memory_that_is_promised() {
     tell(&format!(
         "{accepted} events in {PARTITIONS} partitions, {:.1?}: the agent had at most {} KiB, the hub {} KiB",
         began.elapsed(),
-        most_memory(&agent),
-        most_memory(&hub)
+        agent.most_memory(),
+        hub.most_memory()
     ));
     agent.terminate(STOP_WITHIN);
     hub.terminate(STOP_WITHIN);
@@ -138,16 +137,6 @@ fn fill(site: &Site, name: &str) -> Vec<Told> {
         .into_iter()
         .map(|device| device.finish_count(SETTLE_WITHIN))
         .collect()
-}
-
-/// The most that it has had in memory at a time, in KiB.
-fn most_memory(program: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid()));
-    let status = status.expect("it runs");
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let most = most.and_then(|most| most.trim().strip_suffix(" kB"));
-    most.and_then(|most| most.parse().ok())
-        .expect("the kernel counts")
 }
 
 const PARTITIONS: u16 = 16;

@@ -116,6 +116,20 @@ impl Daemon {
         self.child.try_wait().expect("our own child")
     }
 
+    /// The most memory that it had so far, in KiB.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn most_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let most = most.and_then(|most| most.trim().strip_suffix(" kB"));
+        most.and_then(|most| most.parse().ok())
+            .expect("the kernel counts")
+    }
+
     /// All that it and its forerunners with the same log have printed.
     #[must_use]
     pub fn printed(&self) -> String {
