@@ -7,9 +7,9 @@ use std::pin::pin;
 
 use fixture::*;
 use sedge_core::frame::Form;
-use sedge_core::log::{AsyncLog, CommitError};
-use sedge_core::media::{Media, Operations};
-use sedge_core::segment::{Dimensions, Role};
+use sedge_core::log::{AsyncLog, CommitError, OpenError};
+use sedge_core::media::{Media, Misfit, Operations};
+use sedge_core::segment::{Dimensions, Geometry, Role};
 use sedge_core::{Micros, Offset};
 
 #[test]
@@ -249,11 +249,39 @@ impl Operations for Waiting {
     async fn sync(&mut self) -> Result<(), Self::Error> {
         self.disk.sync()
     }
+
+    fn misfit(&self, geometry: &Geometry) -> Option<Misfit> {
+        self.disk.ram.misfit(geometry)
+    }
 }
 
 /// Polls `work` once, and drops it.
 fn poll<F: Future>(work: F) -> Poll<F::Output> {
     pin!(work).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn medium_that_is_lent_is_refused_when_it_is_too_small() {
+    let disk = Disk::blank(&FLASH);
+    let mut medium = Waiting { disk, stuck: false };
+    let larger = Dimensions {
+        segment_count: 8,
+        ..FLASH
+    };
+    let opened = poll(AsyncLog::open(
+        &mut medium,
+        options(larger),
+        FRESH,
+        [0; 768],
+    ));
+    let capacity = Misfit::Capacity {
+        end: 8 * 4096,
+        medium: 4 * 4096,
+    };
+    assert_eq!(
+        opened.map(|o| o.err()),
+        Poll::Ready(Some(OpenError::Misfit(capacity)))
+    );
 }
 
 #[test]

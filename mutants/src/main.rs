@@ -1,7 +1,7 @@
-//! `cargo xtask mutants [--part NAME] [--sample N] [--seed S] [--jobs J]`: does a test notice when the code is changed in a small way?
+//! `cargo xtask mutants [--part NAME] [--sample N] [--seed S] [--within SECONDS] [--jobs J]`: does a test notice when the code is changed in a small way?
 //!
 //! All mutants of a part of the code are compiled at once, into a copy of the project below the target folder; which one a process has is the environment
-//! variable `SEDGE_MUTANT`. So each costs the tests that are run until one fails, and no build. What does not compile is left out.
+//! variable `SEDGE_MUTANT`. With `--within`, test binaries that take longer are left out; what survives the others is tried again by a run without it. So each costs the tests that are run until one fails, and no build. What does not compile is left out.
 
 mod copy;
 mod rewrite;
@@ -9,6 +9,7 @@ mod trial;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -79,7 +80,7 @@ fn run() -> Result<()> {
     let wish = Wish::read(std::env::args().skip(1))?;
     let mut copy = Copy::make(&wish.root, wish.part)?;
     let tests = copy.build()?;
-    Trial::new(&copy, tests)?.try_all(&wish)
+    Trial::new(&copy, tests, &wish)?.try_all()
 }
 
 /// What is asked for.
@@ -89,6 +90,8 @@ struct Wish {
     /// So many of them, chosen by a seed; without it, all.
     sample: Option<usize>,
     seed: u64,
+    /// Tests that take longer are left out.
+    within: Option<Duration>,
     jobs: usize,
 }
 
@@ -101,6 +104,7 @@ impl Wish {
             part: &PARTS[0],
             sample: None,
             seed: 1,
+            within: None,
             jobs: std::thread::available_parallelism()?.get(),
         };
         while let Some(argument) = arguments.next() {
@@ -115,9 +119,10 @@ impl Wish {
                 }
                 "--sample" => wish.sample = Some(value.parse()?),
                 "--seed" => wish.seed = value.parse()?,
+                "--within" => wish.within = Some(Duration::from_secs(value.parse()?)),
                 "--jobs" => wish.jobs = value.parse()?,
                 _ => bail!(
-                    "usage: cargo xtask mutants [--part core|session] [--sample N] [--seed S] [--jobs J]"
+                    "usage: cargo xtask mutants [--part core|session] [--sample N] [--seed S] [--within SECONDS] [--jobs J]"
                 ),
             }
         }

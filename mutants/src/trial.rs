@@ -23,6 +23,7 @@ struct Limit {
 
 pub(crate) struct Trial<'a> {
     copy: &'a Copy,
+    wish: &'a Wish,
     /// The quickest first, with what each may take.
     tests: Vec<(Tests, Limit)>,
     /// One line for each mutant: number, place, change, and what noticed it, or `survived`.
@@ -31,23 +32,26 @@ pub(crate) struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     /// Runs all tests once without a mutant: they pass, and take so long.
-    pub(crate) fn new(copy: &'a Copy, tests: Vec<Tests>) -> Result<Self> {
+    pub(crate) fn new(copy: &'a Copy, tests: Vec<Tests>, wish: &'a Wish) -> Result<Self> {
+        let most = wish.within.unwrap_or(PATIENCE);
+        let patient = Limit {
+            wall: PATIENCE,
+            processor_s: most.as_secs() + 1,
+        };
         let mut timed = Vec::new();
         for tests in tests {
             let began = Instant::now();
-            let patient = Limit {
-                wall: Duration::from_secs(1800),
-                processor_s: 1800,
-            };
-            if !passes(&tests, 0, patient)? {
-                bail!("{} fails without a mutant", tests.name);
-            }
+            let passes = passes(&tests, 0, patient)?;
             let took = began.elapsed();
-            eprintln!(
-                "mutants: {} passes in {:.1} s",
-                tests.name,
-                took.as_secs_f32()
-            );
+            let (name, seconds) = (&tests.name, took.as_secs_f32());
+            if took > most {
+                eprintln!("mutants: {name} is left out, it takes more than {most:?}");
+                continue;
+            }
+            if !passes {
+                bail!("{name} fails without a mutant");
+            }
+            eprintln!("mutants: {name} passes in {seconds:.1} s");
             // The wall's clock is for a deadlock; on a machine with other work it says little.
             let limit = Limit {
                 wall: took * 10 + Duration::from_secs(120),
@@ -58,6 +62,7 @@ impl<'a> Trial<'a> {
         timed.sort_by_key(|(took, ..)| *took);
         Ok(Self {
             copy,
+            wish,
             tests: timed
                 .into_iter()
                 .map(|(_, tests, limit)| (tests, limit))
@@ -67,12 +72,13 @@ impl<'a> Trial<'a> {
     }
 
     /// Tries what is asked for and was not tried before, and sums up all that is known.
-    pub(crate) fn try_all(&self, wish: &Wish) -> Result<()> {
+    pub(crate) fn try_all(&self) -> Result<()> {
+        let wish = self.wish;
         let known = self.known()?;
-        let chosen = self.chosen(wish);
+        let chosen = self.chosen();
         let open: Vec<&&Mutant> = chosen
             .iter()
-            .filter(|m| !known.contains_key(&key(m)))
+            .filter(|m| known.get(&key(m)).is_none_or(|o| self.is_open(o)))
             .collect();
         eprintln!(
             "mutants: {} of {}, {} were tried before",
@@ -110,7 +116,13 @@ impl<'a> Trial<'a> {
         self.sum_up(&chosen)
     }
 
-    fn chosen(&self, wish: &Wish) -> Vec<&Mutant> {
+    /// It survived only what is quick, and all is to be tried now.
+    fn is_open(&self, outcome: &str) -> bool {
+        outcome.starts_with(SURVIVED_WITHIN) && self.wish.within.is_none()
+    }
+
+    fn chosen(&self) -> Vec<&Mutant> {
+        let wish = self.wish;
         let mut all: Vec<&Mutant> = self.copy.mutants.iter().collect();
         if let Some(count) = wish.sample {
             all.sort_by_key(|mutant| shuffled(wish.seed, mutant.id));
@@ -126,7 +138,10 @@ impl<'a> Trial<'a> {
                 return Ok(tests.name.clone());
             }
         }
-        Ok(SURVIVED.to_owned())
+        Ok(match self.wish.within {
+            Some(most) => format!("{SURVIVED_WITHIN}{most:?}"),
+            None => SURVIVED.to_owned(),
+        })
     }
 
     fn known(&self) -> Result<BTreeMap<String, String>> {
@@ -142,18 +157,18 @@ impl<'a> Trial<'a> {
 
     fn sum_up(&self, chosen: &[&Mutant]) -> Result<()> {
         let known = self.known()?;
-        let mut by: BTreeMap<&str, u32> = BTreeMap::new();
-        for outcome in chosen.iter().filter_map(|m| known.get(&key(m))) {
-            *by.entry(outcome).or_default() += 1;
+        let outcomes = chosen.iter().filter_map(|m| Some((m, known.get(&key(m))?)));
+        let (mut by, mut survived): (BTreeMap<&str, u32>, u32) = Default::default();
+        for (mutant, outcome) in outcomes {
+            match outcome.starts_with(SURVIVED) {
+                true => {
+                    survived += 1;
+                    println!("{outcome}: {}", key(mutant));
+                }
+                false => *by.entry(outcome).or_default() += 1,
+            }
         }
-        let all: u32 = by.values().sum();
-        let survived = by.remove(SURVIVED).unwrap_or(0);
-        for mutant in chosen
-            .iter()
-            .filter(|m| known.get(&key(m)).is_some_and(|o| o == SURVIVED))
-        {
-            println!("survived: {}", key(mutant));
-        }
+        let all = survived + by.values().sum::<u32>();
         for (tests, count) in by {
             println!("{count} noticed by {tests}");
         }
@@ -217,3 +232,7 @@ fn shuffled(seed: u64, id: u32) -> u64 {
 }
 
 const SURVIVED: &str = "survived";
+/// By those tests that take no longer.
+const SURVIVED_WITHIN: &str = "survived within ";
+/// A test that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(1800);
