@@ -32,6 +32,7 @@ pub(crate) use trust::files as trust_files;
 use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::telemetry::{self, Telemetry};
+use crate::vitals::{self, Vitals};
 use crate::{control, http, source};
 use disk::{Disk, Drained, OnFatal};
 use look::Looker;
@@ -78,7 +79,20 @@ pub async fn run(
     when_too_large: WhenTooLarge,
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
-    run_with(agent, when_too_large, Entrance::Doors, shutdown).await
+    run_seen(agent, when_too_large, Vitals::default(), shutdown).await
+}
+
+/// As [`run`], and shows in `vitals` how it goes.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_seen(
+    agent: checked::Agent,
+    when_too_large: WhenTooLarge,
+    vitals: Vitals,
+    shutdown: Shutdown,
+) -> Result<(), GatewayError> {
+    run_with(agent, when_too_large, Entrance::Doors, vitals, shutdown).await
 }
 
 /// As [`run`], but nobody can look at it or push into it from outside: the caller is given the way in, anew in each life.
@@ -91,13 +105,15 @@ pub async fn run_without_doors(
     way_in: Arc<dyn Fn(&Ingest) + Send + Sync>,
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
-    run_with(agent, when_too_large, Entrance::Given(way_in), shutdown).await
+    let (entrance, vitals) = (Entrance::Given(way_in), Vitals::default());
+    run_with(agent, when_too_large, entrance, vitals, shutdown).await
 }
 
 async fn run_with(
     agent: checked::Agent,
     when_too_large: WhenTooLarge,
     entrance: Entrance,
+    vitals: Vitals,
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
     let agent = Arc::new(agent);
@@ -108,6 +124,7 @@ async fn run_with(
             when_too_large,
             &entrance,
             &telemetry,
+            &vitals,
             shutdown.clone(),
         );
         let Some(life) = life.await? else {
@@ -165,15 +182,24 @@ impl Life {
         when_too_large: WhenTooLarge,
         entrance: &Entrance,
         telemetry: &Telemetry,
+        vitals: &Vitals,
         mut shutdown: Shutdown,
     ) -> Result<Option<Self>, GatewayError> {
         let mut pause = ROOM_FIRST;
         loop {
-            let error =
-                match Self::begin(Arc::clone(agent), when_too_large, entrance, telemetry).await {
-                    Err(error) if error.is_want_of_room() => error,
-                    begun => return begun.map(Some),
-                };
+            vitals.opens();
+            let begun = Self::begin(
+                Arc::clone(agent),
+                when_too_large,
+                entrance,
+                telemetry,
+                vitals,
+            );
+            let error = match begun.await {
+                Err(error) if error.is_want_of_room() => error,
+                begun => return begun.map(Some),
+            };
+            vitals.waits(&error, pause + OPEN_AGAIN);
             if pause == ROOM_FIRST {
                 tracing::error!(%error, "the disk has no room for the directory of the logs; nothing is taken until it has");
             }
@@ -190,6 +216,7 @@ impl Life {
         when_too_large: WhenTooLarge,
         entrance: &Entrance,
         telemetry: &Telemetry,
+        vitals: &Vitals,
     ) -> Result<Self, GatewayError> {
         let began = Instant::now();
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
@@ -213,6 +240,7 @@ impl Life {
             &others_shutdown,
             &mut others,
         );
+        let parts = look::parts(&agent, &disk, &forwarders);
         let looker = Looker::new(&agent, &disk, telemetry.clone(), forwarders, clock);
         if let Some(doors) = doors {
             start_doors(doors, &ingest, &looker, &others_shutdown, &mut others);
@@ -221,8 +249,12 @@ impl Life {
             way_in(&ingest);
         }
         let mut sources = JoinSet::new();
+        let mut listening = Vec::new();
         for config in &agent.sources {
             let counts = telemetry.source(config.name(), config.kind(), config.stream());
+            if let checked::Source::MqttListen(_) = config {
+                listening.push(Arc::clone(&counts));
+            }
             start_source(
                 &mut sources,
                 config.clone(),
@@ -231,6 +263,11 @@ impl Life {
                 sources_shutdown.clone(),
             );
         }
+        vitals.lives(vitals::Life {
+            parts,
+            line: look::line(&looker),
+        });
+        others.spawn(ready(listening, vitals.clone(), others_shutdown));
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(gateway = %agent.gateway.id, logs = disk.chains.len(), took_ms, "ready");
         Ok(Self {
@@ -551,6 +588,19 @@ fn start_source(
     });
 }
 
+/// A port that another program has is tried again; that must not keep the others from being ready.
+async fn ready(listening: Vec<Arc<telemetry::Source>>, vitals: Vitals, mut shutdown: Shutdown) {
+    let all = async {
+        for source in listening {
+            source.begun().await;
+        }
+    };
+    tokio::select! {
+        () = all => vitals.ready(),
+        () = shutdown.requested() => {}
+    }
+}
+
 fn start_doors(
     doors: Doors,
     ingest: &Ingest,
@@ -593,6 +643,8 @@ fn start_doors(
 const ROOM_FIRST: Duration = Duration::from_secs(1);
 /// … and no more often than this in the end.
 const ROOM_MOST: Duration = Duration::from_secs(30);
+/// Opening the directory again may take this long before there is another word of it.
+const OPEN_AGAIN: Duration = Duration::from_secs(30);
 /// For a source to have its last events committed and acknowledged.
 const SOURCES_PATIENCE: Duration = Duration::from_millis(1000);
 /// For the logs to be closed.

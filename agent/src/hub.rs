@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use sedge_config::checked;
 use sedge_core::log::WhenFull;
-use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions, HubTrust, StreamOptions};
+use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions, HubStatus, HubTrust, StreamOptions};
 use sedge_uplink::trust::accept::ServerFiles;
 use tokio::net::TcpListener;
 
+use crate::cli::count;
 use crate::shutdown::Shutdown;
+use crate::vitals::{Life, Vitals};
 use crate::{http, metrics};
 
 /// Why a hub ends.
@@ -32,7 +34,19 @@ pub enum HubEnded {
 ///
 /// # Errors
 /// When it cannot start, or its disk fails.
-pub async fn run(config: checked::Hub, mut shutdown: Shutdown) -> Result<(), HubEnded> {
+pub async fn run(config: checked::Hub, shutdown: Shutdown) -> Result<(), HubEnded> {
+    run_seen(config, Vitals::default(), shutdown).await
+}
+
+/// As [`run`], and shows in `vitals` how it goes.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_seen(
+    config: checked::Hub,
+    vitals: Vitals,
+    mut shutdown: Shutdown,
+) -> Result<(), HubEnded> {
     let listener = listen("hub.listen", config.listen).await?;
     let http = match config.http {
         Some(address) => Some(listen("hub.http", address).await?),
@@ -47,6 +61,9 @@ pub async fn run(config: checked::Hub, mut shutdown: Shutdown) -> Result<(), Hub
             shutdown.clone(),
         ))
     });
+    vitals.lives(life(hub.handle()));
+    // Whoever connects from now on is served.
+    vitals.ready();
     let outcome = hub
         .run(listener, async move { shutdown.requested().await })
         .await;
@@ -103,6 +120,32 @@ fn trust(config: &checked::Hub) -> Option<HubTrust> {
         },
         dir,
     })
+}
+
+fn life(hub: HubHandle) -> Life {
+    let (accepting, committing) = (hub.accepting(), hub.committing());
+    Life {
+        parts: vec![
+            (
+                "the listener".to_owned(),
+                Box::new(move || accepting.late()),
+            ),
+            ("a commit".to_owned(), Box::new(move || committing.late())),
+        ],
+        line: Arc::new(move || line(&hub.status())),
+    }
+}
+
+/// How a hub goes, in one line.
+fn line(status: &HubStatus) -> String {
+    let mebibytes = |bytes: u64| count(bytes >> 20);
+    format!(
+        "{} gateways and {} consumers connected, {} of {} MiB in use",
+        status.gateways.len(),
+        status.consumers,
+        mebibytes(status.disk_bytes),
+        mebibytes(status.disk_max),
+    )
 }
 
 fn of_hub(handle: HubHandle) -> http::Metrics {

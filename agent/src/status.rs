@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::{count, span};
+
 /// An agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -167,6 +169,39 @@ pub struct Uplink {
     pub certificate_ends: Option<u64>,
 }
 
+impl Status {
+    /// How it goes, in one line: each uplink, what it has before it, and what is down.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let uplinks = self.uplinks.iter().map(Uplink::words);
+        let held = || {
+            let partitions = self.streams.iter().flat_map(|stream| &stream.partitions);
+            let held = partitions.map(|partition| partition.held).sum();
+            format!("no uplink, {} events held", count(held))
+        };
+        let alone = self.uplinks.is_empty().then(held);
+        let down = self.sources.iter().filter(|source| !source.up);
+        let down = down.map(|source| format!("source {} DOWN ({})", source.name, source.state));
+        let words: Vec<String> = uplinks.chain(alone).chain(down).collect();
+        words.join("; ")
+    }
+}
+
+impl Uplink {
+    fn words(&self) -> String {
+        let state = match self.up {
+            true => "up".to_owned(),
+            false => format!("DOWN ({})", self.state),
+        };
+        let since = self.oldest_unacked_s.filter(|_| self.lag > 0);
+        let since = since.map_or(String::new(), |age| {
+            format!(", the oldest {} old", span(age))
+        });
+        let lag = count(self.lag);
+        format!("uplink {} {state}, {lag} events waiting{since}", self.name)
+    }
+}
+
 impl Losses {
     /// Events that were accepted once and are gone.
     #[must_use]
@@ -218,6 +253,37 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+
+    #[test]
+    fn the_line_tells_what_waits_and_what_is_down() {
+        let mut status = Status {
+            streams: vec![Stream {
+                partitions: vec![Partition {
+                    held: 12_345,
+                    ..Partition::default()
+                }],
+                ..Stream::default()
+            }],
+            ..Status::default()
+        };
+        assert_eq!(status.line(), "no uplink, 12.3k events held");
+        status.uplinks.push(Uplink {
+            name: "hq".into(),
+            state: "cannot connect".into(),
+            lag: 12,
+            oldest_unacked_s: Some(185.0),
+            ..Uplink::default()
+        });
+        status.sources.push(Source {
+            name: "plc".into(),
+            state: "no such device".into(),
+            ..Source::default()
+        });
+        assert_eq!(
+            status.line(),
+            "uplink hq DOWN (cannot connect), 12 events waiting, the oldest 3m 5s old; source plc DOWN (no such device)"
+        );
+    }
 
     #[test]
     fn a_rate_is_the_growth_of_the_last_ten_seconds() {

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 /// All sources of one agent. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -29,6 +31,8 @@ pub struct Source {
     dropped: Mutex<BTreeMap<&'static str, u64>>,
     incidents: Mutex<BTreeMap<&'static str, u64>>,
     state: Mutex<State>,
+    /// Whether it has said for the first time what it is doing.
+    begun: watch::Sender<bool>,
 }
 
 /// What a source is doing.
@@ -88,6 +92,7 @@ impl Telemetry {
                 up: false,
                 what: "starting".to_owned(),
             }),
+            begun: watch::Sender::new(false),
         });
         locked(&self.sources).push(Arc::clone(&source));
         source
@@ -159,6 +164,12 @@ impl Source {
         });
     }
 
+    /// Returns once it has said for the first time whether events can come in.
+    pub async fn begun(&self) {
+        // The sender lives as long as this does.
+        drop(self.begun.subscribe().wait_for(|begun| *begun).await);
+    }
+
     /// What the source is doing.
     #[must_use]
     pub fn state(&self) -> State {
@@ -207,6 +218,7 @@ impl Source {
             false => tracing::warn!(source = self.name, state = "down", "{}", next.what),
         }
         *state = next;
+        self.begun.send_replace(true);
     }
 }
 

@@ -21,6 +21,7 @@ use crate::inspect;
 use crate::media::file_name;
 use crate::owner::{NoOwner, Owner};
 use crate::partition::{Partition, PartitionOptions, Shared};
+use crate::pulse::Pulse;
 use crate::queue::{Begin, Queue, Ticket};
 use crate::read::Reading;
 use crate::ring::{self, OpenError, Opened, Ring, RingOptions};
@@ -86,7 +87,9 @@ pub(crate) fn open(
         counters: Arc::default(),
         settled,
         durable,
+        pulse: Pulse::new(),
     };
+    let pulse = outfit.pulse.clone();
     let counters = Arc::clone(&outfit.counters);
     if let Some(why) = &opened.intake_refused {
         queue.refuse(why);
@@ -103,6 +106,7 @@ pub(crate) fn open(
         made,
         settled: settled_seen,
         durable: durable_seen,
+        pulse,
         worker: Worker::start(job, queue.clone()).map_err(io(&dir))?,
         queue,
     };
@@ -155,6 +159,7 @@ pub(crate) struct Outfit {
     counters: Arc<Counters>,
     settled: watch::Sender<Ticket>,
     durable: watch::Sender<Offset>,
+    pulse: Pulse,
 }
 
 impl Outfit {
@@ -181,6 +186,7 @@ impl Outfit {
             counters: self.counters,
             settled: self.settled,
             durable: self.durable,
+            pulse: self.pulse,
             on_fatal: self.options.on_fatal,
             held_back: None,
             in_vain: false,
@@ -235,9 +241,13 @@ pub(crate) enum Looked {
 impl Waiting {
     /// Waits for its time and tries again, ever more seldom.
     pub(crate) fn look(mut self) -> Looked {
+        self.outfit.pulse.next_by(self.until);
         match self.outfit.queue.wait_to_begin(self.until) {
-            Begin::Try => {}
-            Begin::Stop => return Looked::Stopped,
+            Begin::Try => self.outfit.pulse.works(),
+            Begin::Stop => {
+                self.outfit.pulse.rest();
+                return Looked::Stopped;
+            }
             Begin::Later(at) => return Looked::Later(Box::new(self), at),
         }
         self.pause = (self.pause * 2).min(TRY_AGAIN_MOST);

@@ -17,6 +17,7 @@ use crate::group::{FRAME_BYTES_WANTED, FRAME_OVERHEAD_MAX};
 use crate::index::Index;
 use crate::open;
 use crate::owner::Owner;
+use crate::pulse::Pulse;
 use crate::queue::{Errand, Producer, Queue, Ticket};
 use crate::read::{Chunk, ReadError, Reading};
 use crate::ring::{OpenError, Opened};
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) made: bool,
     pub(crate) settled: watch::Receiver<Ticket>,
     pub(crate) durable: watch::Receiver<Offset>,
+    pub(crate) pulse: Pulse,
     pub(crate) worker: Worker,
 }
 
@@ -154,6 +156,11 @@ impl Partition {
     /// What the partition has done in this life.
     pub fn stats(&self) -> Stats {
         self.0.counters.read(&self.0.queue, &self.0.index)
+    }
+
+    /// The signs of life of the writer. One whose work is over rests.
+    pub fn pulse(&self) -> Pulse {
+        self.0.pulse.clone()
     }
 
     /// Whole frames from `from` on, about `bytes_max` bytes of them, at least one. Blocks for the disk.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::group::{Group, Limits};
 use crate::index::Index;
 use crate::owner::Owner;
+use crate::pulse::Pulse;
 use crate::queue::{Errand, Queue, Ticket, Work};
 use crate::ring::Ring;
 use crate::stats::Counters;
@@ -30,6 +31,7 @@ pub(crate) struct Writer {
     pub(crate) counters: Arc<Counters>,
     pub(crate) settled: watch::Sender<Ticket>,
     pub(crate) durable: watch::Sender<Offset>,
+    pub(crate) pulse: Pulse,
     pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
     pub(crate) group: Group,
     /// A group that the full log did not take.
@@ -71,6 +73,7 @@ impl Writer {
         });
         if let Round::Over = round {
             self.queue.poison();
+            self.pulse.rest();
         }
         round
     }
@@ -78,10 +81,12 @@ impl Writer {
     fn round(&mut self) -> io::Result<Round> {
         let mut errands = Vec::new();
         let until = self.until.take().unwrap_or_else(|| self.wake_at());
+        self.pulse.next_by(until);
         let work = match self.held_back {
             Some(_) => self.queue.wait_for_errand(until, &mut errands),
             None => self.queue.next_work(&mut self.group, until, &mut errands),
         };
+        self.pulse.works();
         let last = self.run_errands(&errands);
         match (work, self.held_back) {
             (Work::Commit(ticket), _) | (Work::Idle, Some(ticket)) => self.commit(ticket)?,
@@ -334,6 +339,22 @@ mod tests {
         fn checkpoint(&mut self, _: &mut Vec<u8>) {}
     }
 
+    /// An owner that goes on only when it is let go, as if the disk hung.
+    struct Slow {
+        came: mpsc::Sender<()>,
+        go: mpsc::Receiver<()>,
+    }
+
+    impl Owner for Slow {
+        fn restore(&mut self, _: &[u8]) {}
+        fn apply(&mut self, _: &[u8], _: &[u8], _: Offset, _: Ticket) {
+            self.came.send(()).unwrap();
+            self.go.recv().unwrap();
+        }
+        fn note(&mut self, _: &[u8]) {}
+        fn checkpoint(&mut self, _: &mut Vec<u8>) {}
+    }
+
     struct Given {
         dir: tempfile::TempDir,
         fatal: (mpsc::Sender<String>, mpsc::Receiver<String>),
@@ -408,6 +429,29 @@ mod tests {
         while *partition.settled().borrow() < ticket {
             std::thread::yield_now();
         }
+    }
+
+    /// In peace the writer promises a sign within seconds and gives it; in the middle of a commit that does not end it is later each moment.
+    #[test]
+    fn a_commit_that_hangs_is_seen_from_outside() {
+        let given = Given::new();
+        let ((came, comes), (goes, go)) = (mpsc::channel(), mpsc::channel());
+        let (partition, _) = given.open_with(Box::new(Slow { came, go }));
+        let pulse = partition.pulse();
+        let mut batch = Batch::new();
+        batch.push(|unit| unit.record(None, None, &[], b"value"), b"item");
+        let ticket = partition.producer().stage(&batch).unwrap();
+        comes.recv().unwrap();
+        let hangs = pulse.late();
+        while pulse.late() <= hangs {
+            std::thread::yield_now();
+        }
+        goes.send(()).unwrap();
+        while *partition.settled().borrow() < ticket || pulse.late() > Duration::ZERO {
+            std::thread::yield_now();
+        }
+        partition.close();
+        assert_eq!(pulse.late(), Duration::ZERO);
     }
 
     #[test]

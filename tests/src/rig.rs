@@ -9,6 +9,7 @@ pub mod clock;
 pub mod daemon;
 pub mod device;
 pub mod ledger;
+pub mod manager;
 pub mod memory;
 pub mod packets;
 pub mod pull;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sedge_core::LogId;
 use sedge_core::custody::message::Code;
-use sedge_store::Partition;
+use sedge_store::{Partition, Pulse};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -89,6 +89,7 @@ pub enum ForwardEvent {
 #[derive(Clone, Debug)]
 pub struct ForwardHandle {
     board: Arc<Mutex<Board>>,
+    pulse: Pulse,
 }
 
 /// Keeps sending until told to stop.
@@ -98,6 +99,7 @@ pub struct Forwarder {
     logs: watch::Receiver<Vec<Log>>,
     events: mpsc::UnboundedSender<ForwardEvent>,
     board: Arc<Mutex<Board>>,
+    pulse: Pulse,
     /// Of the next session.
     generation: u64,
 }
@@ -119,6 +121,7 @@ impl Forwarder {
             logs,
             events,
             board,
+            pulse: Pulse::new(),
             generation: unix_us().unsigned_abs(),
         })
     }
@@ -127,6 +130,7 @@ impl Forwarder {
     pub fn handle(&self) -> ForwardHandle {
         ForwardHandle {
             board: Arc::clone(&self.board),
+            pulse: self.pulse.clone(),
         }
     }
 
@@ -138,6 +142,7 @@ impl Forwarder {
         let mut rivalry = Backoff::new(REPLACED_FIRST, REPLACED_MOST);
         loop {
             let began = Instant::now();
+            self.pulse.next_by(began + CONNECT_PATIENCE);
             let ended = tokio::select! {
                 biased;
                 () = &mut shutdown => return,
@@ -160,6 +165,7 @@ impl Forwarder {
                 _ => ended.patience().max(backoff.next_wait()),
             };
             self.disconnected(&ended, wait);
+            self.pulse.next_by(Instant::now() + wait);
             tokio::select! {
                 biased;
                 () = &mut shutdown => return,
@@ -198,6 +204,7 @@ impl Forwarder {
             self.events.clone(),
             Arc::clone(&self.board),
         );
+        let pulse = self.pulse.clone();
         match Session::new(
             &self.options,
             connection,
@@ -205,6 +212,7 @@ impl Forwarder {
             logs,
             events,
             board,
+            pulse,
         ) {
             Ok(session) => session.run(shutdown).await,
             Err(e) => Ended::Failed(e.to_string()),
@@ -221,7 +229,19 @@ impl Forwarder {
     }
 }
 
+impl Drop for Forwarder {
+    /// One that was told to stop owes nobody a sign.
+    fn drop(&mut self) {
+        self.pulse.rest();
+    }
+}
+
 impl ForwardHandle {
+    /// Its signs of life: one that has no connection turns all the same.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// How it goes. Reads the time of the oldest unacknowledged frame from disk: not for a thread that must not block.
     pub fn status(&self) -> ForwardStatus {
         status::lock(&self.board).status()

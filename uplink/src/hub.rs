@@ -24,10 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sedge_store::{DataDirError, world};
+use sedge_store::{DataDirError, Pulse, Underway, world};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::net::{Connection, Listener};
 use crate::stream::{Incoming, Stream, StreamError};
@@ -75,6 +75,10 @@ struct Shared {
     failed: watch::Sender<Option<String>>,
     /// Turns true once, when the hub is told to stop.
     stopping: watch::Sender<bool>,
+    /// Of the loop that accepts connections.
+    pulse: Pulse,
+    /// What is done at the disk for gateways.
+    underway: Underway,
     connections: AtomicU64,
 }
 
@@ -112,6 +116,8 @@ impl Hub {
                 counters: Counters::default(),
                 failed: watch::Sender::new(None),
                 stopping: watch::Sender::new(false),
+                pulse: Pulse::new(),
+                underway: Underway::default(),
                 connections: AtomicU64::new(0),
                 lobby: Arc::default(),
                 chairs: Arc::default(),
@@ -152,14 +158,19 @@ impl Hub {
         let mut upkeep_tasks = JoinSet::new();
         upkeep_tasks.spawn(upkeep(Arc::clone(&self.shared)));
         let outcome = loop {
+            let turn = Instant::now() + TURN_EVERY;
+            self.shared.pulse.next_by(turn);
             tokio::select! {
                 biased;
                 () = &mut shutdown => break Ok(()),
                 reason = self.shared.disk_failed() => break Err(HubError::Disk { reason }),
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => self.accepted(accepted, &mut connections).await,
+                // With nobody at the door it turns all the same, so that whoever watches sees it.
+                () = sleep_until(turn) => {}
             }
         };
+        self.shared.pulse.rest();
         upkeep_tasks.shutdown().await;
         self.stop(connections).await;
         outcome
@@ -197,6 +208,16 @@ impl HubHandle {
     /// How it goes. Reads the catalog: not for a thread that must not block.
     pub fn status(&self) -> HubStatus {
         self.shared.status()
+    }
+
+    /// The signs of life of the loop that accepts connections.
+    pub fn accepting(&self) -> Pulse {
+        self.shared.pulse.clone()
+    }
+
+    /// What is under way at the disk before a gateway can be answered.
+    pub fn committing(&self) -> Underway {
+        self.shared.underway.clone()
     }
 }
 
@@ -445,5 +466,6 @@ pub enum HubError {
 const REGISTER_EVERY: Duration = Duration::from_secs(1);
 /// From the connection to the end of the first message.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+const TURN_EVERY: Duration = Duration::from_secs(10);
 /// How long a commit under way may take when the hub stops.
 const STOP_PATIENCE: Duration = Duration::from_millis(1_500);

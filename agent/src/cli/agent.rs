@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sedge_store::DataDirError;
 
-use super::{Code, Failure, load_agent, logging, serve};
+use super::{Code, Failure, load_agent, logging, serve_managed};
 use crate::gateway::{self, DiskError, GatewayError, WhenTooLarge};
 
 /// Which gateway.
@@ -27,8 +27,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         true => WhenTooLarge::Evict,
         false => WhenTooLarge::Keep,
     };
-    serve(|shutdown| async move {
-        let ended = gateway::run(agent, when_too_large, shutdown).await;
+    serve_managed(|vitals, shutdown| async move {
+        let ended = gateway::run_seen(agent, when_too_large, vitals, shutdown).await;
         ended.map_err(Failure::from)
     })
 }

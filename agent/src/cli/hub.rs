@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use sedge_store::DataDirError;
 use sedge_uplink::hub::HubError;
 
-use super::{Code, Failure, logging, serve};
+use super::{Code, Failure, logging, serve_managed};
 use crate::hub::{self, HubEnded};
 
 /// Which hub.
@@ -26,7 +26,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return access::run(&config, command);
     }
     logging::start("info");
-    serve(|shutdown| async move { hub::run(config, shutdown).await.map_err(Failure::from) })
+    serve_managed(|vitals, shutdown| async move {
+        let ended = hub::run_seen(config, vitals, shutdown).await;
+        ended.map_err(Failure::from)
+    })
 }
 
 impl From<HubEnded> for Failure {

@@ -21,11 +21,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sedge_config::quantity;
 
+use crate::notify::Manager;
 use crate::shutdown::{self, Shutdown};
+use crate::vitals::Vitals;
 pub(crate) use status::{count, span};
 
 /// Edge telemetry with custody: nothing acknowledged is lost, and every loss is a number.
@@ -58,6 +60,12 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Show the whole way of an event, with outages, in one process and a temporary directory
     Demo(demo::Arguments),
+}
+
+/// All of the command line, to make its manual and completions of.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Arguments::command()
 }
 
 /// How a command ends when it does not end well.
@@ -188,6 +196,20 @@ where
     // A task that hangs in a blocking read must not hold up the exit.
     runtime.shutdown_background();
     outcome
+}
+
+/// As [`serve`], and tells the service manager, if one has started this program, how it goes.
+fn serve_managed<F>(service: impl FnOnce(Vitals, Shutdown) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    serve(|shutdown| async move {
+        let vitals = Vitals::default();
+        if let Some(manager) = Manager::of_environment() {
+            tokio::spawn(manager.hears(vitals.clone(), shutdown.clone()));
+        }
+        service(vitals, shutdown).await
+    })
 }
 
 /// Completes at the first SIGTERM or SIGINT.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::time::Instant;
 
 use sedge_config::checked;
 use sedge_core::frame::Header;
 use sedge_core::{LogId, Micros};
-use sedge_store::{Partition, system_clock};
+use sedge_store::{Partition, Pulse, system_clock};
 use sedge_uplink::forward::{ForwardHandle, ForwardStatus};
 
 use sedge_uplink::trust::clock::{ClockState, LastGood};
@@ -17,6 +17,7 @@ use sedge_uplink::trust::clock::{ClockState, LastGood};
 use super::disk::{Chain, Disk};
 use crate::status::{self, Losses, Rates, Status};
 use crate::telemetry::{self, Telemetry};
+use crate::vitals::Late;
 
 /// Looks at a gateway.
 pub(super) struct Looker {
@@ -72,6 +73,35 @@ impl Waiting {
             oldest,
         }
     }
+}
+
+/// What must turn in a gateway, by its name: the writer of each log, and each uplink.
+pub(super) fn parts(
+    agent: &checked::Agent,
+    disk: &Disk,
+    forwarders: &[ForwardHandle],
+) -> Vec<(String, Late)> {
+    let late = |pulse: Pulse| -> Late { Box::new(move || pulse.late()) };
+    let writers = disk.chains.iter().flat_map(|chain| {
+        let name = format!("the writer of {}/{}", chain.stream, chain.partition);
+        let logs = chain.logs.iter();
+        logs.map(move |log| (name.clone(), late(log.partition.pulse())))
+    });
+    let named = agent.uplinks.iter().zip(forwarders);
+    let uplinks = named.map(|(uplink, forwarder)| {
+        let name = format!("the uplink {}", uplink.name);
+        (name, late(forwarder.pulse()))
+    });
+    writers.chain(uplinks).collect()
+}
+
+/// What says in one line how a gateway goes.
+pub(super) fn line(looker: &Arc<Mutex<Looker>>) -> Arc<dyn Fn() -> String + Send + Sync> {
+    let looker = Arc::clone(looker);
+    Arc::new(move || {
+        let status = looker.lock().unwrap_or_else(PoisonError::into_inner).look();
+        status.line()
+    })
 }
 
 /// What there is to look at of one chain.

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::Missing;
+use super::daemon::Daemon;
 
 /// One call that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,4 +87,33 @@ pub fn counted(log: &Path) -> BTreeMap<String, u32> {
         }
     }
     counts
+}
+
+/// `command` under strace, in which each call of this name begins late: in each thread from its `when`th on.
+#[must_use]
+pub fn slowed(command: &Command, call: &str, when: u32, delay: Duration) -> Command {
+    let mut slowed = Command::new("strace");
+    slowed.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e"]);
+    slowed.arg(format!("trace={call}")).arg("-e");
+    let us = delay.as_micros();
+    slowed.arg(format!("inject={call}:delay_enter={us}:when={when}+"));
+    slowed.arg(command.get_program()).args(command.get_args());
+    slowed
+}
+
+/// Kills a program that was started by [`slowed`]. A call that has not begun yet would keep it from its end as long as the tracer is there.
+///
+/// # Panics
+/// If nobody traces it.
+pub fn kill_slowed(program: Daemon) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid()));
+    let status = status.expect("it runs");
+    let tracer = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok())
+        .and_then(Pid::from_raw)
+        .expect("strace traces it");
+    // We have started it, with the program.
+    kill_process(tracer, Signal::KILL).expect("our own tracer");
+    program.kill();
 }

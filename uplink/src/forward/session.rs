@@ -18,7 +18,7 @@ use sedge_core::custody::{
 use sedge_core::frame::{Bad, Header};
 use sedge_core::planted::Fault;
 use sedge_core::{Gap, LogId, Micros, Offset};
-use sedge_store::{ReadError, system_clock, world};
+use sedge_store::{Pulse, ReadError, system_clock, world};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -41,10 +41,13 @@ pub(super) struct Session<'a> {
     logs: watch::Receiver<Vec<Log>>,
     events: mpsc::UnboundedSender<ForwardEvent>,
     board: Arc<Mutex<Board>>,
+    pulse: Pulse,
     /// Some log has grown.
     growth: Arc<Notify>,
     watchers: JoinSet<()>,
     reading: Option<(Want, JoinHandle<Result<Found, ReadError>>)>,
+    /// When that began.
+    reading_since: Instant,
     /// The last read brought nothing: wait for growth before the next.
     dry: bool,
     began: Instant,
@@ -104,6 +107,7 @@ impl<'a> Session<'a> {
         logs: watch::Receiver<Vec<Log>>,
         events: mpsc::UnboundedSender<ForwardEvent>,
         board: Arc<Mutex<Board>>,
+        pulse: Pulse,
     ) -> std::io::Result<Self> {
         let began = Instant::now();
         let settings = SenderSettings {
@@ -122,9 +126,11 @@ impl<'a> Session<'a> {
             logs,
             events,
             board,
+            pulse,
             growth: Arc::new(Notify::new()),
             watchers: JoinSet::new(),
             reading: None,
+            reading_since: began,
             dry: false,
             began,
             body: vec![0; GREETING_BYTES],
@@ -138,6 +144,7 @@ impl<'a> Session<'a> {
         let mut shutdown = pin!(shutdown);
         self.logs.mark_changed();
         loop {
+            self.pulse.works();
             if let Err(ended) = self.work().await {
                 return self.end(ended).await;
             }
@@ -179,6 +186,9 @@ impl<'a> Session<'a> {
         let again = self.slots.iter().filter_map(|s| s.again).chain(retry).min();
         let timer =
             (Instant::now() + due).min(again.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT));
+        // A read that hangs is not cured by timers that go on.
+        let sign = self.reading.as_ref().map_or(timer, |_| self.reading_since);
+        self.pulse.next_by(sign);
         // Bytes may move without an end: what comes seldom is asked for first.
         tokio::select! {
             biased;
@@ -445,7 +455,7 @@ impl<'a> Session<'a> {
                 None => trim(chunk.first, chunk.next, chunk.frames, bytes_max),
             })
         });
-        self.reading = Some((want, read));
+        (self.reading, self.reading_since) = (Some((want, read)), Instant::now());
     }
 
     /// What was read goes out, if it is still wanted.
@@ -494,6 +504,7 @@ impl<'a> Session<'a> {
     }
 
     async fn end(mut self, ended: Ended) -> Ended {
+        self.pulse.next_by(Instant::now() + FAREWELL);
         self.say();
         // The peer may be gone already; then there is nobody to say goodbye to.
         let Ok(_) = tokio::time::timeout(FAREWELL, self.stream.flush()).await else {

@@ -295,7 +295,9 @@ impl Session {
         let mut untaken = named.clone();
         untaken.retain(|log| !taken.contains(log));
         let streams = self.grant.as_ref().map(Grant::streams);
+        let piece = shared.underway.begin();
         let admitting = world::blocking(move || {
+            let _piece = piece;
             let admit = |o: &Offer| {
                 if streams.as_ref().is_some_and(|s| !s.has(&o.stream)) {
                     return Err(Refusal {
@@ -387,10 +389,11 @@ impl Session {
         );
         // The directory stays ours until the last write to it has ended, whatever becomes of this task.
         let shared = Arc::clone(&self.shared);
+        let piece = shared.underway.begin();
         world::blocking_in(&mut self.commits, move || {
             let from = mirror.next();
             let outcome = mirror.append(&frames);
-            drop(shared);
+            drop((shared, piece));
             Committed {
                 slot: at as u16,
                 frames,
@@ -448,7 +451,12 @@ impl Session {
             return Ok(());
         };
         let (shared, member) = (Arc::clone(&self.shared), Arc::clone(&at.admitted.member));
-        match world::blocking(move || shared.registry.complete(&member, end)).await {
+        let piece = shared.underway.begin();
+        let completing = world::blocking(move || {
+            let _piece = piece;
+            shared.registry.complete(&member, end)
+        });
+        match completing.await {
             Ok(Ok(())) => {
                 self.receiver.stored(slot, end);
                 Ok(())
