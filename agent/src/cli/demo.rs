@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Code, Failure, duration_of, logging, serve};
-use crate::demo::{self, DemoError};
+use crate::demo::{self, DemoError, WithNode};
 
 /// How long.
 #[derive(Debug, clap::Args)]
@@ -11,13 +11,21 @@ pub(super) struct Arguments {
     /// How long the devices send
     #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = duration_of)]
     duration: Duration,
+
+    /// Leave out the node on a pseudo serial line, where there are no pseudo terminals
+    #[arg(long)]
+    without_serial: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::start("error");
     let duration = arguments.duration.clamp(DURATION_MIN, DURATION_MAX);
+    let node = match arguments.without_serial {
+        true => WithNode::No,
+        false => WithNode::Yes,
+    };
     serve(|shutdown| async move {
-        match demo::play(duration, shutdown).await {
+        match demo::play(duration, node, shutdown).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::new(Code::Software, "the account does not balance")),
             Err(error @ DemoError::Setup(_)) => Err(Failure::unavailable(error)),

@@ -30,7 +30,11 @@ struct Row {
 }
 
 impl Ledger {
-    pub(super) fn new(told: Vec<(&str, Told)>, node: &str, custody: Custody, tally: Tally) -> Self {
+    pub(super) fn new(
+        told: Vec<(&str, Told)>,
+        node: Option<(&str, Custody)>,
+        tally: Tally,
+    ) -> Self {
         let none = Pulled::default();
         let pulled = |name: &str| tally.devices.get(name).unwrap_or(&none);
         let repeated = told.iter().map(|(_, told)| told.repeated).sum();
@@ -38,7 +42,7 @@ impl Ledger {
             .iter()
             .map(|(name, told)| Row::of_publisher(name, told, pulled(name)))
             .collect();
-        rows.push(Row::of_node(node, custody, pulled(node)));
+        rows.extend(node.map(|(node, custody)| Row::of_node(node, custody, pulled(node))));
         Self {
             rows,
             gaps: tally.gaps.values().map(|(count, _)| count).sum(),
@@ -170,7 +174,8 @@ mod tests {
     }
 
     fn balances(told: Told, tally: Tally) -> bool {
-        Ledger::new(vec![("a", told)], "node", Custody::default(), tally).is_balanced()
+        let node = Some(("node", Custody::default()));
+        Ledger::new(vec![("a", told)], node, tally).is_balanced()
     }
 
     #[test]
@@ -192,8 +197,7 @@ mod tests {
     fn the_account_fits_80_columns() {
         let ledger = Ledger::new(
             vec![("press-1", told(3))],
-            "boiler-1",
-            Custody::default(),
+            Some(("boiler-1", Custody::default())),
             tally(&[0]),
         );
         assert!(

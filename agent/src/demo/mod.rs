@@ -59,9 +59,13 @@ pub enum DemoError {
 ///
 /// # Errors
 /// When it cannot be set up, or a part ends by itself.
-pub async fn play(duration: Duration, shutdown: Shutdown) -> Result<bool, DemoError> {
+pub async fn play(
+    duration: Duration,
+    node: WithNode,
+    shutdown: Shutdown,
+) -> Result<bool, DemoError> {
     let mut show = Show::new();
-    let mut world = World::make().await?;
+    let mut world = World::make(node).await?;
     world.greet(&mut show);
     let (stop_devices, devices_shutdown) = shutdown::pair();
     world.start_devices(&devices_shutdown);
@@ -74,6 +78,15 @@ pub async fn play(duration: Duration, shutdown: Shutdown) -> Result<bool, DemoEr
         world.enter(scene, &mut show);
     }
     world.finish(stop_devices, &mut show).await
+}
+
+/// Whether there is a node on a pseudo serial line, which not every machine has to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithNode {
+    /// There is.
+    Yes,
+    /// There are only MQTT devices.
+    No,
 }
 
 /// What happens to the world.
@@ -107,21 +120,43 @@ struct World {
     hub: Part,
     wire: Wire,
     publishers: Vec<(&'static str, Arc<Mutex<Told>>)>,
-    /// The node on the pty: power, and its port.
-    node: Arc<Device>,
-    _cable: Cable,
+    node: Option<Node>,
     tally: Arc<Mutex<Tally>>,
     tasks: JoinSet<()>,
     cut: bool,
 }
 
+/// The node on the pty: power, and its port.
+struct Node {
+    device: Arc<Device>,
+    cable: Cable,
+}
+
+impl Node {
+    fn plug() -> io::Result<Self> {
+        let cable = Cable::plug()?;
+        let start = Start {
+            identity: NODE.to_owned(),
+            boot: 1,
+            noise: None,
+            clockless: false,
+        };
+        let device = Arc::new(Device::power_on(&Flash::erased(), Some(&cable), &start));
+        Ok(Self { device, cable })
+    }
+}
+
 impl World {
-    async fn make() -> Result<Self, DemoError> {
+    async fn make(node: WithNode) -> Result<Self, DemoError> {
         let dir = tempfile::Builder::new().prefix("sedge-demo-").tempdir()?;
         let (listen, hub_listen) = (free_address()?, free_address()?);
         let wire = Wire::to(hub_listen).await?;
-        let cable = Cable::plug()?;
-        let agent_text = agent_file(dir.path(), listen, wire.address(), cable.path());
+        let node = match node {
+            WithNode::Yes => Some(Node::plug()?),
+            WithNode::No => None,
+        };
+        let device = node.as_ref().map(|node| node.cable.path());
+        let agent_text = agent_file(dir.path(), listen, wire.address(), device);
         let hub_text = hub_file(dir.path(), hub_listen);
         let (agent_path, hub_path) = (dir.path().join("agent.toml"), dir.path().join("hub.toml"));
         std::fs::write(&agent_path, &agent_text)?;
@@ -129,13 +164,6 @@ impl World {
         let agent_config =
             sedge_config::agent::load(&agent_path, None).map_err(io::Error::other)?;
         let hub_config = sedge_config::hub::load(&hub_path).map_err(io::Error::other)?;
-        let start = Start {
-            identity: NODE.to_owned(),
-            boot: 1,
-            noise: None,
-            clockless: false,
-        };
-        let node = Arc::new(Device::power_on(&Flash::erased(), Some(&cable), &start));
         let tally: Arc<Mutex<Tally>> = Arc::default();
         let mut tasks = JoinSet::new();
         let (url, counted) = (format!("sedge://{hub_listen}"), Arc::clone(&tally));
@@ -153,7 +181,6 @@ impl World {
             wire,
             publishers: Vec::new(),
             node,
-            _cable: cable,
             tally,
             tasks,
             cut: false,
@@ -177,7 +204,10 @@ impl World {
             self.publishers.push((name, publisher.told()));
             self.tasks.spawn(publisher.run(shutdown.clone()));
         }
-        let (node, mut shutdown) = (Arc::clone(&self.node), shutdown.clone());
+        let Some(node) = &self.node else {
+            return;
+        };
+        let (node, mut shutdown) = (Arc::clone(&node.device), shutdown.clone());
         self.tasks.spawn(async move {
             let mut tick = tokio::time::interval(NODE_PAUSE);
             for number in 0.. {
@@ -294,13 +324,19 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        Ledger::new(told.collect(), NODE, self.node.custody(), tally)
+        let node = self.node.as_ref();
+        let node = node.map(|node| (NODE, node.device.custody()));
+        Ledger::new(told.collect(), node, tally)
     }
 
     fn greet(&self, show: &mut Show) {
         let dir = self.dir.path().display();
+        let node = match &self.node {
+            Some(_) => " and a node on a serial line",
+            None => "",
+        };
         show.say(&format!(
-            "Three MQTT devices and a node on a serial line send numbered events to an agent;\n\
+            "Three MQTT devices{node} send numbered events to an agent;\n\
              the agent keeps them on disk until the hub has them; a consumer pulls from the hub.\n\
              Everything is in {dir}, and goes when the demo ends.\n"
         ));
@@ -341,15 +377,20 @@ async fn status(socket: &Path) -> Option<Status> {
     timeout(STATUS_PATIENCE, ask).await.ok()?.ok()
 }
 
-fn agent_file(dir: &Path, listen: SocketAddr, hub: SocketAddr, device: &Path) -> String {
-    let (data, device) = (dir.join("agent"), device.display());
+fn agent_file(dir: &Path, listen: SocketAddr, hub: SocketAddr, device: Option<&Path>) -> String {
+    let data = dir.join("agent");
     let data = data.display();
+    let node = device.map_or(String::new(), |device| {
+        let device = device.display();
+        format!(
+            "[[source]]\ntype = \"serial\"\nname = \"node\"\ndevice = \"{device}\"\nprotocol = \"link\"\nstream = \"{STREAM}\"\n\n"
+        )
+    });
     format!(
         "[gateway]\nid = \"demo-gateway\"\ndata_dir = \"{data}\"\nhttp = \"off\"\n\n\
          [[source]]\ntype = \"mqtt-listen\"\nname = \"devices\"\nlisten = \"{listen}\"\nstream = \"{STREAM}\"\n\
          inflight_max = {IN_FLIGHT_MAX}\n\n\
-         [[source]]\ntype = \"serial\"\nname = \"node\"\ndevice = \"{device}\"\nprotocol = \"link\"\nstream = \"{STREAM}\"\n\n\
-         [[stream]]\nname = \"{STREAM}\"\ncapacity = \"64MiB\"\n\n\
+         {node}[[stream]]\nname = \"{STREAM}\"\ncapacity = \"64MiB\"\n\n\
          [[uplink]]\nname = \"hub\"\nurl = \"sedge://{hub}\"\nretry_max = \"1s\"\n"
     )
 }
