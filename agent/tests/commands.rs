@@ -44,6 +44,25 @@ fn the_samples_pass_the_check_that_tells_what_they_cost() {
     assert!(ran.out.contains("hub on 127.0.0.1:7443"), "{}", ran.out);
 }
 
+/// The files that the package brings stand for themselves: whoever copies one and starts the service has something that runs.
+#[test]
+fn the_samples_of_the_package_are_a_configuration_as_they_stand() {
+    let packaged = |name: &str| {
+        let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/samples");
+        format!("{samples}/{name}")
+    };
+    let ran = sedge(&["check", &packaged("agent.toml")]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(
+        ran.out.contains("source devices (mqtt-listen)"),
+        "{}",
+        ran.out
+    );
+    let ran = sedge(&["check", &packaged("hub.toml")]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(ran.out.contains("hub on 127.0.0.1:7443"), "{}", ran.out);
+}
+
 #[test]
 fn a_wrong_file_is_told_whole_by_check_and_by_agent() {
     let place = Place::new();

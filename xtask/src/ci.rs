@@ -5,10 +5,12 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::arm64;
 use crate::binaries::FEATURE;
 use crate::firmware;
 use crate::fuzz;
 use crate::header;
+use crate::package;
 use crate::planted;
 use crate::run::{cargo, expect_success, target_folder, with_each, workspace_root};
 use crate::tests;
@@ -63,8 +65,9 @@ pub(crate) fn everything() -> Result<()> {
         cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     // They build in folders of their own, and for long stretches each keeps one processor busy.
-    let side_by_side: [Step; 3] = [
+    let side_by_side: [Step; 4] = [
         &|| firmware::build_and_run(&[]),
+        &arm64::build_and_run,
         &|| schedules().and_then(|()| fuzz::run(&[])),
         &|| build_simulator().and_then(|()| tests::build_release_binary()),
     ];
@@ -72,6 +75,7 @@ pub(crate) fn everything() -> Result<()> {
     planted::find(&[])?;
     simulate()?;
     power_cuts()?;
+    package::of_what_is_built()?;
     tests::run(&[])
 }
 

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::run::{cargo, expect_success, say, target_folder, workspace_root};
-use toolchain::{Toolchain, in_firmware, is_there};
+use crate::run::{cargo, expect_success, is_there, say, target_folder, workspace_root};
+use toolchain::{Toolchain, in_firmware};
 
 pub(crate) use c_object::build as build_objects;
 pub(crate) use toolchain::images_folder;
@@ -267,11 +267,7 @@ fn is_trouble(line: &str) -> bool {
 }
 
 fn skip(package: &str, missing: &str) -> Result<()> {
-    say(&format!("SKIPPED firmware for {package}: {missing}"))?;
-    if std::env::var("SEDGE_TESTS").is_ok_and(|value| value == "strict") {
-        bail!("firmware for {package} must be built and run here");
-    }
-    Ok(())
+    crate::run::skip(&format!("firmware for {package}"), missing)
 }
 
 /// Code, constants and memory of an image, as `size` tells them.

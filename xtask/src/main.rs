@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask ci` is everything; the other commands are its parts.
 
+mod arm64;
 mod bench;
 mod binaries;
 mod ci;
@@ -10,6 +11,7 @@ mod firmware_report;
 mod fuzz;
 mod header;
 mod mutants;
+mod package;
 mod planted;
 mod run;
 mod tests;
@@ -22,7 +24,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci        format, tidy, header, clippy, docs, firmware, fuzz targets, planted faults, simulated systems, power cuts, then every test
+  ci        format, tidy, header, clippy, docs, firmware, arm64, fuzz targets, planted faults, simulated systems, power cuts, the package, then every test
   test      build the release binary and run every test of the workspace
   header    write core-c/sedge_core.h, the core's header for C; with --check, say whether it is up to date
   firmware  build the images for microcontrollers, all or those that are named, and run each under QEMU
@@ -33,6 +35,9 @@ usage: cargo xtask COMMAND
   planted   plant faults, all or those that are named, and see each found by the test that must find it
   mutants   change the code in small ways, all in one build, and look whether a test notices; --part core or session, --sample N, --seed S, --jobs J
   fuzz      run the fuzz targets, all or those that are named, under libFuzzer; --seconds N each
+  package   make the Debian package, for this machine or with --arm64
+  manual    write the manual pages and shell completions into target/manual
+  arm64     build sedge for a 64-bit Raspberry Pi and run its demo under QEMU
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy      what a machine can check about how the project is laid out
 ";
@@ -66,6 +71,9 @@ fn command() -> Result<()> {
         Some("planted") => planted::find(&arguments[1..]),
         Some("mutants") => mutants::run(&arguments[1..]),
         Some("fuzz") => fuzz::run(&arguments[1..]),
+        Some("package") => package::build(&arguments[1..]),
+        Some("manual") => package::write_manual(),
+        Some("arm64") => arm64::build_and_run(),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),

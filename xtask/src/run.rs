@@ -81,6 +81,21 @@ pub(crate) fn with_each<T: Sync>(
     })
 }
 
+/// Whether a program of this name can be started.
+pub(crate) fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+}
+
+/// Says that `what` is left out for want of `missing`; where `SEDGE_TESTS` is `strict`, that is an error.
+pub(crate) fn skip(what: &str, missing: &str) -> Result<()> {
+    say(&format!("SKIPPED {what}: {missing}"))?;
+    if std::env::var("SEDGE_TESTS").is_ok_and(|value| value == "strict") {
+        bail!("{what} must not be left out here");
+    }
+    Ok(())
+}
+
 /// One line of progress, with the seconds since the first.
 pub(crate) fn say(what: &str) -> Result<()> {
     static BEGAN: OnceLock<Instant> = OnceLock::new();

@@ -11,8 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::toolchain::{Toolchain, c_library, images_folder, is_there};
+use super::toolchain::{Toolchain, c_library, images_folder};
 use super::weigh::is_panic;
+use crate::run::is_there;
 use crate::run::{expect_success, say, workspace_root};
 
 /// Builds the object for each of `targets`, or for all that are known.

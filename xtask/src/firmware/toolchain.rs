@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::{cargo, target_folder, workspace_root};
+use crate::run::{cargo, is_there, target_folder, workspace_root};
 
 /// What compiles for a microcontroller here.
 pub(super) enum Toolchain {
@@ -85,11 +85,6 @@ pub(super) fn in_firmware(mut command: Command) -> Command {
 pub(super) fn c_library(target: &str) -> PathBuf {
     let folder = images_folder().join(target).join(C_PROFILE);
     folder.join("libsedge_core_c.a")
-}
-
-pub(super) fn is_there(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
 /// Everything that is built for microcontrollers, apart from what is built for this machine.

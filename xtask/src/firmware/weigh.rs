@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::toolchain::{Toolchain, images_folder, is_there};
+use super::toolchain::{Toolchain, images_folder};
 use super::{Board, Language, Machine, await_line, image};
 use crate::firmware_report::Row;
 use crate::run::expect_success;
+use crate::run::is_there;
 
 /// Builds and runs the probe.
 pub(crate) fn rows() -> Result<Vec<Row>> {
