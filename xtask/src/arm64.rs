@@ -28,7 +28,8 @@ pub(crate) fn build_and_run() -> Result<()> {
     }
     let program = folder().join(TARGET).join(PROFILE).join("sedge");
     let mut demo = Command::new(QEMU);
-    demo.arg(program).args(["demo", "--without-serial", "--for", "10s"]);
+    demo.arg(program)
+        .args(["demo", "--without-serial", "--for", "10s"]);
     expect_success("the demo on arm64", &mut demo)
 }
 

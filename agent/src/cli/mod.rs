@@ -180,6 +180,7 @@ where
 {
     end_on_panic();
     allow_descriptors();
+    leave_no_core();
     let runtime = runtime()?;
     let (trigger, shutdown) = shutdown::pair();
     let outcome = runtime.block_on(async {
@@ -238,6 +239,17 @@ fn allow_descriptors() {
     };
     if let Err(error) = setrlimit(Resource::Nofile, most) {
         tracing::warn!(%error, "the number of open files stays as it is");
+    }
+}
+
+/// A dump of the memory would hold keys and passwords, and stand where anybody may find it.
+fn leave_no_core() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "a crash may leave a dump of the memory");
     }
 }
 
