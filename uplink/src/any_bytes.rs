@@ -58,6 +58,8 @@ pub fn written_again(kind: u8, body: &[u8]) -> Option<Vec<u8>> {
         kind::LEAVE => again::<wire::Leave>(body),
         kind::DONE => again::<wire::Done>(body),
         kind::FAILED => again::<wire::Failed>(body),
+        kind::ENROL => again::<wire::Enrol>(body),
+        kind::ENROLLED => again::<wire::Enrolled>(body),
         _ => None,
     }
 }

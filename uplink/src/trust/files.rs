@@ -4,7 +4,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
@@ -66,12 +65,17 @@ fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
 }
 
 /// What tells one content of a file from another, without reading it.
-pub(super) type Stamp = Option<(SystemTime, u64, u64)>;
+pub(super) type Stamp = Option<(i64, i64, u64, u64)>;
 
 /// The stamp of `path`; none if it is not there.
 pub(super) fn stamp(path: &Path) -> Stamp {
     let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    Some((
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+        metadata.len(),
+        metadata.ino(),
+    ))
 }
 
 /// Writes a file that only its owner may read; afterwards the old or the new content is there, never a mixture.
