@@ -287,7 +287,7 @@ fn a_listener_that_the_network_can_reach_is_protected_or_said_to_need_no_protect
         format!("{tls}client_ca = \"/ca.pem\"\n"),
         "unprotected = \"anywhere\"\n".to_owned(),
     ] {
-        let parsed = sedge_config::agent::parse(&with(&keys), Path::new("agent.toml"), Some("gw"));
+        let parsed = agent::parse(&with(&keys), Path::new("agent.toml"), Some("gw"));
         assert!(parsed.is_ok(), "{keys}: {parsed:?}");
     }
     let half = refusal(&with(

@@ -10,7 +10,7 @@ use sedge_tests::rig::scratch::Tmpfs;
 use sedge_tests::rig::site::{STREAM, Setup, Site};
 use sedge_tests::rig::{alone, tell, times};
 use sedge_tests::simulator::with_fleet;
-use sedge_uplink::client::{Item, PullOptions, Reader, Start};
+use sedge_uplink::client::{Access, Item, PullOptions, Reader, Start};
 
 /// All of them (`SEDGE_GATEWAYS` for another number) knock within the same second: at a hub that has never heard of them, and at one that was killed with all of them connected. What they have
 /// is there once and in order, nobody waits for long, and the hub needs little memory for each.
@@ -72,6 +72,7 @@ async fn everything(url: &str) -> BTreeMap<String, Vec<u64>> {
         follow: false,
         group: None,
         group_wait: Duration::ZERO,
+        access: Access::default(),
     });
     let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
     while let Some(item) = reader.next().await.expect("a hub that answers") {

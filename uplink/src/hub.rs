@@ -281,11 +281,9 @@ async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr, 
     // Whoever it is has said so.
     drop(place);
     let ended = match first {
-        Ok(Met::Said(stream, caller, Ok(first))) => {
-            shared.converse(stream, caller, first, peer).await
-        }
-        Ok(Met::Said(stream, _, Err(e))) => broken(stream, &e),
-        Ok(Met::Unknown(why)) => {
+        Ok(Ok((stream, caller, Ok(first)))) => shared.converse(stream, caller, first, peer).await,
+        Ok(Ok((stream, _, Err(e)))) => broken(stream, &e),
+        Ok(Err(why)) => {
             shared.counters.unknown();
             tracing::info!(%peer, why, "no TLS connection");
             return;
@@ -311,17 +309,12 @@ async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr, 
     }
 }
 
-/// What has become of somebody at the door.
-enum Met {
-    /// It has shown who it is, if it had to, and said something.
-    Said(Stream, Caller, Result<Incoming, StreamError>),
-    /// It has not, and why.
-    Unknown(String),
-}
+/// Somebody who has shown who it is, if it had to, and what it said first.
+type Met = (Stream, Caller, Result<Incoming, StreamError>);
 
 impl Shared {
-    /// Shakes hands, and hears the first message.
-    async fn meet(&self, arrived: Connection) -> Met {
+    /// Shakes hands, and hears the first message; or why there was no handshake.
+    async fn meet(&self, arrived: Connection) -> Result<Met, String> {
         let met = match (&self.guard, arrived) {
             (Some(guard), Connection::Tcp(tcp)) => {
                 let met = guard.meet(tcp).await;
@@ -332,13 +325,9 @@ impl Shared {
         let stream = met.and_then(|(connection, caller)| {
             Ok((Stream::new(connection, wire::REQUEST_BYTES_MAX)?, caller))
         });
-        match stream {
-            Ok((mut stream, caller)) => {
-                let first = stream.receive().await;
-                Met::Said(stream, caller, first)
-            }
-            Err(e) => Met::Unknown(explain(&e)),
-        }
+        let (mut stream, caller) = stream.map_err(|e| explain(&e))?;
+        let first = stream.receive().await;
+        Ok((stream, caller, first))
     }
 
     async fn converse(

@@ -130,6 +130,7 @@ impl Gateway {
             identity: name(at),
             uplink: 1,
             retry_max: RETRY_MAX,
+            trust: None,
         };
         let forwarder = Forwarder::new(options, seen, tell).expect("an address");
         let handle = forwarder.handle();

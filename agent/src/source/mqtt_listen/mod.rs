@@ -205,7 +205,7 @@ impl Listener {
             () = shutdown.requested() => Err("stopping".into()),
             () = tokio::time::sleep(CONNECT_TIMEOUT) => Err("no handshake in time".into()),
             shaken = TlsStream::accept(tcp, acceptor.config()) => {
-                shaken.map(Stream::Tls).map_err(|e| explain(&e))
+                shaken.map(|tls| Stream::Tls(Box::new(tls))).map_err(|e| explain(&e))
             }
         }
     }

@@ -116,7 +116,7 @@ impl Door {
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
-    Tls(TlsStream),
+    Tls(Box<TlsStream>),
     Simulated(Box<dyn Socket>),
 }
 
