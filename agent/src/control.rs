@@ -1,7 +1,8 @@
-//! The agent's control socket: `sedge status` and `sedge push` on the same machine.
+//! The agent's control socket: `sedge status`, `sedge push` and `sedge reload` on the same machine.
 //!
 //! ```text
 //! → status⏎                          ← one JSON object (crate::status::Status), end
+//! → reload SECONDS⏎                  ← reloaded⏎ or unchanged "WHY"⏎, a JSON string; it may take that long
 //! → push {"stream":"telemetry"}⏎     ← ok⏎ or refused WHY⏎ or unavailable WHY⏎
 //! → line⏎ line⏎ …                    ← acknowledged N⏎ …   cumulative; after the commit that holds them
 //! → end                              ← done {"acknowledged":N,"dead_letter":M}⏎
@@ -12,6 +13,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -24,6 +26,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::dead_letter::{DeadLetter, Reason, Remains};
+use crate::gateway::Load;
+use crate::gateway::reload::{self, Reloader};
 use crate::ingest::{Ingest, Intake, Receipt, Reserved};
 use crate::route::Subject;
 use crate::shutdown::Shutdown;
@@ -31,6 +35,15 @@ use crate::status::Status;
 
 /// The first line that asks for the status.
 pub const STATUS: &str = "status\n";
+
+/// Begins the first line that asks for the configuration to be read again; the seconds follow within which what worked must work again.
+pub const RELOAD: &str = "reload ";
+
+/// The answer to [`RELOAD`] when the new configuration holds.
+pub const RELOADED: &str = "reloaded";
+
+/// Begins the other answer to [`RELOAD`].
+pub const UNCHANGED: &str = "unchanged ";
 
 /// Begins the first line that announces events.
 pub const PUSH: &str = "push ";
@@ -86,6 +99,7 @@ pub(crate) async fn serve(
     listener: UnixListener,
     ingest: Ingest,
     gather: Gather,
+    reload: Option<(Reloader, Load)>,
     mut shutdown: Shutdown,
 ) {
     let mut connections = JoinSet::new();
@@ -97,10 +111,14 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((connection, _)) if connections.len() < CONNECTIONS_MAX => {
-                let (ingest, gather, shutdown) =
-                    (ingest.clone(), Arc::clone(&gather), shutdown.clone());
+                let (ingest, gather, reload, shutdown) = (
+                    ingest.clone(),
+                    Arc::clone(&gather),
+                    reload.clone(),
+                    shutdown.clone(),
+                );
                 connections.spawn(async move {
-                    if let Err(error) = answer(connection, ingest, gather, shutdown).await {
+                    if let Err(error) = answer(connection, ingest, gather, reload, shutdown).await {
                         tracing::debug!(%error, "a control connection ended");
                     }
                 });
@@ -108,7 +126,7 @@ pub(crate) async fn serve(
             Ok(_) => tracing::warn!("too many control connections"),
             Err(error) => {
                 tracing::warn!(%error, "no control connection can be taken");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -119,6 +137,7 @@ async fn answer(
     mut connection: UnixStream,
     ingest: Ingest,
     gather: Gather,
+    reload: Option<(Reloader, Load)>,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let (from, mut to) = connection.split();
@@ -134,10 +153,24 @@ async fn answer(
             .map_err(io::Error::other)?;
         return to.write_all(&serde_json::to_vec(&status)?).await;
     }
+    if let Some(seconds) = request.strip_prefix(RELOAD) {
+        match (reload, seconds.trim().parse()) {
+            (Some((reloader, load)), Ok(seconds)) => {
+                // This life ends by it, and its connections with it: the answer comes from outside.
+                tokio::spawn(change(connection, reloader, load, seconds));
+                return Ok(());
+            }
+            _ => {
+                return to
+                    .write_all(b"unchanged \"this agent has no file to read again\"\n")
+                    .await;
+            }
+        }
+    }
     let pusher = match request.strip_prefix(PUSH) {
         Some(push) => Pusher::new(push, &ingest),
         None => Err(Turned::Refused(
-            "the first line is neither status nor push".to_owned(),
+            "the first line is neither status nor push nor reload".to_owned(),
         )),
     };
     match pusher {
@@ -148,6 +181,18 @@ async fn answer(
                 .await
         }
         Err(turned_away) => to.write_all(format!("{turned_away}\n").as_bytes()).await,
+    }
+}
+
+/// Has the configuration read again, and says what became of it.
+async fn change(mut connection: UnixStream, reloader: Reloader, load: Load, seconds: u64) {
+    let confirm = Duration::from_secs(seconds);
+    let answer = match reload::read_again(&reloader, &load, confirm).await {
+        Ok(()) => format!("{RELOADED}\n"),
+        Err(why) => format!("{UNCHANGED}{}\n", serde_json::Value::from(why)),
+    };
+    if let Err(error) = connection.write_all(answer.as_bytes()).await {
+        tracing::debug!(%error, "who asked for the configuration to be read has gone");
     }
 }
 

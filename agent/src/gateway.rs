@@ -8,6 +8,7 @@
 
 mod disk;
 mod look;
+pub mod reload;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -31,11 +32,13 @@ pub(crate) use trust::files as trust_files;
 
 use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
+use crate::status::Status;
 use crate::telemetry::{self, Telemetry};
 use crate::vitals::{self, Vitals};
 use crate::{control, http, source};
 use disk::{Disk, Drained, OnFatal};
 use look::Looker;
+use reload::{NotReloaded, Owed, Reloader, Reloads, Trial, Wish};
 
 /// Why a gateway ends.
 #[derive(Debug, thiserror::Error)]
@@ -79,21 +82,28 @@ pub async fn run(
     when_too_large: WhenTooLarge,
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
-    run_seen(agent, when_too_large, Vitals::default(), shutdown).await
+    let entrance = Entrance::Doors(None);
+    let vitals = Vitals::default();
+    run_with(agent, when_too_large, entrance, vitals, shutdown).await
 }
 
-/// As [`run`], and shows in `vitals` how it goes.
+/// As [`run`] with the file that `load` reads, which it reads again when it is told to, and shows in `vitals` how it goes.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_seen(
     agent: checked::Agent,
+    load: Load,
     when_too_large: WhenTooLarge,
     vitals: Vitals,
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
-    run_with(agent, when_too_large, Entrance::Doors, vitals, shutdown).await
+    let entrance = Entrance::Doors(Some(load));
+    run_with(agent, when_too_large, entrance, vitals, shutdown).await
 }
+
+/// Reads and checks the configuration again; what is wrong with it, in words.
+pub type Load = Arc<dyn Fn() -> Result<checked::Agent, String> + Send + Sync>;
 
 /// As [`run`], but nobody can look at it or push into it from outside: the caller is given the way in, anew in each life.
 ///
@@ -116,34 +126,73 @@ async fn run_with(
     vitals: Vitals,
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
-    let agent = Arc::new(agent);
+    let mut agent = Arc::new(agent);
     let telemetry = Telemetry::new();
+    let (reloader, mut reloads) = reload::pair();
+    let (trigger, ended) = shutdown::pair();
+    let mut trial: Option<Trial> = None;
+    let mut owed: Option<Owed> = None;
+    if let Entrance::Doors(Some(load)) = &entrance {
+        let load = Arc::clone(load);
+        tokio::spawn(reload::on_hangup(reloader.clone(), load, ended));
+    }
     loop {
-        let life = Life::begin_when_there_is_room(
-            &agent,
+        let about = About {
+            agent: Arc::clone(&agent),
             when_too_large,
-            &entrance,
-            &telemetry,
-            &vitals,
-            shutdown.clone(),
-        );
-        let Some(life) = life.await? else {
-            return Ok(());
+            on_trial: trial.is_some(),
+            reloader: &reloader,
+            entrance: &entrance,
+            telemetry: &telemetry,
+            vitals: &vitals,
         };
-        match life.run(shutdown.clone()).await? {
-            Ended::Shutdown => return Ok(()),
+        let life = match Life::begin_when_there_is_room(about, shutdown.clone()).await {
+            Ok(Some(life)) => life,
+            Ok(None) => break,
+            Err(error) => {
+                let Some(trial) = trial.take() else {
+                    return Err(error);
+                };
+                let (before, answer) = trial.take_back(NotReloaded::NotStarted(error.to_string()));
+                (agent, owed) = (before, Some(answer));
+                telemetry.forget_sources();
+                continue;
+            }
+        };
+        if let Some(owed) = owed.take() {
+            owed.tell();
+        }
+        match life.run(&mut trial, &mut reloads, shutdown.clone()).await? {
+            Ended::Shutdown => break,
             Ended::Diverged => {
                 tracing::warn!("opening new logs behind those that the hub holds otherwise")
             }
+            Ended::Changed(other, answer) => (agent, owed) = (other, answer),
         }
         telemetry.forget_sources();
     }
+    trigger.stop();
+    Ok(())
+}
+
+/// What a life begins with.
+struct About<'a> {
+    agent: Arc<checked::Agent>,
+    when_too_large: WhenTooLarge,
+    /// What held before may hold again.
+    on_trial: bool,
+    reloader: &'a Reloader,
+    entrance: &'a Entrance,
+    telemetry: &'a Telemetry,
+    vitals: &'a Vitals,
 }
 
 /// How a life ends well.
 enum Ended {
     Shutdown,
     Diverged,
+    /// Another configuration holds; who is told so when it does.
+    Changed(Arc<checked::Agent>, Option<Owed>),
 }
 
 /// Everything that runs between an open and a close of the directory.
@@ -163,8 +212,8 @@ struct Life {
 
 /// How others than the configured sources come in.
 enum Entrance {
-    /// By the control socket and the port for metrics.
-    Doors,
+    /// By the control socket and the port for metrics; with what reads the configuration again, if it can be.
+    Doors(Option<Load>),
     /// As the caller likes.
     Given(Arc<dyn Fn(&Ingest) + Send + Sync>),
 }
@@ -176,30 +225,19 @@ struct Doors {
 }
 
 impl Life {
-    /// Begins, or tries again as long as the disk lacks the room for the directory itself. None if it is told to stop before.
+    /// Begins, or tries again as long as the disk lacks the room for the directory itself, unless that is for trial only. None if it is told to stop before.
     async fn begin_when_there_is_room(
-        agent: &Arc<checked::Agent>,
-        when_too_large: WhenTooLarge,
-        entrance: &Entrance,
-        telemetry: &Telemetry,
-        vitals: &Vitals,
+        about: About<'_>,
         mut shutdown: Shutdown,
     ) -> Result<Option<Self>, GatewayError> {
         let mut pause = ROOM_FIRST;
         loop {
-            vitals.opens();
-            let begun = Self::begin(
-                Arc::clone(agent),
-                when_too_large,
-                entrance,
-                telemetry,
-                vitals,
-            );
-            let error = match begun.await {
-                Err(error) if error.is_want_of_room() => error,
+            about.vitals.opens();
+            let error = match Self::begin(&about).await {
+                Err(error) if error.is_want_of_room() && !about.on_trial => error,
                 begun => return begun.map(Some),
             };
-            vitals.waits(&error, pause + OPEN_AGAIN);
+            about.vitals.waits(&error, pause + OPEN_AGAIN);
             if pause == ROOM_FIRST {
                 tracing::error!(%error, "the disk has no room for the directory of the logs; nothing is taken until it has");
             }
@@ -211,21 +249,22 @@ impl Life {
         }
     }
 
-    async fn begin(
-        agent: Arc<checked::Agent>,
-        when_too_large: WhenTooLarge,
-        entrance: &Entrance,
-        telemetry: &Telemetry,
-        vitals: &Vitals,
-    ) -> Result<Self, GatewayError> {
+    async fn begin(about: &About<'_>) -> Result<Self, GatewayError> {
+        let About {
+            entrance,
+            telemetry,
+            vitals,
+            ..
+        } = about;
+        let agent = Arc::clone(&about.agent);
         let began = Instant::now();
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
-        let disk = open_disk(&agent, when_too_large, fatal_sender).await?;
+        let disk = open_disk(&agent, about.when_too_large, fatal_sender).await?;
         let doors = match entrance {
-            Entrance::Doors => Some(Doors::open(&agent).await?),
+            Entrance::Doors(_) => Some(Doors::open(&agent).await?),
             Entrance::Given(_) => None,
         };
-        settle_cursors(&agent, &disk);
+        settle_cursors(&agent, &disk, about.on_trial);
         let (stop_sources, sources_shutdown) = shutdown::pair();
         let (stop_others, others_shutdown) = shutdown::pair();
         let (events, forward) = mpsc::unbounded_channel();
@@ -241,9 +280,20 @@ impl Life {
             &mut others,
         );
         let parts = look::parts(&agent, &disk, &forwarders);
-        let looker = Looker::new(&agent, &disk, telemetry.clone(), forwarders, clock);
+        let looker = Looker::new(&agent, &disk, (*telemetry).clone(), forwarders, clock);
         if let Some(doors) = doors {
-            start_doors(doors, &ingest, &looker, &others_shutdown, &mut others);
+            let reload = match entrance {
+                Entrance::Doors(Some(load)) => Some((about.reloader.clone(), Arc::clone(load))),
+                _ => None,
+            };
+            start_doors(
+                doors,
+                &ingest,
+                &looker,
+                reload,
+                &others_shutdown,
+                &mut others,
+            );
         }
         if let Entrance::Given(way_in) = entrance {
             way_in(&ingest);
@@ -267,7 +317,7 @@ impl Life {
             parts,
             line: look::line(&looker),
         });
-        others.spawn(ready(listening, vitals.clone(), others_shutdown));
+        others.spawn(ready(listening, (*vitals).clone(), others_shutdown));
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(gateway = %agent.gateway.id, logs = disk.chains.len(), took_ms, "ready");
         Ok(Self {
@@ -284,7 +334,14 @@ impl Life {
         })
     }
 
-    async fn run(mut self, mut shutdown: Shutdown) -> Result<Ended, GatewayError> {
+    /// Lives until it is told to stop, or to live otherwise. A configuration `on_trial` is confirmed or taken back meanwhile.
+    async fn run(
+        mut self,
+        on_trial: &mut Option<Trial>,
+        reloads: &mut Reloads,
+        mut shutdown: Shutdown,
+    ) -> Result<Ended, GatewayError> {
+        let mut looks = tokio::time::interval(reload::LOOK_EVERY);
         let outcome = loop {
             tokio::select! {
                 biased;
@@ -300,9 +357,49 @@ impl Life {
                     Err(_) => break Err(GatewayError::Panicked),
                 },
                 Some(Err(_)) = self.others.join_next() => break Err(GatewayError::Panicked),
+                wish = reloads.next() => if let Some(ended) = self.wished(wish, on_trial).await {
+                    break Ok(ended);
+                },
+                _ = looks.tick(), if on_trial.is_some() => if let Some(ended) = self.tried(on_trial).await {
+                    break Ok(ended);
+                },
             }
         };
         self.end(outcome).await
+    }
+
+    /// Somebody wants another configuration.
+    async fn wished(&self, wish: Wish, on_trial: &mut Option<Trial>) -> Option<Ended> {
+        if on_trial.is_some() {
+            wish.refuse(NotReloaded::Busy);
+            return None;
+        }
+        let status = self.status().await?;
+        let (agent, trial) = Trial::begin(wish, &self.agent, &status)?;
+        *on_trial = Some(trial);
+        Some(Ended::Changed(agent, None))
+    }
+
+    /// Looks how it goes with a configuration on trial.
+    async fn tried(&self, on_trial: &mut Option<Trial>) -> Option<Ended> {
+        let status = self.status().await?;
+        match on_trial.as_ref()?.judge(&status)? {
+            Ok(()) => {
+                on_trial.take()?.confirm();
+                settle_cursors(&self.agent, &self.disk, false);
+                None
+            }
+            Err(why) => {
+                let (before, owed) = on_trial.take()?.take_back(why);
+                Some(Ended::Changed(before, Some(owed)))
+            }
+        }
+    }
+
+    async fn status(&self) -> Option<Status> {
+        let looker = Arc::clone(&self.looker);
+        let look = move || looker.lock().unwrap_or_else(PoisonError::into_inner).look();
+        world::blocking(look).await.ok()
     }
 
     /// What a forwarder has to tell; an outcome if this life is over.
@@ -444,8 +541,8 @@ fn ingest(agent: &checked::Agent, disk: &Disk) -> Ingest {
     )
 }
 
-/// Every uplink has a cursor in the logs that it carries, and nobody else has one: so only what they all have is released.
-fn settle_cursors(agent: &checked::Agent, disk: &Disk) {
+/// Every uplink has a cursor in the logs that it carries, and nobody else has one: so only what they all have is released. On trial nobody loses one.
+fn settle_cursors(agent: &checked::Agent, disk: &Disk, on_trial: bool) {
     for chain in &disk.chains {
         let wanted = carriers(agent, &chain.stream);
         for log in &chain.logs {
@@ -453,7 +550,7 @@ fn settle_cursors(agent: &checked::Agent, disk: &Disk) {
             for cursor in ledger
                 .cursors
                 .iter()
-                .filter(|cursor| !wanted.contains_key(&cursor.uplink))
+                .filter(|cursor| !on_trial && !wanted.contains_key(&cursor.uplink))
             {
                 let (stream, partition) = (chain.stream.as_str(), chain.partition);
                 tracing::info!(
@@ -605,6 +702,7 @@ fn start_doors(
     doors: Doors,
     ingest: &Ingest,
     looker: &Arc<Mutex<Looker>>,
+    reload: Option<(Reloader, Load)>,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
 ) {
@@ -616,6 +714,7 @@ fn start_doors(
         doors.control,
         ingest.clone(),
         look(),
+        reload,
         shutdown.clone(),
     ));
     if let Some(listener) = doors.http {

@@ -2,6 +2,7 @@
 //!
 //! Reading goes on after a problem, so that all of them can be told at once; a field with a problem has no value.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::kind::Value;
+use crate::kind::{Value, show};
 use crate::problem::{Problem, did_you_mean};
 use crate::schema::{self, Fallback, Key};
 use crate::{Endpoint, Name, Pattern, Template};
@@ -53,11 +54,14 @@ pub struct Field {
     pub value: Option<Value>,
     /// Where it was written; none when it was not.
     pub line: Option<usize>,
+    /// As it was written, if a part of it comes from the environment.
+    pub written: Option<String>,
 }
 
 /// Reads one file and keeps what is wrong with it.
 pub(crate) struct Reader<'t> {
     text: &'t str,
+    environment: fn(&str) -> Option<String>,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -104,6 +108,7 @@ impl<'t> Reader<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
         Self {
             text,
+            environment: |name| std::env::var(name).ok(),
             problems: Vec::new(),
         }
     }
@@ -293,18 +298,35 @@ impl<'t> Reader<'t> {
                     None
                 }
             };
-            return Field { value, line: None };
+            return Field {
+                value,
+                line: None,
+                written: None,
+            };
         };
         let line = Some(self.line(written.span().start));
-        match key.kind.check(written.get_ref()) {
-            Ok(value) => Field {
-                value: Some(value),
-                line,
-            },
-            Err(what) => {
-                self.problem(line, path, what);
-                Field { value: None, line }
-            }
+        let filled = match written.get_ref() {
+            DeValue::String(text) => filled(text, self.environment),
+            _ => Ok(None),
+        };
+        let checked = match &filled {
+            Ok(None) => key.kind.check(written.get_ref()),
+            // What the environment holds may be a secret, or somebody else's.
+            Ok(Some(text)) => key
+                .kind
+                .check(&DeValue::String(Cow::Borrowed(text)))
+                .map_err(|_| {
+                    let (shown, accepts) = (show(written.get_ref()), key.kind.accepts());
+                    format!("what {shown} stands for is not accepted here (accepted: {accepts})")
+                }),
+            Err(what) => Err(what.clone()),
+        };
+        let value = checked.map_err(|what| self.problem(line, path, what)).ok();
+        let written = matches!(filled, Ok(Some(_))).then(|| show(written.get_ref()));
+        Field {
+            value,
+            line,
+            written,
         }
     }
 }
@@ -393,6 +415,37 @@ impl Section {
     }
 }
 
+/// `text` with `${SEDGE_…}` replaced by what the environment holds; none if there is nothing to replace.
+///
+/// Only here, in values that have been read: what comes in can be no key and no table.
+fn filled(text: &str, environment: fn(&str) -> Option<String>) -> Result<Option<String>, String> {
+    if !text.contains("${") {
+        return Ok(None);
+    }
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, behind)) = rest.split_once("${") {
+        let (name, behind) = behind
+            .split_once('}')
+            .ok_or_else(|| format!("\"{text}\": `${{` without `}}`"))?;
+        let fits = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+        if !name.starts_with(VARIABLE) || !name.bytes().all(fits) {
+            return Err(format!(
+                "\"{text}\": only variables whose names begin with {VARIABLE} come from the environment (A-Z 0-9 _)"
+            ));
+        }
+        let value = environment(name)
+            .ok_or_else(|| format!("\"{text}\": {name} is not set in the environment"))?;
+        out.push_str(before);
+        out.push_str(&value);
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok(Some(out))
+}
+
+/// Begins the names of the variables that a file may ask for.
+const VARIABLE: &str = "SEDGE_";
+
 fn default_value(key: &Key, default: &'static str) -> Value {
     let parsed = DeValue::parse(default).expect("a default is a TOML value");
     key.kind
@@ -418,5 +471,50 @@ fn unknown_key(written: &str, schema: &[&'static schema::Table]) -> String {
                 known.collect::<Vec<_>>().join(", ")
             ),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Section, Vec<Problem>) {
+        let mut reader = Reader::new(text);
+        reader.environment = |name| match name {
+            "SEDGE_SITE" => Some("north".into()),
+            "SEDGE_BAD" => Some("Not A Name".into()),
+            "SEDGE_QUOTE" => Some("x\"\nhttp = \"off".into()),
+            _ => None,
+        };
+        let file = Agent::read(&mut reader);
+        (file.gateway, reader.problems)
+    }
+
+    #[test]
+    fn a_value_may_come_from_the_environment_and_nothing_else_may() {
+        let (gateway, problems) = read("[gateway]\nid = \"gw-${SEDGE_SITE}-1\"\n");
+        assert_eq!(problems, []);
+        assert_eq!(&*gateway.name("id").unwrap(), "gw-north-1");
+        assert_eq!(
+            gateway.field("id").written.as_deref(),
+            Some("\"gw-${SEDGE_SITE}-1\"")
+        );
+        let (gateway, problems) = read("[gateway]\ndata_dir = \"/d/${SEDGE_QUOTE}\"\n");
+        assert_eq!(problems, []);
+        assert!(gateway.field("http").line.is_none(), "it is still a value");
+        for (id, what) in [
+            ("${SEDGE_NONE}", "SEDGE_NONE is not set"),
+            ("${HOME}", "only variables whose names begin with SEDGE_"),
+            ("${SEDGE_SITE", "without `}`"),
+            (
+                "${SEDGE_BAD}",
+                "what \"${SEDGE_BAD}\" stands for is not accepted here",
+            ),
+        ] {
+            let (_, problems) = read(&format!("[gateway]\nid = \"{id}\"\n"));
+            assert_eq!(problems.len(), 1);
+            assert!(problems[0].what.contains(what), "{}", problems[0].what);
+            assert!(!problems[0].what.contains("Not A Name"));
+        }
     }
 }

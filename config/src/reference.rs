@@ -77,6 +77,7 @@ This page is printed from the list that checks the files (`config/src/schema.rs`
 
 const RULES: &str = "- Unknown keys are errors.
 - Names of gateways, sources, streams and uplinks: 1 to 64 of `a-z 0-9 . _ -`.
+- `${SEDGE_NAME}` in a text stands for that variable of the environment. Nothing else of the environment is looked at. Passwords and keys stand in files of their own; with `LoadCredential=NAME:FILE` in a drop-in of the systemd unit their path is `${SEDGE_CREDENTIALS}/NAME`.
 - A stream that a source names must be declared, unless the file declares no stream at all.
 ";
 

@@ -1,6 +1,7 @@
 //! `sedge agent`: runs the gateway of a file until it is told to stop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sedge_store::DataDirError;
 
@@ -27,8 +28,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         true => WhenTooLarge::Evict,
         false => WhenTooLarge::Keep,
     };
+    let path = arguments.config.clone();
+    let load: gateway::Load = Arc::new(move || load_agent(&path).map_err(|e| e.to_string()));
     serve_managed(|vitals, shutdown| async move {
-        let ended = gateway::run_seen(agent, when_too_large, vitals, shutdown).await;
+        let ended = gateway::run_seen(agent, load, when_too_large, vitals, shutdown).await;
         ended.map_err(Failure::from)
     })
 }

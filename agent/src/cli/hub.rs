@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use sedge_store::DataDirError;
 use sedge_uplink::hub::HubError;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Code, Failure, logging, serve_managed};
 use crate::hub::{self, HubEnded};
@@ -27,9 +28,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     logging::start("info");
     serve_managed(|vitals, shutdown| async move {
+        tokio::spawn(hang_ups());
         let ended = hub::run_seen(config, vitals, shutdown).await;
         ended.map_err(Failure::from)
     })
+}
+
+/// SIGHUP would end the hub, and there is nothing that it should do.
+async fn hang_ups() {
+    let Ok(mut hang_ups) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hang_ups.recv().await.is_some() {
+        tracing::info!(
+            "certificates and register are read by themselves when they change; the rest of the file takes a restart"
+        );
+    }
 }
 
 impl From<HubEnded> for Failure {

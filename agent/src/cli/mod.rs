@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod config;
 mod demo;
 mod enroll;
 mod hub;
@@ -11,6 +12,7 @@ mod passwd;
 mod pull;
 mod push;
 mod reach;
+mod reload;
 mod status;
 
 use std::ffi::OsString;
@@ -54,8 +56,13 @@ enum Command {
     Push(push::Arguments),
     /// Tell everything that is wrong with a configuration file
     Check(check::Arguments),
+    /// Show what a configuration file comes to
+    #[command(subcommand)]
+    Config(config::Command),
     /// Show what the agent on this machine is doing
     Status(status::Arguments),
+    /// Have the agent on this machine read its file again
+    Reload(reload::Arguments),
     /// Look into the directory of an agent, a hub, or one log, and verify it
     Inspect(inspect::Arguments),
     /// Show the whole way of an event, with outages, in one process and a temporary directory
@@ -114,7 +121,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Push(arguments) => push::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };

@@ -141,6 +141,12 @@ impl Service {
         Self(command.spawn().expect("the binary starts"))
     }
 
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it runs");
+    }
+
     /// SIGTERM; the exit code and how long it took.
     pub(crate) fn stop(mut self) -> (Option<i32>, Duration) {
         let pid = rustix::process::Pid::from_child(&self.0);
