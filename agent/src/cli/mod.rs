@@ -4,6 +4,7 @@ mod agent;
 mod check;
 mod config;
 mod demo;
+mod doctor;
 mod enroll;
 mod hub;
 pub mod inspect;
@@ -56,6 +57,8 @@ enum Command {
     Push(push::Arguments),
     /// Tell everything that is wrong with a configuration file
     Check(check::Arguments),
+    /// Go the way of an event from device to hub, and say how to mend what is in its way
+    Doctor(doctor::Arguments),
     /// Show what a configuration file comes to
     #[command(subcommand)]
     Config(config::Command),
@@ -122,6 +125,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Push(arguments) => push::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Config(command) => config::run(&command),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
@@ -280,6 +284,29 @@ fn gateway_id() -> Option<String> {
     (!machine.is_empty())
         .then(|| format!("gw-{:08x}{:04x}", digest("gateway"), digest("more") >> 16))
 }
+
+/// `text` in lines of 80 columns, set in by `first` and then by `rest`. A word that is longer stays whole.
+fn folded(text: &str, first: &str, rest: &str) -> impl Iterator<Item = String> + use<> {
+    let mut lines = vec![first.to_owned()];
+    let mut is_empty = true;
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is one");
+        let width = last.chars().count() + usize::from(!is_empty) + word.chars().count();
+        if width > COLUMNS && !is_empty {
+            lines.push(format!("{rest}{word}"));
+            continue;
+        }
+        if !is_empty {
+            last.push(' ');
+        }
+        last.push_str(word);
+        is_empty = false;
+    }
+    lines.into_iter()
+}
+
+/// As wide as a terminal is at least.
+const COLUMNS: usize = 80;
 
 /// A duration on the command line.
 fn duration_of(text: &str) -> Result<Duration, String> {

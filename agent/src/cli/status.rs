@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use sedge_uplink::trust::unix_s;
 
-use super::Failure;
 use super::reach::{self, Reach};
+use super::{COLUMNS, Failure, folded};
 use crate::control;
 use crate::status::{Diverged, Partition, Source, Status, Stream, Uplink};
 
@@ -99,7 +99,7 @@ fn screen(status: &Status) -> String {
         uplink_notes(uplink, unix_s()).for_each(&mut line);
     }
     if let Some(doubt) = &status.clock {
-        wrapped(doubt).for_each(&mut line);
+        folded(doubt, NOTE, NOTE).for_each(&mut line);
     }
     screen
 }
@@ -107,28 +107,13 @@ fn screen(status: &Status) -> String {
 /// What there is to say of an uplink in words: why it is down, if the line has no room for it, and a certificate that ends soon.
 fn uplink_notes(uplink: &Uplink, now: u64) -> impl Iterator<Item = String> {
     let is_cut = !uplink.up && uplink_line(uplink).chars().count() > COLUMNS;
-    let why = is_cut.then(|| wrapped(&uplink.state));
+    let why = is_cut.then(|| folded(&uplink.state, NOTE, NOTE));
     let left = uplink.certificate_ends.map(|end| end.saturating_sub(now));
     let ends = left.filter(|left| *left < SOON_S).map(|left| match left {
         0 => "  its certificate has ended: `sedge enroll` gets another".to_owned(),
         left => format!("  its certificate ends in {}", span(left as f64)),
     });
     why.into_iter().flatten().chain(ends)
-}
-
-/// `text` in lines that fit, each set in by two.
-fn wrapped(text: &str) -> impl Iterator<Item = String> {
-    let mut lines = vec![String::from(" ")];
-    for word in text.split(' ') {
-        let last = lines.last_mut().expect("there is one");
-        if last.chars().count() + 1 + word.chars().count() > COLUMNS && last != " " {
-            lines.push(format!("  {word}"));
-        } else {
-            last.push(' ');
-            last.push_str(word);
-        }
-    }
-    lines.into_iter()
 }
 
 fn source_line(source: &Source) -> String {
@@ -243,7 +228,8 @@ fn cut(name: &str, characters: usize) -> String {
     }
 }
 
-const COLUMNS: usize = 80;
+/// Sets in what belongs to the line before.
+const NOTE: &str = "  ";
 /// A certificate from `sedge enroll` is renewed long before.
 const SOON_S: u64 = 30 * 86_400;
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,94 @@
+//! The machine: whether an agent runs, and what its clock is worth.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use sedge_config::checked;
+use sedge_uplink::trust::clock::{ClockState, LastGood};
+use sedge_uplink::trust::unix_s;
+
+use super::Finding;
+use crate::cli::span;
+use crate::control;
+use crate::status::Status;
+
+/// Whether an agent runs, and what it says itself.
+pub(super) fn running(agent: &checked::Agent) -> Finding {
+    match status(&agent.gateway.control) {
+        Ok(status) => {
+            let down = status.sources.iter().filter(|s| !s.up).map(|s| &s.name);
+            let down = down.chain(status.uplinks.iter().filter(|u| !u.up).map(|u| &u.name));
+            let down: Vec<&str> = down.map(String::as_str).collect();
+            let up = span(status.uptime_s as f64);
+            match down.is_empty() {
+                true => Finding::good("agent", format!("runs, since {up}; everything is up")),
+                false => Finding::doubtful(
+                    "agent",
+                    format!("runs, since {up}; down: {}", down.join(", ")),
+                    "see below, and `sedge status`",
+                ),
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Finding::doubtful(
+            "agent",
+            "whether one runs cannot be seen by this user",
+            "run this as its user: sudo -u sedge sedge doctor",
+        ),
+        Err(_) => Finding::doubtful(
+            "agent",
+            "none runs",
+            "sudo systemctl enable --now sedge-agent (or `sedge agent`)",
+        ),
+    }
+}
+
+fn status(socket: &Path) -> std::io::Result<Status> {
+    let mut agent = UnixStream::connect(socket)?;
+    agent.set_read_timeout(Some(PATIENCE))?;
+    agent.write_all(control::STATUS.as_bytes())?;
+    let mut answer = String::new();
+    agent.read_to_string(&mut answer)?;
+    serde_json::from_str(&answer).map_err(std::io::Error::other)
+}
+
+/// What the clock is worth.
+pub(super) fn clock(agent: &checked::Agent) -> Vec<Finding> {
+    let known = LastGood::open(&agent.gateway.data_dir.join("trust/clock.toml"));
+    let wrong = |what: String| {
+        Finding::bad(
+            "clock",
+            what,
+            "sudo timedatectl set-ntp true; where there is no network, set it: sudo date -s …",
+        )
+    };
+    match known.judge(unix_s()).1 {
+        ClockState::Behind(apart) => {
+            let apart = span(apart.as_secs_f64());
+            return vec![wrong(format!("it is {apart} behind a time that has been"))];
+        }
+        ClockState::Ahead(apart) => {
+            let apart = span(apart.as_secs_f64());
+            return vec![wrong(format!("it is {apart} ahead of the last good time"))];
+        }
+        ClockState::Plausible => {}
+    }
+    let is_synchronised = SYNCHRONISED.iter().any(|path| Path::new(path).exists());
+    vec![match is_synchronised {
+        true => Finding::good("clock", "synchronised"),
+        false => Finding::doubtful(
+            "clock",
+            "plausible, but nothing shows that it is synchronised",
+            "sudo timedatectl set-ntp true (or install chrony)",
+        ),
+    }]
+}
+
+/// What services leave that have set the clock.
+const SYNCHRONISED: [&str; 3] = [
+    "/run/systemd/timesync/synchronized",
+    "/run/chrony/chronyd.pid",
+    "/var/lib/ntp/ntp.drift",
+];
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,77 @@
+//! What `sedge doctor` finds in the way of an event, and how to mend it.
+
+#[expect(dead_code, reason = "each file of stories uses its part of the rig")]
+mod rig;
+
+use std::net::TcpListener;
+
+use rig::{Place, Ran, sedge};
+
+fn doctor(place: &Place) -> Ran {
+    sedge(&["doctor", "--config", &place.text("agent.toml")])
+}
+
+#[test]
+fn a_gateway_that_works_has_nothing_to_mend() {
+    let place = Place::new();
+    let (_hub, _agent) = (place.start_hub(), place.start_agent());
+    place.drained();
+    let ran = doctor(&place);
+    for line in [
+        "ok    agent: runs",
+        "is listened on",
+        "answers, without TLS",
+    ] {
+        assert!(ran.out.contains(line), "{line} is not in\n{}", ran.out);
+    }
+    // The directory of a test may be in memory, which is told; nothing else is bad.
+    let bad = ran.out.lines().filter(|line| line.starts_with("BAD"));
+    let bad: Vec<&str> = bad.filter(|line| !line.contains("is in memory")).collect();
+    assert_eq!(bad, Vec::<&str>::new());
+    assert_eq!(ran.code == Some(0), !ran.out.contains("BAD"));
+}
+
+#[test]
+fn each_thing_in_the_way_is_told_with_how_to_mend_it() {
+    let place = Place::new();
+    let broker = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let users = place
+        .write("users", "pump:in-the-open\n")
+        .display()
+        .to_string();
+    let _taken = TcpListener::bind(place.mqtt_address).unwrap();
+    let text = place.agent_file().replace(
+        "stream = \"telemetry\"\n",
+        &format!("stream = \"telemetry\"\npassword_file = \"{users}\"\n"),
+    );
+    let text = format!(
+        "{text}[[source]]\ntype = \"mqtt\"\nname = \"plant\"\nurl = \"mqtt://{broker}\"\ntopics = [\"#\"]\nstream = \"telemetry\"\n\
+         [[source]]\ntype = \"serial\"\nname = \"boiler\"\ndevice = \"/dev/ttyNOT0\"\nprotocol = \"link\"\nstream = \"telemetry\"\n"
+    );
+    place.write("agent.toml", &text);
+    let ran = doctor(&place);
+    assert_eq!(ran.code, Some(69));
+    assert!(ran.err.contains("things are to be mended"), "{}", ran.err);
+    // As it was before it was folded to 80 columns.
+    let whole = ran.out.replace("\n        ", " ");
+    let whole = whole.replace("\n      → ", " → ").replace("\n      ", " ");
+    let told = |what: &str, fix: &str| {
+        let mut lines = whole.lines();
+        let line = lines.find(|line| line.starts_with("BAD") && line.contains(what));
+        let line = line.unwrap_or_else(|| panic!("{what} is not told in\n{whole}"));
+        let (_, how) = line.split_once(" → ").expect("how to mend it");
+        assert!(how.contains(fix), "{line}");
+    };
+    told("is in use by another program", "ss -ltnp");
+    told("the password is not hashed", "sedge passwd");
+    told(
+        &format!("source plant: nobody listens at {broker}"),
+        "start it there",
+    );
+    told("source boiler: /dev/ttyNOT0 is not there", "");
+    told("uplink hq: nobody listens", "start it there");
+    assert!(ran.out.contains("look  agent: none runs"), "{}", ran.out);
+}
