@@ -1,12 +1,18 @@
 //! A backlog handed over from a gateway's log to a hub on loopback: read, sent, stored, synced, acknowledged.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sedge_benches::folder::Folder;
-use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, system_clock};
-use sedge_uplink::forward::{ForwardOptions, Forwarder, Log};
-use sedge_uplink::hub::{Hub, HubOptions};
+use sedge_store::{Batch, Name, NoOwner, Partition, PartitionOptions, system_clock};
+use sedge_uplink::forward::{ForwardOptions, Forwarder, GatewayTrust, Log};
+use sedge_uplink::hub::{Hub, HubOptions, HubTrust};
+use sedge_uplink::trust::authority::Authority;
+use sedge_uplink::trust::clock::LastGood;
+use sedge_uplink::trust::enrol::{self, GatewayFiles};
+use sedge_uplink::trust::register::{self, Kind};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -22,29 +28,42 @@ fn forward(criterion: &mut Criterion) {
         let folder = Folder::own_disk(DISK_MIB).expect("a disk");
         let partition = backlog(&folder, events, each);
         group.throughput(Throughput::Elements(events));
-        group.bench_function(name, |bencher| {
-            bencher.iter_custom(|times| {
-                (0..times)
-                    .map(|_| runtime.block_on(hand_over(&partition, &folder, events)))
-                    .sum()
+        for (way, secret) in [("", false), (", TLS", true)] {
+            group.bench_function(format!("{name}{way}"), |bencher| {
+                bencher.iter_custom(|times| {
+                    (0..times)
+                        .map(|_| runtime.block_on(hand_over(&partition, &folder, events, secret)))
+                        .sum()
+                });
             });
-        });
+        }
         partition.close();
     }
     group.finish();
 }
 
 /// From the start of the forwarder to the hub's last acknowledgement. Each time to a hub that has nothing.
-async fn hand_over(partition: &Partition, disk: &Folder, events: u64) -> Duration {
+async fn hand_over(partition: &Partition, disk: &Folder, events: u64, secret: bool) -> Duration {
     let folder = TempDir::new_in(disk.path()).expect("a directory");
-    let hub = Hub::open(HubOptions::new(folder.path()))
-        .await
-        .expect("a hub");
+    let trust_dir = folder.path().join("trust");
+    if secret {
+        Authority::init(&trust_dir, &["127.0.0.1".into()]).expect("an authority");
+    }
+    let options = HubOptions {
+        trust: secret.then(|| HubTrust::in_dir(&trust_dir)),
+        ..HubOptions::new(folder.path().join("hub"))
+    };
+    let hub = Hub::open(options).await.expect("a hub");
     let hub_handle = hub.handle();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("sedge://{}", listener.local_addr().expect("it is bound"));
     let (stop, stopped) = watch::channel(false);
     let hub = tokio::spawn(hub.run(listener, told(stopped.clone())));
+
+    let trust = match secret {
+        true => Some(enrolled(&url, folder.path()).await),
+        false => None,
+    };
 
     // What the hub before this one took is forgotten, so that this one is owed everything.
     partition.drop_cursor(UPLINK);
@@ -62,7 +81,7 @@ async fn hand_over(partition: &Partition, disk: &Folder, events: u64) -> Duratio
         identity: "gateway".into(),
         uplink: UPLINK,
         retry_max: Duration::from_secs(1),
-        trust: None,
+        trust,
     };
     let forwarder = Forwarder::new(options, seen, tell).expect("the address is fine");
     let handle = forwarder.handle();
@@ -78,6 +97,23 @@ async fn hand_over(partition: &Partition, disk: &Folder, events: u64) -> Duratio
     forwarder.await.expect("the forwarder ends");
     hub.await.expect("the hub ends").expect("without trouble");
     took
+}
+
+/// A gateway's certificate from the hub at `url`, whose directory is `dir`.
+async fn enrolled(url: &str, dir: &Path) -> GatewayTrust {
+    let (trust_dir, name) = (dir.join("trust"), Name::new("gateway").expect("a name"));
+    let authority = Authority::in_dir(&trust_dir).expect("it was made");
+    let pin = authority.pin().expect("it can be read");
+    let who = (Kind::Gateway, &name);
+    let admitted = register::admit(&trust_dir, who, &["*".into()], Some((Some(pin), None)));
+    let token = admitted.expect("it is written").expect("a token");
+    let files = GatewayFiles::in_dir(&dir.join("gateway"));
+    let enrolled = enrol::enrol(url, "gateway", &token, None, &files).await;
+    enrolled.expect("the hub gives a certificate");
+    GatewayTrust {
+        files,
+        clock: Arc::new(LastGood::in_memory()),
+    }
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {
