@@ -569,6 +569,9 @@ fn port(machine: &str, at: usize) -> PathBuf {
 fn hub_options(site: &Site) -> HubOptions {
     let clock = Arc::clone(&site.clock);
     let clock: sedge_store::Clock = Arc::new(move || clock.now());
+    let usual = HubOptions::new(PathBuf::from(super::ROOT).join("hub"));
+    // Some thousand looks in the longest outage: they are all alike.
+    let looks_apart = site.options.outage.unwrap_or_default() / 5_000;
     HubOptions {
         streams: vec![StreamOptions {
             capacity: site.options.hub_capacity_mib << 20,
@@ -577,7 +580,8 @@ fn hub_options(site: &Site) -> HubOptions {
             ..StreamOptions::default()
         }],
         clock: clock.into(),
-        ..HubOptions::new(PathBuf::from(super::ROOT).join("hub"))
+        retention_every: usual.retention_every.max(looks_apart),
+        ..usual
     }
 }
 
