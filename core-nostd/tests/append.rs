@@ -162,6 +162,30 @@ fn ended_log_takes_nothing_in_this_life_or_another() {
     }
 }
 
+/// Its head has any number of bytes left behind the last commit that fits.
+#[test]
+fn log_ends_wherever_its_head_stands() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        for first in 0..80 {
+            let written = |commits: u64| {
+                let mut log = new_log(dimensions);
+                commit(&mut log, &vec![b'.'; first]);
+                for _ in 0..commits {
+                    commit(&mut log, &[b'.'; 60]);
+                }
+                log
+            };
+            let most = (1..).find(|more| written(*more).head().0 != written(0).head().0);
+            let mut log = written(most.unwrap() - 1);
+            let before = held(&mut log);
+            log.end(b"", NOW).unwrap();
+            let (mut log, recovered) = open(dimensions, log.into_media());
+            assert!(recovered.clean && log.is_ended(), "{dimensions:?}, {first}");
+            assert_eq!(held(&mut log), before, "{dimensions:?}, {first}");
+        }
+    }
+}
+
 #[test]
 fn owner_finds_its_checkpoint_and_every_frame_since() {
     for dimensions in [FLASH, FILE, MIRROR] {

@@ -124,6 +124,23 @@ fn rot_before_a_later_commit_is_a_gap_and_not_the_end() {
 }
 
 #[test]
+fn rot_in_the_largest_frame_there_can_be_is_a_gap_and_not_the_end() {
+    for dimensions in [FLASH, FILE, MIRROR] {
+        let mut log = new_log(dimensions);
+        commit(&mut log, b"one");
+        let (segment, largest) = log.head();
+        let mut fits = |bytes: usize| try_commit(&mut log, &[&vec![b'.'; bytes]]).is_ok();
+        let most = dimensions.frame_bytes_max as usize;
+        assert!((1..most).rev().any(&mut fits));
+        rot(&mut log, segment, largest + 100);
+        commit(&mut log, b"three");
+        let (mut log, _) = open(dimensions, log.into_media());
+        assert_eq!(log.view().durable, Offset::new(3), "{dimensions:?}");
+        assert_eq!(values(&mut log), ["one", "three"]);
+    }
+}
+
+#[test]
 fn later_frame_of_the_same_commit_proves_nothing() {
     let mut log = new_log(FILE);
     commit(&mut log, b"kept");

@@ -782,6 +782,22 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_logs_may_be_empty_and_each_in_it_must_be_sound() {
+        let reads = |offers: &[Offer<'static>]| {
+            let mut bytes = [0; 512];
+            let (len, count) = emit_hello(&intro(), offers.iter().copied(), &mut bytes).unwrap();
+            assert_eq!(count, offers.len());
+            Message::parse(kind::HELLO, &bytes[..len]).is_ok()
+        };
+        let unsound = Offer {
+            oldest: OFFER.next + 1,
+            ..OFFER
+        };
+        assert!(reads(&[]) && reads(&[OFFER, OFFER]));
+        assert!(!reads(&[OFFER, unsound]) && !reads(&[unsound, OFFER]));
+    }
+
+    #[test]
     fn a_body_that_says_more_or_less_than_its_type_is_malformed() {
         let long_name = core::str::from_utf8(&[b'x'; NAME_LEN_MAX + 1]).unwrap();
         let mut bytes = [0; 512];
