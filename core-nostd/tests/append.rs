@@ -288,6 +288,8 @@ fn poll<F: Future>(work: F) -> Poll<F::Output> {
 fn medium_that_is_lent_is_refused_when_it_is_too_small() {
     let disk = Disk::blank(&FLASH);
     let mut medium = Waiting { disk, stuck: false };
+    let sector = Media::grain(&medium.disk);
+    assert_eq!((sector, (&mut medium).grain()), (512, sector));
     let larger = Dimensions {
         segment_count: 8,
         ..FLASH

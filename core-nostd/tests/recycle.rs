@@ -257,6 +257,37 @@ fn an_ended_mirror_expires_and_stays_ended() {
     }
 }
 
+/// Each segment was begun an hour after the one before.
+#[test]
+fn an_ended_mirror_lets_go_of_what_is_old_and_keeps_the_rest() {
+    let wide = Dimensions {
+        segment_count: 12,
+        ..MIRROR
+    };
+    let mut log = new_log(wide);
+    let at = |hours: u32| Micros::new(NOW.get() + i64::from(hours) * 3_600_000_000);
+    while log.head().0 < 10 {
+        let now = at(log.head().0);
+        if log.needs_maintain() {
+            log.maintain(now).unwrap();
+        }
+        let frame = frame_at(&log, now);
+        log.commit(&frame, 1, b"state", at(log.head().0 + 1))
+            .unwrap();
+    }
+    log.end(b"", at(10)).unwrap();
+    let count = log.expire_ended(at(3), at(20)).unwrap();
+    let expired = log.ledger().expired;
+    assert!(count > 0 && expired > 0 && expired < log.head_base().get());
+    assert_eq!(log.oldest().get(), expired);
+    assert_balance(&mut log);
+    let mut log = open(wide, log.into_media()).0;
+    assert!(log.is_ended());
+    assert_eq!(log.expire_ended(at(10), at(20)), Ok(11), "the rest of it");
+    assert_eq!(log.ledger().expired, log.head_base().get());
+    assert_balance(&mut log);
+}
+
 /// The segments behind the head are to be taken away: what they hold is counted, durably, and what the others hold stays.
 #[test]
 fn vacated_segments_hold_nothing_and_all_is_counted() {
