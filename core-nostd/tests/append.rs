@@ -289,17 +289,13 @@ fn medium_that_is_lent_is_refused_when_it_is_too_small() {
     let disk = Disk::blank(&FLASH);
     let mut medium = Waiting { disk, stuck: false };
     let sector = Media::grain(&medium.disk);
-    assert_eq!((sector, (&mut medium).grain()), (512, sector));
+    let lent = &mut medium;
+    assert_eq!((sector, Operations::grain(&lent)), (512, sector));
     let larger = Dimensions {
         segment_count: 8,
         ..FLASH
     };
-    let opened = poll(AsyncLog::open(
-        &mut medium,
-        options(larger),
-        FRESH,
-        [0; 768],
-    ));
+    let opened = poll(AsyncLog::open(lent, options(larger), FRESH, [0; 768]));
     let capacity = Misfit::Capacity {
         end: 8 * 4096,
         medium: 4 * 4096,

@@ -115,7 +115,7 @@ impl Copy {
                 "sedge-core/planted",
             ])
             .current_dir(&self.folder)
-            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            .env("CARGO_TARGET_DIR", self.folder.with_file_name("target"))
             .env("RUSTFLAGS", "--cap-lints=allow");
         let packages: BTreeSet<&str> = self
             .part
