@@ -102,7 +102,7 @@ fn outcome(binary: &Binary) -> Result<(String, bool)> {
 /// Where the tests find the binary that users get.
 const RELEASE: &str = "SEDGE_BIN";
 /// What takes longer than ten seconds, the longest first.
-const LONGEST: [&str; 14] = [
+const LONGEST: [&str; 15] = [
     "firmware",
     "failing_disks",
     "cuts",
@@ -110,6 +110,7 @@ const LONGEST: [&str; 14] = [
     "power_cuts",
     "simulator",
     "failing_calls",
+    "managed",
     "stops",
     "full_disk",
     "kills",

@@ -219,10 +219,15 @@ where
 {
     serve(|shutdown| async move {
         let vitals = Vitals::default();
-        if let Some(manager) = Manager::of_environment() {
-            tokio::spawn(manager.hears(vitals.clone(), shutdown.clone()));
+        let manager = Manager::of_environment();
+        let told =
+            manager.map(|manager| tokio::spawn(manager.hears(vitals.clone(), shutdown.clone())));
+        let outcome = service(vitals, shutdown.clone()).await;
+        if let Some(told) = told.filter(|_| shutdown.is_requested()) {
+            // The last word may still be on its way when there was little to stop.
+            drop(tokio::time::timeout(LAST_WORD, told).await);
         }
-        service(vitals, shutdown).await
+        outcome
     })
 }
 
@@ -318,3 +323,6 @@ fn duration_of(text: &str) -> Result<Duration, String> {
 fn load_agent(path: &Path) -> Result<sedge_config::checked::Agent, Failure> {
     sedge_config::agent::load(path, gateway_id().as_deref()).map_err(Failure::config)
 }
+
+/// For the service manager to hear that the end was wished.
+const LAST_WORD: Duration = Duration::from_millis(500);
