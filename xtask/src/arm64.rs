@@ -7,7 +7,9 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, expect_success, is_there, skip, target_folder, workspace_root};
+use crate::run::{
+    cargo, expect_success, forget_this_package, is_there, skip, target_folder, workspace_root,
+};
 
 /// What cargo calls it.
 pub(crate) const TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -57,6 +59,7 @@ fn cargo_for_arm64(what: &str) -> Option<Command> {
         command.env("RUSTC", DEBIAN_RUSTC);
         // That it was started by another cargo is nothing it should know.
         command.env_remove("RUSTUP_TOOLCHAIN");
+        forget_this_package(&mut command);
         command
     } else {
         return None;

@@ -27,8 +27,23 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(arguments).current_dir(workspace_root());
+    forget_this_package(&mut command);
     command
 }
+
+/// What cargo has told this program of itself is nothing that another cargo should know: build scripts (ring's) look at it, and all that depends on
+/// them would be built once more when a person calls cargo.
+pub(crate) fn forget_this_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if TOLD.iter().any(|begin| told.starts_with(begin)) {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// How the names of what cargo tells the program that it runs begin.
+const TOLD: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
 
 /// Runs `command` with our own output; anything but success is an error that names it.
 pub(crate) fn expect_success(what: &str, command: &mut Command) -> Result<()> {
