@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The package in a Debian of its own: installed, used, upgraded, removed, purged. By hand, as root, with debootstrap:
 #
-#     cargo xtask package && packaging/try.sh target/debian/sedge_*_amd64.deb
+#     cargo xtask package && packaging/try.sh target/deb/sedge_*_amd64.deb
 #
 # The Debian comes from where this machine's apt gets its packages, and is gone afterwards.
 set -euo pipefail

@@ -16,12 +16,34 @@ fn main() -> Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut sedge::cli::definition(), "sedge", &folder)?;
     }
-    let mut command = sedge::cli::definition().disable_help_subcommand(true);
+    let mut command = sedge::cli::definition();
     command.build();
-    for part in command.get_subcommands() {
-        page(part, PART_SEE_ALSO, &folder)?;
+    parts(&command, &folder)?;
+    page(&command, &format!("{WHOLE}{}", see_also(&command)), &folder)
+}
+
+/// The pages of the commands directly below.
+fn see_also(command: &Command) -> String {
+    let names = described(command).map(Command::get_name);
+    let pages: Vec<String> = names
+        .map(|name| format!(".BR sedge\\-{name} (1)"))
+        .collect();
+    format!(".SH \"SEE ALSO\"\n{}\n", pages.join(",\n"))
+}
+
+/// A page for each command below `command`.
+fn parts(command: &Command, folder: &Path) -> Result<()> {
+    for part in described(command) {
+        parts(part, folder)?;
+        page(part, PART_SEE_ALSO, folder)?;
     }
-    page(&command, WHOLE, &folder)
+    Ok(())
+}
+
+/// The commands directly below, but for the one that shows their help.
+fn described(command: &Command) -> impl Iterator<Item = &Command> {
+    let all = command.get_subcommands();
+    all.filter(|part| part.get_name() != "help")
 }
 
 /// One page: what the definition says, and behind it what it cannot say.
@@ -87,14 +109,5 @@ a file to begin with is
 .I /usr/share/sedge/hub.toml
 .TP
 .IR /var/lib/sedge ", " /var/lib/sedge\-hub
-their events
-.SH "SEE ALSO"
-.BR sedge\-agent (1),
-.BR sedge\-hub (1),
-.BR sedge\-pull (1),
-.BR sedge\-push (1),
-.BR sedge\-check (1),
-.BR sedge\-status (1),
-.BR sedge\-inspect (1),
-.BR sedge\-demo (1)
+their events, and who may come and go
 "#;

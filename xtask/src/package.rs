@@ -71,7 +71,7 @@ fn package(machine: Machine, program: &Path) -> Result<()> {
     needs_no_newer_library(program, &metadata)?;
     write_manual()?;
     let name = format!("sedge_{}_{}", metadata.version, machine.name());
-    let folder = target_folder().join("debian");
+    let folder = target_folder().join("deb");
     let tree = folder.join(&name);
     if tree.exists() {
         fs::remove_dir_all(&tree)?;
