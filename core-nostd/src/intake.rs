@@ -385,6 +385,16 @@ mod tests {
         assert_eq!(pulled(&mut samples), [4], "split again, nothing is lost");
     }
 
+    #[test]
+    fn a_time_counts_from_the_record_before_if_both_are_known() {
+        let [early, late] = [7_000_000, 9_500_000].map(Micros::new);
+        assert_eq!(millis_between(early, late), Some(2_500));
+        assert_eq!(millis_between(late, early), Some(-2_500));
+        assert_eq!(behind(early, Some(2_500)), late);
+        assert_eq!(millis_between(Micros::UNKNOWN, late), None);
+        assert_eq!(millis_between(early, Micros::UNKNOWN), None);
+    }
+
     /// A handler that interrupts between any two steps of the reader: threads stand for it. All that was offered comes out or is counted, in order.
     #[test]
     fn every_offer_beside_a_reader_is_taken_or_counted() {

@@ -250,6 +250,24 @@ fn an_end_that_is_acknowledged_twice_is_no_answer_to_close() {
     assert!(is_closed(&mut sender));
 }
 
+/// The driver was asked for them before, and took its time.
+#[test]
+fn frames_for_a_place_that_was_passed_are_not_sent_again() {
+    let mut sender = welcomed_sender(10, 1000);
+    let want = sender.want().expect("there is data");
+    let run = Run {
+        first: want.from,
+        next: want.from + 1,
+        base_time: Micros::UNKNOWN,
+        next_base_time: Micros::UNKNOWN,
+        len: 10,
+    };
+    assert_ne!(sender.data(NOW, &want, run), Sent::NotNow);
+    assert_eq!(sender.data(NOW, &want, run), Sent::NotNow);
+    let goes_on = sender.want().map(|want| want.from);
+    assert_eq!(goes_on, Some(want.from + 1));
+}
+
 fn is_closed(sender: &mut Sender<[SenderSlot; 1], &'static str>) -> bool {
     core::iter::from_fn(|| sender.poll_event())
         .any(|event| matches!(event, SenderEvent::Closed { .. }))

@@ -53,9 +53,10 @@ async fn a_closed_log_and_its_successor_arrive_side_by_side() {
         tempfile::tempdir().unwrap(),
     );
     let (first, second) = (origin(old.path()), origin(new.path()));
-    stage(&first, 0..3_000, 10).await;
+    // In several messages, none of which but the last ends where the log does.
+    stage_sized(&first, 0..10_000, 50, 400).await;
     first.end();
-    stage(&second, 3_000..3_100, 10).await;
+    stage(&second, 10_000..10_100, 10).await;
     let hub = RunningHub::start(dir.path()).await;
     let logs = vec![
         Log {
@@ -76,8 +77,8 @@ async fn a_closed_log_and_its_successor_arrive_side_by_side() {
             uplink: rig::UPLINK,
         })
     );
-    let seam = ["(3000..3000 -0 new-log)".to_owned()];
-    let expected = [&numbers(0..3_000)[..], &seam, &numbers(3_000..3_100)].concat();
+    let seam = ["(10000..10000 -0 new-log)".to_owned()];
+    let expected = [&numbers(0..10_000)[..], &seam, &numbers(10_000..10_100)].concat();
     assert_eq!(pull_all(&hub.url()).await, expected);
 }
 

@@ -185,6 +185,9 @@ async fn a_group_goes_on_behind_what_was_flushed() {
     first.flushed().await.unwrap();
     assert_eq!(take(&mut first, 5).await, numbers(10..15));
     drop(first);
+    let groups = hub.handle.status().groups;
+    let said: Vec<_> = groups.iter().map(|g| (g.lag, g.overtaken)).collect();
+    assert_eq!(said, [(30, 0)], "it is behind, and nothing is gone");
     hub.kill().await;
     let _hub = RunningHub::start_with(HubOptions::new(dir.path().join("hub")), address).await;
     let mut second = Reader::new(for_group(&url, "b"));
