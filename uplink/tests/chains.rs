@@ -82,6 +82,41 @@ async fn a_closed_log_and_its_successor_arrive_side_by_side() {
     assert_eq!(pull_all(&hub.url()).await, expected);
 }
 
+/// The disk with the closed log is lost before the hub has all of it: what is missing is counted, and its successor follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_log_that_is_gone_is_a_counted_gap_before_its_successor() {
+    let (dir, old, new) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let (first, second) = (origin(old.path()), origin(new.path()));
+    stage_sized(&first, 0..40_000, 50, 250).await;
+    first.end();
+    stage(&second, 40_000..40_100, 10).await;
+    let hub = RunningHub::start(dir.path()).await;
+    let closed = Log {
+        closed: true,
+        ..log(&first)
+    };
+    let successor = Log {
+        chain: 1,
+        ..log(&second)
+    };
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![closed]);
+    until("some of it is there", || async {
+        (hub.handle.status().stored_offsets > 0).then_some(())
+    })
+    .await;
+    gateway.kill().await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![successor]);
+    gateway.drained().await;
+    let pulled = pull_all(&hub.url()).await;
+    let (kept, lost) = (records(&pulled), lost(&pulled));
+    assert!(kept.ends_with(&numbers(40_000..40_100)));
+    assert_eq!(kept.len() as u64 + lost, 40_100);
+}
+
 /// The partition changes to a new log while the hub is far behind: what is left of the old one still comes first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_closed_in_mid_session_is_finished_before_its_successor_is_read() {
