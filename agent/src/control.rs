@@ -186,7 +186,7 @@ async fn answer(
 
 /// Has the configuration read again, and says what became of it.
 async fn change(mut connection: UnixStream, reloader: Reloader, load: Load, seconds: u64) {
-    let confirm = Duration::from_secs(seconds);
+    let confirm = Duration::from_secs(seconds).min(reload::CONFIRM_MAX);
     let answer = match reload::read_again(&reloader, &load, confirm).await {
         Ok(()) => format!("{RELOADED}\n"),
         Err(why) => format!("{UNCHANGED}{}\n", serde_json::Value::from(why)),

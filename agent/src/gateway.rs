@@ -139,8 +139,12 @@ async fn run_with(
     loop {
         let about = About {
             agent: Arc::clone(&agent),
-            when_too_large,
-            on_trial: trial.is_some(),
+            // What goes on trial cannot be taken back.
+            when_too_large: match &trial {
+                Some(_) => WhenTooLarge::Keep,
+                None => when_too_large,
+            },
+            before: trial.as_ref().map(Trial::before),
             reloader: &reloader,
             entrance: &entrance,
             telemetry: &telemetry,
@@ -179,8 +183,8 @@ async fn run_with(
 struct About<'a> {
     agent: Arc<checked::Agent>,
     when_too_large: WhenTooLarge,
-    /// What held before may hold again.
-    on_trial: bool,
+    /// What may hold again, if this is on trial.
+    before: Option<Arc<checked::Agent>>,
     reloader: &'a Reloader,
     entrance: &'a Entrance,
     telemetry: &'a Telemetry,
@@ -198,6 +202,8 @@ enum Ended {
 /// Everything that runs between an open and a close of the directory.
 struct Life {
     agent: Arc<checked::Agent>,
+    /// What may hold again, if this is on trial.
+    before: Option<Arc<checked::Agent>>,
     disk: Disk,
     looker: Arc<Mutex<Looker>>,
     /// What each uplink is to send.
@@ -234,7 +240,7 @@ impl Life {
         loop {
             about.vitals.opens();
             let error = match Self::begin(&about).await {
-                Err(error) if error.is_want_of_room() && !about.on_trial => error,
+                Err(error) if error.is_want_of_room() && about.before.is_none() => error,
                 begun => return begun.map(Some),
             };
             about.vitals.waits(&error, pause + OPEN_AGAIN);
@@ -264,7 +270,7 @@ impl Life {
             Entrance::Doors(_) => Some(Doors::open(&agent).await?),
             Entrance::Given(_) => None,
         };
-        settle_cursors(&agent, &disk, about.on_trial);
+        settle_cursors(&agent, &disk, about.before.is_some());
         let (stop_sources, sources_shutdown) = shutdown::pair();
         let (stop_others, others_shutdown) = shutdown::pair();
         let (events, forward) = mpsc::unbounded_channel();
@@ -322,6 +328,7 @@ impl Life {
         tracing::info!(gateway = %agent.gateway.id, logs = disk.chains.len(), took_ms, "ready");
         Ok(Self {
             agent,
+            before: about.before.clone(),
             disk,
             looker,
             lists,
@@ -381,11 +388,12 @@ impl Life {
     }
 
     /// Looks how it goes with a configuration on trial.
-    async fn tried(&self, on_trial: &mut Option<Trial>) -> Option<Ended> {
+    async fn tried(&mut self, on_trial: &mut Option<Trial>) -> Option<Ended> {
         let status = self.status().await?;
         match on_trial.as_ref()?.judge(&status)? {
             Ok(()) => {
                 on_trial.take()?.confirm();
+                self.before = None;
                 settle_cursors(&self.agent, &self.disk, false);
                 None
             }
@@ -406,7 +414,12 @@ impl Life {
     async fn heard(&mut self, event: ForwardEvent) -> Option<Result<Ended, GatewayError>> {
         match event {
             ForwardEvent::Drained { log, uplink } => {
-                let all = |stream: &str| carriers(&self.agent, stream).into_keys().collect();
+                // On trial those count too that carried the stream before.
+                let all = |stream: &str| {
+                    let before = self.before.iter().flat_map(|agent| carriers(agent, stream));
+                    let now = carriers(&self.agent, stream);
+                    before.chain(now).map(|(number, _)| number).collect()
+                };
                 if let Some(drained) = self.disk.drained(log, uplink, all) {
                     self.remove(log, drained).await;
                 }
@@ -477,7 +490,12 @@ impl Life {
             disk.close();
             disk
         });
-        let disk = tokio::time::timeout(CLOSE_PATIENCE, closed).await;
+        // Another life needs the directory; a process that ends does not.
+        let patience = match outcome {
+            Ok(Ended::Diverged | Ended::Changed(..)) => Duration::MAX,
+            _ => CLOSE_PATIENCE,
+        };
+        let disk = tokio::time::timeout(patience, closed).await;
         let stopped = tokio::time::timeout(OTHERS_PATIENCE, async {
             while others.join_next().await.is_some() {}
         });

@@ -21,7 +21,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sedge_store::{DataDirError, Pulse, Underway, world};
@@ -80,6 +80,8 @@ struct Shared {
     /// What is done at the disk for gateways.
     underway: Underway,
     connections: AtomicU64,
+    /// Connections that are past the lobby.
+    served: AtomicUsize,
 }
 
 /// Opens a hub and runs it: [`Hub::open`], then [`Hub::run`].
@@ -119,6 +121,7 @@ impl Hub {
                 pulse: Pulse::new(),
                 underway: Underway::default(),
                 connections: AtomicU64::new(0),
+                served: AtomicUsize::new(0),
                 lobby: Arc::default(),
                 chairs: Arc::default(),
                 guard,
@@ -183,8 +186,7 @@ impl Hub {
     ) {
         match accepted {
             Ok((arrived, peer)) => {
-                let room = connections.len() < self.shared.options.connections_max;
-                connections.spawn(connection(Arc::clone(&self.shared), arrived, peer, room));
+                connections.spawn(connection(Arc::clone(&self.shared), arrived, peer));
             }
             Err(e) => {
                 // Out of descriptors, most likely: connections that end make room.
@@ -259,18 +261,7 @@ impl Shared {
 }
 
 /// One connection, from its handshake to its end.
-async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr, room: bool) {
-    if !room {
-        shared.counters.refused();
-        // With TLS there is nobody yet who could be told.
-        if let Some(mut stream) = Stream::new(arrived, wire::REQUEST_BYTES_MAX)
-            .ok()
-            .filter(|_| shared.guard.is_none())
-        {
-            stream.end(bye::BUSY, "too many connections").await;
-        }
-        return;
-    }
+async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr) {
     let mut place = shared.lobby.enter(peer.ip());
     let first = tokio::select! {
         biased;
@@ -281,7 +272,13 @@ async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr, 
     // Whoever it is has said so.
     drop(place);
     let ended = match first {
-        Ok(Ok((stream, caller, Ok(first)))) => shared.converse(stream, caller, first, peer).await,
+        Ok(Ok((stream, caller, Ok(first)))) => match shared.admit_one() {
+            Some(_admitted) => shared.converse(stream, caller, first, peer).await,
+            None => {
+                shared.counters.refused();
+                Err(Farewell::new(stream, bye::BUSY, "too many connections"))
+            }
+        },
         Ok(Ok((stream, _, Err(e)))) => broken(stream, &e),
         Ok(Err(why)) => {
             shared.counters.unknown();
@@ -312,7 +309,23 @@ async fn connection(shared: Arc<Shared>, arrived: Connection, peer: SocketAddr, 
 /// Somebody who has shown who it is, if it had to, and what it said first.
 type Met = (Stream, Caller, Result<Incoming, StreamError>);
 
+/// A connection that is served, until it is dropped.
+struct Admitted<'a>(&'a AtomicUsize);
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Shared {
+    /// One more connection that is served, unless there are as many as may be.
+    fn admit_one(&self) -> Option<Admitted<'_>> {
+        let before = self.served.fetch_add(1, Ordering::Relaxed);
+        let admitted = Admitted(&self.served);
+        (before < self.options.connections_max).then_some(admitted)
+    }
+
     /// Shakes hands, and hears the first message; or why there was no handshake.
     async fn meet(&self, arrived: Connection) -> Result<Met, String> {
         let met = match (&self.guard, arrived) {
@@ -326,6 +339,7 @@ impl Shared {
             Ok((Stream::new(connection, wire::REQUEST_BYTES_MAX)?, caller))
         });
         let (mut stream, caller) = stream.map_err(|e| explain(&e))?;
+        stream.bound_outgoing(OUTGOING_BYTES_MAX);
         let first = stream.receive().await;
         Ok((stream, caller, first))
     }
@@ -451,6 +465,8 @@ pub enum HubError {
     Interrupted,
 }
 
+/// What a peer may leave unread: two of the largest messages, and the answers that are being made.
+const OUTGOING_BYTES_MAX: usize = 2 * wire::MESSAGE_BYTES_MAX;
 /// How soon a change of the register is seen.
 const REGISTER_EVERY: Duration = Duration::from_secs(1);
 /// From the connection to the end of the first message.

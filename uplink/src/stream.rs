@@ -35,6 +35,10 @@ pub(crate) struct Stream {
     /// Framed messages that have not left.
     pub(crate) outgoing: BytesMut,
     is_secret: bool,
+    /// The peer has said something.
+    has_spoken: bool,
+    /// With more than this that has not left, nothing is read: a peer that does not listen is not listened to.
+    outgoing_bytes_max: usize,
     /// What was written may still be held back, by TLS.
     unflushed: bool,
     limit: usize,
@@ -73,6 +77,8 @@ impl Stream {
             buffered,
             outgoing,
             is_secret,
+            has_spoken: false,
+            outgoing_bytes_max: usize::MAX,
             unflushed: false,
             limit,
             heard: Instant::now(),
@@ -80,6 +86,11 @@ impl Stream {
             received_bytes: 0,
             sent_bytes: 0,
         })
+    }
+
+    /// With more than `bytes` that have not left, nothing is read.
+    pub(crate) fn bound_outgoing(&mut self, bytes: usize) {
+        self.outgoing_bytes_max = bytes;
     }
 
     /// Messages may have `limit` bytes from now on.
@@ -118,7 +129,9 @@ impl Stream {
 
     /// The next message, while what is queued leaves. Cancelling loses nothing.
     pub(crate) async fn turn(&mut self) -> Result<Turn, StreamError> {
-        if let Some(message) = self.take()? {
+        if self.may_read()
+            && let Some(message) = self.take()?
+        {
             return Ok(Turn::Received(message));
         }
         make_room(&mut self.buffered, self.limit);
@@ -138,8 +151,13 @@ impl Stream {
         }
     }
 
+    fn may_read(&self) -> bool {
+        self.outgoing.len() <= self.outgoing_bytes_max
+    }
+
     /// Moves some bytes, in the direction that can. Where both can they take turns, so that neither waits for the other for long.
     async fn moved(&mut self) -> io::Result<Moved> {
+        let may_read = self.may_read();
         let (has_news, writes_first) = (!self.outgoing.is_empty(), self.writes_first);
         self.writes_first = !writes_first;
         let mut read = pin!(self.reader.read_buf(&mut self.buffered));
@@ -160,7 +178,8 @@ impl Stream {
             for writes in [writes_first, !writes_first] {
                 let moved = match writes {
                     true => write.as_mut().poll(context).map_ok(Moved::Out),
-                    false => read.as_mut().poll(context).map_ok(Moved::In),
+                    false if may_read => read.as_mut().poll(context).map_ok(Moved::In),
+                    false => Poll::Pending,
                 };
                 if moved.is_ready() {
                     return moved;
@@ -201,8 +220,12 @@ impl Stream {
     }
 
     fn take(&mut self) -> Result<Option<Incoming>, StreamError> {
+        if !self.has_spoken && !self.is_secret && is_alert(&self.buffered) {
+            return Err(StreamError::Secret);
+        }
         let message = first(&mut self.buffered, self.limit)?;
         if message.is_some() {
+            self.has_spoken = true;
             self.begun = (!self.buffered.is_empty()).then(Instant::now);
         }
         Ok(message)
@@ -214,6 +237,11 @@ impl Stream {
             self.outgoing = BytesMut::new();
         }
     }
+}
+
+/// The head of an alert, where a first message should be: the peer has taken ours for a greeting in TLS. A length like this no first message has.
+fn is_alert(buffered: &[u8]) -> bool {
+    matches!(buffered, [0x15, 0x03, minor, ..] if *minor != 0)
 }
 
 /// Takes the message at the front of what has come, once it is whole.
@@ -246,10 +274,6 @@ fn length(buffered: &[u8], limit: usize) -> Result<Option<usize>, StreamError> {
     let Some(head) = buffered.first_chunk::<HEAD_BYTES>() else {
         return Ok(None);
     };
-    // The head of an alert: the peer has taken our first message for a greeting in TLS.
-    if head[..2] == [0x15, 0x03] && head[2] != 0 {
-        return Err(StreamError::Secret);
-    }
     match u32::from_le_bytes(*head) as usize {
         0 => Err(StreamError::Malformed),
         length if length > limit => Err(StreamError::TooLarge { length, limit }),
@@ -309,3 +333,61 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 /// An idle connection keeps no more than this.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Socket;
+
+    fn stream(limit: usize) -> (Stream, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let ours: Box<dyn Socket> = Box::new(ours);
+        (
+            Stream::new(Connection::Simulated(ours), limit).unwrap(),
+            theirs,
+        )
+    }
+
+    fn message(length: usize) -> Vec<u8> {
+        let mut bytes = (length as u32).to_le_bytes().to_vec();
+        bytes.resize(4 + length, 7);
+        bytes
+    }
+
+    /// 0x010315: the head of an alert, and the length of one message of 65,536.
+    #[tokio::test]
+    async fn a_message_whose_length_looks_like_an_alert_is_a_message_but_for_the_first() {
+        let (mut ours, mut theirs) = stream(1 << 20);
+        for length in [5, 0x01_03_15, 0x0F_03_15] {
+            theirs.write_all(&message(length)).await.unwrap();
+            let heard = ours.receive().await.unwrap();
+            assert_eq!((heard.kind, heard.body.len()), (7, length - 1));
+        }
+        let (mut ours, mut theirs) = stream(1 << 20);
+        theirs.write_all(&[0x15, 3, 3, 0, 2, 2, 80]).await.unwrap();
+        assert!(matches!(ours.receive().await, Err(StreamError::Secret)));
+    }
+
+    /// It asks and does not listen: what waits for it stays bounded, and when it listens it is heard again.
+    #[tokio::test]
+    async fn a_peer_that_does_not_listen_is_not_listened_to() {
+        let (mut ours, mut theirs) = stream(1 << 20);
+        ours.bound_outgoing(1_000);
+        ours.outgoing.extend_from_slice(&vec![9; (1 << 20) + 2_000]);
+        theirs.write_all(&message(5)).await.unwrap();
+        let turns = async {
+            loop {
+                match ours.turn().await.unwrap() {
+                    Turn::Received(_) => break,
+                    Turn::Sent => {}
+                }
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_millis(200), turns);
+        assert!(waited.await.is_err(), "it was listened to");
+        let mut rest = vec![0; (1 << 20) + 2_000];
+        let (heard, read) = tokio::join!(ours.receive(), theirs.read_exact(&mut rest));
+        assert_eq!(heard.unwrap().kind, 7);
+        read.unwrap();
+    }
+}

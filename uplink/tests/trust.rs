@@ -86,7 +86,7 @@ async fn a_certificate_is_renewed_with_itself_and_ends_when_the_gateway_is_enrol
     assert_ne!(std::fs::read(&trust.files.certificate).unwrap(), first);
     let (from, to) = trust.files.life().unwrap();
     assert!(!trust.files.is_due(from) && trust.files.is_due(to - 1));
-    // The answer may have been lost: the certificate before is still good, once.
+    // The answer may have been lost: the certificate before is still good, until the new one is shown.
     enrol::renew(&hub.url(), "gw-7", &old, &trust.clock)
         .await
         .unwrap();
@@ -345,4 +345,66 @@ async fn a_token_that_ends_ends_what_is_read_with_it() {
     assert_eq!(reason, "the token has expired");
     let refused = Client::connect_with(&hub.url(), "reader", &access).await;
     assert!(refused.unwrap_err().to_string().contains("has expired"));
+}
+
+/// The gateway comes with its new certificate: whoever has a copy of the one before has nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_before_ends_when_the_new_one_is_shown() {
+    let hub = TrustedHub::start().await;
+    let trust = hub.gateway("gw-7", &["*"]).await;
+    let copy = GatewayFiles {
+        certificate: hub.dir.path().join("copy.pem"),
+        key: hub.dir.path().join("copy.pem"),
+        ca: trust.files.ca.clone(),
+    };
+    let first = std::fs::read(&trust.files.certificate).unwrap();
+    sedge_uplink::trust::write_private(&copy.certificate, &first).unwrap();
+    enrol::renew(&hub.url(), "gw-7", &trust.files, &trust.clock)
+        .await
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let partition = origin(dir.path());
+    let logs = vec![log(&partition)];
+    let gateway = RunningForwarder::start_with(&hub.url(), "gw-7", logs, Some(trust.clone()));
+    stage(&partition, 0..10, 5).await;
+    gateway.drained().await;
+    let stolen = enrol::renew(&hub.url(), "gw-7", &copy, &trust.clock).await;
+    let why = stolen.unwrap_err().to_string();
+    assert!(why.contains("enrolled again"), "{why}");
+    gateway.kill().await;
+}
+
+/// A stream is taken out of the list while the gateway sends it and a consumer waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_taken_back_is_taken_back_in_the_midst() {
+    let hub = TrustedHub::start().await;
+    let trust = hub.gateway("gw-7", &["telemetry"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let partition = origin(dir.path());
+    let logs = vec![log(&partition)];
+    let gateway = RunningForwarder::start_with(&hub.url(), "gw-7", logs, Some(trust));
+    stage(&partition, 0..10, 5).await;
+    gateway.drained().await;
+    let access = hub.consumer("dash", &["telemetry"], None);
+    let waiting = tokio::spawn(pull(PullOptions {
+        follow: true,
+        ..with(&access, &hub.url())
+    }));
+    register::change(&hub.trust(), |table| {
+        for identity in &mut table.identities {
+            identity.streams = vec!["other".into()];
+        }
+    })
+    .unwrap();
+    until("the gateway's log is refused", || async {
+        let status = gateway.handle.status();
+        let log = status.logs.first()?;
+        log.refused.clone().filter(|_| status.connected)
+    })
+    .await;
+    stage(&partition, 10..20, 5).await;
+    let access = hub.consumer("another", &["*"], None);
+    assert_eq!(pull(with(&access, &hub.url())).await, numbers(0..10));
+    waiting.abort();
+    gateway.kill().await;
 }

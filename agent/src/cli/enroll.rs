@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Gid, Uid};
 use sedge_config::checked;
 use sedge_uplink::trust::enrol::{self, EnrolError};
 use sedge_uplink::trust::token::Token;
@@ -45,6 +46,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(path) => token_in(path)?,
         None => asked()?,
     };
+    let runtime = runtime()?;
+    become_owner(&agent.gateway.data_dir)?;
     let url = format!("sedge://{}", uplink.hub);
     let enrolling = enrol::enrol(
         &url,
@@ -53,13 +56,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         arguments.ca.as_deref(),
         &files,
     );
-    runtime()?
+    runtime
         .block_on(enrolling)
         .map_err(|error| failure(&error))?;
-    hand_over(
-        &agent.gateway.data_dir.join("trust"),
-        &agent.gateway.data_dir,
-    );
     let mut out = io::stdout();
     drop(writeln!(
         out,
@@ -137,17 +136,22 @@ fn failure(error: &EnrolError) -> Failure {
     Failure::new(code, error)
 }
 
-/// What root has written below `dir` belongs to whom `data_dir` belongs, so that the service can read it.
-pub(super) fn hand_over(dir: &Path, data_dir: &Path) {
+/// Root goes on as the one whom `data_dir` belongs to: what is written there is then the service's, and names there that lead elsewhere lead no further than
+/// the service could go itself. Only this thread changes.
+pub(super) fn become_owner(data_dir: &Path) -> Result<(), Failure> {
+    use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
     let Ok(owner) = fs::metadata(data_dir) else {
-        return;
+        return Ok(());
     };
-    let (user, group) = (Some(owner.uid()), Some(owner.gid()));
-    let mut left = vec![dir.to_owned()];
-    while let Some(path) = left.pop() {
-        // Without root's rights it is ours already.
-        drop(std::os::unix::fs::lchown(&path, user, group));
-        let below = fs::read_dir(&path).into_iter().flatten().flatten();
-        left.extend(below.map(|entry| entry.path()));
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
     }
+    let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    set_thread_groups(&[group])
+        .and_then(|()| set_thread_gid(group))
+        .and_then(|()| set_thread_uid(user))
+        .map_err(|error| {
+            let owner = data_dir.display();
+            Failure::io(format!("cannot go on as the owner of {owner}: {error}"))
+        })
 }

@@ -130,6 +130,11 @@ impl Trial {
         Some((Arc::new(wish.agent), trial))
     }
 
+    /// What held before.
+    pub(super) fn before(&self) -> Arc<checked::Agent> {
+        Arc::clone(&self.before)
+    }
+
     /// What is still missing.
     fn missing(&self, status: &Status) -> Vec<String> {
         let now = working(status);
@@ -255,5 +260,7 @@ pub async fn read_again(reloader: &Reloader, load: &Load, confirm: Duration) -> 
 
 /// How often a trial is looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// And no longer than this.
+pub const CONFIRM_MAX: Duration = Duration::from_secs(86_400);
 /// How long what worked before may take to come back, if nobody says otherwise.
 pub const CONFIRM: Duration = Duration::from_secs(60);

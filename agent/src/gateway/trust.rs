@@ -36,8 +36,8 @@ pub(super) async fn keep_certificate(
     let (files, url) = (files(&uplink), format!("sedge://{}", uplink.hub));
     loop {
         let looked = {
-            let files = files.clone();
-            world::blocking(move || files.is_due(unix_s())).await
+            let (files, now) = (files.clone(), clock.judge(unix_s()).0);
+            world::blocking(move || files.is_due(now)).await
         };
         if looked.is_ok_and(|due| due) {
             match enrol::renew(&url, &gateway, &files, &clock).await {

@@ -257,6 +257,8 @@ async fn fetch(
     fetch: wire::Fetch,
 ) -> Result<BytesMut, Failure> {
     member.may_read(&fetch.stream)?;
+    let known = shared.registry.partitions(Some(&fetch.stream)).len();
+    bounded(fetch.wants.len(), known)?;
     let deadline = Instant::now() + Duration::from_millis(fetch.wait_ms.into()).min(FETCH_WAIT_MAX);
     let mut progress = shared.registry.progress();
     loop {
@@ -272,6 +274,8 @@ async fn fetch(
             Vec::new()
         };
         if !parts.is_empty() || count != fetch.known || Instant::now() >= deadline {
+            // It may have been taken back while this waited.
+            member.may_read(&fetch.stream)?;
             return Ok(fetched(shared, fetch.request, count, parts));
         }
         tokio::select! {
@@ -338,6 +342,7 @@ async fn find(
 ) -> Result<BytesMut, Failure> {
     member.may_read(&find.stream)?;
     let mut partitions = shared.registry.partitions(Some(&find.stream));
+    bounded(find.numbers.len(), partitions.len())?;
     if let Some(unknown) = find
         .numbers
         .iter()
@@ -374,6 +379,8 @@ async fn join(
     };
     let deadline = Instant::now() + Duration::from_millis(join.wait_ms.into());
     let (generation, places) = shared.groups.join(&name, &applicant, deadline).await?;
+    // It may have been taken back while this waited; the lease goes with the connection.
+    member.may_read(&name.stream)?;
     let lease_ms = LEASE.as_millis() as u32;
     Ok(framed(&wire::Joined {
         request: join.request,
@@ -419,6 +426,17 @@ async fn leave(
     Ok(framed(&wire::Done {
         request: leave.request,
     }))
+}
+
+/// Nobody asks for more partitions than there are.
+fn bounded(asked: usize, there: usize) -> Result<(), Failure> {
+    match asked <= there.max(1) {
+        true => Ok(()),
+        false => Err(Failure {
+            code: code::MALFORMED,
+            reason: format!("{asked} partitions of a stream that has {there}"),
+        }),
+    }
 }
 
 fn group(group: String, stream: String) -> Result<GroupName, Failure> {

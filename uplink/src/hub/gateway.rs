@@ -51,6 +51,7 @@ struct Session {
 /// A log of this session.
 struct Slot {
     admitted: Admitted,
+    stream: String,
     /// Frames that wait for the next commit.
     waiting: BytesMut,
     committing: bool,
@@ -165,7 +166,13 @@ impl Session {
                 self.shared.counters.replaced();
                 Err(Over::Replaced(replaced))
             }
-            denied = withdrawn(&mut self.grant) => Err(Over::Broke(bye::NOT_ALLOWED, denied.0)),
+            changed = changed(&mut self.grant) => match changed {
+                Ok(()) => {
+                    self.drop_what_is_not_granted();
+                    Ok(())
+                }
+                Err(denied) => Err(Over::Broke(bye::NOT_ALLOWED, denied.0)),
+            },
             () = shared.stopped() => {
                 self.receiver.leave(Code::SHUTTING_DOWN, "the hub is being stopped");
                 Err(Over::Said)
@@ -228,7 +235,14 @@ impl Session {
             return Ok(());
         }
         match self.shared.admit_gateway(&self.caller, &gateway) {
-            Ok(grant) => self.grant = Some(grant),
+            Ok(grant) => {
+                let (shared, grant) = (Arc::clone(&self.shared), grant);
+                let settled = world::blocking(move || {
+                    grant.settle_certificate(&shared);
+                    grant
+                });
+                self.grant = Some(settled.await.map_err(|_| Over::Gone)?);
+            }
             Err(denied) => return Err(Over::Broke(bye::NOT_ALLOWED, denied.0)),
         }
         self.stream.allow(wire::MESSAGE_BYTES_MAX);
@@ -302,7 +316,7 @@ impl Session {
                 if streams.as_ref().is_some_and(|s| !s.has(&o.stream)) {
                     return Err(Refusal {
                         code: Code::NOT_ALLOWED,
-                        reason: "this stream is not among those that the gateway may write",
+                        reason: NOT_GRANTED,
                     });
                 }
                 let admitted = shared
@@ -341,6 +355,7 @@ impl Session {
                 self.receiver.answer(offer, admitted.verdict);
                 self.slots[at] = Some(Slot {
                     admitted,
+                    stream: offer.stream.into(),
                     waiting: BytesMut::new(),
                     committing: false,
                 });
@@ -349,6 +364,20 @@ impl Session {
                 self.receiver
                     .answer(offer, Verdict::Refused { code, reason });
                 self.slots[at] = None;
+            }
+        }
+    }
+
+    /// Logs of streams that the register no longer lets the gateway write are taken no further. What was committed stays.
+    fn drop_what_is_not_granted(&mut self) {
+        let Some(streams) = self.grant.as_ref().map(Grant::streams) else {
+            return;
+        };
+        for (slot, number) in self.slots.iter_mut().zip(0_u16..) {
+            let taken = slot.as_ref().map(|s| s.stream.as_str());
+            if taken.is_some_and(|stream| !streams.has(stream)) {
+                self.receiver.refuse(number, Code::NOT_ALLOWED, NOT_GRANTED);
+                *slot = None;
             }
         }
     }
@@ -518,10 +547,10 @@ impl Session {
     }
 }
 
-/// When the grant is taken back; without one, never.
-async fn withdrawn(grant: &mut Option<Grant>) -> Denied {
+/// When the register has changed, or the grant is taken back; without one, never.
+async fn changed(grant: &mut Option<Grant>) -> Result<(), Denied> {
     match grant {
-        Some(grant) => grant.withdrawn().await,
+        Some(grant) => grant.changed().await,
         None => std::future::pending().await,
     }
 }
@@ -572,6 +601,7 @@ const MESSAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// By its capacity or `disk_max`, if it may not evict; else for want of room on the disk, while it has too few segments to do without one.
 const MIRROR_FULL: &str =
     "a mirror is full: no room for another segment, and nothing in it may be evicted";
+const NOT_GRANTED: &str = "this stream is not among those that the gateway may write";
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Logs of one gateway.
 const LOGS_MAX: usize = 4_096;

@@ -1,5 +1,6 @@
 //! Who is at the door, and what they may do: the register, asked for each who comes and as long as they stay.
 
+use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,10 +52,19 @@ struct Held {
 }
 
 /// By what somebody is known.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Shown {
     Certificate(Certified),
     Token(Vec<u8>),
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate(_) => "Certificate",
+            Self::Token(_) => "Token(***)",
+        })
+    }
 }
 
 /// A grant that can be asked from many tasks.
@@ -180,20 +190,55 @@ impl Grant {
         Streams(held.map(|h| (h.kind, h.name.clone(), h.table.clone())))
     }
 
-    /// When it is taken back: why.
-    pub(super) async fn withdrawn(&mut self) -> Denied {
+    /// When the register has changed, or it is taken back: why.
+    pub(super) async fn changed(&mut self) -> Result<(), Denied> {
         let Some(held) = &mut self.0 else {
             return pending().await;
         };
         loop {
             let changed = tokio::time::timeout_at(held.look_at, held.table.changed()).await;
             held.look_at = Instant::now() + LOOK_EVERY;
-            if let Err(denied) = held.check() {
+            held.check()?;
+            match changed {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => return pending().await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// When it is taken back: why.
+    pub(super) async fn withdrawn(&mut self) -> Denied {
+        loop {
+            if let Err(denied) = self.changed().await {
                 return denied;
             }
-            if let Ok(Err(_)) = changed {
-                return pending().await;
+        }
+    }
+
+    /// The gateway has shown the newest of its certificates: those before are good no more. Blocks for the disk.
+    pub(super) fn settle_certificate(&self, shared: &Shared) {
+        let (Some(guard), Some(held)) = (&shared.guard, &self.0) else {
+            return;
+        };
+        let Shown::Certificate(shown) = &held.shown else {
+            return;
+        };
+        let is_newest = |identity: &Identity| {
+            identity.certificates.len() > 1
+                && identity.certificates.last() == Some(&shown.fingerprint)
+        };
+        if !held.check().is_ok_and(|identity| is_newest(&identity)) {
+            return;
+        }
+        let changed = guard.register.change(|table| {
+            let identity = table.entry(held.kind, &held.name);
+            if is_newest(identity) {
+                identity.certificates = vec![shown.fingerprint.clone()];
             }
+        });
+        if let Err(e) = changed {
+            tracing::warn!(gateway = %held.name, error = %e, "its certificate before the last one stays good");
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct Acceptor {
 struct Loaded {
     config: Arc<ServerConfig>,
     stamps: [Stamp; 3],
+    /// Those of files that could not be used, which has been told.
+    bad: Option<[Stamp; 3]>,
     looked: Instant,
 }
 
@@ -56,6 +58,7 @@ impl Acceptor {
         let loaded = Mutex::new(Loaded {
             config,
             stamps,
+            bad: None,
             looked: Instant::now(),
         });
         Ok(Self { files, loaded })
@@ -69,13 +72,14 @@ impl Acceptor {
             loaded.looked = Instant::now();
             let stamps = self.files.stamps();
             if stamps != loaded.stamps {
-                loaded.stamps = stamps;
                 match self.files.load() {
                     Ok(config) => {
-                        loaded.config = config;
+                        (loaded.config, loaded.stamps, loaded.bad) = (config, stamps, None);
                         tracing::info!(certificate = %self.files.certificate.display(), "new certificate");
                     }
+                    Err(_) if loaded.bad == Some(stamps) => {}
                     Err(e) => {
+                        loaded.bad = Some(stamps);
                         tracing::error!(error = %e, "the new certificate cannot be used; the one before stays in force")
                     }
                 }

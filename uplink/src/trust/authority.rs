@@ -11,7 +11,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use super::files::{certificates, write_private, write_public};
+use super::files::{certificates, make_dir, write_private, write_public};
 use super::register::Kind;
 use super::{TrustError, hex, sha256, unix_s};
 
@@ -47,7 +47,7 @@ impl Authority {
     pub fn init(dir: &Path, names: &[String]) -> Result<Made, TrustError> {
         let authority = Self { dir: dir.into() };
         let wrong = |e: std::io::Error| TrustError::new(dir, e);
-        fs::create_dir_all(dir).map_err(wrong)?;
+        make_dir(dir).map_err(wrong)?;
         let is_new = !authority.key_file().exists();
         if is_new {
             authority.make()?;

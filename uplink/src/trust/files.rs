@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustls::RootCertStore;
@@ -76,6 +76,17 @@ pub(super) fn stamp(path: &Path) -> Stamp {
         metadata.len(),
         metadata.ino(),
     ))
+}
+
+/// Makes `dir` for its owner alone, and what is missing above it.
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    if let Some(above) = dir.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 /// Writes a file that only its owner may read; afterwards the old or the new content is there, never a mixture.

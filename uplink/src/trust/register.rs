@@ -3,7 +3,7 @@
 //! One file in the hub's directory. The commands of an operator write it and the hub reads it again when it has changed, so it makes no difference whether
 //! the hub runs. A register that cannot be read lets nobody in.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use sedge_store::{Name, read_toml, write_toml};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::files::{Stamp, stamp};
+use super::files::{Stamp, make_dir, stamp};
 use super::token::{Token, hash_of};
 use super::{Certified, TrustError, unix_s};
 use crate::hub::fits;
@@ -208,7 +208,16 @@ impl Table {
 pub struct Register {
     path: PathBuf,
     table: watch::Sender<Arc<Table>>,
-    seen: std::sync::Mutex<Stamp>,
+    seen: std::sync::Mutex<Seen>,
+}
+
+/// What was read last.
+#[derive(Debug, Default)]
+struct Seen {
+    /// None if it could not be read: then it is tried again.
+    stamp: Option<Stamp>,
+    /// What could not be read has been told.
+    is_told: bool,
 }
 
 impl Register {
@@ -218,7 +227,7 @@ impl Register {
         let register = Self {
             path: dir.join(FILE),
             table: watch::Sender::new(Arc::default()),
-            seen: std::sync::Mutex::new(None),
+            seen: std::sync::Mutex::default(),
         };
         register.look();
         register
@@ -231,15 +240,34 @@ impl Register {
             .seen
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *seen == now {
+        if seen.stamp == Some(now) {
             return;
         }
-        *seen = now;
-        let table = read(&self.path).unwrap_or_else(|e| {
-            tracing::error!(error = %e, "the register cannot be read: nobody is let in until it can");
-            Table::default()
+        let table = match read(&self.path) {
+            Ok(table) => {
+                *seen = Seen {
+                    stamp: Some(now),
+                    is_told: false,
+                };
+                table
+            }
+            Err(error) => {
+                if !seen.is_told {
+                    tracing::error!(%error, "the register cannot be read: nobody is let in until it can");
+                }
+                *seen = Seen {
+                    stamp: None,
+                    is_told: true,
+                };
+                Table::default()
+            }
+        };
+        let table = Arc::new(table);
+        self.table.send_if_modified(|before| {
+            let news = *before != table;
+            *before = table;
+            news
         });
-        self.table.send_replace(Arc::new(table));
     }
 
     /// The table as it is now, and word of each change.
@@ -267,7 +295,7 @@ impl Register {
 pub fn change<T>(dir: &Path, work: impl FnOnce(&mut Table) -> T) -> Result<T, TrustError> {
     let path = dir.join(FILE);
     let wrong = |e: io::Error| TrustError::new(&path, e);
-    fs::create_dir_all(dir).map_err(wrong)?;
+    make_dir(dir).map_err(wrong)?;
     let lock = File::create(dir.join("lock")).map_err(wrong)?;
     lock.lock().map_err(wrong)?;
     let mut table = read(&path)?;
@@ -299,6 +327,7 @@ fn read(path: &Path) -> Result<Table, TrustError> {
 
 /// Lets `name` in, and gives a token for it if `token` is wanted, which ends after `life` seconds; else it is known by the name in its certificate.
 ///
+/// Without `streams` it keeps those that it has; one that is new has all.
 /// A gateway's earlier certificates and tokens are good no more: enrolling it again is what helps when its disk was stolen.
 ///
 /// # Errors
@@ -319,7 +348,12 @@ pub fn admit(
         let identity = table.entry(kind, name);
         identity.revoked = false;
         identity.by_name = given.is_none();
-        identity.streams = streams.to_vec();
+        match streams {
+            // Whoever only asks for another token does not ask for more rights.
+            [] if identity.streams.is_empty() => identity.streams = vec!["*".into()],
+            [] => {}
+            named => identity.streams = named.to_vec(),
+        }
         identity.tokens.retain(|t| t.is_good(now));
         if kind == Kind::Gateway {
             identity.tokens.clear();
@@ -361,6 +395,8 @@ const FORMAT: u32 = 1;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn name(text: &str) -> Name {
@@ -436,6 +472,46 @@ mod tests {
         // One of somebody else's authority is good by its name.
         table.entry(Kind::Gateway, &name("gw-8")).by_name = true;
         assert!(got(&table, "gw-8", &certified("gw-8", "cc")).is_ok());
+    }
+
+    #[test]
+    fn whoever_asks_for_another_token_keeps_the_rights_that_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let dash = name("dash");
+        let streams = |wanted: &[String]| {
+            let who = (Kind::Consumer, &dash);
+            admit(dir.path(), who, wanted, Some((None, None))).unwrap();
+            let table = table(dir.path()).unwrap();
+            table.get(Kind::Consumer, "dash").unwrap().streams.clone()
+        };
+        assert_eq!(streams(&["telemetry".into()]), ["telemetry"]);
+        assert_eq!(streams(&[]), ["telemetry"]);
+        assert_eq!(streams(&["*".into()]), ["*"]);
+        let who = (Kind::Gateway, &name("gw-7"));
+        admit(dir.path(), who, &[], Some((None, None))).unwrap();
+        let table = table(dir.path()).unwrap();
+        assert_eq!(table.get(Kind::Gateway, "gw-7").unwrap().streams, ["*"]);
+    }
+
+    #[test]
+    fn a_register_that_could_not_be_read_for_a_moment_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        admit(dir.path(), (Kind::Gateway, &name("gw-7")), &[], None).unwrap();
+        let path = dir.path().join(FILE);
+        let good = fs::read(&path).unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let write = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(modified).unwrap();
+        };
+        write(&vec![0xFF; good.len()]);
+        let register = Register::open(dir.path());
+        assert!(register.watch().borrow().identities.is_empty());
+        // Nothing by which a change is known has changed.
+        write(&good);
+        register.look();
+        assert_eq!(register.watch().borrow().identities.len(), 1);
     }
 
     #[test]

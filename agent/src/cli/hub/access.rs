@@ -10,7 +10,7 @@ use sedge_uplink::trust::authority::Authority;
 use sedge_uplink::trust::register::{self, Identity, Kind, TokenEntry};
 use sedge_uplink::trust::{TrustError, unix_s};
 
-use crate::cli::enroll::hand_over;
+use crate::cli::enroll::become_owner;
 use crate::cli::{Code, Failure, duration_of, span};
 
 /// What is to be done about who may come.
@@ -27,8 +27,8 @@ pub(in crate::cli) enum Command {
         /// The gateway's id
         #[arg(value_parser = name_of)]
         gateway: Name,
-        /// Streams that it may write; `*` stands for any characters
-        #[arg(long = "stream", value_name = "PATTERN", default_value = "*")]
+        /// Streams that it may write; `*` stands for any characters. If none is given: as before, and all for a new one
+        #[arg(long = "stream", value_name = "PATTERN")]
         streams: Vec<String>,
         /// How long the token is good
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration_of)]
@@ -54,8 +54,8 @@ pub(in crate::cli) enum Tokens {
         /// The consumer's name
         #[arg(value_parser = name_of)]
         consumer: Name,
-        /// Streams that it may read; `*` stands for any characters
-        #[arg(long = "stream", value_name = "PATTERN", default_value = "*")]
+        /// Streams that it may read; `*` stands for any characters. If none is given: as before, and all for a new one
+        #[arg(long = "stream", value_name = "PATTERN")]
         streams: Vec<String>,
         /// How long the token is good
         #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = duration_of)]
@@ -72,6 +72,7 @@ pub(in crate::cli) enum Tokens {
 }
 
 pub(in crate::cli) fn run(hub: &checked::Hub, command: &Command) -> Result<(), Failure> {
+    become_owner(&hub.data_dir)?;
     let dir = hub.trust_dir();
     let shown = match command {
         Command::Init { names } => init(hub, names)?,
@@ -90,7 +91,6 @@ pub(in crate::cli) fn run(hub: &checked::Hub, command: &Command) -> Result<(), F
         Command::Tokens(Tokens::Revoke { consumer }) => revoke(&dir, Kind::Consumer, consumer)?,
         Command::List => list(&dir)?,
     };
-    hand_over(&dir, &hub.data_dir);
     write!(io::stdout(), "{shown}")
         .map_err(|error| Failure::io(format!("standard output: {error}")))
 }
@@ -189,16 +189,18 @@ fn add(
     let wanted = life.map(|life| (pin, Some(life.as_secs())));
     let token = register::admit(&dir, (Kind::Consumer, consumer), streams, wanted)
         .map_err(|e| failure(&e))?;
+    let table = register::table(&dir).map_err(|e| failure(&e))?;
+    let granted = table.get(Kind::Consumer, consumer.as_str());
+    let granted = granted.map_or_else(String::new, |i| i.streams.join(", "));
     Ok(match token {
         Some(token) => format!(
             "consumer {consumer} may read {}. This token is shown once; put it into a file of its own:\n\n{}\n\nand then: sedge pull --token-file FILE --hub sedge://HOST:{} STREAM\n",
-            streams.join(", "),
+            granted,
             token.reveal(),
             hub.listen.port()
         ),
         None => format!(
-            "consumer {consumer} may read {} with a certificate that has the URI sedge:consumer:{consumer}\n",
-            streams.join(", ")
+            "consumer {consumer} may read {granted} with a certificate that has the URI sedge:consumer:{consumer}\n",
         ),
     })
 }

@@ -4,6 +4,7 @@
 //! to the broker by the TLS of the uplinks.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,7 +50,11 @@ impl Tunnel {
     /// # Errors
     /// When there is no place for the socket.
     pub(super) fn open(target: &Target) -> io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("sedge-").tempdir()?;
+        let only_we = std::fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new()
+            .prefix("sedge-")
+            .permissions(only_we)
+            .tempdir()?;
         let socket = dir.path().join("broker");
         let listener = UnixListener::bind(&socket)?;
         let broken = Arc::new(Mutex::new(None));

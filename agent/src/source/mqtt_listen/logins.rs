@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::num::NonZeroU32;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -41,7 +42,7 @@ pub(super) struct Logins {
     path: PathBuf,
     known: Mutex<Known>,
     /// Guesses must not take the processors away from the events.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -65,39 +66,57 @@ impl Logins {
         Self {
             path,
             known: Mutex::default(),
-            turns: Semaphore::new(1),
+            turns: Arc::new(Semaphore::new(1)),
         }
     }
 
     /// Whether `login` is right. A file that cannot be read lets nobody in.
     pub(super) async fn is_right(self: Arc<Self>, login: Login) -> bool {
-        let Ok(_turn) = self.turns.acquire().await else {
+        // What was right before takes no turn: wrong guesses do not keep it out.
+        let logins = Arc::clone(&self);
+        let (login, known) = match world::blocking(move || {
+            let known = logins.was_right(&login);
+            (login, known)
+        })
+        .await
+        {
+            Ok(looked) => looked,
+            Err(_) => return false,
+        };
+        if known {
+            return true;
+        }
+        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
             return false;
         };
         let logins = Arc::clone(&self);
-        world::blocking(move || logins.check(&login))
-            .await
-            .unwrap_or(false)
+        let checked = world::blocking(move || {
+            // For as long as it is computed, whoever waits for it.
+            let _turn = turn;
+            logins.check(&login)
+        });
+        checked.await.unwrap_or(false)
+    }
+
+    fn was_right(&self, login: &Login) -> bool {
+        self.look();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = known.users.get(&login.user);
+        let right = known.right.get(&login.user);
+        entry.is_some_and(|entry| right == Some(&fingerprint(entry, &login.password)))
     }
 
     fn check(&self, login: &Login) -> bool {
-        self.look();
-        let (users, right) = {
+        let users = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            (
-                Arc::clone(&known.users),
-                known.right.get(&login.user).copied(),
-            )
+            Arc::clone(&known.users)
         };
         let Some(entry) = users.get(&login.user) else {
             return false;
         };
-        let shown = fingerprint(entry, &login.password);
-        if right == Some(shown) {
-            return true;
-        }
         let is_right = entry.fits(&login.password);
         if is_right {
+            let shown = fingerprint(entry, &login.password);
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.right.insert(login.user.clone(), shown);
         }
@@ -117,6 +136,7 @@ impl Logins {
         known.users = match users(&self.path) {
             Ok(users) => Arc::new(users),
             Err(error) => {
+                known.stamp = None;
                 tracing::error!(%error, "the users cannot be read: nobody is let in by a password");
                 Arc::default()
             }
@@ -296,8 +316,31 @@ pub fn set(path: &Path, user: &str, password: Option<&[u8]>) -> Result<bool, Log
     }
     let mut text = list.join("\n");
     text.push('\n');
+    let before = fs::metadata(path).ok();
     write_private(path, text.as_bytes()).map_err(wrong)?;
+    keep_readable(path, before).map_err(wrong)?;
     Ok(was_there)
+}
+
+/// Owner and mode stay as they were; a new file is for its owner and the group of its directory, which the service may be in.
+fn keep_readable(path: &Path, before: Option<fs::Metadata>) -> io::Result<()> {
+    let (user, group, mode) = match before {
+        Some(before) => (Some(before.uid()), before.gid(), before.mode() & 0o777),
+        None => {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            (
+                None,
+                fs::metadata(dir.unwrap_or(Path::new(".")))?.gid(),
+                0o640,
+            )
+        }
+    };
+    // Without root's rights it can only stay with whoever has written it.
+    if let Err(error) = chown(path, user, Some(group)) {
+        tracing::debug!(%error, "the owner of the users' file stays");
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Some 20 ms on a Pi 4: long enough to make guessing slow, short enough for a thousand devices.
