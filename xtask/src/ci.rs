@@ -160,6 +160,6 @@ const CUTS_ON_EACH_MEDIUM: &str = "500000";
 
 /// Simulated systems in one run. They are the same each time: what one in some thousand of the others may show is for runs by hand, so that a change that
 /// has nothing to do with it can land.
-const SEEDS: u64 = 240;
-const SEEDS_WITH_EXCHANGES: u64 = 60;
+const SEEDS: u64 = 160;
+const SEEDS_WITH_EXCHANGES: u64 = 40;
 const SEED_FIRST: u64 = 100;

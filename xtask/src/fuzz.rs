@@ -226,7 +226,7 @@ const COVERAGE: [&str; 7] = [
 ];
 
 /// For each target, where nothing else is said: what a run of everything has time for.
-const SECONDS: u32 = 8;
+const SECONDS: u32 = 4;
 /// libFuzzer counts whole seconds of a clock; the bodies' own bound counts milliseconds of a processor.
 const INPUT_SECONDS_MAX: u32 = 10;
 const MEMORY_MB_MAX: u32 = 1024;

@@ -74,14 +74,12 @@ impl Logins {
     pub(super) async fn is_right(self: Arc<Self>, login: Login) -> bool {
         // What was right before takes no turn: wrong guesses do not keep it out.
         let logins = Arc::clone(&self);
-        let (login, known) = match world::blocking(move || {
+        let looked = world::blocking(move || {
             let known = logins.was_right(&login);
             (login, known)
-        })
-        .await
-        {
-            Ok(looked) => looked,
-            Err(_) => return false,
+        });
+        let Ok((login, known)) = looked.await else {
+            return false;
         };
         if known {
             return true;
