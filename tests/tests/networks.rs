@@ -77,9 +77,10 @@ impl Stand {
         let seen_at: SocketAddr = wire.lead_to(site.hub)?;
         site.see_hub_at(seen_at);
         let hub = site.start_as_hub(&mut wire.inside(&site.hub_command()));
+        site.wait_for_hub();
+        site.enroll();
         let agent = site.start_agent();
         site.wait_for_agent();
-        site.wait_for_hub();
         let habit = Habit::new(site.devices, "only");
         let device = Device::start(Habit {
             in_flight: 10,

@@ -85,13 +85,50 @@ impl Site {
         site
     }
 
-    /// Gateway and consumers find the hub at another address than where it listens.
+    /// Gateway and consumers find the hub at another address than where it listens, on another machine as far as they can see: so the hub gets a
+    /// certificate, and consumers a token. The gateway enrols once the hub runs: [`Self::enroll`].
     ///
     /// # Panics
     /// If the disk does not take the configuration.
     pub fn see_hub_at(&mut self, address: SocketAddr) {
         self.hub_seen_at = Some(address);
         std::fs::write(self.agent_toml(), self.agent_config()).expect("a configuration file");
+        self.said_by_hub(&["init", "--name", &address.ip().to_string()], "");
+        let shown = self.said_by_hub(&["tokens", "add", "reader"], "sedge1.");
+        std::fs::write(self.file("token"), shown).expect("a token");
+    }
+
+    /// The gateway gets its certificate from the hub that runs.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn enroll(&self) {
+        let token = self.said_by_hub(&["enroll", "gw-test"], "sedge1.");
+        let file = self.file("invitation");
+        std::fs::write(&file, token).expect("a token");
+        let mut command = Command::new(sedge());
+        command.arg("enroll").arg("--config").arg(self.agent_toml());
+        let output = command.arg("--token-file").arg(file).output();
+        let output = output.expect("the binary starts");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// The line of what `sedge hub` shows that begins so.
+    fn said_by_hub(&self, arguments: &[&str], beginning: &str) -> String {
+        let output = self.hub_command().args(arguments).output();
+        let output = output.expect("the binary starts");
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        assert!(output.status.success(), "{err}");
+        let mut lines = out.lines();
+        let line = lines.find(|line| line.starts_with(beginning));
+        line.expect("it is shown").to_owned()
     }
 
     fn hub_seen_at(&self) -> SocketAddr {
@@ -156,6 +193,9 @@ impl Site {
             "pull", STREAM, "--from", "earliest", "--format", "json", "--hub",
         ]);
         command.arg(format!("sedge://{}", self.hub_seen_at()));
+        if self.hub_seen_at.is_some() {
+            command.arg("--token-file").arg(self.file("token"));
+        }
         command
     }
 
