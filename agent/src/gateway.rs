@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use disk::{DiskError, WhenTooLarge};
-pub(crate) use trust::files as trust_files;
+pub(crate) use trust::{clock as trust_clock, files as trust_files};
 
 use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
@@ -129,12 +129,13 @@ async fn run_with(
     let mut agent = Arc::new(agent);
     let telemetry = Telemetry::new();
     let (reloader, mut reloads) = reload::pair();
-    let (trigger, ended) = shutdown::pair();
+    // In a set, so that it ends with this future however that ends.
+    let mut hangups = JoinSet::new();
     let mut trial: Option<Trial> = None;
     let mut owed: Option<Owed> = None;
     if let Entrance::Doors(Some(load)) = &entrance {
         let load = Arc::clone(load);
-        tokio::spawn(reload::on_hangup(reloader.clone(), load, ended));
+        hangups.spawn(reload::on_hangup(reloader.clone(), load));
     }
     loop {
         let about = About {
@@ -152,7 +153,7 @@ async fn run_with(
         };
         let life = match Life::begin_when_there_is_room(about, shutdown.clone()).await {
             Ok(Some(life)) => life,
-            Ok(None) => break,
+            Ok(None) => return Ok(()),
             Err(error) => {
                 let Some(trial) = trial.take() else {
                     return Err(error);
@@ -167,7 +168,7 @@ async fn run_with(
             owed.tell();
         }
         match life.run(&mut trial, &mut reloads, shutdown.clone()).await? {
-            Ended::Shutdown => break,
+            Ended::Shutdown => return Ok(()),
             Ended::Diverged => {
                 tracing::warn!("opening new logs behind those that the hub holds otherwise")
             }
@@ -175,8 +176,6 @@ async fn run_with(
         }
         telemetry.forget_sources();
     }
-    trigger.stop();
-    Ok(())
 }
 
 /// What a life begins with.

@@ -19,6 +19,15 @@ pub struct Agent {
     pub uplinks: Vec<Uplink>,
 }
 
+impl Agent {
+    /// Disk space of all partitions of all streams, in bytes.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> u64 {
+        let of = |stream: &Stream| stream.capacity_bytes * u64::from(stream.partitions);
+        self.streams.iter().map(of).sum()
+    }
+}
+
 /// `[gateway]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gateway {

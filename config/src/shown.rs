@@ -15,11 +15,9 @@ pub fn agent(text: &str) -> String {
     section(&mut shown, &file.gateway, &[&schema::GATEWAY]);
     for source in &file.sources {
         let kind = source.text("type").unwrap_or_default();
-        let own = schema::AGENT_FILE
-            .iter()
-            .find(|table| table.kind == Some(&*kind));
-        let tables = [Some(&&schema::SOURCE), own.as_ref().map(|own| *own)];
-        let tables: Vec<&Table> = tables.into_iter().flatten().copied().collect();
+        let is_its = |table: &&&Table| table.kind == Some(&*kind);
+        let mut tables: Vec<&Table> = vec![&schema::SOURCE];
+        tables.extend(schema::AGENT_FILE.iter().find(is_its).copied());
         section(&mut shown, source, &tables);
     }
     for stream in &file.streams {

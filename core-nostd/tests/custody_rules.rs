@@ -6,7 +6,7 @@ use sedge_core::custody::message::{
 };
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
-    SenderSettings, SenderSlot, Sent,
+    SenderSettings, SenderSlot, Sent, Want,
 };
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Label};
@@ -159,17 +159,22 @@ fn hello(generation: u64) -> Vec<u8> {
     body
 }
 
+/// The first that is wanted, in a frame of ten bytes.
+fn frame_of_ten_bytes(want: &Want) -> Run {
+    Run {
+        first: want.from,
+        next: want.from + 1,
+        base_time: Micros::UNKNOWN,
+        next_base_time: Micros::UNKNOWN,
+        len: 10,
+    }
+}
+
 /// Sends frames of ten bytes and one offset each until the sender wants no more.
 fn send_all(sender: &mut Sender<[SenderSlot; 1], &'static str>) -> u64 {
     let mut sent = 0;
     while let Some(want) = sender.want() {
-        let run = Run {
-            first: want.from,
-            next: want.from + 1,
-            base_time: Micros::UNKNOWN,
-            next_base_time: Micros::UNKNOWN,
-            len: 10,
-        };
+        let run = frame_of_ten_bytes(&want);
         if sender.data(NOW, &want, run) == Sent::NotNow {
             break;
         }
@@ -255,13 +260,7 @@ fn an_end_that_is_acknowledged_twice_is_no_answer_to_close() {
 fn frames_for_a_place_that_was_passed_are_not_sent_again() {
     let mut sender = welcomed_sender(10, 1000);
     let want = sender.want().expect("there is data");
-    let run = Run {
-        first: want.from,
-        next: want.from + 1,
-        base_time: Micros::UNKNOWN,
-        next_base_time: Micros::UNKNOWN,
-        len: 10,
-    };
+    let run = frame_of_ten_bytes(&want);
     assert_ne!(sender.data(NOW, &want, run), Sent::NotNow);
     assert_eq!(sender.data(NOW, &want, run), Sent::NotNow);
     let goes_on = sender.want().map(|want| want.from);
@@ -286,13 +285,7 @@ fn a_rewind_beyond_what_was_sent_or_below_what_was_acknowledged_moves_nothing() 
     let mut sender = welcomed_sender(100, 1000);
     for _ in 0..3 {
         let want = sender.want().expect("there is data");
-        let run = Run {
-            first: want.from,
-            next: want.from + 1,
-            base_time: Micros::UNKNOWN,
-            next_base_time: Micros::UNKNOWN,
-            len: 10,
-        };
+        let run = frame_of_ten_bytes(&want);
         assert_ne!(sender.data(NOW, &want, run), Sent::NotNow);
     }
     ack(&mut sender, 2, 1000);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use files::write_private;
+pub use files::{Stamp, stamp, write_private};
 pub use peer::{Certified, explain};
 
 /// Something about a file of certificates, keys or names.

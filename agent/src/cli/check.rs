@@ -66,11 +66,7 @@ fn of_agent(agent: &checked::Agent) -> String {
             format!("stream {}: {partitions} × {capacity}, to {to}", stream.name),
         );
     }
-    let disk: u64 = agent
-        .streams
-        .iter()
-        .map(|stream| stream.capacity_bytes * u64::from(stream.partitions))
-        .sum();
+    let disk = agent.capacity_bytes();
     let partitions: u64 = agent
         .streams
         .iter()

@@ -1,6 +1,9 @@
 //! How a command finds the agent on this machine: its control socket, named or taken from the agent's file.
 
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::agent::USUAL_FILE;
 use super::{Failure, load_agent};
@@ -32,8 +35,18 @@ impl Reach {
     }
 }
 
+/// What the agent at `socket` answers to `request`, to its end.
+pub(super) fn ask(socket: &Path, request: &str, patience: Duration) -> io::Result<String> {
+    let mut agent = UnixStream::connect(socket)?;
+    agent.set_read_timeout(Some(patience))?;
+    agent.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    agent.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
 /// Nobody answers at `socket`.
-pub(super) fn nobody_at(socket: &Path, error: &std::io::Error) -> Failure {
+pub(super) fn nobody_at(socket: &Path, error: &io::Error) -> Failure {
     Failure::unavailable(format!(
         "no agent answers at {} ({error}); name its file with --config, or start it with `sedge agent --config FILE`",
         socket.display()

@@ -1,7 +1,6 @@
 //! `sedge reload`: has the agent on this machine read its file again, and says what became of it.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use super::reach::{self, Reach};
@@ -20,15 +19,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let socket = arguments.reach.socket()?;
-    let ask = || {
-        let mut agent = UnixStream::connect(&socket)?;
-        agent.set_read_timeout(Some(arguments.confirm + PATIENCE))?;
-        writeln!(agent, "{}{}", control::RELOAD, arguments.confirm.as_secs())?;
-        let mut answer = String::new();
-        BufReader::new(agent).read_line(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = ask().map_err(|error: io::Error| reach::nobody_at(&socket, &error))?;
+    let request = format!("{}{}\n", control::RELOAD, arguments.confirm.as_secs());
+    let answer = reach::ask(&socket, &request, arguments.confirm + PATIENCE)
+        .map_err(|error| reach::nobody_at(&socket, &error))?;
     match answer.trim_end() {
         control::RELOADED => {
             drop(writeln!(io::stdout(), "the new configuration holds"));

@@ -1,7 +1,6 @@
 //! `sedge status`: one screen, or the same as JSON. The agent gathers, this file only shows.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,15 +23,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let socket = arguments.reach.socket()?;
-    let ask = || {
-        let mut agent = UnixStream::connect(&socket)?;
-        agent.set_read_timeout(Some(PATIENCE))?;
-        agent.write_all(control::STATUS.as_bytes())?;
-        let mut answer = String::new();
-        agent.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = ask().map_err(|error: io::Error| reach::nobody_at(&socket, &error))?;
+    let answer = reach::ask(&socket, control::STATUS, PATIENCE)
+        .map_err(|error| reach::nobody_at(&socket, &error))?;
     let status: Status = serde_json::from_str(&answer).map_err(|error| {
         Failure::unavailable(format!(
             "{} gives another answer: {error}",

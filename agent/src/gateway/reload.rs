@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Load;
-use crate::shutdown::Shutdown;
 use crate::status::Status;
 
 /// The way to a gateway for those who want it changed.
@@ -227,17 +226,12 @@ fn uplink(name: &str) -> String {
     format!("uplink {name}")
 }
 
-/// SIGHUP reads the configuration again, until the gateway has ended.
-pub(super) async fn on_hangup(reloader: Reloader, load: Load, mut ended: Shutdown) {
+/// SIGHUP reads the configuration again.
+pub(super) async fn on_hangup(reloader: Reloader, load: Load) {
     let Ok(mut hangups) = signal(SignalKind::hangup()) else {
         return tracing::warn!("SIGHUP cannot be heard");
     };
-    loop {
-        tokio::select! {
-            biased;
-            () = ended.requested() => return,
-            _ = hangups.recv() => {}
-        }
+    while hangups.recv().await.is_some() {
         // What became of it is in the log.
         drop(read_again(&reloader, &load, CONFIRM).await);
     }

@@ -22,7 +22,7 @@ pub(crate) fn files(uplink: &checked::Uplink) -> GatewayFiles {
 }
 
 /// The last time that is known to have been good, as it is kept in `data_dir`.
-pub(super) fn clock(data_dir: &Path) -> Arc<LastGood> {
+pub(crate) fn clock(data_dir: &Path) -> Arc<LastGood> {
     Arc::new(LastGood::open(&data_dir.join("trust/clock.toml")))
 }
 

@@ -164,7 +164,7 @@ impl TryFrom<String> for LogHex {
 
 impl From<LogHex> for String {
     fn from(id: LogHex) -> Self {
-        id.0.iter().map(|b| format!("{b:02x}")).collect()
+        crate::trust::hex(&id.0)
     }
 }
 

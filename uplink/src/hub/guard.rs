@@ -123,12 +123,10 @@ impl Shared {
                 let shown = Shown::Token(credential.to_vec());
                 return Ok((Kind::Consumer, identity.name.clone(), shown));
             }
-            let name = certified
-                .and_then(|c| Some((c, c.name(Kind::Consumer)?)))
-                .ok_or_else(|| {
-                    Denied::because("a consumer needs a token, or a certificate of a consumer")
-                })?;
-            let (certified, name) = name;
+            let named = certified.and_then(|c| Some((c, c.name(Kind::Consumer)?)));
+            let (certified, name) = named.ok_or_else(|| {
+                Denied::because("a consumer needs a token, or a certificate of a consumer")
+            })?;
             let name = Name::new(name)
                 .map_err(|_| Denied::because("the name in the certificate is none"))?;
             Ok((Kind::Consumer, name, Shown::Certificate(certified.clone())))
@@ -163,7 +161,7 @@ impl Shared {
 
     fn table(&self) -> Arc<Table> {
         let guard = self.guard.as_ref();
-        guard.map_or_else(Arc::default, |g| g.register.watch().borrow().clone())
+        guard.map_or_else(Arc::default, |g| g.register.now())
     }
 }
 

@@ -65,10 +65,11 @@ fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
 }
 
 /// What tells one content of a file from another, without reading it.
-pub(super) type Stamp = Option<(i64, i64, u64, u64)>;
+pub type Stamp = Option<(i64, i64, u64, u64)>;
 
 /// The stamp of `path`; none if it is not there.
-pub(super) fn stamp(path: &Path) -> Stamp {
+#[must_use]
+pub fn stamp(path: &Path) -> Stamp {
     let metadata = fs::metadata(path).ok()?;
     Some((
         metadata.mtime(),

@@ -276,6 +276,12 @@ impl Register {
         self.table.subscribe()
     }
 
+    /// The table as it is now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Table> {
+        self.table.borrow().clone()
+    }
+
     /// Changes the register on the disk, and here.
     ///
     /// # Errors

@@ -1,18 +1,17 @@
 //! The machine: whether an agent runs, and what its clock is worth.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use sedge_config::checked;
-use sedge_uplink::trust::clock::{ClockState, LastGood};
+use sedge_uplink::trust::clock::ClockState;
 use sedge_uplink::trust::unix_s;
 
 use super::Finding;
-use crate::cli::span;
-use crate::control;
+use crate::cli::{reach, span};
 use crate::status::Status;
+use crate::{control, gateway};
 
 /// Whether an agent runs, and what it says itself.
 pub(super) fn running(agent: &checked::Agent) -> Finding {
@@ -31,7 +30,7 @@ pub(super) fn running(agent: &checked::Agent) -> Finding {
                 ),
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Finding::doubtful(
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Finding::doubtful(
             "agent",
             "whether one runs cannot be seen by this user",
             "run this as its user: sudo -u sedge sedge doctor",
@@ -44,18 +43,14 @@ pub(super) fn running(agent: &checked::Agent) -> Finding {
     }
 }
 
-fn status(socket: &Path) -> std::io::Result<Status> {
-    let mut agent = UnixStream::connect(socket)?;
-    agent.set_read_timeout(Some(PATIENCE))?;
-    agent.write_all(control::STATUS.as_bytes())?;
-    let mut answer = String::new();
-    agent.read_to_string(&mut answer)?;
-    serde_json::from_str(&answer).map_err(std::io::Error::other)
+fn status(socket: &Path) -> io::Result<Status> {
+    let answer = reach::ask(socket, control::STATUS, PATIENCE)?;
+    serde_json::from_str(&answer).map_err(io::Error::other)
 }
 
 /// What the clock is worth.
 pub(super) fn clock(agent: &checked::Agent) -> Vec<Finding> {
-    let known = LastGood::open(&agent.gateway.data_dir.join("trust/clock.toml"));
+    let known = gateway::trust_clock(&agent.gateway.data_dir);
     let wrong = |what: String| {
         Finding::bad(
             "clock",

@@ -7,10 +7,7 @@ use bytes::BytesMut;
 use rumqttc::mqttbytes::v4;
 use sedge_config::checked;
 use sedge_uplink::client::{Access, Client};
-use sedge_uplink::trust::clock::LastGood;
-use sedge_uplink::trust::connect::{Anchor, Caller};
 use sedge_uplink::trust::{explain, unix_s};
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -18,6 +15,7 @@ use tokio::time::timeout;
 use super::Finding;
 use crate::cli::span;
 use crate::gateway;
+use crate::source::mqtt;
 
 /// The way to a hub.
 pub(super) async fn uplink(agent: &checked::Agent, uplink: &checked::Uplink) -> Vec<Finding> {
@@ -56,9 +54,7 @@ pub(super) async fn uplink(agent: &checked::Agent, uplink: &checked::Uplink) -> 
         ];
     }
     let mut findings = Vec::new();
-    let clock = Arc::new(LastGood::open(
-        &agent.gateway.data_dir.join("trust/clock.toml"),
-    ));
+    let clock = gateway::trust_clock(&agent.gateway.data_dir);
     let shaken = timeout(
         PATIENCE,
         files.caller(&clock).connect(tcp, &uplink.hub.host),
@@ -127,13 +123,7 @@ pub(super) async fn broker(config: &checked::Mqtt) -> Vec<Finding> {
         match &config.tls {
             None => connack(tcp, config).await,
             Some(tls) => {
-                let own = tls.certificate.as_ref();
-                let caller = Caller {
-                    anchor: Anchor::File(tls.ca.clone()),
-                    certificate: own.map(|own| (own.certificate.clone(), own.key.clone())),
-                    clock: Arc::new(LastGood::in_memory()),
-                    tls12: true,
-                };
+                let caller = mqtt::caller(tls);
                 connack(caller.connect(tcp, &config.broker.host).await?, config).await
             }
         }
@@ -171,12 +161,8 @@ async fn connack(
     let mut connect = v4::Connect::new(format!("{NAME}-{}", std::process::id()));
     connect.keep_alive = 10;
     connect.clean_session = true;
-    if let Some(user) = &config.username {
-        let file = config.password_file.as_ref();
-        let password = file.map(std::fs::read_to_string).transpose()?;
-        let password = password.unwrap_or_default();
-        let first = password.lines().next().unwrap_or_default();
-        connect.set_login(user.clone(), first);
+    if let Some((user, password)) = mqtt::credentials(config).map_err(io::Error::other)? {
+        connect.set_login(user, password);
     }
     let mut bytes = BytesMut::new();
     connect.write(&mut bytes).map_err(io::Error::other)?;

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 use sedge_config::checked;
 use sedge_config::quantity::show_size;
-use sedge_uplink::trust::accept::{Acceptor, ServerFiles};
+use sedge_uplink::trust::accept::Acceptor;
 
 use super::Finding;
-use crate::source::mqtt_listen::logins;
+use crate::source::mqtt_listen::{self, logins};
 
 /// A port with a device.
 pub(super) fn serial(config: &checked::Serial) -> Vec<Finding> {
@@ -142,13 +142,7 @@ pub(super) fn listener(agent: &checked::Agent, config: &checked::MqttListen) -> 
             "name an address of this machine, or 0.0.0.0 for all",
         ),
     }];
-    if let Some(own) = &config.certificate {
-        let files = ServerFiles {
-            certificate: own.certificate.clone(),
-            key: own.key.clone(),
-            client_ca: config.client_ca.clone(),
-            client_required: false,
-        };
+    if let Some(files) = mqtt_listen::server_files(config) {
         findings.push(match Acceptor::new(files) {
             Ok(_) => Finding::good(&*about, "its certificate and key can be used"),
             Err(e) => Finding::bad(&*about, e.to_string(), "see docs/guide/security.md"),
@@ -258,11 +252,7 @@ fn owner(dir: &Path) -> Finding {
 }
 
 fn room(agent: &checked::Agent, there: &Path) -> Finding {
-    let wanted: u64 = agent
-        .streams
-        .iter()
-        .map(|stream| stream.capacity_bytes * u64::from(stream.partitions))
-        .sum();
+    let wanted = agent.capacity_bytes();
     let space = rustix::fs::statvfs(there);
     let free = space.map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize));
     let used = used_by(&agent.gateway.data_dir);

@@ -1,7 +1,7 @@
 //! `sedge hub init`, `enroll`, `revoke`, `tokens` and `list`: who may come to a hub. They write the hub's register; whether the hub runs makes no difference.
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use sedge_config::checked;
@@ -269,6 +269,5 @@ pub(in crate::cli) const USUAL_FILE: &str = "/etc/sedge/hub.toml";
 
 /// File of the hub.
 pub(in crate::cli) fn config(path: &Path) -> Result<checked::Hub, Failure> {
-    let path: PathBuf = path.into();
-    sedge_config::hub::load(&path).map_err(Failure::config)
+    sedge_config::hub::load(path).map_err(Failure::config)
 }

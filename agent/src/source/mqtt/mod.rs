@@ -111,7 +111,7 @@ async fn attempt(
 
 /// Why a connection cannot be tried, or the source cannot go on.
 #[derive(Debug, thiserror::Error)]
-enum MqttError {
+pub(crate) enum MqttError {
     #[error("password file {path}: {error}")]
     Password { path: String, error: io::Error },
     #[error("no way to the broker: {0}")]
@@ -236,7 +236,8 @@ fn target(config: &checked::Mqtt, ingest: &Ingest) -> Result<Target, MqttError> 
     })
 }
 
-fn caller(tls: &checked::BrokerTls) -> Caller {
+/// With what TLS is spoken with a broker.
+pub(crate) fn caller(tls: &checked::BrokerTls) -> Caller {
     let own = tls.certificate.as_ref();
     Caller {
         anchor: Anchor::File(tls.ca.clone()),
@@ -246,7 +247,8 @@ fn caller(tls: &checked::BrokerTls) -> Caller {
     }
 }
 
-fn credentials(config: &checked::Mqtt) -> Result<Option<(String, String)>, MqttError> {
+/// User name and password for a broker, if it wants any.
+pub(crate) fn credentials(config: &checked::Mqtt) -> Result<Option<(String, String)>, MqttError> {
     let Some(username) = &config.username else {
         return Ok(None);
     };

@@ -11,14 +11,13 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use ring::pbkdf2::{self, PBKDF2_HMAC_SHA512};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sedge_store::world;
-use sedge_uplink::trust::write_private;
+use sedge_uplink::trust::{Stamp, stamp, write_private};
 use tokio::sync::Semaphore;
 
 /// A name and a password, as a client shows them. It is not printed.
@@ -47,7 +46,7 @@ pub(super) struct Logins {
 
 #[derive(Debug, Default)]
 struct Known {
-    stamp: Option<(SystemTime, u64)>,
+    stamp: Stamp,
     users: Arc<HashMap<String, Entry>>,
     /// What was found right: the hash of user, entry and password.
     right: HashMap<String, [u8; 32]>,
@@ -123,8 +122,7 @@ impl Logins {
 
     /// Reads the file again, if it has changed.
     fn look(&self) {
-        let metadata = fs::metadata(&self.path).ok();
-        let stamp = metadata.and_then(|m| Some((m.modified().ok()?, m.len())));
+        let stamp = stamp(&self.path);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if stamp.is_some() && known.stamp == stamp {
             return;

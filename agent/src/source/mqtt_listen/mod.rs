@@ -96,20 +96,25 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
+/// The files that TLS is spoken with, if it is.
+pub(crate) fn server_files(config: &MqttListen) -> Option<ServerFiles> {
+    let own = config.certificate.as_ref()?;
+    Some(ServerFiles {
+        certificate: own.certificate.clone(),
+        key: own.key.clone(),
+        client_ca: config.client_ca.clone(),
+        client_required: config.password_file.is_none(),
+    })
+}
+
 /// What shakes hands, if TLS is spoken, as soon as its files can be used. None when it is told to stop before.
 async fn certified(
     config: &MqttListen,
     telemetry: &Source,
     shutdown: &mut Shutdown,
 ) -> Option<Option<Acceptor>> {
-    let Some(own) = &config.certificate else {
+    let Some(files) = server_files(config) else {
         return Some(None);
-    };
-    let files = ServerFiles {
-        certificate: own.certificate.clone(),
-        key: own.key.clone(),
-        client_ca: config.client_ca.clone(),
-        client_required: config.password_file.is_none(),
     };
     loop {
         match Acceptor::new(files.clone()) {
