@@ -4,6 +4,7 @@
 mod connection;
 pub(crate) mod decode;
 mod item;
+mod positions;
 mod reader;
 
 pub use connection::{Access, Client, ClientError, Joined, Membership};
@@ -11,4 +12,4 @@ pub use item::{Gap, Item, Origin, Record};
 pub use reader::{PullError, PullOptions, Reader, Start};
 
 pub use crate::address::BadAddress;
-pub use crate::wire::Partition;
+pub use crate::wire::{Partition, Place, Run};

@@ -119,8 +119,27 @@ messages! {
     Enrolled = ENROLLED { certificates: Vec<Vec<u8>> }
 }
 
-/// An offset in a partition: its number, and the next one there.
-pub(crate) type Place = (u32, u64);
+/// How far somebody has come in a run of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The partition's number in the stream.
+    pub number: u32,
+    /// Where the run begins; 0 for that of the partition's beginning.
+    pub first: u64,
+    /// The next offset there.
+    pub next: u64,
+}
+
+/// A stretch of a partition that can be read without a hole in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// First shifted offset.
+    pub first: u64,
+    /// One past the last shifted offset that may be read.
+    pub end: u64,
+    /// Place in the chain of the log that `end` stands in.
+    pub epoch: u32,
+}
 
 /// A partition as the hub lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,8 +156,10 @@ pub struct Partition {
     pub epoch: u32,
     /// First shifted offset that is held.
     pub earliest: u64,
-    /// One past the last shifted offset that may be read.
+    /// One past the last shifted offset up to which nothing is missing that is still to come.
     pub end: u64,
+    /// What can be read beyond: the logs behind one that is still being filled.
+    pub ahead: Vec<Run>,
 }
 
 /// What a Fetch wants of one partition.

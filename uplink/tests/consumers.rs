@@ -9,7 +9,7 @@ use rig::{
     stage, word,
 };
 use sedge_store::Partition;
-use sedge_uplink::client::{Client, ClientError, PullError, PullOptions, Reader, Start};
+use sedge_uplink::client::{Client, ClientError, Place, PullError, PullOptions, Reader, Start};
 use sedge_uplink::forward::Log;
 use sedge_uplink::hub::HubOptions;
 use tokio::time::timeout;
@@ -28,6 +28,14 @@ fn for_group(url: &str, member: &str) -> PullOptions {
     PullOptions {
         group: Some(("billing".into(), member.into())),
         ..options(url)
+    }
+}
+
+fn at(number: u32, next: u64) -> Place {
+    Place {
+        number,
+        first: 0,
+        next,
     }
 }
 
@@ -237,15 +245,15 @@ async fn a_member_that_was_replaced_cannot_commit() {
         .join(&membership, Some(joined.generation), Duration::ZERO)
         .await
         .unwrap();
-    new.commit(&membership, again.generation, vec![(0, 9)])
+    new.commit(&membership, again.generation, vec![at(0, 9)])
         .await
         .unwrap();
     let late = old
-        .commit(&membership, joined.generation, vec![(0, 3)])
+        .commit(&membership, joined.generation, vec![at(0, 3)])
         .await;
     assert!(matches!(late, Err(ClientError::Fenced)), "{late:?}");
     let unknown = new
-        .commit(&membership, again.generation, vec![(7, 3)])
+        .commit(&membership, again.generation, vec![at(7, 3)])
         .await;
     assert!(
         matches!(unknown, Err(ClientError::Failed { code: 20, .. })),
@@ -254,5 +262,5 @@ async fn a_member_that_was_replaced_cannot_commit() {
     drop((old, new));
     let mut third = Client::connect(&hub.url(), "c").await.unwrap();
     let joined = third.join(&membership, None, LIMIT).await.unwrap();
-    assert_eq!(joined.places, [(0, 9)]);
+    assert_eq!(joined.places, [at(0, 9)]);
 }

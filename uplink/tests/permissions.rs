@@ -47,7 +47,7 @@ fn framed(kind: u8, body: &impl Serialize) -> Vec<u8> {
 /// Everything that a consumer can ask, by its message type.
 fn requests(stream: &str) -> Vec<(&'static str, Vec<u8>)> {
     let (none, nothing): (Option<u64>, &[u32]) = (None, &[]);
-    let places: &[(u32, u64)] = &[(0, 1)];
+    let places: &[(u32, u64, u64)] = &[(0, 0, 1)];
     let wants: &[(u32, u64, Option<u32>)] = &[(0, 0, None)];
     vec![
         (

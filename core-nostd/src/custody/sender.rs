@@ -335,22 +335,23 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
         let turn = self.turn.checked_rem(slots.len())?;
         let (at, place) = (slots.iter().enumerate().cycle().skip(turn))
             .take(slots.len())
-            .find(|(_, place)| {
-                place.has_data() && (place.needs <= room.bytes || room.all_is_quiet)
-            })?;
-        let from = place.position;
+            .find(|(_, place)| room.lets_go(place))?;
+        let (slot, from) = (u16::try_from(at).ok()?, place.position);
         self.turn = at + 1;
-        let body_max = self
-            .settings
-            .body_bytes_max
-            .saturating_sub(DATA_HEAD_LEN_MAX);
-        Some(Want {
-            slot: u16::try_from(at).ok()?,
-            from,
-            bytes_max: usize::try_from(room.bytes)
-                .unwrap_or(usize::MAX)
-                .min(body_max),
-        })
+        Some(self.wanted(slot, from, &room))
+    }
+
+    /// As [`Self::want`], of the log that the driver ranks first: the smallest rank; one without a rank is not sent now.
+    pub fn want_by<R: Ord>(&mut self, mut rank: impl FnMut(u16) -> Option<R>) -> Option<Want> {
+        if !self.is_live() {
+            return None;
+        }
+        let room = self.room()?;
+        let ranked = (self.slots.as_ref().iter().zip(0..=u16::MAX))
+            .filter(|(place, _)| room.lets_go(place))
+            .filter_map(|(place, slot)| Some((rank(slot)?, slot, place.position)));
+        let (_, slot, from) = ranked.min_by(|a, b| a.0.cmp(&b.0))?;
+        Some(self.wanted(slot, from, &room))
     }
 
     /// The frames that the driver found for `want`.
@@ -669,6 +670,19 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
         })
     }
 
+    fn wanted(&self, slot: u16, from: Offset, room: &Room) -> Want {
+        let body_max = self
+            .settings
+            .body_bytes_max
+            .saturating_sub(DATA_HEAD_LEN_MAX);
+        let room = usize::try_from(room.bytes).unwrap_or(usize::MAX);
+        Want {
+            slot,
+            from,
+            bytes_max: room.min(body_max),
+        }
+    }
+
     fn slot_mut(&mut self, slot: u16) -> Option<&mut SenderSlot> {
         self.slots.as_mut().get_mut(usize::from(slot))
     }
@@ -681,6 +695,10 @@ struct Room {
 }
 
 impl Room {
+    const fn lets_go(&self, place: &SenderSlot) -> bool {
+        place.has_data() && (place.needs <= self.bytes || self.all_is_quiet)
+    }
+
     const fn takes(&self, bytes: u64) -> bool {
         bytes <= self.bytes || self.all_is_quiet
     }

@@ -72,7 +72,7 @@ pub struct Joined {
     /// How long it lasts beyond the last commit.
     pub lease: Duration,
     /// The committed offsets: partition number and next offset.
-    pub places: Vec<(u32, u64)>,
+    pub places: Vec<Place>,
 }
 
 impl Client {
@@ -144,7 +144,7 @@ impl Client {
         }
     }
 
-    /// For each partition of `stream`, the first offset that a gateway took at or after `time` (µs since 1970).
+    /// For each run of each partition of `stream`, the first offset that a gateway took at or after `time` (µs since 1970).
     ///
     /// # Errors
     /// When the connection or the hub fails.
@@ -152,7 +152,7 @@ impl Client {
         &mut self,
         stream: &str,
         time: i64,
-    ) -> Result<Vec<(u32, u64)>, ClientError> {
+    ) -> Result<Vec<Place>, ClientError> {
         let request = self.next_request();
         let find = wire::Find {
             request,

@@ -3,17 +3,17 @@
 //! The reader goes on where the items that came last end. A group's offsets move only when the caller says that what it
 //! was given is safe: [`Reader::flushed`].
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::connection::{Access, Client, ClientError, Membership};
 use super::decode;
-use super::item::{Item, Origin};
+use super::item::Item;
+use super::positions::{Position, Positions, RunKey};
 use crate::backoff::Backoff;
-use crate::wire::{Partition, Place, Want};
+use crate::wire::{Place, Want};
 
 /// What to read, from where, until when.
 #[derive(Clone, Debug)]
@@ -55,12 +55,14 @@ pub struct Reader {
     connected: Option<Client>,
     backoff: Backoff,
     lease: Option<Lease>,
-    partitions: BTreeMap<u32, Position>,
+    positions: Positions,
     /// The partitions at the start are known.
     begun: bool,
+    /// How many runs the hub has listed.
+    listed: u32,
     queue: VecDeque<Item>,
-    /// Which partition's wants come first: those that were left out last time.
-    turn: u32,
+    /// Which run's wants come first: those that were left out last time.
+    turn: RunKey,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,23 +70,6 @@ struct Lease {
     generation: u64,
     lasts: Duration,
     renewed: Instant,
-}
-
-#[derive(Debug)]
-struct Position {
-    origin: Arc<Origin>,
-    /// Next offset to fetch.
-    fetch: u64,
-    /// Next offset behind what the caller was given.
-    given: u64,
-    /// Of what was fetched last.
-    epoch: Option<u32>,
-    /// What the group has committed.
-    committed: Option<u64>,
-    /// Where to stop, unless following.
-    end: u64,
-    /// A hub that was put back to an older copy may not know it yet.
-    is_there: bool,
 }
 
 impl Reader {
@@ -101,10 +86,11 @@ impl Reader {
             connected: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             lease: None,
-            partitions: BTreeMap::new(),
+            positions: Positions::default(),
             begun: false,
+            listed: 0,
             queue: VecDeque::new(),
-            turn: 0,
+            turn: (0, 0),
         }
     }
 
@@ -124,9 +110,7 @@ impl Reader {
     /// An item that is here already. When there is none, a caller that buffers its output should flush it before it waits in [`Reader::next`].
     pub fn take_queued(&mut self) -> Option<Item> {
         let item = self.queue.pop_front()?;
-        if let Some(position) = self.partitions.get_mut(&item.origin().number) {
-            position.given = item.next();
-        }
+        (self.positions).given(item.origin().number, item.first(), item.next());
         Some(item)
     }
 
@@ -139,7 +123,7 @@ impl Reader {
             return Ok(());
         };
         loop {
-            let places = self.uncommitted();
+            let places = self.positions.uncommitted();
             if places.is_empty() {
                 return Ok(());
             }
@@ -165,8 +149,7 @@ impl Reader {
 
     /// Tries to have something in the queue. False at the end of all.
     async fn fill(&mut self) -> Result<bool, PullError> {
-        if self.begun && !self.options.follow && self.partitions.values().all(|p| p.fetch >= p.end)
-        {
+        if self.begun && !self.options.follow && self.positions.are_at_their_ends() {
             return Ok(false);
         }
         match self.fetch().await {
@@ -186,7 +169,7 @@ impl Reader {
         self.connect().await?;
         self.renew_lease().await?;
         let wants = self.wants();
-        let known = self.partitions.values().filter(|p| p.is_there).count() as u32;
+        let known = self.listed;
         let wait = if self.options.follow {
             FOLLOW_WAIT
         } else {
@@ -199,7 +182,7 @@ impl Reader {
             .fetch(&self.options.stream, known, wants, wait)
             .await?;
         for (head, frames) in fetched.parts {
-            let Some(position) = self.partitions.get_mut(&head.number) else {
+            let Some((key, position)) = self.positions.served(head.number, head.from) else {
                 continue;
             };
             if head.from < position.fetch {
@@ -216,7 +199,7 @@ impl Reader {
             let within = |item: &Item| self.options.follow || item.first() < position.end;
             self.queue.extend(items.into_iter().filter(within));
             (position.fetch, position.epoch) = (head.next, Some(head.epoch));
-            self.turn = head.number.wrapping_add(1);
+            self.turn = (key.0, key.1 + 1);
         }
         if fetched.count != known {
             self.meet_partitions().await?;
@@ -226,19 +209,16 @@ impl Reader {
 
     /// Those that still have something to give, beginning behind the one that was served last.
     fn wants(&self) -> Vec<Want> {
-        let open = |(&number, p): (&u32, &Position)| {
-            (p.is_there && (self.options.follow || p.fetch < p.end)).then_some(Want {
+        let open = |(&(number, _), p): (&RunKey, &Position)| {
+            let is_open = p.is_there && p.fetch < p.bound(self.options.follow);
+            is_open.then_some(Want {
                 number,
                 from: p.fetch,
                 epoch: p.epoch,
             })
         };
-        let (before, after) = (
-            self.partitions.range(..self.turn),
-            self.partitions.range(self.turn..),
-        );
-        after
-            .chain(before)
+        (self.positions)
+            .from(self.turn)
             .filter_map(open)
             .take(WANTS_MAX)
             .collect()
@@ -286,7 +266,7 @@ impl Reader {
             return Ok(());
         }
         self.queue.clear();
-        self.partitions.clear();
+        self.positions = Positions::default();
         self.begun = false;
         self.begin(&joined.places).await
     }
@@ -322,35 +302,16 @@ impl Reader {
             _ => Vec::new(),
         };
         let listed = client.list(Some(stream)).await?;
-        for (number, position) in &mut self.partitions {
-            let here = listed.iter().find(|p| p.number == *number);
-            let is_there = here.is_some_and(|p| position.origin.is_of(p));
-            if position.is_there && !is_there {
-                tracing::warn!(partition = number, gateway = %position.origin.gateway, "the hub does not know a partition any more: it was put back?");
+        let runs = listed.iter().map(|p| 1 + p.ahead.len());
+        self.listed = runs.sum::<usize>() as u32;
+        self.positions.compare(&listed);
+        let takes_more = !self.begun || self.options.follow;
+        for partition in listed.iter().filter(|_| takes_more) {
+            if self.positions.has(partition.number) {
+                self.positions.meet_ahead(partition);
+            } else {
+                self.positions.begin(partition, start, places, &by_time);
             }
-            position.is_there = is_there;
-        }
-        for partition in listed {
-            let known = self.partitions.get(&partition.number);
-            if known.is_some_and(|p| p.is_there) || (self.begun && !self.options.follow) {
-                continue;
-            }
-            let of = |places: &[Place]| {
-                places
-                    .iter()
-                    .find(|(n, _)| *n == partition.number)
-                    .map(|(_, next)| *next)
-            };
-            let committed = of(places);
-            let from = committed.unwrap_or(match start {
-                // All that ever was: what is gone is shown as a gap.
-                Start::Earliest => 0,
-                Start::Latest => partition.end,
-                Start::Offset(offset) => offset.min(partition.end),
-                Start::Time(_) => of(&by_time).unwrap_or(partition.end),
-            });
-            self.partitions
-                .insert(partition.number, Position::new(partition, from, committed));
         }
         self.begun = true;
         Ok(())
@@ -382,19 +343,8 @@ impl Reader {
             .commit(membership, lease.generation, places.clone())
             .await?;
         lease.renewed = Instant::now();
-        for (number, next) in places {
-            if let Some(position) = self.partitions.get_mut(&number) {
-                position.committed = Some(next);
-            }
-        }
+        self.positions.committed(&places);
         Ok(())
-    }
-
-    fn uncommitted(&self) -> Vec<Place> {
-        let moved = |(&number, p): (&u32, &Position)| {
-            (p.is_there && p.committed != Some(p.given)).then_some((number, p.given))
-        };
-        self.partitions.iter().filter_map(moved).collect()
     }
 
     async fn lost_connection(&mut self, why: &ClientError) {
@@ -402,34 +352,6 @@ impl Reader {
         tracing::info!(error = %why, wait_ms = wait.as_millis() as u64, "no hub, trying again");
         self.connected = None;
         tokio::time::sleep(wait).await;
-    }
-}
-
-impl Position {
-    fn new(partition: Partition, from: u64, committed: Option<u64>) -> Self {
-        let Partition {
-            number,
-            stream,
-            gateway,
-            partition,
-            end,
-            ..
-        } = partition;
-        let origin = Arc::new(Origin {
-            stream,
-            gateway,
-            partition,
-            number,
-        });
-        Self {
-            origin,
-            fetch: from,
-            given: from,
-            epoch: None,
-            committed,
-            end,
-            is_there: true,
-        }
     }
 }
 

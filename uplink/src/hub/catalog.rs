@@ -37,13 +37,12 @@ pub(crate) struct KnownPartition {
     pub(crate) partition: u16,
 }
 
-/// How far a group has come in one partition.
+/// How far a group has come in one run of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupPlace {
     pub(crate) group: String,
     pub(crate) stream: String,
-    pub(crate) number: u32,
-    pub(crate) next: u64,
+    pub(crate) place: Place,
 }
 
 impl Catalog {
@@ -121,11 +120,10 @@ impl Catalog {
                 [group, stream],
                 |row| row.get::<_, i64>(0),
             )?;
-            let mut query =
-                tx.prepare("SELECT number, next FROM group_place WHERE name = ?1 AND stream = ?2")?;
-            let places = query.query_map([group, stream], |row| {
-                Ok((row.get(0)?, offset(row.get(1)?)))
-            })?;
+            let mut query = tx.prepare(
+                "SELECT number, first, next FROM group_run WHERE name = ?1 AND stream = ?2",
+            )?;
+            let places = query.query_map([group, stream], |row| place(row, 0))?;
             Ok((offset(generation), places.collect::<Result<_, _>>()?))
         })
     }
@@ -152,10 +150,15 @@ impl Catalog {
             if newest.map(offset) != Some(generation) {
                 return Ok(false);
             }
-            for (number, next) in places {
+            for Place { number, first, next } in places {
                 tx.execute(
-                    "INSERT OR REPLACE INTO group_place(name, stream, number, next) VALUES (?1, ?2, ?3, ?4)",
-                    params![group, stream, number, column(*next)],
+                    "INSERT OR REPLACE INTO group_run(name, stream, number, first, next) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![group, stream, number, column(*first), column(*next)],
+                )?;
+                // It has come to where a later run begins: that is the same run now.
+                tx.execute(
+                    "DELETE FROM group_run WHERE name = ?1 AND stream = ?2 AND number = ?3 AND first > ?4 AND first <= ?5",
+                    params![group, stream, number, column(*first), column(*next)],
                 )?;
             }
             Ok(true)
@@ -168,14 +171,14 @@ impl Catalog {
     /// When the catalog cannot be read.
     pub(crate) fn group_places(&self) -> Result<Vec<GroupPlace>, CatalogError> {
         let connection = self.lock();
-        let mut query = connection.prepare("SELECT name, stream, number, next FROM group_place")?;
+        let mut query =
+            connection.prepare("SELECT name, stream, number, first, next FROM group_run")?;
         let rows = query.query_map([], |row| {
             let (group, stream) = (row.get(0)?, row.get(1)?);
             Ok(GroupPlace {
                 group,
                 stream,
-                number: row.get(2)?,
-                next: offset(row.get(3)?),
+                place: place(row, 2)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -310,7 +313,14 @@ fn open_checked(path: &Path) -> rusqlite::Result<Connection> {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         return Err(rusqlite::Error::SqliteFailure(code, Some(verdict)));
     }
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == 1 {
+        connection.execute_batch(GROUP_RUN)?;
+        connection.execute_batch(FROM_VERSION_1)?;
+    }
     connection.execute_batch(SCHEMA)?;
+    connection.execute_batch(GROUP_RUN)?;
+    connection.pragma_update(None, "user_version", VERSION)?;
     Ok(connection)
 }
 
@@ -331,6 +341,15 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent()
         .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+}
+
+/// A place whose number stands in column `at`.
+fn place(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Place> {
+    Ok(Place {
+        number: row.get(at)?,
+        first: offset(row.get(at + 1)?),
+        next: offset(row.get(at + 2)?),
+    })
 }
 
 /// SQLite's integers are signed; the bits are what matters.
@@ -391,10 +410,22 @@ CREATE TABLE IF NOT EXISTS partition(
 CREATE TABLE IF NOT EXISTS consumer_group(
     name TEXT NOT NULL, stream TEXT NOT NULL, generation INTEGER NOT NULL,
     PRIMARY KEY (name, stream)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS group_place(
-    name TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, next INTEGER NOT NULL,
-    PRIMARY KEY (name, stream, number)) WITHOUT ROWID;
-PRAGMA user_version = 1;
+";
+
+const GROUP_RUN: &str = "
+CREATE TABLE IF NOT EXISTS group_run(
+    name TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, first INTEGER NOT NULL, next INTEGER NOT NULL,
+    PRIMARY KEY (name, stream, number, first)) WITHOUT ROWID;
+";
+
+const VERSION: i64 = 2;
+
+/// In the first version a group had one place in each partition.
+const FROM_VERSION_1: &str = "
+BEGIN;
+INSERT OR IGNORE INTO group_run SELECT name, stream, number, 0, next FROM group_place;
+DROP TABLE group_place;
+COMMIT;
 ";
 
 #[cfg(test)]
@@ -410,6 +441,32 @@ mod tests {
         }
     }
 
+    fn at(number: u32, next: u64) -> Place {
+        Place {
+            number,
+            first: 0,
+            next,
+        }
+    }
+
+    #[test]
+    fn runs_that_have_met_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let (generation, _) = catalog.join("billing", "telemetry").unwrap();
+        let ahead = |next| Place {
+            first: 300,
+            ..at(0, next)
+        };
+        let commit = |places: &[Place]| catalog.commit("billing", "telemetry", generation, places);
+        assert!(commit(&[at(0, 120), ahead(330), at(1, 500)]).unwrap());
+        assert!(commit(&[at(0, 299)]).unwrap());
+        assert_eq!(catalog.group_places().unwrap().len(), 3);
+        assert!(commit(&[at(0, 340)]).unwrap());
+        let (_, places) = catalog.join("billing", "telemetry").unwrap();
+        assert_eq!(places, [at(0, 340), at(1, 500)]);
+    }
+
     #[test]
     fn a_commit_of_an_older_generation_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
@@ -418,17 +475,38 @@ mod tests {
         assert_eq!((first, places), (1, vec![]));
         assert!(
             catalog
-                .commit("billing", "telemetry", first, &[(0, 40), (1, u64::MAX)])
+                .commit("billing", "telemetry", first, &[at(0, 40), at(1, u64::MAX)])
                 .unwrap()
         );
         let (second, places) = catalog.join("billing", "telemetry").unwrap();
-        assert_eq!((second, places), (2, vec![(0, 40), (1, u64::MAX)]));
+        assert_eq!((second, places), (2, vec![at(0, 40), at(1, u64::MAX)]));
         assert!(
             !catalog
-                .commit("billing", "telemetry", first, &[(0, 99)])
+                .commit("billing", "telemetry", first, &[at(0, 99)])
                 .unwrap()
         );
-        assert_eq!(catalog.group_places().unwrap()[0].next, 40);
+        assert_eq!(catalog.group_places().unwrap()[0].place.next, 40);
+    }
+
+    #[test]
+    fn a_catalog_of_the_first_version_keeps_its_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        catalog.join("billing", "telemetry").unwrap();
+        let first_version = "
+            DROP TABLE group_run;
+            CREATE TABLE group_place(
+                name TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, next INTEGER NOT NULL,
+                PRIMARY KEY (name, stream, number)) WITHOUT ROWID;
+            INSERT INTO group_place VALUES ('billing', 'telemetry', 0, 40);
+            PRAGMA user_version = 1;";
+        catalog.lock().execute_batch(first_version).unwrap();
+        drop(catalog);
+        for _ in 0..2 {
+            let catalog = Catalog::open(dir.path()).unwrap();
+            let (_, places) = catalog.join("billing", "telemetry").unwrap();
+            assert_eq!(places, [at(0, 40)]);
+        }
     }
 
     #[test]
@@ -438,11 +516,11 @@ mod tests {
         catalog.note(&[known(0)]).unwrap();
         let (generation, _) = catalog.join("billing", "telemetry").unwrap();
         catalog
-            .commit("billing", "telemetry", generation, &[(0, 40)])
+            .commit("billing", "telemetry", generation, &[at(0, 40)])
             .unwrap();
         catalog.copy().unwrap();
         catalog
-            .commit("billing", "telemetry", generation, &[(0, 50)])
+            .commit("billing", "telemetry", generation, &[at(0, 50)])
             .unwrap();
         drop(catalog);
         // The write-ahead log stays behind on purpose: it must not be played into the copy.
@@ -450,7 +528,7 @@ mod tests {
         fs::remove_file(dir.path().join("catalog.sqlite")).unwrap();
         let catalog = Catalog::open(dir.path()).unwrap();
         assert_eq!(catalog.partitions().unwrap(), [known(0)]);
-        assert_eq!(catalog.group_places().unwrap()[0].next, 40);
+        assert_eq!(catalog.group_places().unwrap()[0].place.next, 40);
     }
 
     #[test]

@@ -5,10 +5,13 @@
 //! epoch      0                 1            2
 //! log        A 0 … 120         B 0 … 30     A 120 …      (A came back: the same log, a further mirror)
 //! ```
+//! A log that is still being filled splits the chain into *runs*: what stands in the logs behind it can be read before it is whole.
 //! Pure functions over what the identity files say; `registry.rs` acts on them.
 
 use sedge_store::Name;
 use serde::{Deserialize, Serialize};
+
+use crate::wire;
 
 /// What stands in a mirror's identity file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +124,26 @@ pub(crate) fn holding(links: &[Link], at: u64) -> Option<usize> {
 pub(crate) fn end(links: &[Link]) -> (u64, u32) {
     let open = links.iter().find(|l| !l.is_filled()).or(links.last());
     open.map_or((0, 0), |l| (l.shift + l.next, l.epoch))
+}
+
+/// The chain as it can be read: its runs in order, each whole from `first` to `end`. The first begins at 0, each further one where a log begins that
+/// stands behind one that is still being filled.
+pub(crate) fn runs(links: &[Link]) -> Vec<wire::Run> {
+    let mut runs: Vec<wire::Run> = Vec::new();
+    let mut is_whole = false;
+    for link in links {
+        let end = link.shift + link.next;
+        match runs.last_mut().filter(|_| is_whole) {
+            Some(run) => (run.end, run.epoch) = (end, link.epoch),
+            None => runs.push(wire::Run {
+                first: if runs.is_empty() { 0 } else { link.base() },
+                end,
+                epoch: link.epoch,
+            }),
+        }
+        is_whole = link.is_filled();
+    }
+    runs
 }
 
 fn behind_last(links: &[Link], start: u64) -> Join {
@@ -307,6 +330,24 @@ mod tests {
         assert_eq!(end(&filled), (330, 1));
         assert_eq!(holding(&filled, 299), Some(0));
         assert_eq!(holding(&filled, 300), Some(1));
+    }
+
+    #[test]
+    fn a_log_that_is_being_filled_splits_the_chain_into_runs() {
+        let run = |first, end, epoch| wire::Run { first, end, epoch };
+        let backlog = |next| link(A, 0, 0, Some(300), next);
+        let live = link(B, 1, 300, None, 30);
+        assert_eq!(runs(&[]), []);
+        assert_eq!(
+            runs(&[backlog(120), live]),
+            [run(0, 120, 0), run(300, 330, 1)]
+        );
+        assert_eq!(runs(&[backlog(300), live]), [run(0, 330, 1)]);
+        let nothing_live = link(B, 1, 300, None, 0);
+        assert_eq!(
+            runs(&[backlog(120), nothing_live]),
+            [run(0, 120, 0), run(300, 300, 1)]
+        );
     }
 
     #[test]

@@ -257,15 +257,20 @@ async fn fetch(
     fetch: wire::Fetch,
 ) -> Result<BytesMut, Failure> {
     member.may_read(&fetch.stream)?;
-    let known = shared.registry.partitions(Some(&fetch.stream)).len();
-    bounded(fetch.wants.len(), known)?;
+    let known = shared.registry.partitions(Some(&fetch.stream));
+    // A reader may not have heard yet that two runs have become one.
+    bounded(
+        fetch.wants.len(),
+        known.iter().map(|p| p.members().len()).sum(),
+    )?;
     let deadline = Instant::now() + Duration::from_millis(fetch.wait_ms.into()).min(FETCH_WAIT_MAX);
     let mut progress = shared.registry.progress();
     loop {
         // Marked as seen before looking, so that nothing that comes meanwhile is missed.
         progress.mark_unchanged();
         let partitions = wanted(shared, &fetch)?;
-        let count = shared.registry.partitions(Some(&fetch.stream)).len() as u32;
+        let there = shared.registry.partitions(Some(&fetch.stream));
+        let count = there.iter().map(|p| p.runs()).sum::<usize>() as u32;
         let parts = if partitions.iter().any(|(p, want)| p.has_news(want)) {
             let bytes_max = (fetch.bytes_max as usize)
                 .min(wire::MESSAGE_BYTES_MAX - wire::FETCHED_HEAD_BYTES_MAX);
@@ -352,13 +357,12 @@ async fn find(
     }
     partitions.retain(|p| find.numbers.is_empty() || find.numbers.contains(&p.number));
     let time = Micros::new(find.time);
-    let place = move |p: &Arc<Partition>| {
-        Ok((
-            p.number,
-            p.offset_for_time(time).map_err(Failure::internal)?,
-        ))
-    };
-    let places = blocking(move || partitions.iter().map(place).collect()).await?;
+    let places = blocking(move || {
+        let each = partitions.iter().map(|p| p.offsets_for_time(time));
+        let places: Result<Vec<_>, _> = each.collect();
+        Ok(places.map_err(Failure::internal)?.concat())
+    })
+    .await?;
     Ok(framed(&wire::Found {
         request: find.request,
         places,
@@ -397,8 +401,8 @@ async fn commit(
 ) -> Result<BytesMut, Failure> {
     member.may_read(&commit.stream)?;
     let known = |number: u32| shared.registry.partition(&commit.stream, number).is_some();
-    if let Some((unknown, _)) = commit.places.iter().find(|(number, _)| !known(*number)) {
-        return Err(Failure::unknown(&commit.stream, *unknown));
+    if let Some(unknown) = commit.places.iter().find(|place| !known(place.number)) {
+        return Err(Failure::unknown(&commit.stream, unknown.number));
     }
     let name = group(commit.group, commit.stream)?;
     let applicant = Applicant {

@@ -229,6 +229,14 @@ mod tests {
         }
     }
 
+    fn at(next: u64) -> Place {
+        Place {
+            number: 0,
+            first: 0,
+            next,
+        }
+    }
+
     fn groups(dir: &tempfile::TempDir) -> Groups {
         Groups::new(Arc::new(Catalog::open(dir.path()).unwrap()))
     }
@@ -267,14 +275,14 @@ mod tests {
         });
         tokio::task::yield_now().await;
         groups
-            .commit(&name(), &applicant(1), generation, vec![(0, 7)])
+            .commit(&name(), &applicant(1), generation, vec![at(7)])
             .await
             .unwrap();
         groups.leave(&name(), generation).await.unwrap();
         let (second, places) = waiting.await.unwrap().unwrap();
-        assert_eq!((second, places), (generation + 1, vec![(0, 7)]));
+        assert_eq!((second, places), (generation + 1, vec![at(7)]));
         let late = groups
-            .commit(&name(), &applicant(1), generation, vec![(0, 3)])
+            .commit(&name(), &applicant(1), generation, vec![at(3)])
             .await;
         assert!(matches!(late, Err(GroupError::Fenced)));
     }
@@ -310,7 +318,7 @@ mod tests {
             .unwrap();
         let restarted = groups(&dir);
         restarted
-            .commit(&name(), &applicant(1), generation, vec![(0, 9)])
+            .commit(&name(), &applicant(1), generation, vec![at(9)])
             .await
             .unwrap();
         assert_eq!(restarted.active().await, 1);

@@ -76,7 +76,8 @@ impl Partition {
 
     /// How a consumer sees it.
     pub(crate) fn describe(&self) -> wire::Partition {
-        let (end, epoch) = chain::end(&self.links());
+        let links = self.links();
+        let (end, epoch) = chain::end(&links);
         wire::Partition {
             number: self.number,
             stream: self.stream.to_string(),
@@ -85,6 +86,15 @@ impl Partition {
             epoch,
             earliest: self.earliest(),
             end,
+            ahead: chain::runs(&links).into_iter().skip(1).collect(),
+        }
+    }
+
+    /// How many runs it can be read in; 1 unless a log of its chain is being filled while others follow.
+    pub(crate) fn runs(&self) -> usize {
+        match self.members().len() {
+            0 | 1 => 1,
+            _ => chain::runs(&self.links()).len(),
         }
     }
 
@@ -102,10 +112,10 @@ impl Partition {
     /// Whether [`Partition::read`] would find something. Touches no disk.
     pub(crate) fn has_news(&self, want: &wire::Want) -> bool {
         let links = self.links();
-        from_in(&links, want) < chain::end(&links).0
+        readable(&links, from_in(&links, want)).is_some()
     }
 
-    /// Whole frames from what is wanted on, of one log, at most about `bytes_max`; `None` at the end. Blocks for the disk.
+    /// Whole frames from what is wanted on, of one log, at most about `bytes_max`; `None` at the end of its run. Blocks for the disk.
     pub(crate) fn read(
         &self,
         want: &wire::Want,
@@ -114,14 +124,11 @@ impl Partition {
         let members = self.members();
         let links: Vec<Link> = members.iter().map(|m| m.link()).collect();
         let (from, (end, _)) = (from_in(&links, want), chain::end(&links));
-        let Some(at) = chain::holding(&links, from).filter(|_| from < end) else {
+        let Some(at) = readable(&links, from) else {
             return Ok(None);
         };
         let (link, mirror) = (&links[at], &members[at].mirror);
         let own = Offset::new(from - link.shift);
-        if own.get() >= link.next {
-            return Ok(None);
-        }
         let chunk = mirror.read(own, bytes_max)?;
         if chunk.frames.is_empty() && chunk.gap.is_none() {
             return Ok(None);
@@ -150,16 +157,29 @@ impl Partition {
         }))
     }
 
-    /// The first shifted offset whose frame was made at `time` or later, or the end. Blocks for the disk.
-    pub(crate) fn offset_for_time(&self, time: Micros) -> Result<u64, ReadError> {
-        for member in self.members() {
-            let link = member.link();
-            let own = member.mirror.offset_for_time(time)?.get().max(link.start);
-            if own < link.next {
-                return Ok(link.shift + own);
+    /// For each run, the first shifted offset whose frame was made at `time` or later, or its end. Blocks for the disk.
+    pub(crate) fn offsets_for_time(&self, time: Micros) -> Result<Vec<wire::Place>, ReadError> {
+        let members = self.members();
+        let links: Vec<Link> = members.iter().map(|m| m.link()).collect();
+        let runs = chain::runs(&links);
+        let mut places = Vec::with_capacity(runs.len());
+        for run in runs {
+            let mut next = run.end;
+            let within = |link: &Link| (run.first..run.end).contains(&link.base());
+            for (member, link) in members.iter().zip(&links).filter(|(_, link)| within(link)) {
+                let own = member.mirror.offset_for_time(time)?.get().max(link.start);
+                if own < link.next {
+                    next = link.shift + own;
+                    break;
+                }
             }
+            places.push(wire::Place {
+                number: self.number,
+                first: run.first,
+                next,
+            });
         }
-        Ok(chain::end(&self.links()).0)
+        Ok(places)
     }
 }
 
@@ -211,6 +231,11 @@ fn from_in(links: &[Link], want: &wire::Want) -> u64 {
         .epoch
         .and_then(|known| links.iter().find(|l| l.epoch > known));
     cut.map_or(want.from, |link| want.from.min(link.base()))
+}
+
+/// The link in which there is something to read at `from`.
+fn readable(links: &[Link], from: u64) -> Option<usize> {
+    chain::holding(links, from).filter(|at| from - links[*at].shift < links[*at].next)
 }
 
 /// Where one log ends and the next begins: nothing is known to be lost there.

@@ -188,11 +188,11 @@ impl Shared {
     fn group_statuses(&self) -> Result<Vec<GroupStatus>, super::CatalogError> {
         let mut groups: BTreeMap<(String, String), GroupStatus> = BTreeMap::new();
         for place in self.catalog.group_places()? {
-            let Some(partition) = self.registry.partition(&place.stream, place.number) else {
+            let (group, stream, place) = (place.group, place.stream, place.place);
+            let Some(partition) = self.registry.partition(&stream, place.number) else {
                 continue;
             };
             let described = partition.describe();
-            let (group, stream) = (place.group, place.stream);
             let key = (group.clone(), stream.clone());
             let status = groups.entry(key).or_insert(GroupStatus {
                 group,
@@ -200,7 +200,11 @@ impl Shared {
                 lag: 0,
                 overtaken: 0,
             });
-            status.lag += described.end.saturating_sub(place.next);
+            // Where it stands ahead of what is still to come, it lags behind the end there.
+            let mut ahead = described.ahead.iter().rev();
+            let run = ahead.find(|run| run.first <= place.next);
+            let end = run.map_or(described.end, |run| run.end);
+            status.lag += end.saturating_sub(place.next);
             status.overtaken += u64::from(place.next < described.earliest);
         }
         Ok(groups.into_values().collect())

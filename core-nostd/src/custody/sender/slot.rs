@@ -92,8 +92,10 @@ impl SenderSlot {
         self.has_data() && self.position == position
     }
 
-    pub(super) fn has_data(&self) -> bool {
-        self.state == SlotState::Live && self.gap.is_none() && self.position < self.next
+    pub(super) const fn has_data(&self) -> bool {
+        matches!(self.state, SlotState::Live)
+            && self.gap.is_none()
+            && self.position.get() < self.next.get()
     }
 
     pub(super) fn is_waiting(&self) -> bool {

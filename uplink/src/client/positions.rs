@@ -1,0 +1,379 @@
+//! Where a reader stands: one position for each run of each partition.
+//!
+//! While the hub fills an old log of a partition, the logs behind it can be read already: the partition has several runs, and the reader a position in each.
+//! Where one comes to the beginning of the next, the two are one. Knows nothing of connections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::item::Origin;
+use super::reader::Start;
+use crate::wire::{Partition, Place, Run};
+
+/// A partition's number, and where the run begins in it; 0 for its first.
+pub(super) type RunKey = (u32, u64);
+
+/// All positions of a reader.
+#[derive(Debug, Default)]
+pub(super) struct Positions(BTreeMap<RunKey, Position>);
+
+/// How far a reader has come in one run.
+#[derive(Debug)]
+pub(super) struct Position {
+    pub(super) origin: Arc<Origin>,
+    /// Next offset to fetch.
+    pub(super) fetch: u64,
+    /// Next offset behind what the caller was given.
+    given: u64,
+    /// Of what was fetched last.
+    pub(super) epoch: Option<u32>,
+    /// What the group has committed.
+    committed: Option<u64>,
+    /// Where to stop, unless following.
+    pub(super) end: u64,
+    /// Where the partition's next run begins.
+    until: Option<u64>,
+    /// A hub that was put back to an older copy may not know it yet.
+    pub(super) is_there: bool,
+}
+
+impl Position {
+    /// Below this it has something to fetch, now or later.
+    pub(super) fn bound(&self, follows: bool) -> u64 {
+        let end = if follows { u64::MAX } else { self.end };
+        self.until.map_or(end, |until| until.min(end))
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| self.given >= until)
+    }
+}
+
+impl Positions {
+    /// All of them, beginning with `key` and coming to those before it at last.
+    pub(super) fn from(&self, key: RunKey) -> impl Iterator<Item = (&RunKey, &Position)> {
+        self.0.range(key..).chain(self.0.range(..key))
+    }
+
+    pub(super) fn are_at_their_ends(&self) -> bool {
+        self.0.values().all(|p| p.fetch >= p.bound(false))
+    }
+
+    /// Whether the partition is known, and the hub has it.
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.of(number).next().is_some_and(|(_, p)| p.is_there)
+    }
+
+    /// The position for which a part was sent that begins at `from`.
+    pub(super) fn served(&mut self, number: u32, from: u64) -> Option<(RunKey, &mut Position)> {
+        let open = |p: &Position| p.fetch < p.bound(true);
+        let asked = self.of(number).find(|(_, p)| open(p) && p.fetch == from);
+        // Where the chain was cut, it begins below what was asked for.
+        let cut = || {
+            let mut reached = self.of(number).rev();
+            reached.find(|(key, p)| key.1 <= from && from < p.fetch)
+        };
+        let key = *asked.or_else(cut)?.0;
+        self.0.get_mut(&key).map(|position| (key, position))
+    }
+
+    /// The caller was given what stands at `first`, up to `next`.
+    pub(super) fn given(&mut self, number: u32, first: u64, next: u64) {
+        let Some((_, position)) = self.0.range_mut((number, 0)..=(number, first)).next_back()
+        else {
+            return;
+        };
+        position.given = next;
+        if position.is_over() {
+            self.join(number);
+        }
+    }
+
+    /// What a group has not committed yet.
+    pub(super) fn uncommitted(&self) -> Vec<Place> {
+        let moved = |(&(number, first), p): (&RunKey, &Position)| {
+            (p.is_there && p.committed != Some(p.given)).then_some(Place {
+                number,
+                first,
+                next: p.given,
+            })
+        };
+        self.0.iter().filter_map(moved).collect()
+    }
+
+    pub(super) fn committed(&mut self, places: &[Place]) {
+        for place in places {
+            if let Some(position) = self.0.get_mut(&(place.number, place.first)) {
+                position.committed = Some(place.next);
+            }
+        }
+    }
+
+    /// Marks which partitions the hub has, among those that are known.
+    pub(super) fn compare(&mut self, listed: &[Partition]) {
+        for ((number, first), position) in &mut self.0 {
+            let here = listed.iter().find(|p| p.number == *number);
+            let is_there = here.is_some_and(|p| position.origin.is_of(p));
+            if position.is_there && !is_there && *first == 0 {
+                tracing::warn!(partition = number, gateway = %position.origin.gateway, "the hub does not know a partition any more: it was put back?");
+            }
+            position.is_there = is_there;
+        }
+    }
+
+    /// First sight of a partition: a group goes on where it has been in `places`, else it begins at `start`, which for a time is looked up in `by_time`.
+    pub(super) fn begin(
+        &mut self,
+        partition: &Partition,
+        start: Start,
+        places: &[Place],
+        by_time: &[Place],
+    ) {
+        let number = partition.number;
+        self.0.retain(|(known, _), _| *known != number);
+        let of = |places: &[Place]| -> Vec<Place> {
+            let here = places.iter().filter(|place| place.number == number);
+            here.copied().collect()
+        };
+        let (runs, been) = (runs(partition), of(places));
+        let origin = Arc::new(Origin {
+            stream: partition.stream.clone(),
+            gateway: partition.gateway.clone(),
+            partition: partition.partition,
+            number,
+        });
+        let mut add = |first, from, committed| {
+            let reached = runs.iter().rev().find(|run| run.first <= from);
+            let position = Position {
+                origin: Arc::clone(&origin),
+                fetch: from,
+                given: from,
+                epoch: None,
+                committed,
+                end: reached.map_or(partition.end, |run| run.end),
+                until: None,
+                is_there: true,
+            };
+            self.0.insert((number, first), position);
+        };
+        if been.is_empty() {
+            begin_at(start, &runs, &of(by_time))
+                .into_iter()
+                .for_each(|(first, from)| add(first, from, None));
+        }
+        been.iter()
+            .for_each(|place| add(place.first, place.next, Some(place.next)));
+        self.bound(number);
+        self.join(number);
+        if !been.is_empty() {
+            self.meet_ahead(partition);
+        }
+    }
+
+    /// Another log has joined the partition behind one that is still being filled: what stands in it is a run of its own, which nobody has read.
+    pub(super) fn meet_ahead(&mut self, partition: &Partition) {
+        let number = partition.number;
+        for run in &partition.ahead {
+            let below = self.0.range((number, 0)..=(number, run.first)).next_back();
+            // Who has read beyond its beginning stands in it already.
+            let Some((_, below)) = below.filter(|(_, p)| p.fetch < run.first) else {
+                continue;
+            };
+            let position = Position {
+                origin: Arc::clone(&below.origin),
+                fetch: run.first,
+                given: run.first,
+                epoch: None,
+                committed: None,
+                end: run.end,
+                until: None,
+                is_there: true,
+            };
+            self.0.insert((number, run.first), position);
+        }
+        self.bound(number);
+    }
+
+    fn of(&self, number: u32) -> impl DoubleEndedIterator<Item = (&RunKey, &Position)> {
+        self.0.range((number, 0)..=(number, u64::MAX))
+    }
+
+    /// Says to each run of a partition where the next begins.
+    fn bound(&mut self, number: u32) {
+        let mut next = None;
+        for (key, position) in self.0.range_mut((number, 0)..=(number, u64::MAX)).rev() {
+            position.until = next.replace(key.1);
+        }
+    }
+
+    /// Makes one of runs that have met.
+    fn join(&mut self, number: u32) {
+        let over = |positions: &Self| {
+            let (key, position) = positions.of(number).find(|(_, p)| p.is_over())?;
+            Some((*key, position.until?))
+        };
+        while let Some((key, until)) = over(self) {
+            let Some(behind) = self.0.remove(&(number, until)) else {
+                return;
+            };
+            // The hub is to hear that it is one now.
+            let joined = Position {
+                committed: None,
+                ..behind
+            };
+            self.0.insert(key, joined);
+        }
+    }
+}
+
+/// Where to begin in a partition that nobody has read: the first of the run and the offset, for each run.
+fn begin_at(start: Start, runs: &[Run], by_time: &[Place]) -> Vec<(u64, u64)> {
+    let whole = |run: &Run| (run.first, run.first);
+    match start {
+        // All that ever was: what is gone is shown as a gap.
+        Start::Earliest => runs.iter().map(whole).collect(),
+        // What is only on its way to the hub is older than that.
+        Start::Latest => vec![(0, runs.last().map_or(0, |run| run.end))],
+        Start::Offset(offset) => {
+            let at = runs.iter().rposition(|run| run.first <= offset);
+            let at = at.unwrap_or_default();
+            let begun = runs.get(at).map(|run| (0, offset.min(run.end)));
+            let later = runs.iter().skip(at + 1).map(whole);
+            begun.into_iter().chain(later).collect()
+        }
+        Start::Time(_) => {
+            let found = |run: &Run| {
+                let place = by_time.iter().find(|place| place.first == run.first);
+                (run.first, place.map_or(run.end, |place| place.next))
+            };
+            runs.iter().map(found).collect()
+        }
+    }
+}
+
+fn runs(partition: &Partition) -> Vec<Run> {
+    let begun = Run {
+        first: 0,
+        end: partition.end,
+        epoch: partition.epoch,
+    };
+    let ahead = partition.ahead.iter().copied();
+    std::iter::once(begun).chain(ahead).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backlog of which the hub has 120 of 300, and 30 live records behind it.
+    fn split() -> Partition {
+        Partition {
+            ahead: vec![Run {
+                first: 300,
+                end: 330,
+                epoch: 1,
+            }],
+            ..whole(120, 0)
+        }
+    }
+
+    fn whole(end: u64, epoch: u32) -> Partition {
+        Partition {
+            number: 3,
+            stream: "telemetry".into(),
+            gateway: "gw-1".into(),
+            partition: 0,
+            epoch,
+            earliest: 0,
+            end,
+            ahead: Vec::new(),
+        }
+    }
+
+    fn begun(partition: &Partition, start: Start, places: &[Place]) -> Positions {
+        let mut positions = Positions::default();
+        positions.begin(partition, start, places, &[]);
+        positions
+    }
+
+    fn place(first: u64, next: u64) -> Place {
+        Place {
+            number: 3,
+            first,
+            next,
+        }
+    }
+
+    /// Where each run begins, what is fetched next there, and up to where.
+    fn stand(positions: &Positions) -> Vec<(u64, u64, u64)> {
+        let stand = |(key, p): (&RunKey, &Position)| (key.1, p.fetch, p.bound(false));
+        positions.0.iter().map(stand).collect()
+    }
+
+    #[test]
+    fn each_start_finds_its_places_in_both_runs() {
+        let begin = |start| stand(&begun(&split(), start, &[]));
+        assert_eq!(begin(Start::Earliest), [(0, 0, 120), (300, 300, 330)]);
+        assert_eq!(begin(Start::Latest), [(0, 330, 330)]);
+        assert_eq!(begin(Start::Offset(50)), [(0, 50, 120), (300, 300, 330)]);
+        assert_eq!(begin(Start::Offset(200)), [(0, 120, 120), (300, 300, 330)]);
+        assert_eq!(begin(Start::Offset(310)), [(0, 310, 330)]);
+        assert_eq!(begin(Start::Offset(900)), [(0, 330, 330)]);
+    }
+
+    #[test]
+    fn a_follower_meets_live_records_beside_the_backlog() {
+        let mut positions = begun(&whole(100, 0), Start::Earliest, &[]);
+        positions.0.get_mut(&(3, 0)).unwrap().fetch = 100;
+        for _ in 0..2 {
+            positions.meet_ahead(&split());
+            assert_eq!(stand(&positions), [(0, 100, 100), (300, 300, 330)]);
+        }
+        assert_eq!(positions.0[&(3, 0)].bound(true), 300);
+    }
+
+    #[test]
+    fn runs_that_meet_are_one_and_the_group_says_so() {
+        let mut positions = begun(&split(), Start::Earliest, &[]);
+        positions.0.values_mut().for_each(|p| p.fetch = p.end);
+        positions.given(3, 329, 330);
+        positions.given(3, 119, 120);
+        let both = [place(0, 120), place(300, 330)];
+        assert_eq!(positions.uncommitted(), both);
+        positions.committed(&both);
+        positions.given(3, 299, 300);
+        assert_eq!(positions.uncommitted(), [place(0, 330)]);
+        assert_eq!(positions.served(3, 330).unwrap().0, (3, 0));
+    }
+
+    /// The backlog was filled while the group was away; nothing of the live records is read again.
+    #[test]
+    fn a_group_passes_over_what_it_read_ahead() {
+        let places = [place(0, 120), place(300, 330)];
+        let mut positions = begun(&whole(400, 1), Start::Earliest, &places);
+        assert_eq!(stand(&positions), [(0, 120, 300), (300, 330, 400)]);
+        positions.given(3, 299, 300);
+        assert_eq!(stand(&positions), [(0, 330, 400)]);
+    }
+
+    #[test]
+    fn a_group_that_stands_where_the_live_records_begin_has_one_place() {
+        let positions = begun(&whole(400, 1), Start::Earliest, &[place(0, 300)]);
+        assert_eq!(stand(&positions), [(0, 300, 400)]);
+        let met = [place(0, 300), place(300, 330)];
+        let positions = begun(&whole(400, 1), Start::Earliest, &met);
+        assert_eq!(stand(&positions), [(0, 330, 400)]);
+        assert_eq!(positions.uncommitted(), [place(0, 330)]);
+    }
+
+    #[test]
+    fn a_part_goes_to_the_run_that_asked_for_it() {
+        let mut positions = begun(&split(), Start::Earliest, &[]);
+        assert_eq!(positions.served(3, 300).unwrap().0, (3, 300));
+        assert_eq!(positions.served(3, 0).unwrap().0, (3, 0));
+        assert!(positions.served(3, 17).is_none() && positions.served(4, 0).is_none());
+        positions.0.get_mut(&(3, 300)).unwrap().fetch = 325;
+        let cut = positions.served(3, 310).unwrap();
+        assert_eq!(cut.0, (3, 300), "the hub's chain was cut");
+    }
+}
