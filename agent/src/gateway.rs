@@ -10,8 +10,8 @@ mod disk;
 mod look;
 pub mod reload;
 mod trust;
+mod uplinks;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,12 +19,9 @@ use std::time::{Duration, Instant};
 use sedge_config::checked;
 use sedge_core::LogId;
 use sedge_store::world;
-use sedge_uplink::forward::{
-    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Log,
-};
-use sedge_uplink::trust::clock::LastGood;
+use sedge_uplink::forward::ForwardEvent;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use disk::{DiskError, WhenTooLarge};
@@ -39,6 +36,7 @@ use crate::{control, http, source};
 use disk::{Disk, Drained, OnFatal};
 use look::Looker;
 use reload::{NotReloaded, Owed, Reloader, Reloads, Trial, Wish};
+use uplinks::{Listed, carriers, start_forwarders};
 
 /// Why a gateway ends.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +170,9 @@ async fn run_with(
             Ended::Diverged => {
                 tracing::warn!("opening new logs behind those that the hub holds otherwise")
             }
+            Ended::Passed => {
+                tracing::info!("opening new logs, so that live records pass the backlog")
+            }
             Ended::Changed(other, answer) => (agent, owed) = (other, answer),
         }
         telemetry.forget_sources();
@@ -194,6 +195,8 @@ struct About<'a> {
 enum Ended {
     Shutdown,
     Diverged,
+    /// Another log follows one whose backlog is old.
+    Passed,
     /// Another configuration holds; who is told so when it does.
     Changed(Arc<checked::Agent>, Option<Owed>),
 }
@@ -425,7 +428,30 @@ impl Life {
                 None
             }
             ForwardEvent::Diverged { log } => self.diverged(log),
+            ForwardEvent::Behind { log } => self.behind(log),
         }
+    }
+
+    /// What the hub lacks of a log is old. It ends here, and the next life opens the log that is sent beside it, unless the disk has no room for both.
+    fn behind(&mut self, log: LogId) -> Option<Result<Ended, GatewayError>> {
+        // What is on trial may be taken back, and a log that has ended has ended.
+        let passed = match &self.before {
+            None => self.disk.pass(log),
+            Some(_) => Err(io::Error::other("the configuration is on trial")),
+        };
+        match passed {
+            Ok(true) => return Some(Ok(Ended::Passed)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%log, %error, "the backlog is sent first: the log cannot be closed and another one opened");
+            }
+        }
+        uplinks::update(&self.lists, |known| {
+            if known.handle.log_id() == log {
+                known.may_be_passed = false;
+            }
+        });
+        None
     }
 
     /// A log has done its service. It is taken from those who read it, its directory removed, and its files in the background.
@@ -437,6 +463,10 @@ impl Life {
                 logs.len() < before
             });
         }
+        let disk = &self.disk;
+        uplinks::update(&self.lists, |known| {
+            known.may_be_passed = disk.may_be_passed(known.handle.log_id());
+        });
         self.looker
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -491,7 +521,7 @@ impl Life {
         });
         // Another life needs the directory; a process that ends does not.
         let patience = match outcome {
-            Ok(Ended::Diverged | Ended::Changed(..)) => Duration::MAX,
+            Ok(Ended::Diverged | Ended::Passed | Ended::Changed(..)) => Duration::MAX,
             _ => CLOSE_PATIENCE,
         };
         let disk = tokio::time::timeout(patience, closed).await;
@@ -585,98 +615,6 @@ fn settle_cursors(agent: &checked::Agent, disk: &Disk, on_trial: bool) {
                 log.partition.set_cursor(*uplink, log.partition.oldest());
             }
         }
-    }
-}
-
-/// The uplinks that carry `stream`, by the numbers of their cursors.
-fn carriers<'a>(agent: &'a checked::Agent, stream: &str) -> BTreeMap<u32, &'a str> {
-    let carrying = agent.uplinks.iter().filter(|uplink| uplink.carries(stream));
-    carrying
-        .map(|uplink| (uplink_number(&uplink.name), uplink.name.as_str()))
-        .collect()
-}
-
-/// Under this number the logs keep an uplink's place: made from its name, so that the order in the file does not matter.
-fn uplink_number(name: &str) -> u32 {
-    sedge_core::crc::crc32c(name.as_bytes())
-}
-
-/// The logs that an uplink is offered; they change while it runs.
-type Listed = Arc<watch::Sender<Vec<Log>>>;
-
-fn start_forwarders(
-    agent: &checked::Agent,
-    disk: &Disk,
-    clock: &Arc<LastGood>,
-    events: &mpsc::UnboundedSender<ForwardEvent>,
-    shutdown: &Shutdown,
-    tasks: &mut JoinSet<()>,
-) -> (Vec<ForwardHandle>, Vec<Listed>) {
-    let (mut handles, mut lists) = (Vec::new(), Vec::new());
-    for uplink in &agent.uplinks {
-        let logs = disk
-            .chains
-            .iter()
-            .filter(|chain| uplink.carries(&chain.stream))
-            .flat_map(|chain| {
-                chain
-                    .logs
-                    .iter()
-                    .filter(|log| log.is_offered())
-                    .map(|log| Log {
-                        stream: chain.stream.clone(),
-                        partition: chain.partition,
-                        chain: log.place,
-                        closed: log.is_ended(),
-                        handle: log.partition.clone(),
-                    })
-            });
-        let options = ForwardOptions {
-            url: format!("sedge://{}", uplink.hub),
-            identity: agent.gateway.id.to_string(),
-            uplink: uplink_number(&uplink.name),
-            retry_max: uplink.retry_max,
-            trust: Some(GatewayTrust {
-                files: trust::files(uplink),
-                clock: Arc::clone(clock),
-            }),
-        };
-        // A log that the disk has no room for is none yet: offered, its id would be in the hub's chain for ever.
-        let (made, to_be): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.handle.is_made());
-        let (listed, logs) = watch::channel(made);
-        let listed = Arc::new(listed);
-        for log in to_be {
-            tasks.spawn(list_when_made(log, Arc::clone(&listed), shutdown.clone()));
-        }
-        let forwarder = Forwarder::new(options, logs, events.clone())
-            .expect("a checked endpoint is an address");
-        handles.push(forwarder.handle());
-        lists.push(listed);
-        tasks.spawn(trust::keep_certificate(
-            uplink.clone(),
-            agent.gateway.id.to_string(),
-            Arc::clone(clock),
-            shutdown.clone(),
-        ));
-        let mut shutdown = shutdown.clone();
-        tasks.spawn(async move {
-            forwarder
-                .run(async move { shutdown.requested().await })
-                .await;
-        });
-    }
-    (handles, lists)
-}
-
-async fn list_when_made(log: Log, listed: Listed, mut shutdown: Shutdown) {
-    let mut refused = log.handle.intake_refused();
-    let made = async { refused.wait_for(Option::is_none).await.is_ok() };
-    tokio::select! {
-        biased;
-        made = made => if made {
-            listed.send_modify(|logs| logs.push(log));
-        },
-        () = shutdown.requested() => {}
     }
 }
 

@@ -150,6 +150,12 @@ fn stream(section: &Section) -> Option<checked::Stream> {
             _ => checked::WhenFull::EvictOldest,
         },
         linger: section.duration("linger")?,
+        priority: match section.text("priority")?.as_str() {
+            "urgent" => checked::Priority::Urgent,
+            "high" => checked::Priority::High,
+            "low" => checked::Priority::Low,
+            _ => checked::Priority::Normal,
+        },
     })
 }
 
@@ -167,6 +173,11 @@ fn uplink(section: &Section, data_dir: &Path) -> Option<checked::Uplink> {
         hub: section.endpoint("url")?,
         streams: section.patterns("streams")?,
         retry_max: section.duration("retry_max")?,
+        live_first_after: section.duration("live_first_after"),
+        rate_bits_max: section.number("rate_max"),
+        day_bytes_max: section.number("day_max"),
+        month_bytes_max: section.number("month_max"),
+        windows: section.windows("windows").unwrap_or_default(),
     })
 }
 

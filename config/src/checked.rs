@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Endpoint, Name, Pattern, Template};
+use crate::{DayWindow, Endpoint, Name, Pattern, Template};
 
 /// An agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -272,6 +272,18 @@ pub struct Stream {
     pub when_full: WhenFull,
     /// How long a commit waits for company.
     pub linger: Duration,
+    /// Which streams an uplink sends first.
+    pub priority: Priority,
+}
+
+/// Which streams an uplink sends first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of the file")]
+pub enum Priority {
+    Urgent,
+    High,
+    Normal,
+    Low,
 }
 
 /// What gives way when a partition is full.
@@ -294,6 +306,16 @@ pub struct Uplink {
     pub streams: Vec<Pattern>,
     /// Longest pause between two attempts to connect.
     pub retry_max: Duration,
+    /// New events pass those that the hub lacks when it comes back, if they are older than this.
+    pub live_first_after: Option<Duration>,
+    /// Bits a second that are sent.
+    pub rate_bits_max: Option<u64>,
+    /// Bytes that the link may carry in a day, both directions together.
+    pub day_bytes_max: Option<u64>,
+    /// The same in a month.
+    pub month_bytes_max: Option<u64>,
+    /// When streams that are not urgent are sent; none is always.
+    pub windows: Vec<DayWindow>,
     /// By what hub and gateway know each other.
     pub trust: GatewayTrust,
 }

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use crate::kind::{Value, show};
 use crate::problem::{Problem, did_you_mean};
 use crate::schema::{self, Fallback, Key};
-use crate::{Endpoint, Name, Pattern, Template};
+use crate::{DayWindow, Endpoint, Name, Pattern, Template};
 
 /// The file of an agent.
 #[derive(Debug)]
@@ -368,6 +368,8 @@ getter! {
     address: Address -> Option<SocketAddr>;
     /// Topic filters.
     topics: Topics -> Vec<String>;
+    /// Parts of the day.
+    windows: Windows -> Vec<DayWindow>;
     /// Patterns.
     patterns: Patterns -> Vec<Pattern>;
     /// A key template.

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::quantity::{self, DURATION_UNITS, SIZE_UNITS};
+use crate::quantity::{self, DURATION_UNITS, RATE_UNITS, SIZE_UNITS};
 use crate::template::is_pointer;
 use crate::words::NAME_RULE;
-use crate::{Endpoint, Name, Pattern, Template, listen};
+use crate::{DayWindow, Endpoint, Name, Pattern, Template, listen};
 
 /// What a key accepts.
 #[derive(Debug)]
@@ -26,6 +26,10 @@ pub enum Kind {
     Size(u64, u64),
     /// A duration with a unit, within these bounds.
     Duration(Duration, Duration),
+    /// Bits a second with a unit, within these bounds.
+    Rate(u64, u64),
+    /// A list of parts of the day.
+    Windows,
     /// A whole number within these bounds.
     Integer(u64, u64),
     /// A rate of a serial port.
@@ -61,10 +65,12 @@ pub enum Value {
     Text(String),
     /// Of [`Kind::Path`].
     Path(PathBuf),
-    /// Of [`Kind::Size`] (bytes), [`Kind::Integer`] and [`Kind::Baud`].
+    /// Of [`Kind::Size`] (bytes), [`Kind::Rate`] (bits a second), [`Kind::Integer`] and [`Kind::Baud`].
     Number(u64),
     /// Of [`Kind::Duration`].
     Duration(Duration),
+    /// Of [`Kind::Windows`].
+    Windows(Vec<DayWindow>),
     /// Of [`Kind::Url`].
     Endpoint(Endpoint),
     /// Of [`Kind::Broker`], and whether TLS is spoken.
@@ -111,7 +117,7 @@ impl Kind {
                     .map(Value::Number)
                     .ok_or_else(refusal)
             }
-            (Self::Topics | Self::Patterns, DeValue::Array(list)) => {
+            (Self::Topics | Self::Patterns | Self::Windows, DeValue::Array(list)) => {
                 let items: Option<Vec<&str>> =
                     list.iter().map(|item| item.get_ref().as_str()).collect();
                 let items = items.filter(|items| !items.is_empty());
@@ -139,6 +145,13 @@ impl Kind {
             Self::Duration(min, max) => {
                 let (min, max) = (quantity::show_duration(*min), quantity::show_duration(*max));
                 format!("a duration from \"{min}\" to \"{max}\"")
+            }
+            Self::Rate(min, max) => {
+                let (min, max) = (quantity::show_rate(*min), quantity::show_rate(*max));
+                format!("a rate from \"{min}\" to \"{max}\"")
+            }
+            Self::Windows => {
+                "a list of parts of the day, such as [\"22:00-06:00\"]".to_owned()
             }
             Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
             Self::Baud => format!("a rate of {}", rates()),
@@ -190,6 +203,14 @@ impl Kind {
                     .then_some(Value::Duration(duration))
                     .ok_or_else(refuse)
             }
+            Self::Rate(min, max) => {
+                let parsed = quantity::parse_rate(text);
+                let bits = parsed.ok_or_else(|| no_quantity(text, "rate", RATE_UNITS))?;
+                (min..=max)
+                    .contains(&&bits)
+                    .then_some(Value::Number(bits))
+                    .ok_or_else(refuse)
+            }
             Self::OneOf(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::OneOf(words) => {
                 let hint = crate::problem::did_you_mean(text, words.iter().copied());
@@ -232,6 +253,11 @@ impl Kind {
                     items.iter().map(|item| (*item).to_owned()).collect(),
                 )),
             },
+            Self::Windows => {
+                let window = |item: &&str| DayWindow::new(item).ok_or_else(|| refuse(item));
+                let parsed: Result<_, _> = items.iter().map(window).collect();
+                parsed.map(Value::Windows)
+            }
             _ => {
                 let parsed: Result<_, _> = items
                     .iter()

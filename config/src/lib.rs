@@ -22,4 +22,4 @@ mod words;
 
 pub use problem::{Problem, Problems};
 pub use template::{Part, Template};
-pub use words::{Endpoint, Name, Pattern};
+pub use words::{DayWindow, Endpoint, Name, Pattern};

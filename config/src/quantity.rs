@@ -29,6 +29,18 @@ pub fn show_duration(duration: Duration) -> String {
     )
 }
 
+/// Bits a second in `text`, or none when it is not a whole number with a unit of [`RATE_UNITS`].
+#[must_use]
+pub fn parse_rate(text: &str) -> Option<u64> {
+    parse(text, RATE_UNITS)
+}
+
+/// `bits` a second in the largest unit that shows it exactly.
+#[must_use]
+pub fn show_rate(bits: u64) -> String {
+    show(bits, RATE_UNITS)
+}
+
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit())?;
@@ -69,6 +81,14 @@ pub const DURATION_UNITS: &[(&str, u64)] = &[
     ("d", 86_400_000_000),
 ];
 
+/// Units of rates and their bits a second.
+pub const RATE_UNITS: &[(&str, u64)] = &[
+    ("bit/s", 1),
+    ("kbit/s", 1_000),
+    ("Mbit/s", 1_000_000),
+    ("Gbit/s", 1_000_000_000),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +97,9 @@ mod tests {
     fn a_quantity_reads_back_as_it_was_shown() {
         for text in ["0B", "512B", "64KiB", "256MiB", "1GiB", "3TiB"] {
             assert_eq!(show_size(parse_size(text).expect(text)), text);
+        }
+        for text in ["9600bit/s", "256kbit/s", "10Mbit/s", "1Gbit/s"] {
+            assert_eq!(show_rate(parse_rate(text).expect(text)), text);
         }
         for text in ["250us", "5ms", "90s", "7h", "30d"] {
             assert_eq!(show_duration(parse_duration(text).expect(text)), text);

@@ -425,6 +425,12 @@ pub static STREAM: Table = Table {
             Is("\"5ms\""),
             "How long a commit waits for company.",
         ),
+        key(
+            "priority",
+            Kind::OneOf(&["urgent", "high", "normal", "low"]),
+            Is("\"normal\""),
+            "Which streams an uplink sends first; `urgent` also goes when `windows`, `day_max` or `month_max` hold back the others.",
+        ),
     ],
 };
 
@@ -465,6 +471,36 @@ pub static UPLINK: Table = Table {
             Kind::Duration(HUNDRED_MS, HOUR),
             Is("\"30s\""),
             "Longest pause between two attempts to connect.",
+        ),
+        key(
+            "live_first_after",
+            Kind::Duration(SECOND, YEAR),
+            Otherwise("everything is sent in the order in which it came"),
+            "When a hub that comes back lacks events older than this, new ones pass them: the log is closed, the next one of its chain takes events and is sent beside it with 70 % of the link. Order holds in each of the two, and a partition may take up to twice its `capacity` until the first is handed over.",
+        ),
+        key(
+            "rate_max",
+            Kind::Rate(8_000, 100_000_000_000),
+            Otherwise("as fast as the link is"),
+            "Bits a second that are sent.",
+        ),
+        key(
+            "day_max",
+            Kind::Size(64 * KIB, 64 * TIB),
+            Otherwise("no bound"),
+            "What the link may carry in a day by the local calendar, both directions together. Headers of TLS, TCP and IP are not counted. When it is used up, only `urgent` streams are sent.",
+        ),
+        key(
+            "month_max",
+            Kind::Size(64 * KIB, 64 * TIB),
+            Otherwise("no bound"),
+            "The same in a month.",
+        ),
+        key(
+            "windows",
+            Kind::Windows,
+            Otherwise("always"),
+            "When streams that are not `urgent` are sent, by the local clock: [\"22:00-06:00\"]. A gateway that does not know the time sends.",
         ),
     ],
 };

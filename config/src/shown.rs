@@ -4,7 +4,7 @@
 
 use crate::file::{self, Reader, Section};
 use crate::kind::{Kind, Value};
-use crate::quantity::{show_duration, show_size};
+use crate::quantity::{show_duration, show_rate, show_size};
 use crate::schema::{self, Fallback, Key, Table};
 
 /// An agent's file, whole. Whether it is right has been looked at before.
@@ -76,6 +76,10 @@ fn of(kind: &Kind, value: &Value) -> String {
     let list = |items: Vec<String>| format!("[{}]", items.join(", "));
     match (kind, value) {
         (Kind::Size(..), Value::Number(bytes)) => quoted(&show_size(*bytes)),
+        (Kind::Rate(..), Value::Number(bits)) => quoted(&show_rate(*bits)),
+        (_, Value::Windows(windows)) => {
+            list(windows.iter().map(|one| quoted(&one.to_string())).collect())
+        }
         (_, Value::Number(number)) => number.to_string(),
         (_, Value::Name(name)) => quoted(name),
         (_, Value::Text(text)) => quoted(text),

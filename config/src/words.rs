@@ -39,6 +39,47 @@ impl fmt::Display for Name {
     }
 }
 
+/// A part of each day by the local clock, `22:00-06:00`; over midnight if it ends earlier than it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DayWindow {
+    /// Minutes since midnight at which it begins.
+    pub from: u16,
+    /// Minutes since midnight at which it is over.
+    pub to: u16,
+}
+
+impl DayWindow {
+    /// `text` as a part of the day, or none. One that is empty or as long as the day is a mistake.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let minutes = |text: &str| {
+            let (hour, minute) = text.split_once(':')?;
+            let number = |text: &str, below: u16| {
+                let digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+                let number = text.parse::<u16>().ok().filter(|_| digits);
+                number.filter(|number| *number < below)
+            };
+            Some(number(hour, 24)? * 60 + number(minute, 60)?)
+        };
+        let (from, to) = text.split_once('-')?;
+        let (from, to) = (minutes(from)?, minutes(to)?);
+        (from != to).then_some(Self { from, to })
+    }
+}
+
+impl fmt::Display for DayWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = (self.from, self.to);
+        let (from_hour, to_hour) = (from / 60, to / 60);
+        write!(
+            f,
+            "{from_hour:02}:{:02}-{to_hour:02}:{:02}",
+            from % 60,
+            to % 60
+        )
+    }
+}
+
 /// A name, or several by `*`, which stands for any run of characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern(String);
@@ -183,6 +224,25 @@ const SCHEMES_LATER: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_the_day_is_read_as_it_is_shown() {
+        for text in ["22:00-06:00", "00:00-00:01", "12:30-23:59"] {
+            assert_eq!(DayWindow::new(text).expect(text).to_string(), text);
+        }
+        for text in [
+            "",
+            "22-6",
+            "24:00-01:00",
+            "1:00-02:00",
+            "10:00-10:00",
+            "10:00",
+            "10:60-11:00",
+            "+1:00-02:00",
+        ] {
+            assert_eq!(DayWindow::new(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_pattern_matches_what_it_says() {

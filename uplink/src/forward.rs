@@ -4,8 +4,10 @@
 //! this file keeps a session going: connect, wait, connect again.
 
 mod loss;
+mod pace;
 mod session;
 mod status;
+mod turns;
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,8 +26,10 @@ use crate::net::Connection;
 use crate::trust::clock::LastGood;
 use crate::trust::enrol::GatewayFiles;
 use crate::trust::explain;
+use pace::Pace;
+pub use pace::{Limits, Window};
 pub(crate) use session::unix_us;
-use session::{Ended, Session};
+use session::{Ended, Outside, Session};
 use status::Board;
 pub use status::{ForwardStatus, LogStatus};
 
@@ -42,6 +46,10 @@ pub struct ForwardOptions {
     pub retry_max: Duration,
     /// By what the hub and the gateway know each other; without it only a hub on this machine is spoken to.
     pub trust: Option<GatewayTrust>,
+    /// What it may cost.
+    pub limits: Limits,
+    /// When the oldest record that the hub does not have is older than this as a session begins, the owner is told that the log is [`ForwardEvent::Behind`].
+    pub live_first_after: Option<Duration>,
 }
 
 /// By what a gateway and its hub know each other.
@@ -64,8 +72,26 @@ pub struct Log {
     pub chain: u16,
     /// Nothing is appended to it any more.
     pub closed: bool,
+    /// It may be closed so that live records pass its backlog.
+    pub may_be_passed: bool,
+    /// Whether it goes before others.
+    pub priority: Priority,
     /// The log itself.
     pub handle: Partition,
+}
+
+/// Which logs go first: one that is more urgent goes before all that are less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Also when nothing else may go, by what the uplink may cost.
+    Urgent,
+    /// Before most.
+    High,
+    /// Most.
+    #[default]
+    Normal,
+    /// When nothing else is to be sent.
+    Low,
 }
 
 /// What the owner of the partitions must hear.
@@ -73,6 +99,11 @@ pub struct Log {
 pub enum ForwardEvent {
     /// The hub holds another history of this log: close it, open a new one in its chain, and take this one out of the list.
     Diverged {
+        /// Which log.
+        log: LogId,
+    },
+    /// The hub has been away for long, and what this log holds for it is old: it waits for a moment, until it is closed or may not be passed any more.
+    Behind {
         /// Which log.
         log: LogId,
     },
@@ -100,6 +131,7 @@ pub struct Forwarder {
     events: mpsc::UnboundedSender<ForwardEvent>,
     board: Arc<Mutex<Board>>,
     pulse: Pulse,
+    pace: Pace,
     /// Of the next session.
     generation: u64,
 }
@@ -117,6 +149,7 @@ impl Forwarder {
         address::of(&options.url)?;
         let board = Arc::new(Mutex::new(Board::new(&options)));
         Ok(Self {
+            pace: Pace::new(options.limits.clone(), Instant::now()),
             options,
             logs,
             events,
@@ -199,24 +232,21 @@ impl Forwarder {
     ) -> Ended {
         // Each session counts on from the one before, and a new process begins with the time.
         self.generation += 1;
-        let (logs, events, board) = (
-            self.logs.clone(),
-            self.events.clone(),
-            Arc::clone(&self.board),
-        );
-        let pulse = self.pulse.clone();
-        match Session::new(
-            &self.options,
-            connection,
-            self.generation,
-            logs,
-            events,
-            board,
-            pulse,
-        ) {
+        let outside = Outside {
+            logs: self.logs.clone(),
+            events: self.events.clone(),
+            board: Arc::clone(&self.board),
+            pulse: self.pulse.clone(),
+        };
+        let (options, pace) = (&self.options, &mut self.pace);
+        pace.reconnected();
+        let session = Session::new(options, pace, connection, self.generation, outside);
+        let ended = match session {
             Ok(session) => session.run(shutdown).await,
             Err(e) => Ended::Failed(e.to_string()),
-        }
+        };
+        self.pace.keep();
+        ended
     }
 
     fn disconnected(&self, ended: &Ended, wait: Duration) {

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -99,6 +100,19 @@ pub(crate) enum Connection {
     Simulated(Box<dyn Socket>),
 }
 
+/// How much the kernel takes of a connection before it is sent. Until something is set, as much as it likes.
+#[derive(Debug)]
+pub(crate) struct Unsent(OwnedFd);
+
+impl Unsent {
+    /// No more than about so many bytes.
+    pub(crate) fn bound(&self, bytes: u32) {
+        if let Err(error) = socket2::SockRef::from(&self.0).set_tcp_notsent_lowat(bytes) {
+            tracing::debug!(%error, "the kernel takes what it likes");
+        }
+    }
+}
+
 /// The half that is read.
 pub(crate) trait Reading: AsyncRead + Debug + Send + Sync + Unpin {}
 /// The half that is written.
@@ -151,6 +165,16 @@ impl Connection {
         Err(io::Error::other(format!(
             "{address} is another machine, and nothing says by what certificate it is known{ca}: `sedge enroll` with a token of the hub, or name a `ca`"
         )))
+    }
+
+    /// What sets how much the kernel takes before it is sent; none in a simulation.
+    pub(crate) fn unsent(&self) -> Option<Unsent> {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+            Self::Simulated(_) => return None,
+        };
+        tcp.as_fd().try_clone_to_owned().ok().map(Unsent)
     }
 
     /// Its two directions.

@@ -245,6 +245,34 @@ impl Disk {
         Ok(())
     }
 
+    /// Ends `log`, so that the next life opens another one behind it, which live records take. False if it may not be passed.
+    ///
+    /// # Errors
+    /// When the disk has no room for both, or it cannot be written down.
+    pub(crate) fn pass(&mut self, log: LogId) -> io::Result<bool> {
+        let is_it = |chain: &&mut Chain| chain.head().partition.log_id() == log;
+        let Some(chain) = self.chains.iter_mut().find(is_it) else {
+            return Ok(false);
+        };
+        if !chain.may_be_passed() {
+            return Ok(false);
+        }
+        let head = chain.logs.last_mut().expect("a chain has a log");
+        let (needed, free) = (head.disk_bytes(), free_bytes(&head.identity.path)?);
+        if free.is_some_and(|free| free < needed) {
+            return Err(io::Error::other(format!(
+                "another log needs {needed} bytes, and {} are free",
+                free.unwrap_or(0)
+            )));
+        }
+        let ended = LogIdentity {
+            ended: true,
+            ..head.identity.identity.clone()
+        };
+        head.identity.rewrite(ended)?;
+        Ok(true)
+    }
+
     /// The hub of `uplink` has all of `log`. If those of all `carriers` of its stream have, the log is taken out of its chain, to be
     /// removed: nobody must be offered it any more.
     pub(crate) fn drained(
@@ -281,6 +309,15 @@ impl Disk {
         Some(drained)
     }
 
+    /// Whether live records may pass what `log` holds.
+    pub(crate) fn may_be_passed(&self, log: LogId) -> bool {
+        let is_it = |chain: &&Chain| chain.head().partition.log_id() == log;
+        self.chains
+            .iter()
+            .find(is_it)
+            .is_some_and(Chain::may_be_passed)
+    }
+
     /// Commits what is staged and marks a clean stop in every log. Blocks for the disk.
     pub(crate) fn close(&self) {
         for log in self.chains.iter().flat_map(|chain| &chain.logs) {
@@ -290,6 +327,12 @@ impl Disk {
 }
 
 impl Chain {
+    /// Whether its one log may be closed so that live records pass what it holds. With two of them they do already, and a third would take more disk.
+    pub(crate) fn may_be_passed(&self) -> bool {
+        let offered = self.logs.iter().filter(|log| log.is_offered()).count();
+        !self.draining && offered == 1 && !self.head().is_ended()
+    }
+
     /// The log that takes events, if any does.
     pub(crate) fn head(&self) -> &OpenLog {
         self.logs.last().expect("a chain has a log")
@@ -628,6 +671,15 @@ impl OpenLog {
     pub(crate) fn is_ended(&self) -> bool {
         self.identity.identity.ended
     }
+}
+
+/// What is free on the disk of `path`; unknown in a simulation.
+fn free_bytes(path: &Path) -> io::Result<Option<u64>> {
+    if sedge_store::world::is_simulated() {
+        return Ok(None);
+    }
+    let space = rustix::fs::statvfs(path)?;
+    Ok(Some(space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
 /// What the segments of a log take: a log that only drains keeps its size.

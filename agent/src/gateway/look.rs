@@ -249,7 +249,7 @@ impl Looker {
             .iter()
             .filter(|uplink| uplink.carries(&chain.stream));
         let numbers: Vec<u32> = uplinks
-            .map(|uplink| super::uplink_number(&uplink.name))
+            .map(|uplink| super::uplinks::uplink_number(&uplink.name))
             .collect();
         // The slowest of them holds the events back.
         let waiting = numbers.iter().map(|uplink| chain.waiting(*uplink));
@@ -279,7 +279,7 @@ impl Looker {
     }
 
     fn uplink(&self, uplink: &checked::Uplink, seen: &ForwardStatus) -> status::Uplink {
-        let number = super::uplink_number(&uplink.name);
+        let number = super::uplinks::uplink_number(&uplink.name);
         let chains = || {
             self.chains
                 .iter()

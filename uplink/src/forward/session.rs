@@ -24,9 +24,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::loss::{Follow, Loss};
+use super::pace::Pace;
 use super::status::{self, Board};
-use super::{ForwardEvent, ForwardOptions, Log};
-use crate::net::Connection;
+use super::turns::Turns;
+use super::{ForwardEvent, ForwardOptions, Log, Priority};
+use crate::net::{Connection, Unsent};
 use crate::stream::{Stream, StreamError, Turn};
 use crate::trust::unix_s;
 use crate::wire::{self, kind};
@@ -34,7 +36,13 @@ use crate::wire::{self, kind};
 /// A running connection.
 pub(super) struct Session<'a> {
     options: &'a ForwardOptions,
+    pace: &'a mut Pace,
+    /// When that lets the next piece go.
+    paced: Option<Instant>,
+    turns: Turns,
     stream: Stream,
+    /// How much of it the kernel may hold.
+    unsent: Option<Unsent>,
     sender: Sender<Vec<SenderSlot>, String>,
     /// By slot number; a slot is never used for a second log.
     slots: Vec<Slot>,
@@ -52,9 +60,18 @@ pub(super) struct Session<'a> {
     dry: bool,
     began: Instant,
     body: Vec<u8>,
-    sent_bytes: u64,
+    /// Received and sent, as far as it is counted.
+    traffic: (u64, u64),
     /// What the hub said with its Bye.
     farewell: String,
+}
+
+/// What a session shares with the world around it.
+pub(super) struct Outside {
+    pub(super) logs: watch::Receiver<Vec<Log>>,
+    pub(super) events: mpsc::UnboundedSender<ForwardEvent>,
+    pub(super) board: Arc<Mutex<Board>>,
+    pub(super) pulse: Pulse,
 }
 
 /// A log in this session.
@@ -67,6 +84,20 @@ struct Slot {
     offer: Description,
     /// When a refused log is offered again.
     again: Option<Instant>,
+    standing: Standing,
+}
+
+/// Whether a log's backlog is passed by live records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It has yet to be seen how far the hub is behind.
+    Unseen,
+    /// The hub has said where it stands.
+    Heard,
+    /// So far that the owner was told. Nothing is sent until it has decided.
+    Behind,
+    /// It goes on.
+    Settled,
 }
 
 /// What an Offer says about a log, read from disk before it is needed.
@@ -102,13 +133,17 @@ pub(super) enum Ended {
 impl<'a> Session<'a> {
     pub(super) fn new(
         options: &'a ForwardOptions,
+        pace: &'a mut Pace,
         connection: Connection,
         generation: u64,
-        logs: watch::Receiver<Vec<Log>>,
-        events: mpsc::UnboundedSender<ForwardEvent>,
-        board: Arc<Mutex<Board>>,
-        pulse: Pulse,
+        outside: Outside,
     ) -> std::io::Result<Self> {
+        let Outside {
+            logs,
+            events,
+            board,
+            pulse,
+        } = outside;
         let began = Instant::now();
         let settings = SenderSettings {
             identity: options.identity.clone(),
@@ -118,8 +153,13 @@ impl<'a> Session<'a> {
             body_bytes_max: wire::MESSAGE_BYTES_MAX - 1,
             idle_timeout_us: IDLE_TIMEOUT.as_micros() as u64,
         };
-        Ok(Self {
+        let unsent = connection.unsent();
+        let session = Self {
             options,
+            pace,
+            paced: None,
+            turns: Turns::default(),
+            unsent,
             stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
             sender: Sender::new(settings, Vec::new(), now(began)),
             slots: Vec::new(),
@@ -134,9 +174,19 @@ impl<'a> Session<'a> {
             dry: false,
             began,
             body: vec![0; GREETING_BYTES],
-            sent_bytes: 0,
+            traffic: (0, 0),
             farewell: String::new(),
-        })
+        };
+        session.bound_unsent();
+        Ok(session)
+    }
+
+    /// The kernel holds about half a piece, so that what is urgent waits for no more.
+    fn bound_unsent(&self) {
+        if let Some(unsent) = &self.unsent {
+            let bytes = (self.pace.piece_bytes() / 2).max(UNSENT_BYTES_MIN);
+            unsent.bound(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
     }
 
     /// Sends until something ends it.
@@ -169,11 +219,27 @@ impl<'a> Session<'a> {
         self.tell_growth();
         self.offer_again().await?;
         self.hear().await?;
+        self.look_behind().await?;
         self.say();
+        self.count();
         self.read_ahead();
-        status::lock(&self.board).sent(self.stream.traffic().1 - self.sent_bytes);
-        self.sent_bytes = self.stream.traffic().1;
         Ok(())
+    }
+
+    /// What has moved since the last turn.
+    fn count(&mut self) {
+        let (received, sent) = self.stream.traffic();
+        let out = sent - self.traffic.1;
+        let both = out + received - self.traffic.0;
+        self.traffic = (received, sent);
+        let waiting = !self.stream.outgoing.is_empty();
+        let local = self.pace.local(unix_us());
+        let before = self.pace.piece_bytes();
+        self.pace.moved(out, both, waiting, Instant::now(), local);
+        if self.pace.piece_bytes() != before {
+            self.bound_unsent();
+        }
+        status::lock(&self.board).sent(out);
     }
 
     /// Until there is something to do.
@@ -183,7 +249,8 @@ impl<'a> Session<'a> {
             Duration::from_micros(at.saturating_sub(now_us))
         });
         let retry = self.dry.then(|| Instant::now() + DRY_PATIENCE);
-        let again = self.slots.iter().filter_map(|s| s.again).chain(retry).min();
+        let again = self.slots.iter().filter_map(|s| s.again);
+        let again = again.chain(retry).chain(self.paced).min();
         let timer =
             (Instant::now() + due).min(again.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT));
         // A read that hangs is not cured by timers that go on.
@@ -256,6 +323,10 @@ impl<'a> Session<'a> {
                 Some(log) => {
                     changed |= log.closed && !slot.closed;
                     slot.closed |= log.closed;
+                    let is_decided = log.closed || !log.may_be_passed;
+                    if is_decided && slot.standing == Standing::Behind {
+                        slot.standing = Standing::Settled;
+                    }
                 }
                 None => {
                     slot.listed = false;
@@ -286,6 +357,7 @@ impl<'a> Session<'a> {
             acked: None,
             offer,
             again: None,
+            standing: Standing::Unseen,
         });
         self.sender.slots_mut().push(SenderSlot::default());
         self.sender.offer(number(self.slots.len() - 1));
@@ -360,6 +432,9 @@ impl<'a> Session<'a> {
         let Some(slot) = self.slots.get_mut(usize::from(at)) else {
             return;
         };
+        if slot.standing == Standing::Unseen {
+            slot.standing = Standing::Heard;
+        }
         let before = slot.acked.replace(next).unwrap_or(next);
         let ledger = slot.log.handle.ledger();
         let next = if Fault::CursorRunsAhead.is_planted() {
@@ -377,6 +452,44 @@ impl<'a> Session<'a> {
         let mut board = status::lock(&self.board);
         board.acked(next.since(before));
         board.refused(slot.log.handle.log_id(), None);
+    }
+
+    /// Where a session begins long after the last, live records are to pass what has gathered meanwhile: that is for the owner to do.
+    async fn look_behind(&mut self) -> Result<(), Ended> {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            if slot.standing != Standing::Heard {
+                continue;
+            }
+            slot.standing = Standing::Settled;
+            let (log, next) = (slot.log.clone(), slot.acked);
+            let may = log.may_be_passed && !slot.closed;
+            let (Some(most), Some(next)) = (self.options.live_first_after.filter(|_| may), next)
+            else {
+                continue;
+            };
+            let id = log.handle.log_id();
+            let made = world::blocking(move || status::made_at(&log, next)).await;
+            let now_us = self.judged_now_us();
+            let age_us = made.ok().flatten().map_or(0, |made| now_us - made);
+            if age_us > i64::try_from(most.as_micros()).unwrap_or(i64::MAX) {
+                self.slots[at].standing = Standing::Behind;
+                tracing::info!(log = %id, age_s = age_us / 1_000_000, "what the hub lacks is old: live records are to pass it");
+                self.tell(ForwardEvent::Behind { log: id });
+            }
+        }
+        Ok(())
+    }
+
+    /// The time, as far as it is known.
+    fn judged_now_us(&self) -> i64 {
+        let trust = self.options.trust.as_ref();
+        let judged_s = trust.map_or(0, |t| t.clock.judge(unix_s()).0);
+        unix_us().max(
+            i64::try_from(judged_s)
+                .unwrap_or(0)
+                .saturating_mul(1_000_000),
+        )
     }
 
     fn diverged(&mut self, slot: u16) {
@@ -426,10 +539,27 @@ impl<'a> Session<'a> {
 
     /// Starts to read what is sent next, unless enough waits to leave already.
     fn read_ahead(&mut self) {
-        if self.reading.is_some() || self.dry || self.stream.outgoing.len() >= OUTGOING_BYTES_MAX {
+        let piece_bytes = self.pace.piece_bytes();
+        if self.reading.is_some() || self.dry || self.stream.outgoing.len() >= piece_bytes {
             return;
         }
-        let Some(want) = self.sender.want() else {
+        let now = Instant::now();
+        let local = self.pace.local(unix_us());
+        let held = self.pace.held(local);
+        let wait = self.pace.wait(now);
+        self.paced = wait.or(held.map(|_| HELD_PATIENCE)).map(|wait| now + wait);
+        status::lock(&self.board).held(held);
+        if wait.is_some() {
+            return;
+        }
+        let (slots, turns) = (&self.slots, &self.turns);
+        let rank = |at: u16| {
+            let slot = slots.get(usize::from(at))?;
+            let waits = slot.standing == Standing::Behind
+                || (held.is_some() && slot.log.priority != Priority::Urgent);
+            (!waits).then(|| turns.rank(usize::from(at), slot.log.priority))
+        };
+        let Some(want) = self.sender.want_by(rank) else {
             return;
         };
         let Some(slot) = self.slots.get(usize::from(want.slot)) else {
@@ -440,7 +570,7 @@ impl<'a> Session<'a> {
             self.options.uplink,
             slot.loss.clone(),
         );
-        let bytes_max = want.bytes_max.min(DATA_BYTES_MAX);
+        let bytes_max = want.bytes_max.min(piece_bytes);
         let read = world::blocking(move || {
             let mut loss = loss;
             if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from) {
@@ -480,6 +610,10 @@ impl<'a> Session<'a> {
                         kind::DATA,
                         &[&head[..head_len], &frames],
                     );
+                    let at = usize::from(want.slot);
+                    let is_backlog = self.slots.get(at).is_some_and(|slot| slot.closed);
+                    self.turns.took(at, frames.len(), is_backlog);
+                    self.pace.began();
                 }
             }
             Ok(Found::Gap(gap)) => self.send_gap(&want, gap),
@@ -655,10 +789,10 @@ pub(crate) fn unix_us() -> i64 {
 
 /// Silence that ends a session.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Frames in one Data message, when there is much to send.
-const DATA_BYTES_MAX: usize = 256 * 1024;
-/// No more is read while so much waits to leave.
-const OUTGOING_BYTES_MAX: usize = 256 * 1024;
+/// The kernel holds as much as this, however slow the link is.
+const UNSENT_BYTES_MIN: usize = 4 * 1024;
+/// What may not go now is looked at again after this long.
+const HELD_PATIENCE: Duration = Duration::from_secs(10);
 /// What a Hello may take; logs that do not fit are offered one by one.
 const GREETING_BYTES: usize = 16 * 1024;
 /// A read that found nothing is tried again, even without growth.

@@ -6,6 +6,7 @@ use sedge_core::frame::Header;
 use sedge_core::{LogId, Offset};
 use tokio::time::Instant;
 
+use super::pace::Held;
 use super::{ForwardOptions, Log};
 
 /// A snapshot of a forwarder.
@@ -27,6 +28,8 @@ pub struct ForwardStatus {
     pub acked_offsets: u64,
     /// Acknowledged offsets a second, over the time since the last snapshot.
     pub acked_per_second: f64,
+    /// Why only what is urgent goes now.
+    pub held: Option<String>,
     /// Each log.
     pub logs: Vec<LogStatus>,
 }
@@ -106,8 +109,13 @@ impl Board {
     pub(super) fn disconnected(&mut self, why: String) -> bool {
         let news = self.said.connected || self.said.last_error.as_ref() != Some(&why);
         self.said.connected = false;
+        self.said.held = None;
         self.said.last_error = Some(why);
         news
+    }
+
+    pub(super) fn held(&mut self, why: Option<Held>) {
+        self.said.held = why.map(|why| why.to_string());
     }
 
     pub(super) fn replaced(&mut self) {
@@ -186,7 +194,7 @@ impl Mark {
 }
 
 /// When the frame at `offset` was made.
-fn made_at(log: &Log, offset: Offset) -> Option<i64> {
+pub(super) fn made_at(log: &Log, offset: Offset) -> Option<i64> {
     let chunk = log.handle.read(offset, 1).ok()?;
     let time = Header::parse(&chunk.frames, None).ok()?.time;
     time.is_known().then_some(time.get())

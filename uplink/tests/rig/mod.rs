@@ -11,7 +11,7 @@ use std::time::Duration;
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, system_clock};
 use sedge_uplink::client::{Access, Item, PullOptions, Reader, Start};
 use sedge_uplink::forward::{
-    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Log,
+    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority,
 };
 use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions};
 use tokio::net::TcpListener;
@@ -94,15 +94,30 @@ impl RunningForwarder {
         logs: Vec<Log>,
         trust: Option<GatewayTrust>,
     ) -> Self {
+        let options = ForwardOptions {
+            trust,
+            ..forward_options(url, gateway)
+        };
+        Self::start_as(options, logs)
+    }
+
+    pub(crate) fn start_limited(
+        url: &str,
+        logs: Vec<Log>,
+        limits: Limits,
+        live_first_after: Option<Duration>,
+    ) -> Self {
+        let options = ForwardOptions {
+            limits,
+            live_first_after,
+            ..forward_options(url, "gw-7")
+        };
+        Self::start_as(options, logs)
+    }
+
+    fn start_as(options: ForwardOptions, logs: Vec<Log>) -> Self {
         let (logs, seen) = watch::channel(logs);
         let (tell, events) = mpsc::unbounded_channel();
-        let options = ForwardOptions {
-            url: url.into(),
-            identity: gateway.into(),
-            uplink: UPLINK,
-            retry_max: Duration::from_secs(30),
-            trust,
-        };
         let forwarder = Forwarder::new(options, seen, tell).unwrap();
         let handle = forwarder.handle();
         let task = tokio::spawn(forwarder.run(std::future::pending()));
@@ -130,12 +145,26 @@ impl RunningForwarder {
     }
 }
 
+fn forward_options(url: &str, gateway: &str) -> ForwardOptions {
+    ForwardOptions {
+        url: url.into(),
+        identity: gateway.into(),
+        uplink: UPLINK,
+        retry_max: Duration::from_secs(30),
+        trust: None,
+        limits: Limits::default(),
+        live_first_after: None,
+    }
+}
+
 pub(crate) fn log(partition: &Partition) -> Log {
     Log {
         stream: "telemetry".into(),
         partition: 0,
         chain: 0,
         closed: false,
+        may_be_passed: true,
+        priority: Priority::Normal,
         handle: partition.clone(),
     }
 }

@@ -1,0 +1,147 @@
+//! The uplinks of a gateway: which logs each is to send, and the tasks that send them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sedge_config::checked;
+use sedge_uplink::forward::{
+    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority,
+    Window,
+};
+use sedge_uplink::trust::clock::LastGood;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::disk::Disk;
+use super::trust;
+use crate::shutdown::Shutdown;
+
+/// The uplinks that carry `stream`, by the numbers of their cursors.
+pub(super) fn carriers<'a>(agent: &'a checked::Agent, stream: &str) -> BTreeMap<u32, &'a str> {
+    let carrying = agent.uplinks.iter().filter(|uplink| uplink.carries(stream));
+    carrying
+        .map(|uplink| (uplink_number(&uplink.name), uplink.name.as_str()))
+        .collect()
+}
+
+/// Under this number the logs keep an uplink's place: made from its name, so that the order in the file does not matter.
+pub(super) fn uplink_number(name: &str) -> u32 {
+    sedge_core::crc::crc32c(name.as_bytes())
+}
+
+/// The logs that an uplink is offered; they change while it runs.
+pub(super) type Listed = Arc<watch::Sender<Vec<Log>>>;
+
+pub(super) fn start_forwarders(
+    agent: &checked::Agent,
+    disk: &Disk,
+    clock: &Arc<LastGood>,
+    events: &mpsc::UnboundedSender<ForwardEvent>,
+    shutdown: &Shutdown,
+    tasks: &mut JoinSet<()>,
+) -> (Vec<ForwardHandle>, Vec<Listed>) {
+    let (mut handles, mut lists) = (Vec::new(), Vec::new());
+    for uplink in &agent.uplinks {
+        let carried = disk.chains.iter().filter(|c| uplink.carries(&c.stream));
+        let logs = carried.flat_map(|chain| {
+            let priority = priority(agent, &chain.stream);
+            let offered = chain.logs.iter().filter(|log| log.is_offered());
+            offered.map(move |log| Log {
+                stream: chain.stream.clone(),
+                partition: chain.partition,
+                chain: log.place,
+                closed: log.is_ended(),
+                may_be_passed: chain.may_be_passed(),
+                priority,
+                handle: log.partition.clone(),
+            })
+        });
+        let options = ForwardOptions {
+            url: format!("sedge://{}", uplink.hub),
+            identity: agent.gateway.id.to_string(),
+            uplink: uplink_number(&uplink.name),
+            retry_max: uplink.retry_max,
+            trust: Some(GatewayTrust {
+                files: trust::files(uplink),
+                clock: Arc::clone(clock),
+            }),
+            limits: limits(uplink, &agent.gateway),
+            live_first_after: uplink.live_first_after,
+        };
+        // A log that the disk has no room for is none yet: offered, its id would be in the hub's chain for ever.
+        let (made, to_be): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.handle.is_made());
+        let (listed, logs) = watch::channel(made);
+        let listed = Arc::new(listed);
+        for log in to_be {
+            tasks.spawn(list_when_made(log, Arc::clone(&listed), shutdown.clone()));
+        }
+        let forwarder = Forwarder::new(options, logs, events.clone())
+            .expect("a checked endpoint is an address");
+        handles.push(forwarder.handle());
+        lists.push(listed);
+        tasks.spawn(trust::keep_certificate(
+            uplink.clone(),
+            agent.gateway.id.to_string(),
+            Arc::clone(clock),
+            shutdown.clone(),
+        ));
+        let mut shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            forwarder
+                .run(async move { shutdown.requested().await })
+                .await;
+        });
+    }
+    (handles, lists)
+}
+
+async fn list_when_made(log: Log, listed: Listed, mut shutdown: Shutdown) {
+    let mut refused = log.handle.intake_refused();
+    let made = async { refused.wait_for(Option::is_none).await.is_ok() };
+    tokio::select! {
+        biased;
+        made = made => if made {
+            listed.send_modify(|logs| logs.push(log));
+        },
+        () = shutdown.requested() => {}
+    }
+}
+
+/// Changes what is said of the logs that the uplinks are offered. Who listens is told only if something did change.
+pub(super) fn update(lists: &[Listed], mut change: impl FnMut(&mut Log)) {
+    for list in lists {
+        list.send_if_modified(|logs| {
+            let said =
+                |logs: &[Log]| -> Vec<bool> { logs.iter().map(|log| log.may_be_passed).collect() };
+            let before = said(logs);
+            logs.iter_mut().for_each(&mut change);
+            said(logs) != before
+        });
+    }
+}
+
+fn limits(uplink: &checked::Uplink, gateway: &checked::Gateway) -> Limits {
+    let window = |window: &sedge_config::DayWindow| Window {
+        from: window.from,
+        to: window.to,
+    };
+    let kept = gateway.data_dir.join("spent");
+    Limits {
+        rate_bytes: uplink.rate_bits_max.map(|bits| bits / 8),
+        day_bytes: uplink.day_bytes_max,
+        month_bytes: uplink.month_bytes_max,
+        windows: uplink.windows.iter().map(window).collect(),
+        kept: Some(kept.join(format!("{}.toml", uplink.name))),
+    }
+}
+
+/// What a stream that is not in the configuration any more holds goes as most does.
+fn priority(agent: &checked::Agent, stream: &str) -> Priority {
+    let configured = agent.streams.iter().find(|known| &*known.name == stream);
+    match configured.map(|stream| stream.priority) {
+        Some(checked::Priority::Urgent) => Priority::Urgent,
+        Some(checked::Priority::High) => Priority::High,
+        Some(checked::Priority::Low) => Priority::Low,
+        Some(checked::Priority::Normal) | None => Priority::Normal,
+    }
+}
