@@ -9,6 +9,7 @@
 mod disk;
 mod look;
 pub mod reload;
+mod take_over;
 mod trust;
 mod uplinks;
 
@@ -273,6 +274,7 @@ impl Life {
             Entrance::Given(_) => None,
         };
         settle_cursors(&agent, &disk, about.before.is_some());
+        take_over::sessions(&disk).await;
         let (stop_sources, sources_shutdown) = shutdown::pair();
         let (stop_others, others_shutdown) = shutdown::pair();
         let (events, forward) = mpsc::unbounded_channel();

@@ -42,6 +42,11 @@ pub enum Item<'a> {
         /// Whether it has ended.
         ended: bool,
     },
+    /// A note in a log that goes on where another one ended: what that one knew of a session. Empty behind the last of them.
+    TakenOver {
+        /// The session with its table.
+        session: &'a [u8],
+    },
 }
 
 impl Item<'_> {
@@ -122,6 +127,30 @@ impl Claims {
                 state.device_moved(stood.log, stood.next);
             }
         }
+    }
+
+    /// Notes for the log that follows this one and takes over its sessions with their tables, as items: the longest unused first, and one that says that these
+    /// were all.
+    #[must_use]
+    pub fn for_the_next(&self) -> Vec<Vec<u8>> {
+        let state = self.state();
+        let mut sessions: Vec<_> = state.sessions.iter().collect();
+        sessions.sort_unstable_by_key(|(_, session)| session.used);
+        let note = |session: &[u8]| {
+            let item = Item::TakenOver { session };
+            postcard::to_allocvec(&item).expect("postcard writes every item")
+        };
+        let kept = sessions.into_iter().map(|(number, session)| {
+            let kept = KeptSession::of(*number, session);
+            note(&postcard::to_allocvec(&kept).expect("postcard writes every session"))
+        });
+        kept.chain([note(&[])]).collect()
+    }
+
+    /// Whether all that the log before knew of sessions is in this one.
+    #[must_use]
+    pub fn has_taken_over(&self) -> bool {
+        self.state().took_over
     }
 
     /// Where each device stands, the longest unused first.
@@ -244,7 +273,9 @@ impl Owner for LogOwner {
         match postcard::from_bytes(item) {
             Ok(Item::DeviceCursor { log, next }) => self.0.state().device_moved(log, next),
             Ok(Item::Publish { session, packet }) => self.published(session, packet, entries),
-            Ok(note @ Item::Session { .. }) => self.0.state().noted(&note),
+            Ok(note @ (Item::Session { .. } | Item::TakenOver { .. })) => {
+                self.0.state().noted(&note);
+            }
             Err(_) => {
                 tracing::warn!("an item beside records is not one that this version knows; skipped")
             }
@@ -256,6 +287,7 @@ impl Owner for LogOwner {
             Ok(Item::Publish { session, packet }) => {
                 self.0.state().published(session, packet, ELSEWHERE);
             }
+            Ok(Item::TakenOver { session }) => self.0.state().taken_over(session),
             Ok(item) => self.0.state().noted(&item),
             Err(_) => {
                 tracing::warn!("a note in the log is not one that this version knows; skipped")
@@ -298,6 +330,8 @@ struct State {
     rows: usize,
     /// There are other logs in the stream.
     shared: bool,
+    /// What the log before knew of sessions is in here.
+    took_over: bool,
 }
 
 #[derive(Debug)]
@@ -431,6 +465,28 @@ impl State {
         self.bound();
     }
 
+    fn taken_over(&mut self, session: &[u8]) {
+        if session.is_empty() {
+            self.took_over = true;
+            return;
+        }
+        let Ok(kept) = postcard::from_bytes::<KeptSession>(session) else {
+            tracing::warn!("a session of the log before is unreadable; its client starts anew");
+            return;
+        };
+        self.number_next = self.number_next.max(kept.number.wrapping_add(1));
+        // Told twice if the agent was stopped in between.
+        self.forget(kept.number);
+        self.keep(kept);
+        self.bound();
+    }
+
+    fn keep(&mut self, kept: KeptSession) {
+        let used = self.tick();
+        self.rows += kept.table.len();
+        self.sessions.insert(kept.number, kept.into_session(used));
+    }
+
     /// Forgets what was not used for longest: first whole tables, and sessions when there are too many of them.
     fn bound(&mut self) {
         while self.rows > ROWS_MAX {
@@ -464,12 +520,18 @@ impl State {
     }
 
     fn checkpoint(&self, into: &mut Vec<u8>) {
+        if self.number_next == 0 && self.devices.is_empty() && !self.took_over {
+            return; // as if nothing was said
+        }
         let mut devices: Vec<_> = self.devices.iter().collect();
         devices.sort_by_key(|(_, device)| device.used);
         let mut sessions: Vec<_> = self.sessions.iter().collect();
         sessions.sort_by_key(|(_, session)| session.used);
         let kept = Checkpoint {
-            version: CHECKPOINT_VERSION,
+            version: match self.took_over {
+                true => CHECKPOINT_TOOK_OVER,
+                false => CHECKPOINT_VERSION,
+            },
             number_next: self.number_next,
             devices: devices
                 .into_iter()
@@ -497,15 +559,14 @@ impl State {
         };
         let mut state = Self {
             number_next: kept.number_next,
+            took_over: kept.version == CHECKPOINT_TOOK_OVER,
             ..Self::default()
         };
         for (log, next) in kept.devices {
             state.device_moved(log, next);
         }
         for kept in kept.sessions {
-            let used = state.tick();
-            state.rows += kept.table.len();
-            state.sessions.insert(kept.number, kept.into_session(used));
+            state.keep(kept);
         }
         state.bound();
         state
@@ -595,6 +656,8 @@ pub const SESSION_NOTE_BYTES_MAX: usize = 512;
 const ELSEWHERE: u64 = 0;
 
 const CHECKPOINT_VERSION: u8 = 1;
+/// The same, of a log that has taken over the sessions of the one before.
+const CHECKPOINT_TOOK_OVER: u8 = 2;
 
 /// Packet ids are 1 to 65,535.
 const PACKET_IDS: u32 = 65_535;

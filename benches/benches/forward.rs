@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sedge_benches::folder::Folder;
 use sedge_store::{Batch, Name, NoOwner, Partition, PartitionOptions, system_clock};
-use sedge_uplink::forward::{ForwardOptions, Forwarder, GatewayTrust, Log};
+use sedge_uplink::forward::{ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority};
 use sedge_uplink::hub::{Hub, HubOptions, HubTrust};
 use sedge_uplink::trust::authority::Authority;
 use sedge_uplink::trust::clock::LastGood;
@@ -72,6 +72,8 @@ async fn hand_over(partition: &Partition, disk: &Folder, events: u64, secret: bo
         partition: 0,
         chain: 0,
         closed: false,
+        may_be_passed: false,
+        priority: Priority::Normal,
         handle: partition.clone(),
     };
     let (_logs, seen) = watch::channel(vec![log]);
@@ -82,6 +84,8 @@ async fn hand_over(partition: &Partition, disk: &Folder, events: u64, secret: bo
         uplink: UPLINK,
         retry_max: Duration::from_secs(1),
         trust,
+        limits: Limits::default(),
+        live_first_after: None,
     };
     let forwarder = Forwarder::new(options, seen, tell).expect("the address is fine");
     let handle = forwarder.handle();

@@ -86,6 +86,12 @@ const BOARDS: [Board; 5] = [
     },
 ];
 
+/// Builds and runs the images of the boards that are named, or of all, and builds what is only built.
+pub(crate) fn everything(names: &[String]) -> Result<()> {
+    build_and_run(names)?;
+    build_embassy()
+}
+
 /// Builds and runs the images of the boards that are named, or of all.
 pub(crate) fn build_and_run(names: &[String]) -> Result<()> {
     let known = |name: &String| BOARDS.iter().any(|board| board.package == name);
@@ -118,11 +124,11 @@ pub(crate) fn build_and_run(names: &[String]) -> Result<()> {
         }
         run(board, &image).with_context(|| format!("{} under {}", board.package, board.machine))?;
     }
-    build_embassy()
+    Ok(())
 }
 
 /// Builds the example for a chip that QEMU does not know.
-fn build_embassy() -> Result<()> {
+pub(crate) fn build_embassy() -> Result<()> {
     let Some(toolchain) = Toolchain::find(EMBASSY_TARGET) else {
         return skip(EMBASSY, NO_RUST);
     };

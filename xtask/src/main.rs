@@ -64,7 +64,7 @@ fn command() -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("ci") => ci::everything(),
         Some("test") => tests::run(&arguments[1..]),
-        Some("firmware") => firmware::build_and_run(&arguments[1..]),
+        Some("firmware") => firmware::everything(&arguments[1..]),
         Some("c-object") => firmware::build_objects(&arguments[1..]),
         Some("header") => header::write_or_check(&arguments[1..]),
         Some("firmware-report") => firmware_report::report(&arguments[1..]),

@@ -145,6 +145,9 @@ struct LogIdentity {
     /// A hub holds another history under this log's id: it is not offered any more, and kept for `sedge inspect`.
     #[serde(default)]
     diverged: bool,
+    /// It ended so that live records pass what it holds. Nothing else has changed: the next log takes over all it knew.
+    #[serde(default)]
+    passed: bool,
 }
 
 impl Disk {
@@ -267,6 +270,7 @@ impl Disk {
         }
         let ended = LogIdentity {
             ended: true,
+            passed: true,
             ..head.identity.identity.clone()
         };
         head.identity.rewrite(ended)?;
@@ -295,7 +299,12 @@ impl Disk {
         let by_all = !carriers.is_empty() && carriers.is_subset(&open.drained);
         // Without a writer nobody has asked the log where its devices stood.
         let is_known = open.opened.intake_refused.is_none();
-        if takes || !by_all || !open.is_ended() || !open.is_offered() || !is_known {
+        let passed = open.identity.identity.passed;
+        let next = chain.logs.get(place + 1);
+        let is_kept = next.is_none_or(|next| next.claims.has_taken_over());
+        let owes = !is_known || (passed && !is_kept);
+        let open = &chain.logs[place];
+        if takes || !by_all || !open.is_ended() || !open.is_offered() || owes {
             return None;
         }
         let drained = Drained {
@@ -559,6 +568,7 @@ fn next_log(
             chain: place,
             ended: false,
             diverged: false,
+            passed: false,
         })?,
         options,
     ))
@@ -650,6 +660,11 @@ impl OpenLog {
             ..self.identity.identity.clone()
         };
         self.identity.rewrite(ended)
+    }
+
+    /// Whether it ended so that live records pass it: the next log knows what it knew.
+    pub(crate) fn is_passed(&self) -> bool {
+        self.identity.identity.passed
     }
 
     /// Whether a hub may be offered it.

@@ -43,6 +43,8 @@ pub struct Setup {
     pub inflight_max: u16,
     /// Further `[[source]]` and `[[stream]]` tables of the agent.
     pub more_tables: String,
+    /// Further keys of the agent's uplink.
+    pub more_of_uplink: String,
     /// Where the agent's data directory goes instead of a temporary one.
     pub agent_data: Option<PathBuf>,
     /// Where the hub's goes.
@@ -58,6 +60,7 @@ impl Default for Setup {
             partitions: 1,
             inflight_max: 1024,
             more_tables: String::new(),
+            more_of_uplink: String::new(),
             agent_data: None,
             hub_data: None,
         }
@@ -93,7 +96,8 @@ impl Site {
     pub fn see_hub_at(&mut self, address: SocketAddr) {
         self.hub_seen_at = Some(address);
         std::fs::write(self.agent_toml(), self.agent_config()).expect("a configuration file");
-        self.said_by_hub(&["init", "--name", &address.ip().to_string()], "");
+        let names = [address.ip().to_string(), self.hub.ip().to_string()];
+        self.said_by_hub(&["init", "--name", &names[0], "--name", &names[1]], "");
         let shown = self.said_by_hub(&["tokens", "add", "reader"], "sedge1.");
         std::fs::write(self.file("token"), shown).expect("a token");
     }
@@ -193,6 +197,18 @@ impl Site {
             "pull", STREAM, "--from", "earliest", "--format", "json", "--hub",
         ]);
         command.arg(format!("sedge://{}", self.hub_seen_at()));
+        if self.hub_seen_at.is_some() {
+            command.arg("--token-file").arg(self.file("token"));
+        }
+        command
+    }
+
+    /// `sedge pull --follow` by somebody who sits beside the hub, ready for further arguments.
+    #[must_use]
+    pub fn follow_command(&self) -> Command {
+        let mut command = Command::new(sedge());
+        command.args(["pull", STREAM, "--follow", "--format", "json", "--hub"]);
+        command.arg(format!("sedge://{}", self.hub));
         if self.hub_seen_at.is_some() {
             command.arg("--token-file").arg(self.file("token"));
         }
@@ -369,8 +385,10 @@ capacity = "{capacity}"
 name = "hq"
 url = "sedge://{hub}"
 retry_max = "200ms"
+{more_of_uplink}
 "#,
             data = self.agent_data().display(),
+            more_of_uplink = self.setup.more_of_uplink,
             http = self.agent_http,
             devices = self.devices,
             inflight_max = self.setup.inflight_max,

@@ -123,6 +123,14 @@ impl Wire {
         ip(&format!("-n {} link set {FAR} down", self.name)).expect("the link was up");
     }
 
+    /// The plug is put back into a thin wire.
+    pub fn plug_in_throttled(&self, kilobits: u32) {
+        self.throttle(kilobits);
+        self.nft("flush chain ip wire there; flush chain ip wire back")
+            .expect("chains of our own");
+        ip(&format!("-n {} link set {FAR} up", self.name)).expect("a link of our own");
+    }
+
     /// All is well again.
     pub fn heal(&self) {
         self.nft("flush chain ip wire there; flush chain ip wire back")

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, Producer, system_clock, world};
-use sedge_uplink::forward::{ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Log};
+use sedge_uplink::forward::{
+    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Limits, Log, Priority,
+};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -121,6 +123,8 @@ impl Gateway {
             partition: 0,
             chain: 0,
             closed: false,
+            may_be_passed: false,
+            priority: Priority::Normal,
             handle: log.clone(),
         };
         let (logs, seen) = watch::channel(vec![sent]);
@@ -131,6 +135,8 @@ impl Gateway {
             uplink: 1,
             retry_max: RETRY_MAX,
             trust: None,
+            limits: Limits::default(),
+            live_first_after: None,
         };
         let forwarder = Forwarder::new(options, seen, tell).expect("an address");
         let handle = forwarder.handle();

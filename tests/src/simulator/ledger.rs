@@ -6,8 +6,8 @@
 //! A disk that is exchanged, or put back to an earlier state, takes with it what was only there: such events may be missing without a gap. What the
 //! hub said it has may not: the offsets of all its logs together are those that the consumer was led over.
 
-use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -124,6 +124,9 @@ struct Partition {
     promised: BTreeMap<LogId, u64>,
     /// What stands where.
     places: BTreeMap<u64, (u32, u64)>,
+    /// What was given of later logs while an older one is still on its way to the hub; and where that goes on.
+    ahead: VecDeque<Item>,
+    ahead_next: u64,
 }
 
 /// What became of the events.
@@ -356,23 +359,24 @@ impl Ledger {
     /// The consumer that follows was given this.
     pub(super) fn given(&self, item: &Item) {
         let mut books = self.lock();
-        let outcome = match item {
-            Item::Record(record) => books.record(record),
-            Item::Gap(gap) => {
-                let Gap {
-                    epoch,
-                    from,
-                    to,
-                    lost,
-                    cause,
-                    ..
-                } = gap;
-                self.story.tell(&format!(
-                    "a gap in {:?}: {from} to {to} of epoch {epoch}, {lost} lost, {cause}",
-                    Home::of(&gap.origin)
-                ));
-                books.gap(gap)
-            }
+        if let Item::Gap(gap) = item {
+            let Gap {
+                epoch,
+                from,
+                to,
+                lost,
+                cause,
+                ..
+            } = gap;
+            self.story.tell(&format!(
+                "a gap in {:?}: {from} to {to} of epoch {epoch}, {lost} lost, {cause}",
+                Home::of(&gap.origin)
+            ));
+        }
+        let outcome = match books.is_ahead(item) {
+            Ok(true) => Ok(()),
+            Ok(false) => books.take(item),
+            Err(wrong) => Err(wrong),
         };
         if let Err(wrong) = outcome {
             books.wrong.get_or_insert(wrong);
@@ -539,6 +543,47 @@ impl Books {
             true => Ok((producer, number)),
             false => Err(phantom()),
         }
+    }
+
+    /// Whether `item` belongs to a log behind one that is still on its way. Then it is kept until that is whole: no event of a log comes out of its order, and
+    /// logs of one partition are booked in theirs.
+    fn is_ahead(&mut self, item: &Item) -> Result<bool, String> {
+        let home = Home::of(item.origin());
+        let Some(partition) = self.partitions.get_mut(&home) else {
+            return Ok(false);
+        };
+        let is_later = epoch(item) > partition.epoch && item.first() > partition.next;
+        if !is_later {
+            return Ok(false);
+        }
+        let begins = partition.ahead.is_empty();
+        if !begins && item.first() != partition.ahead_next {
+            return Err(format!(
+                "offset {} of {home:?} comes ahead, behind {}",
+                item.first(),
+                partition.ahead_next
+            ));
+        }
+        partition.ahead_next = item.next();
+        partition.ahead.push_back(item.clone());
+        Ok(true)
+    }
+
+    /// Books `item`, and what was given ahead of it if that follows now.
+    fn take(&mut self, item: &Item) -> Result<(), String> {
+        let mut next = Some(item.clone());
+        while let Some(item) = next {
+            match &item {
+                Item::Record(record) => self.record(record)?,
+                Item::Gap(gap) => self.gap(gap)?,
+            }
+            let home = Home::of(item.origin());
+            next = self.partitions.get_mut(&home).and_then(|partition| {
+                let follows = partition.ahead.front()?.first() <= partition.next;
+                follows.then(|| partition.ahead.pop_front()).flatten()
+            });
+        }
+        Ok(())
     }
 
     fn record(&mut self, record: &Record) -> Result<(), String> {
@@ -713,6 +758,13 @@ impl Partition {
         }
         (self.next, self.epoch) = (to, epoch);
         Ok(())
+    }
+}
+
+fn epoch(item: &Item) -> u32 {
+    match item {
+        Item::Record(record) => record.epoch,
+        Item::Gap(gap) => gap.epoch,
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Options {
     pub client_pause: Duration,
     /// Devices come back with empty chips, at times.
     pub empty_chips: bool,
+    /// Live records pass a backlog that is older than this.
+    pub live_first_after: Option<Duration>,
 }
 
 impl Options {
@@ -131,6 +133,8 @@ impl Options {
         let device_events = SMALL_EVENTS + nodes.below(DEVICE_EVENTS) / gateways as u64;
         let mut talks = Random::new(seed_for(seed, 10));
         let client_events = SMALL_EVENTS + talks.below(CLIENT_EVENTS) / gateways as u64;
+        let mut lives = Random::new(seed_for(seed, 12));
+        let passes = lives.one_in(3);
         Self {
             seed,
             gateways,
@@ -170,6 +174,7 @@ impl Options {
             client_events,
             // Bursts of about 3 events.
             client_pause: millis(minutes * 60_000 * 3 / client_events),
+            live_first_after: passes.then(|| millis(5_000 + lives.below(600_000))),
         }
     }
 }
@@ -177,7 +182,11 @@ impl Options {
 impl Options {
     /// Whether a machine may have more logs than the configuration names at one time.
     pub(super) fn logs_come_and_go(&self) -> bool {
-        self.exchanges || self.twins || self.repartitions || self.second_stream
+        self.exchanges
+            || self.twins
+            || self.repartitions
+            || self.second_stream
+            || self.live_first_after.is_some()
     }
 
     /// What there is to read.

@@ -152,6 +152,7 @@ fn options(seed: u64) -> Options {
         client_events: 0,
         client_pause: Duration::ZERO,
         empty_chips: false,
+        live_first_after: None,
     }
 }
 

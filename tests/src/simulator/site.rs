@@ -529,6 +529,9 @@ fn agent_file(
         "evict-oldest"
     };
     let root = super::ROOT;
+    let passes = options.live_first_after.map_or_else(String::new, |after| {
+        format!("live_first_after = \"{}ms\"\n", after.as_millis())
+    });
     let second = match options.second_stream && lots.days.one_in(2) {
         true => format!("[[stream]]\nname = \"{SECOND_STREAM}\"\ncapacity = \"4MiB\"\n"),
         false => String::new(),
@@ -550,7 +553,7 @@ fn agent_file(
         "[gateway]\nid = \"{id}\"\ndata_dir = \"{root}/{name}\"\nrecord_max = \"16KiB\"\n\
          [[stream]]\nname = \"{STREAM}\"\npartitions = {partitions}\ncapacity = \"{capacity_mib}MiB\"\n\
          when_full = \"{when_full}\"\nlinger = \"{linger}ms\"\n\
-         {second}{ports}{listener}[[uplink]]\nname = \"hq\"\nurl = \"sedge://{name}:7443\"\nretry_max = \"{retry_max}ms\"\n"
+         {second}{ports}{listener}[[uplink]]\nname = \"hq\"\nurl = \"sedge://{name}:7443\"\nretry_max = \"{retry_max}ms\"\n{passes}"
     )
 }
 

@@ -470,8 +470,7 @@ impl<'a> Session<'a> {
             };
             let id = log.handle.log_id();
             let made = world::blocking(move || status::made_at(&log, next)).await;
-            let now_us = self.judged_now_us();
-            let age_us = made.ok().flatten().map_or(0, |made| now_us - made);
+            let age_us = made.ok().flatten().map_or(0, |made| self.age_us(made));
             if age_us > i64::try_from(most.as_micros()).unwrap_or(i64::MAX) {
                 self.slots[at].standing = Standing::Behind;
                 tracing::info!(log = %id, age_s = age_us / 1_000_000, "what the hub lacks is old: live records are to pass it");
@@ -481,15 +480,16 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The time, as far as it is known.
-    fn judged_now_us(&self) -> i64 {
+    /// How old what was `made` is, by the clock that said so. One that was set back since knows at least the last good time.
+    fn age_us(&self, made: i64) -> i64 {
+        let now_us = unix_us();
+        if now_us >= made {
+            return now_us - made;
+        }
         let trust = self.options.trust.as_ref();
         let judged_s = trust.map_or(0, |t| t.clock.judge(unix_s()).0);
-        unix_us().max(
-            i64::try_from(judged_s)
-                .unwrap_or(0)
-                .saturating_mul(1_000_000),
-        )
+        let judged_us = judged_s.saturating_mul(1_000_000);
+        i64::try_from(judged_us).unwrap_or(0).saturating_sub(made)
     }
 
     fn diverged(&mut self, slot: u16) {

@@ -258,11 +258,12 @@ async fn fetch(
 ) -> Result<BytesMut, Failure> {
     member.may_read(&fetch.stream)?;
     let known = shared.registry.partitions(Some(&fetch.stream));
-    // A reader may not have heard yet that two runs have become one.
-    bounded(
-        fetch.wants.len(),
-        known.iter().map(|p| p.members().len()).sum(),
-    )?;
+    // A reader may not have heard yet that runs have become one, and a hub that was put back does not know them all.
+    let runs: usize = known
+        .iter()
+        .map(|p| p.members().len() + RUNS_FORGOTTEN_MAX)
+        .sum();
+    bounded(fetch.wants.len(), runs)?;
     let deadline = Instant::now() + Duration::from_millis(fetch.wait_ms.into()).min(FETCH_WAIT_MAX);
     let mut progress = shared.registry.progress();
     loop {
@@ -517,6 +518,8 @@ const REQUESTS_MAX: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 const MESSAGE_PATIENCE: Duration = Duration::from_secs(30);
 const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Runs of a partition that a reader may ask for though the hub has fewer logs of it.
+const RUNS_FORGOTTEN_MAX: usize = 2;
 /// Partitions in one Listed: with the longest names they take less than half of a message.
 const LISTED_MAX: usize = 2_000;
 /// Parts in one Fetched: with two gaps each their heads take less than is kept for them.

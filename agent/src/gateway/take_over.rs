@@ -1,0 +1,49 @@
+//! What a log knew of MQTT sessions goes on in the log that follows it, where nothing but the log has changed.
+
+use sedge_store::{Batch, Partition, StageError};
+
+use super::disk::Disk;
+
+/// Each log that follows one which was passed takes over its sessions, durably, before anything else goes into it. Where that does not succeed, clients start
+/// anew, and the next life tries again.
+pub(super) async fn sessions(disk: &Disk) {
+    for chain in disk.chains.iter().filter(|chain| !chain.draining) {
+        let [.., older, head] = &chain.logs[..] else {
+            continue;
+        };
+        if older.is_passed() && !head.claims.has_taken_over() {
+            note(&head.partition, &older.claims.for_the_next()).await;
+        }
+    }
+}
+
+async fn note(partition: &Partition, items: &[Vec<u8>]) {
+    if partition.intake_refused().borrow().is_some() {
+        return;
+    }
+    let (mut producer, mut settled) = (partition.producer(), partition.settled());
+    let mut batch = Batch::new();
+    let mut last = None;
+    for item in items {
+        batch.clear();
+        batch.push_note(item);
+        loop {
+            let room = producer.staged_room();
+            match producer.stage(&batch) {
+                Ok(ticket) => {
+                    last = Some(ticket);
+                    break;
+                }
+                Err(StageError::Full) => room.await,
+                Err(error) => {
+                    tracing::warn!(log = %partition.log_id(), ?error, "MQTT sessions are not taken over: their clients start anew");
+                    return;
+                }
+            }
+        }
+    }
+    if let Some(last) = last {
+        // A log that fails meanwhile ends the gateway.
+        drop(settled.wait_for(|settled| *settled >= last).await);
+    }
+}
