@@ -177,6 +177,7 @@ fn uplink(section: &Section, data_dir: &Path) -> Option<checked::Uplink> {
         rate_bits_max: section.number("rate_max"),
         day_bytes_max: section.number("day_max"),
         month_bytes_max: section.number("month_max"),
+        compresses: section.text("compression")? == "auto",
         windows: section.windows("windows").unwrap_or_default(),
     })
 }

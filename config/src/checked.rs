@@ -314,6 +314,8 @@ pub struct Uplink {
     pub day_bytes_max: Option<u64>,
     /// The same in a month.
     pub month_bytes_max: Option<u64>,
+    /// Whether events are compressed where that pays.
+    pub compresses: bool,
     /// When streams that are not urgent are sent; none is always.
     pub windows: Vec<DayWindow>,
     /// By what hub and gateway know each other.

@@ -497,6 +497,12 @@ pub static UPLINK: Table = Table {
             "The same in a month.",
         ),
         key(
+            "compression",
+            Kind::OneOf(&["auto", "off"]),
+            Is("\"auto\""),
+            "Whether events are compressed (LZ4) on the way: `auto` where the link carries less than 2 MB/s or is bounded by `rate_max`, `day_max` or `month_max`, as long as it saves a tenth.",
+        ),
+        key(
             "windows",
             Kind::Windows,
             Otherwise("always"),

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod hub;
 pub mod json;
 pub mod net;
+mod packed;
 mod stream;
 pub mod trust;
 mod wire;

@@ -131,6 +131,7 @@ fn limits(uplink: &checked::Uplink, gateway: &checked::Gateway) -> Limits {
         day_bytes: uplink.day_bytes_max,
         month_bytes: uplink.month_bytes_max,
         windows: uplink.windows.iter().map(window).collect(),
+        packs: uplink.compresses,
         kept: Some(kept.join(format!("{}.toml", uplink.name))),
     }
 }

@@ -23,6 +23,8 @@ pub struct Limits {
     pub month_bytes: Option<u64>,
     /// When records may be sent; none is always.
     pub windows: Vec<Window>,
+    /// Messages are made smaller where the link is slow, or what it carries is counted.
+    pub packs: bool,
     /// Where it is kept what was spent; without it, a new process begins at 0.
     pub kept: Option<PathBuf>,
 }
@@ -214,6 +216,12 @@ impl Pace {
         (measured.min(allowed) as usize).clamp(PIECE_MIN, PIECE_MAX)
     }
 
+    /// Whether it pays to make messages smaller: the link is slower than that, or what it carries is counted.
+    pub(super) fn packs(&self) -> bool {
+        let is_slow = self.meter.bytes_per_second.is_some_and(|rate| rate < SLOW);
+        self.limits.packs && (is_slow || self.is_counted() || self.limits.rate_bytes.is_some())
+    }
+
     /// A piece was handed over.
     pub(super) fn began(&mut self) {
         self.meter.first = (self.meter.first * 2).clamp(PIECE_FIRST, PIECE_MAX);
@@ -300,6 +308,8 @@ const PIECE: Duration = Duration::from_millis(250);
 const PIECE_FIRST: usize = 8 * 1024;
 const PIECE_MIN: usize = 2 * 1024;
 const PIECE_MAX: usize = 256 * 1024;
+/// Bytes a second. A link that carries more takes them faster than a small processor packs them.
+const SLOW: f64 = 2_000_000.0;
 /// A connection that was busy for so long is measured.
 const MEASURED: Duration = Duration::from_millis(100);
 

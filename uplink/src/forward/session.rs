@@ -29,6 +29,7 @@ use super::status::{self, Board};
 use super::turns::Turns;
 use super::{ForwardEvent, ForwardOptions, Log, Priority};
 use crate::net::{Connection, Unsent};
+use crate::packed::Packer;
 use crate::stream::{Stream, StreamError, Turn};
 use crate::trust::unix_s;
 use crate::wire::{self, kind};
@@ -40,6 +41,7 @@ pub(super) struct Session<'a> {
     /// When that lets the next piece go.
     paced: Option<Instant>,
     turns: Turns,
+    packer: Packer,
     stream: Stream,
     /// How much of it the kernel may hold.
     unsent: Option<Unsent>,
@@ -159,6 +161,7 @@ impl<'a> Session<'a> {
             pace,
             paced: None,
             turns: Turns::default(),
+            packer: Packer::default(),
             unsent,
             stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
             sender: Sender::new(settings, Vec::new(), now(began)),
@@ -605,11 +608,7 @@ impl<'a> Session<'a> {
                 };
                 let now = self.now();
                 if let Sent::Data { head, head_len } = self.sender.data(now, &want, run) {
-                    wire::emit_raw(
-                        &mut self.stream.outgoing,
-                        kind::DATA,
-                        &[&head[..head_len], &frames],
-                    );
+                    self.put(&[&head[..head_len], &frames]);
                     let at = usize::from(want.slot);
                     let is_backlog = self.slots.get(at).is_some_and(|slot| slot.closed);
                     self.turns.took(at, frames.len(), is_backlog);
@@ -621,6 +620,19 @@ impl<'a> Session<'a> {
             Err(e) => return Err(Ended::Failed(e.to_string())),
         }
         Ok(())
+    }
+
+    /// A Data message goes to the connection, smaller if that pays.
+    fn put(&mut self, parts: &[&[u8]]) {
+        let packed = match self.pace.packs() {
+            true => self.packer.pack(parts),
+            false => None,
+        };
+        let outgoing = &mut self.stream.outgoing;
+        match packed {
+            Some(packed) => wire::emit_raw(outgoing, kind::PACKED, &[&packed]),
+            None => wire::emit_raw(outgoing, kind::DATA, parts),
+        }
     }
 
     fn send_gap(&mut self, want: &Want, read: Gap) {

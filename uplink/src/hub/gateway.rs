@@ -24,9 +24,10 @@ use super::registry::{Admitted, Offer, Refusal};
 use super::seats::{Replaced, Seat};
 use super::{Ended, Farewell, Shared, broken};
 use crate::forward::unix_us;
+use crate::packed::unpack;
 use crate::stream::{Incoming, Stream, Turn};
 use crate::trust::register::Denied;
-use crate::wire::{self, bye};
+use crate::wire::{self, bye, kind};
 
 /// A running conversation.
 struct Session {
@@ -195,6 +196,18 @@ impl Session {
 
     async fn message(&mut self, Incoming { kind, body }: Incoming) -> Result<(), Over> {
         let now = self.now();
+        let (kind, body) = match kind {
+            // Who has not said who it is has nothing unpacked.
+            kind::PACKED if self.gateway.is_none() => return Ok(()),
+            kind::PACKED => match unpack(&body) {
+                Some(body) => (kind::DATA, body),
+                None => {
+                    let what = "a packed message that cannot be unpacked";
+                    return Err(Over::Broke(bye::MALFORMED, what.into()));
+                }
+            },
+            kind => (kind, body),
+        };
         match self.receiver.handle_message(now, kind, &body) {
             Received::Nothing => Ok(()),
             Received::Hello(hello) => self.hello(&hello).await,
