@@ -8,6 +8,7 @@
 
 mod disk;
 mod look;
+mod measure;
 pub mod reload;
 mod take_over;
 mod trust;

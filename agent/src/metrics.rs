@@ -1,5 +1,7 @@
 //! A status as Prometheus text. Names: `sedge_<area>_<thing>_<unit>`; what is dropped always with stream and reason.
 
+mod outlook;
+
 use std::fmt::Display;
 
 use sedge_uplink::hub::{HubStatus, PartitionStatus};
@@ -74,6 +76,7 @@ pub(crate) fn of_agent(status: &Status) -> String {
     partitions(&mut text, status);
     dropped(&mut text, status);
     uplinks(&mut text, &status.uplinks);
+    outlook::write(&mut text, status);
     text.into_string()
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{count, span};
+use crate::outlook::{Outlook, Wear};
 
 /// An agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Status {
     pub streams: Vec<Stream>,
     /// In the order of the file.
     pub uplinks: Vec<Uplink>,
+    /// What it writes to its disk.
+    #[serde(default)]
+    pub wear: Wear,
 }
 
 /// A source.
@@ -100,6 +104,9 @@ pub struct Partition {
     pub lag: Option<u64>,
     /// Age of the oldest of them in seconds.
     pub oldest_unacked_s: Option<f64>,
+    /// When what not every uplink has must give way to what comes, or keeps it out; without an uplink, when the oldest must. None
+    /// before enough was measured.
+    pub full_in_s: Option<Outlook>,
     /// Where every offset that is no longer held has gone.
     pub losses: Losses,
     /// Commits in this life, each with one sync.
@@ -163,6 +170,8 @@ pub struct Uplink {
     pub oldest_unacked_s: Option<f64>,
     /// Events handed over a second, over the last ten.
     pub rate: f64,
+    /// When it has handed over all that waits for it. None without a backlog, while it is down, and before enough was measured.
+    pub empty_in_s: Option<Outlook>,
     /// Events lost before they were handed over, which the next gap will tell.
     pub lost: u64,
     /// When the gateway's certificate for it ends, in seconds since 1970; none without one.
@@ -210,48 +219,8 @@ impl Losses {
     }
 }
 
-/// Counts at one moment each, to make rates of.
-#[derive(Debug, Default)]
-pub(crate) struct Rates {
-    samples: std::collections::VecDeque<(std::time::Instant, BTreeMap<String, u64>)>,
-}
-
-impl Rates {
-    /// Remembers the counts of `now` and forgets those of more than ten seconds ago.
-    pub(crate) fn sample(&mut self, now: std::time::Instant, counts: BTreeMap<String, u64>) {
-        self.samples.push_back((now, counts));
-        while self.samples.len() > SAMPLES_MAX {
-            self.samples.pop_front();
-        }
-    }
-
-    /// How fast `what` grew between the first sample that knows it and the last.
-    pub(crate) fn rate(&self, what: &str) -> f64 {
-        let known = || {
-            self.samples
-                .iter()
-                .filter_map(|(at, counts)| Some((*at, *counts.get(what)?)))
-        };
-        let (Some((began, first)), Some((ended, last))) = (known().next(), known().next_back())
-        else {
-            return 0.0;
-        };
-        let seconds = ended.duration_since(began).as_secs_f64();
-        if seconds > 0.0 {
-            last.saturating_sub(first) as f64 / seconds
-        } else {
-            0.0
-        }
-    }
-}
-
-/// One a second, ten seconds back.
-const SAMPLES_MAX: usize = 11;
-
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     #[test]
@@ -283,21 +252,5 @@ mod tests {
             status.line(),
             "uplink hq DOWN (cannot connect), 12 events waiting, the oldest 3m 5s old; source plc DOWN (no such device)"
         );
-    }
-
-    #[test]
-    fn a_rate_is_the_growth_of_the_last_ten_seconds() {
-        let began = Instant::now();
-        let mut rates = Rates::default();
-        assert_eq!(rates.rate("a"), 0.0);
-        for second in 0..=20u64 {
-            let count = if second <= 10 { 0 } else { (second - 10) * 7 };
-            rates.sample(
-                began + Duration::from_secs(second),
-                BTreeMap::from([("a".to_owned(), count)]),
-            );
-        }
-        assert_eq!(rates.rate("a"), 7.0);
-        assert_eq!(rates.rate("b"), 0.0);
     }
 }

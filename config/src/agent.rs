@@ -91,6 +91,7 @@ fn gateway(
         control: control?,
         record_bytes_max: section.number32("record_max")?,
         memory_bytes: section.number("memory")?,
+        disk_tbw_bytes: section.number("disk_tbw"),
     })
 }
 

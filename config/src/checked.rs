@@ -41,6 +41,8 @@ pub struct Gateway {
     pub control: PathBuf,
     /// Largest event in bytes.
     pub record_bytes_max: u32,
+    /// What the card or drive under `data_dir` endures in bytes written, by its maker's word.
+    pub disk_tbw_bytes: Option<u64>,
     /// Budget of all sources for events that are not yet on disk, in bytes; at least four of the largest events.
     pub memory_bytes: u64,
 }

@@ -106,6 +106,12 @@ pub static GATEWAY: Table = Table {
             Is("\"8MiB\""),
             "Budget of all sources together for events that are not yet on disk.",
         ),
+        key(
+            "disk_tbw",
+            Kind::Size(GIB, 1024 * 1024 * TIB),
+            Otherwise("no estimate"),
+            "What the card or drive under `data_dir` endures by its maker's word (\"TBW\", terabytes written, such as `\"30TB\"`): `sedge status` then estimates how long a new one lasts.",
+        ),
     ],
 };
 

@@ -168,6 +168,16 @@ impl Index {
         self.lock().ledger.oldest
     }
 
+    /// Segments from the one that holds `from` to the head, that included, and the end of what is durable in the head.
+    pub(crate) fn segments_from(&self, from: Offset) -> (usize, u32) {
+        let inner = self.lock();
+        let before = inner.held.partition_point(|h| h.base <= from).max(1) - 1;
+        (
+            inner.held.len() - before.min(inner.held.len()),
+            inner.head_bytes,
+        )
+    }
+
     pub(crate) fn held(&self) -> Vec<Held> {
         self.lock().held.iter().copied().collect()
     }

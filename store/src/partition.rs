@@ -188,6 +188,15 @@ impl Partition {
         Ok(self.0.reading.events_from(from)?)
     }
 
+    /// Bytes of frames that find room before what stands at `from` must give way for them or keep them out: the rest of the head, and
+    /// the segments that hold nothing from there on but one, which is always kept ready for the head to go on in.
+    pub fn room_before(&self, from: Offset) -> u64 {
+        let segment_bytes = u64::from(self.0.reading.geometry().segment_bytes());
+        let (needed, head_bytes) = self.0.index.segments_from(from);
+        let free = self.stats().segments.saturating_sub(needed as u64 + 1);
+        free * segment_bytes + segment_bytes.saturating_sub(head_bytes.into())
+    }
+
     /// The crc of the data frame that ends at `next`; `None` if none held does.
     ///
     /// # Errors

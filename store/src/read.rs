@@ -95,6 +95,10 @@ impl Reading {
         }
     }
 
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     /// Frames from `from` on, about `bytes_max` of them, at least one.
     pub(crate) fn read(&self, from: Offset, bytes_max: usize) -> Result<Chunk, ReadError> {
         let durable = self.index.durable();

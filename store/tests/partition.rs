@@ -369,3 +369,27 @@ fn a_reader_that_was_overtaken_waits_for_what_is_held() {
     assert!(partition.ledger().evicted > 0);
     assert_eq!(partition.events_from(Offset::ZERO).unwrap(), held);
 }
+
+/// An operator is told when a log is full from what room it has: that must be so, to within a segment.
+#[test]
+fn as_many_bytes_as_there_is_room_for_are_written_before_the_oldest_gives_way() {
+    let given = Given::default();
+    let partition = given.open();
+    let mut producer = partition.producer();
+    fixture::put(&partition, &["the oldest"]);
+    let (room, before) = (partition.room_before(Offset::ZERO), partition.stats().bytes);
+    let value = "x".repeat(4000);
+    while partition.ledger().evicted == 0 {
+        fixture::stage(&partition, &mut producer, value.as_bytes());
+        fixture::settle(&partition, &mut producer);
+    }
+    let written = partition.stats().bytes - before;
+    let segment_bytes = given.options.capacity_bytes / partition.stats().segments;
+    assert!(
+        written.abs_diff(room) <= segment_bytes,
+        "{written} bytes were written, {room} was said"
+    );
+    let room = partition.room_before(partition.next());
+    assert!(room > given.options.capacity_bytes / 2, "{room}");
+    assert!(partition.room_before(partition.oldest()) < 2 * segment_bytes);
+}

@@ -9,6 +9,7 @@ use sedge_uplink::trust::unix_s;
 use super::reach::{self, Reach};
 use super::{COLUMNS, Failure, folded};
 use crate::control;
+use crate::outlook::{Outlook, Wear};
 use crate::status::{Diverged, Partition, Source, Status, Stream, Uplink};
 
 /// Which agent, and how to show it.
@@ -90,6 +91,10 @@ fn screen(status: &Status) -> String {
         line(uplink_line(uplink));
         uplink_notes(uplink, unix_s()).for_each(&mut line);
     }
+    if let Some(wear) = wear_line(&status.wear) {
+        line(String::new());
+        line(wear);
+    }
     if let Some(doubt) = &status.clock {
         folded(doubt, NOTE, NOTE).for_each(&mut line);
     }
@@ -105,7 +110,51 @@ fn uplink_notes(uplink: &Uplink, now: u64) -> impl Iterator<Item = String> {
         0 => "  its certificate has ended: `sedge enroll` gets another".to_owned(),
         left => format!("  its certificate ends in {}", span(left as f64)),
     });
-    why.into_iter().flatten().chain(ends)
+    let eta = uplink.empty_in_s.map(|outlook| match outlook {
+        Outlook::In(seconds) => format!(
+            "  empty in {}, at the rates of the last minutes",
+            span(seconds)
+        ),
+        Outlook::Never(_) => "  not empty at this rate: as much comes in as goes out".to_owned(),
+    });
+    why.into_iter().flatten().chain(eta).chain(ends)
+}
+
+/// What is written to the disk, and how long that lasts.
+fn wear_line(wear: &Wear) -> Option<String> {
+    let written = bytes(wear.written_bytes? as f64);
+    let a_day = wear.bytes_per_day.map_or("no rate yet".to_owned(), |rate| {
+        format!("{} a day", bytes(rate))
+    });
+    let lasts = wear.tbw_bytes.map(|tbw| match wear.lasts_days {
+        Some(days) => format!("; a card of {} lasts {}", bytes(tbw as f64), years(days)),
+        None => format!("; the card has {}", bytes(tbw as f64)),
+    });
+    Some(format!(
+        "written to disk: {written}, {a_day}{}",
+        lasts.unwrap_or_default()
+    ))
+}
+
+/// Bytes as people buy them: `712 kB`, `4.2 GB`, `30 TB`.
+pub(crate) fn bytes(number: f64) -> String {
+    let (mut number, mut unit) = (number, 0);
+    while number >= 999.5 && unit + 1 < BYTE_UNITS.len() {
+        (number, unit) = (number / 1000.0, unit + 1);
+    }
+    match unit {
+        1.. if number < 9.95 => format!("{number:.1} {}", BYTE_UNITS[unit]),
+        _ => format!("{number:.0} {}", BYTE_UNITS[unit]),
+    }
+}
+
+fn years(days: f64) -> String {
+    match days / 365.25 {
+        0.0..2.0 => format!("{days:.0} days"),
+        years @ 2.0..10.0 => format!("{years:.1} years"),
+        10.0..100.0 => format!("{:.0} years", days / 365.25),
+        _ => "more than 100 years".to_owned(),
+    }
 }
 
 fn source_line(source: &Source) -> String {
@@ -163,7 +212,27 @@ fn notes(status: &Status, partition: &Partition) -> impl Iterator<Item = String>
         )
     };
     let refused = partition.refused.iter().map(|why| format!("  {why}"));
-    refused.chain(partition.diverged.iter().map(diverged))
+    let diverged = partition.diverged.iter().map(diverged);
+    refused.chain(full_note(partition)).chain(diverged)
+}
+
+/// When it is full; nothing where nothing waits and all goes well, or nothing was measured.
+fn full_note(partition: &Partition) -> Option<String> {
+    let waits = partition.lag.is_none_or(|lag| lag > 0);
+    match partition.full_in_s? {
+        _ if partition.full => None,
+        Outlook::In(seconds) if seconds < 1.0 => {
+            Some("  full: what comes takes the place of the oldest".to_owned())
+        }
+        Outlook::In(seconds) => Some(format!(
+            "  full in {}, at the rates of the last minutes",
+            span(seconds)
+        )),
+        Outlook::Never(_) if waits && partition.held > 0 => {
+            Some("  not full at this rate".to_owned())
+        }
+        Outlook::Never(_) => None,
+    }
 }
 
 fn uplink_line(uplink: &Uplink) -> String {
@@ -224,11 +293,13 @@ fn cut(name: &str, characters: usize) -> String {
 const NOTE: &str = "  ";
 /// A certificate from `sedge enroll` is renewed long before.
 const SOON_S: u64 = 30 * 86_400;
+const BYTE_UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outlook::Never;
 
     #[test]
     fn the_screen_fits_80_columns_whatever_the_numbers() {
@@ -243,7 +314,7 @@ mod tests {
             rate: 1e9,
             lag: Some(u64::MAX),
             oldest_unacked_s: Some(1e9),
-            full: true,
+            full_in_s: Some(Outlook::In(1e12)),
             refused: Some(long.clone()),
             diverged: vec![Diverged {
                 path: long.repeat(2),
@@ -271,8 +342,10 @@ mod tests {
                 name: long.clone(),
                 state: long,
                 lag: u64::MAX,
+                empty_in_s: Some(Outlook::In(1e12)),
                 ..Default::default()
             }],
+            wear: Wear::of(Some(u64::MAX), Some(1e3), Some(u64::MAX)),
             ..Default::default()
         };
         let screen = screen(&status);
@@ -307,6 +380,53 @@ mod tests {
             ..uplink
         };
         assert_eq!(uplink_notes(&up, 1_000).count(), 0);
+    }
+
+    #[test]
+    fn when_a_log_is_full_is_told_as_far_as_it_is_known() {
+        let partition = |full_in_s, lag| Partition {
+            full_in_s,
+            lag,
+            held: 5,
+            ..Default::default()
+        };
+        let never = Some(Outlook::Never(Never::NotAtThisRate));
+        for (full_in_s, lag, note) in [
+            (None, Some(5), None),
+            (
+                Some(Outlook::In(273_600.0)),
+                Some(5),
+                Some("  full in 3d 4h, at the rates of the last minutes"),
+            ),
+            (never, Some(5), Some("  not full at this rate")),
+            (never, Some(0), None),
+            (never, None, Some("  not full at this rate")),
+            (
+                Some(Outlook::In(0.0)),
+                None,
+                Some("  full: what comes takes the place of the oldest"),
+            ),
+        ] {
+            assert_eq!(full_note(&partition(full_in_s, lag)).as_deref(), note);
+        }
+    }
+
+    #[test]
+    fn wear_is_bytes_a_day_and_years_where_the_card_is_known() {
+        let line = |wear| wear_line(&wear).unwrap();
+        assert_eq!(wear_line(&Wear::default()), None);
+        assert_eq!(
+            line(Wear::of(Some(4_096), None, None)),
+            "written to disk: 4.1 kB, no rate yet"
+        );
+        assert_eq!(
+            line(Wear::of(
+                Some(12_345_678_901),
+                Some(50_000.0),
+                Some(30_000_000_000_000)
+            )),
+            "written to disk: 12 GB, 4.3 GB a day; a card of 30 TB lasts 19 years"
+        );
     }
 
     #[test]

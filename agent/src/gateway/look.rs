@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::time::Instant;
 
 use sedge_config::checked;
 use sedge_core::frame::Header;
@@ -13,9 +12,13 @@ use sedge_store::{Partition, Pulse, system_clock};
 use sedge_uplink::forward::{ForwardHandle, ForwardStatus};
 
 use sedge_uplink::trust::clock::{ClockState, LastGood};
+use tokio::time::Instant;
 
 use super::disk::{Chain, Disk};
-use crate::status::{self, Losses, Rates, Status};
+use super::measure::{self, Measure};
+use crate::outlook::{self, Outlook, Wear};
+use crate::rates::Rates;
+use crate::status::{self, Losses, Status};
 use crate::telemetry::{self, Telemetry};
 use crate::vitals::Late;
 
@@ -27,6 +30,7 @@ pub(super) struct Looker {
     forwarders: Vec<ForwardHandle>,
     clock: Arc<LastGood>,
     rates: Rates,
+    measure: Measure,
 }
 
 /// What an uplink has not got.
@@ -132,7 +136,8 @@ impl Looker {
             chains,
             forwarders,
             clock,
-            rates: Rates::default(),
+            rates: Rates::new(RATES_SPAN, RATES_EVERY),
+            measure: Measure::new(),
         }))
     }
 
@@ -166,7 +171,35 @@ impl Looker {
                 forwarder.status().acked_offsets,
             );
         }
-        self.rates.sample(Instant::now(), counts);
+        let now = Instant::now();
+        self.rates.sample(now, counts);
+        self.measure(now);
+    }
+
+    /// Shows what there is to measure.
+    fn measure(&mut self, now: Instant) {
+        for (uplink, forwarder) in self.agent.uplinks.iter().zip(&self.forwarders) {
+            let status = forwarder.status();
+            let number = super::uplinks::uplink_number(&uplink.name);
+            self.measure
+                .uplink(number, status.sessions, status.connected);
+        }
+        let chains: Vec<(&Seen, Vec<u32>)> = self
+            .chains
+            .iter()
+            .map(|chain| (chain, carriers(&self.agent, &chain.stream)))
+            .collect();
+        let logs = chains.iter().flat_map(|(chain, uplinks)| {
+            let head = chain.logs.len() - 1;
+            let logs = chain.logs.iter().enumerate();
+            logs.map(move |(at, log)| measure::Seen {
+                chain: chain.id(),
+                log,
+                uplinks,
+                is_head: at == head,
+            })
+        });
+        self.measure.sample(now, logs, outlook::written_bytes);
     }
 
     /// The status at this moment. Blocks for the disk.
@@ -194,6 +227,11 @@ impl Looker {
                 .collect(),
             streams: self.streams(),
             uplinks: uplinks.collect(),
+            wear: Wear::of(
+                outlook::written_bytes(),
+                self.measure.written(),
+                self.agent.gateway.disk_tbw_bytes,
+            ),
         }
     }
 
@@ -243,14 +281,7 @@ impl Looker {
     fn partition(&self, chain: &Seen) -> status::Partition {
         let head = chain.logs.last().expect("a chain has a log");
         let (stats, ledger) = (head.stats(), head.ledger());
-        let uplinks = self
-            .agent
-            .uplinks
-            .iter()
-            .filter(|uplink| uplink.carries(&chain.stream));
-        let numbers: Vec<u32> = uplinks
-            .map(|uplink| super::uplinks::uplink_number(&uplink.name))
-            .collect();
+        let numbers = carriers(&self.agent, &chain.stream);
         // The slowest of them holds the events back.
         let waiting = numbers.iter().map(|uplink| chain.waiting(*uplink));
         let waiting = waiting.reduce(|one, other| one.max(other));
@@ -269,6 +300,7 @@ impl Looker {
             refused: chain.refusal().as_deref().map(str::to_owned),
             lag: waiting.map(|waiting| waiting.events),
             oldest_unacked_s: waiting.and_then(|waiting| age(waiting.oldest)),
+            full_in_s: self.full_in(chain, &numbers),
             losses: losses(&ledger),
             commits: stats.commits,
             commit_s: stats.commit_us as f64 / 1e6,
@@ -276,6 +308,37 @@ impl Looker {
             bytes: stats.bytes,
             diverged: chain.diverged(&numbers),
         }
+    }
+
+    /// When the newest log of a chain is full. The slowest of the uplinks that carry it holds the events back.
+    fn full_in(&self, chain: &Seen, uplinks: &[u32]) -> Option<Outlook> {
+        let head = chain.logs.last().filter(|head| head.is_made())?;
+        let id = chain.id();
+        let came = self.measure.came(&id)?;
+        let left = uplinks.iter().map(|uplink| self.measure.left(&id, *uplink));
+        let left = left.reduce(|one, other| Some(one?.min(other?)));
+        let acked = uplinks.iter().map(|uplink| head.cursor(*uplink));
+        let acked = acked.map(|cursor| cursor.map_or(head.oldest(), |cursor| cursor.next));
+        let from = acked.min().unwrap_or(head.oldest()).max(head.oldest());
+        Some(outlook::full(
+            head.room_before(from),
+            came,
+            left.unwrap_or(Some(0.0))?,
+        ))
+    }
+
+    /// When an uplink has handed over the `lag` events that wait for it.
+    fn empty_in(&self, uplink: &checked::Uplink, lag: u64) -> Option<Outlook> {
+        let number = super::uplinks::uplink_number(&uplink.name);
+        let (mut came, mut left) = (0.0, 0.0);
+        for chain in &self.chains {
+            if uplink.carries(&chain.stream) {
+                let id = chain.id();
+                came += self.measure.came(&id)?.events;
+                left += self.measure.left(&id, number)?;
+            }
+        }
+        outlook::empty(lag, came, left)
     }
 
     fn uplink(&self, uplink: &checked::Uplink, seen: &ForwardStatus) -> status::Uplink {
@@ -306,10 +369,21 @@ impl Looker {
             lag: waiting.events,
             oldest_unacked_s: age(waiting.oldest),
             rate: self.rates.rate(&format!("uplink/{}", uplink.name)),
+            empty_in_s: self
+                .empty_in(uplink, waiting.events)
+                .filter(|_| seen.connected),
             lost,
             certificate_ends: super::trust_files(uplink).life().map(|(_, end)| end),
         }
     }
+}
+
+/// The uplinks that carry a stream, by the numbers of their cursors.
+fn carriers(agent: &checked::Agent, stream: &str) -> Vec<u32> {
+    let carrying = agent.uplinks.iter().filter(|uplink| uplink.carries(stream));
+    carrying
+        .map(|uplink| super::uplinks::uplink_number(&uplink.name))
+        .collect()
 }
 
 /// What is wrong with the clock, in words.
@@ -430,3 +504,7 @@ fn age(made: Option<i64>) -> Option<f64> {
     made.filter(|_| now.is_known())
         .map(|made| (now.get().saturating_sub(made)).max(0) as f64 / 1e6)
 }
+
+/// The rates that are shown as such are those of the last ten seconds.
+const RATES_SPAN: Duration = Duration::from_secs(10);
+const RATES_EVERY: Duration = Duration::from_secs(1);
