@@ -20,7 +20,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use sedge_config::Template;
 use serde::{Deserialize, Serialize};
 use tokio::io::{
-    AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+    AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite,
+    AsyncWriteExt as _, BufReader,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -246,8 +247,8 @@ impl Pusher {
 
     async fn run(
         &mut self,
-        from: &mut BufReader<impl tokio::io::AsyncRead + Unpin>,
-        to: &mut (impl tokio::io::AsyncWrite + Unpin),
+        from: &mut BufReader<impl AsyncRead + Unpin>,
+        to: &mut (impl AsyncWrite + Unpin),
         mut shutdown: Shutdown,
     ) -> io::Result<Done> {
         let mut line = Line::default();
@@ -259,16 +260,29 @@ impl Pusher {
             if !more {
                 break;
             }
+            let bytes = line.bytes.len() + LINE_OVERHEAD_BYTES;
+            if self.waiting > 0 && self.reserved.bytes() + bytes > self.together_max() {
+                self.acknowledge(to).await?;
+            }
             self.take(&line).await;
             line = Line::default();
-            if from.buffer().is_empty() || self.reserved.bytes() > GROUP_BYTES {
-                self.settle().await?;
-                to.write_all(format!("acknowledged {}\n", self.done.acknowledged).as_bytes())
-                    .await?;
+            if from.buffer().is_empty() {
+                self.acknowledge(to).await?;
             }
         }
         self.settle().await?;
         Ok(self.done)
+    }
+
+    /// What is staged together at most: a commit of the smallest log holds the largest record, and perhaps no more.
+    fn together_max(&self) -> usize {
+        GROUP_BYTES.min(self.ingest.record_bytes_max())
+    }
+
+    async fn acknowledge(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        self.settle().await?;
+        to.write_all(format!("acknowledged {}\n", self.done.acknowledged).as_bytes())
+            .await
     }
 
     async fn take(&mut self, line: &Line) {

@@ -57,6 +57,23 @@ fn what_was_pushed_without_a_hub_is_there_when_it_comes() {
     assert_eq!(place.pull(&["--format", "raw"]).out, numbers(0..10));
 }
 
+/// Three of these lines are more than a commit of a small log holds.
+#[test]
+fn lines_that_are_too_much_for_one_commit_are_taken_in_several() {
+    let place = Place::new();
+    let _agent = place.start_agent();
+    let ran = place.push(
+        "telemetry",
+        &format!("{}\n", "x".repeat(100_000)).repeat(10),
+    );
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(0), "10 lines are on disk\n"),
+        "{}",
+        ran.err
+    );
+}
+
 #[test]
 fn an_event_is_one_json_object_a_line_as_the_contract_says() {
     let place = Place::new();
