@@ -29,12 +29,13 @@ use tokio::task::JoinSet;
 pub use disk::{DiskError, WhenTooLarge};
 pub(crate) use trust::{clock as trust_clock, files as trust_files};
 
+use crate::http::{self, Pages};
 use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::status::Status;
 use crate::telemetry::{self, Telemetry};
 use crate::vitals::{self, Vitals};
-use crate::{control, http, source};
+use crate::{control, source};
 use disk::{Disk, Drained, OnFatal};
 use look::Looker;
 use reload::{NotReloaded, Owed, Reloader, Reloads, Trial, Wish};
@@ -301,6 +302,7 @@ impl Life {
                 doors,
                 &ingest,
                 &looker,
+                vitals,
                 reload,
                 &others_shutdown,
                 &mut others,
@@ -326,6 +328,7 @@ impl Life {
         }
         vitals.lives(vitals::Life {
             parts,
+            hindrances: hindrances(listening.clone(), Refusals::of(&ingest)),
             line: look::line(&looker),
         });
         others.spawn(ready(listening, (*vitals).clone(), others_shutdown));
@@ -643,6 +646,23 @@ fn start_source(
     });
 }
 
+/// What keeps events out: a listener that has no port, a log that takes nothing. A broker or a device that is not there is not this machine's.
+fn hindrances(
+    listening: Vec<Arc<telemetry::Source>>,
+    refusals: Refusals,
+) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    Arc::new(move || {
+        let listeners = listening
+            .iter()
+            .map(|source| (source.name(), source.state()));
+        let down = listeners.filter(|(_, state)| !state.up);
+        let down = down.map(|(name, state)| format!("source {name}: {}", state.what));
+        down.chain(refusals.lines())
+            .chain(refusals.full())
+            .collect()
+    })
+}
+
 /// A port that another program has is tried again; that must not keep the others from being ready.
 async fn ready(listening: Vec<Arc<telemetry::Source>>, vitals: Vitals, mut shutdown: Shutdown) {
     let all = async {
@@ -660,6 +680,7 @@ fn start_doors(
     doors: Doors,
     ingest: &Ingest,
     looker: &Arc<Mutex<Looker>>,
+    vitals: &Vitals,
     reload: Option<(Reloader, Load)>,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
@@ -677,12 +698,12 @@ fn start_doors(
     ));
     if let Some(listener) = doors.http {
         let refusals = Refusals::of(ingest);
-        tasks.spawn(http::serve(
-            listener,
-            http::of_agent(look()),
-            Arc::new(move || refusals.lines()),
-            shutdown.clone(),
-        ));
+        let pages = Pages {
+            metrics: http::of_agent(look()),
+            ailments: Arc::new(move || refusals.lines()),
+            vitals: vitals.clone(),
+        };
+        tasks.spawn(http::serve(listener, pages, shutdown.clone()));
     }
     let (looker, mut shutdown) = (Arc::clone(looker), shutdown.clone());
     tasks.spawn(async move {

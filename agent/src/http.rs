@@ -1,4 +1,4 @@
-//! `/metrics` and `/healthz`, for agent and hub, on loopback.
+//! `/metrics`, `/healthz` and `/readyz`, for agent and hub, on loopback.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,12 +13,23 @@ use tokio::net::TcpListener;
 use crate::control::Gather;
 use crate::metrics;
 use crate::shutdown::Shutdown;
+use crate::vitals::Vitals;
 
 /// Makes the text of `/metrics`; blocks for the disk.
 pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What is not well, a line each; must not block.
 pub type Ailments = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// What the pages are made of.
+pub struct Pages {
+    /// Of `/metrics`.
+    pub metrics: Metrics,
+    /// What `/healthz` tells behind `ok`.
+    pub ailments: Ailments,
+    /// Of `/readyz`.
+    pub vitals: Vitals,
+}
 
 /// The metrics of an agent.
 pub(crate) fn of_agent(gather: Gather) -> Metrics {
@@ -34,15 +45,16 @@ pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 }
 
 /// Answers until the shutdown.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Metrics,
-    ailments: Ailments,
-    mut shutdown: Shutdown,
-) {
+pub async fn serve(listener: TcpListener, pages: Pages, mut shutdown: Shutdown) {
+    let Pages {
+        metrics,
+        ailments,
+        vitals,
+    } = pages;
     let router = Router::new()
         .route("/metrics", get(move || answer(Arc::clone(&metrics))))
-        .route("/healthz", get(move || health(Arc::clone(&ailments))));
+        .route("/healthz", get(move || health(Arc::clone(&ailments))))
+        .route("/readyz", get(move || readiness(vitals.clone())));
     let served = axum::serve(listener, router);
     let ended = tokio::select! {
         ended = served.into_future() => ended,
@@ -58,6 +70,15 @@ pub async fn serve(
 async fn health(ailments: Ailments) -> String {
     let lines = std::iter::once("ok".to_owned()).chain(ailments());
     lines.map(|line| line + "\n").collect()
+}
+
+/// Whether events can come in; if not, why. An uplink that is down keeps nothing out: that is what the logs are for.
+async fn readiness(vitals: Vitals) -> (StatusCode, String) {
+    let lines = vitals.hindrances();
+    match lines.is_empty() {
+        true => (StatusCode::OK, "ready\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, lines.join("\n") + "\n"),
+    }
 }
 
 async fn answer(metrics: Metrics) -> Response {

@@ -10,8 +10,9 @@ use sedge_uplink::trust::accept::ServerFiles;
 use tokio::net::TcpListener;
 
 use crate::cli::count;
+use crate::http::Pages;
 use crate::shutdown::Shutdown;
-use crate::vitals::{Life, Vitals};
+use crate::vitals::{Life, Part, Vitals};
 use crate::{http, metrics};
 
 /// Why a hub ends.
@@ -53,14 +54,12 @@ pub async fn run_seen(
         None => None,
     };
     let hub = Hub::open(options(&config)).await?;
-    let served = http.map(|http| {
-        tokio::spawn(http::serve(
-            http,
-            of_hub(hub.handle()),
-            Arc::new(Vec::new),
-            shutdown.clone(),
-        ))
-    });
+    let pages = Pages {
+        metrics: of_hub(hub.handle()),
+        ailments: Arc::new(Vec::new),
+        vitals: vitals.clone(),
+    };
+    let served = http.map(|http| tokio::spawn(http::serve(http, pages, shutdown.clone())));
     vitals.lives(life(hub.handle()));
     // Whoever connects from now on is served.
     vitals.ready();
@@ -126,12 +125,18 @@ fn life(hub: HubHandle) -> Life {
     let (accepting, committing) = (hub.accepting(), hub.committing());
     Life {
         parts: vec![
-            (
-                "the listener".to_owned(),
-                Box::new(move || accepting.late()),
-            ),
-            ("a commit".to_owned(), Box::new(move || committing.late())),
+            Part {
+                name: "the listener".to_owned(),
+                late: Box::new(move || accepting.late()),
+                lets_in: true,
+            },
+            Part {
+                name: "a commit".to_owned(),
+                late: Box::new(move || committing.late()),
+                lets_in: true,
+            },
         ],
+        hindrances: Arc::new(Vec::new),
         line: Arc::new(move || line(&hub.status())),
     }
 }

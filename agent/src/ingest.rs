@@ -157,6 +157,17 @@ impl Refusals {
             .filter_map(|(name, stream)| Some(format!("stream {name}: {}", stream.refused()?)))
             .collect()
     }
+
+    /// A line for each stream that is full and may not evict. Touches no disk.
+    pub(crate) fn full(&self) -> Vec<String> {
+        let is_full = |stream: &StreamHandle| {
+            let mut lanes = stream.0.iter();
+            lanes.any(|lane| lane.partition.stats().full)
+        };
+        let full = self.0.streams.iter().filter(|(_, stream)| is_full(stream));
+        full.map(|(name, _)| format!("stream {name}: full, and nothing may be evicted"))
+            .collect()
+    }
 }
 
 impl StreamHandle {

@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::shutdown;
-    use crate::vitals::Life;
+    use crate::vitals::{Life, Part};
 
     #[test]
     fn a_watchdog_for_another_process_is_none_of_ours() {
@@ -222,10 +222,12 @@ mod tests {
         let vitals = Vitals::default();
         let seen = Arc::clone(&late);
         vitals.lives(Life {
-            parts: vec![(
-                "the writer".into(),
-                Box::new(move || Duration::from_secs(seen.load(Relaxed))),
-            )],
+            parts: vec![Part {
+                name: "the writer".into(),
+                late: Box::new(move || Duration::from_secs(seen.load(Relaxed))),
+                lets_in: true,
+            }],
+            hindrances: Arc::new(Vec::new),
             line: Arc::new(String::new),
         });
         let mut watchdog = Watchdog::new(Duration::from_secs(120));

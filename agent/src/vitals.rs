@@ -1,4 +1,4 @@
-//! What an agent or a hub lets a service manager know: whether it is ready, whether its parts still turn, and one line of words.
+//! What an agent or a hub lets a service manager and `/readyz` know: whether it is ready, whether its parts still turn, and one line of words.
 //!
 //! The parts write here what they are, `notify` passes it on. Knows nothing of sockets and service managers.
 
@@ -9,6 +9,8 @@ use std::time::Duration;
 use sedge_store::Pulse;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::cli::span;
 
 /// The vitals of one program. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -41,10 +43,22 @@ pub enum Phase {
 
 /// What can be seen of what runs.
 pub struct Life {
-    /// Each part, by its name.
-    pub parts: Vec<(String, Late)>,
+    /// Each part.
+    pub parts: Vec<Part>,
+    /// What keeps events out, a line each, beside parts that stand. Must not block.
+    pub hindrances: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// How it goes, in one line. Blocks for the disk.
     pub line: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// A part that works in rounds.
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Signs of its life.
+    pub late: Late,
+    /// Whether events come in by it: an uplink only lets them out.
+    pub lets_in: bool,
 }
 
 /// How late a part is; must not block.
@@ -90,12 +104,32 @@ impl Vitals {
         self.0.phase.subscribe()
     }
 
+    /// Why events cannot come in now, a line each; nothing if they can. Does not block.
+    pub fn hindrances(&self) -> Vec<String> {
+        let start = match &*self.0.phase.borrow() {
+            Phase::Starting => Some("starting".to_owned()),
+            Phase::Waiting { why, .. } => Some(why.clone()),
+            Phase::Ready => None,
+        };
+        let life = self.life();
+        let Some(life) = life.as_ref() else {
+            return vec![start.unwrap_or_else(|| "the logs are being opened".to_owned())];
+        };
+        let parts = life.parts.iter().filter(|part| part.lets_in);
+        let late = parts.map(|part| (&part.name, (part.late)()));
+        let stand = late.filter(|(_, late)| *late > STANDS);
+        let stand =
+            stand.map(|(name, late)| format!("{name} stands since {}", span(late.as_secs_f64())));
+        let others = (life.hindrances)();
+        start.into_iter().chain(stand).chain(others).collect()
+    }
+
     /// The part that is latest, and how late.
     pub fn latest(&self) -> Option<(String, Duration)> {
         let life = self.life();
         let parts = life.iter().flat_map(|life| &life.parts);
         let opening = ("opening the logs", self.0.opening.late());
-        let late = parts.map(|(name, late)| (name.as_str(), late()));
+        let late = parts.map(|part| (part.name.as_str(), (part.late)()));
         let latest = late.chain([opening]).max_by_key(|(_, late)| *late)?;
         (!latest.1.is_zero()).then(|| (latest.0.to_owned(), latest.1))
     }
@@ -126,11 +160,13 @@ impl Default for Inner {
 impl fmt::Debug for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
-            .entries(self.parts.iter().map(|(name, _)| name))
+            .entries(self.parts.iter().map(|part| &part.name))
             .finish()
     }
 }
 
+/// A part that is later than this lets nothing in: a commit on a slow card is done long before.
+const STANDS: Duration = Duration::from_secs(10);
 /// For all logs to be opened, by a slow card that has much to look at.
 const OPEN_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -138,21 +174,27 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(600);
 mod tests {
     use super::*;
 
-    fn part(name: &str, seconds: u64) -> (String, Late) {
-        (
-            name.to_owned(),
-            Box::new(move || Duration::from_secs(seconds)),
-        )
+    fn part(name: &str, seconds: u64) -> Part {
+        Part {
+            name: name.to_owned(),
+            late: Box::new(move || Duration::from_secs(seconds)),
+            lets_in: !name.contains("uplink"),
+        }
+    }
+
+    fn life(parts: Vec<Part>) -> Life {
+        Life {
+            parts,
+            hindrances: Arc::new(Vec::new),
+            line: Arc::new(|| "well".into()),
+        }
     }
 
     #[test]
     fn the_latest_part_is_named_and_an_ended_life_is_not_asked() {
         let vitals = Vitals::default();
         assert_eq!(vitals.latest(), None);
-        vitals.lives(Life {
-            parts: vec![part("a", 3), part("b", 9), part("c", 0)],
-            line: Arc::new(|| "well".into()),
-        });
+        vitals.lives(life(vec![part("a", 3), part("b", 9), part("c", 0)]));
         assert_eq!(vitals.latest(), Some(("b".into(), Duration::from_secs(9))));
         vitals.opens();
         assert_eq!(vitals.latest(), None);
@@ -166,5 +208,28 @@ mod tests {
         vitals.ready();
         vitals.waits("no room", Duration::from_secs(60));
         assert_eq!(*vitals.phase().borrow(), Phase::Ready);
+    }
+
+    #[test]
+    fn what_lets_nothing_in_is_a_hindrance_and_an_uplink_is_none() {
+        let vitals = Vitals::default();
+        assert_eq!(vitals.hindrances(), ["starting"]);
+        vitals.ready();
+        let uplink = part("the uplink hq", 3_600);
+        vitals.lives(life(vec![part("the writer of a/0", 3), uplink]));
+        assert_eq!(vitals.hindrances(), [""; 0]);
+        vitals.lives(Life {
+            hindrances: Arc::new(|| vec!["source direct: no port".into()]),
+            ..life(vec![part("the writer of a/0", 61)])
+        });
+        assert_eq!(
+            vitals.hindrances(),
+            [
+                "the writer of a/0 stands since 1m 1s",
+                "source direct: no port"
+            ]
+        );
+        vitals.opens();
+        assert_eq!(vitals.hindrances(), ["the logs are being opened"]);
     }
 }

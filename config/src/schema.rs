@@ -86,7 +86,7 @@ pub static GATEWAY: Table = Table {
             "http",
             Kind::ListenOrOff,
             Is("\"127.0.0.1:7481\""),
-            "Where `/metrics` and `/healthz` are served.",
+            "Where `/metrics`, `/healthz` and `/readyz` are served.",
         ),
         key(
             "control",
@@ -557,7 +557,7 @@ pub static HUB: Table = Table {
             "http",
             Kind::ListenOrOff,
             Is("\"127.0.0.1:7480\""),
-            "Where `/metrics` and `/healthz` are served.",
+            "Where `/metrics`, `/healthz` and `/readyz` are served.",
         ),
         key(
             "disk_max",

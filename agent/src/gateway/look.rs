@@ -20,7 +20,7 @@ use crate::outlook::{self, Outlook, Wear};
 use crate::rates::Rates;
 use crate::status::{self, Losses, Status};
 use crate::telemetry::{self, Telemetry};
-use crate::vitals::Late;
+use crate::vitals::Part;
 
 /// Looks at a gateway.
 pub(super) struct Looker {
@@ -84,17 +84,21 @@ pub(super) fn parts(
     agent: &checked::Agent,
     disk: &Disk,
     forwarders: &[ForwardHandle],
-) -> Vec<(String, Late)> {
-    let late = |pulse: Pulse| -> Late { Box::new(move || pulse.late()) };
+) -> Vec<Part> {
+    let part = |name: String, pulse: Pulse, lets_in| Part {
+        name,
+        late: Box::new(move || pulse.late()),
+        lets_in,
+    };
     let writers = disk.chains.iter().flat_map(|chain| {
         let name = format!("the writer of {}/{}", chain.stream, chain.partition);
         let logs = chain.logs.iter();
-        logs.map(move |log| (name.clone(), late(log.partition.pulse())))
+        logs.map(move |log| part(name.clone(), log.partition.pulse(), true))
     });
     let named = agent.uplinks.iter().zip(forwarders);
     let uplinks = named.map(|(uplink, forwarder)| {
         let name = format!("the uplink {}", uplink.name);
-        (name, late(forwarder.pulse()))
+        part(name, forwarder.pulse(), false)
     });
     writers.chain(uplinks).collect()
 }

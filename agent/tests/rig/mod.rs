@@ -23,6 +23,7 @@ pub(crate) struct Place {
     pub(crate) hub_address: SocketAddr,
     pub(crate) mqtt_address: SocketAddr,
     pub(crate) http_address: SocketAddr,
+    pub(crate) hub_http_address: SocketAddr,
 }
 
 impl Place {
@@ -32,11 +33,13 @@ impl Place {
             hub_address: free_address(),
             mqtt_address: free_address(),
             http_address: free_address(),
+            hub_http_address: free_address(),
         };
         place.write("agent.toml", &place.agent_file());
         let (hub, dir) = (place.hub_address, place.path("hub"));
+        let http = place.hub_http_address;
         let text = format!(
-            "[hub]\ndata_dir = \"{}\"\nlisten = \"{hub}\"\nhttp = \"off\"\n",
+            "[hub]\ndata_dir = \"{}\"\nlisten = \"{hub}\"\nhttp = \"{http}\"\n",
             dir.display()
         );
         place.write("hub.toml", &text);
@@ -198,16 +201,20 @@ impl From<Output> for Ran {
 
 /// The body of a page.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
+    page(address, path).1
+}
+
+/// The status code and the body of a page.
+pub(crate) fn page(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("somebody listens");
     stream
         .write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
         .expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    answer
-        .split_once("\r\n\r\n")
-        .map(|(_, body)| body.to_owned())
-        .expect("a body")
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (code.expect("a status"), body.to_owned())
 }
 
 /// Asks again until it is so.

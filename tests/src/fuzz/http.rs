@@ -1,10 +1,11 @@
-//! Any bytes to the port of `/metrics` and `/healthz`, by the door of agent and hub, on loopback.
+//! Any bytes to the port of `/metrics`, `/healthz` and `/readyz`, by the door of agent and hub, on loopback.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use sedge::vitals::Vitals;
 use sedge::{http, shutdown};
 
 /// Whatever is said, the answers are HTTP, those of the two doors or none; the connection ends when the peer has said all, and the next one is served.
@@ -22,7 +23,7 @@ pub fn http_request(input: &[u8]) {
             .and_then(|code| std::str::from_utf8(code).ok());
         let status: u16 = status.and_then(|code| code.parse().ok()).expect("a status");
         assert!(
-            matches!(status, 100 | 200 | 400..=499),
+            matches!(status, 100 | 200 | 400..=499 | 503),
             "a server's fault: {status}"
         );
     }
@@ -77,8 +78,12 @@ fn server() -> SocketAddr {
                     .expect("somebody waits for it");
                 let (_trigger, stop) = shutdown::pair();
                 let metrics: http::Metrics = Arc::new(|| "sedge_up 1\n".to_owned());
-                let ailments: http::Ailments = Arc::new(Vec::new);
-                http::serve(listener, metrics, ailments, stop).await;
+                let pages = http::Pages {
+                    metrics,
+                    ailments: Arc::new(Vec::new),
+                    vitals: Vitals::default(),
+                };
+                http::serve(listener, pages, stop).await;
             });
         });
         told.recv().expect("it listens")
