@@ -1,8 +1,9 @@
-//! The agent's control socket: `sedge status`, `sedge push` and `sedge reload` on the same machine.
+//! The agent's control socket: `sedge status`, `top`, `tail`, `push` and `reload` on the same machine.
 //!
 //! ```text
 //! → status⏎                          ← one JSON object (crate::status::Status), end
 //! → reload SECONDS⏎                  ← reloaded⏎ or unchanged "WHY"⏎, a JSON string; it may take that long
+//! → tail {"stream":"telemetry","last":10,"limit":null,"json":true}⏎     ← ok⏎, then pieces of lines (crate::tail), or refused WHY⏎
 //! → push {"stream":"telemetry"}⏎     ← ok⏎ or refused WHY⏎ or unavailable WHY⏎
 //! → line⏎ line⏎ …                    ← acknowledged N⏎ …   cumulative; after the commit that holds them
 //! → end                              ← done {"acknowledged":N,"dead_letter":M}⏎
@@ -33,6 +34,7 @@ use crate::ingest::{Ingest, Intake, Receipt, Reserved};
 use crate::route::Subject;
 use crate::shutdown::Shutdown;
 use crate::status::Status;
+use crate::tail;
 
 /// The first line that asks for the status.
 pub const STATUS: &str = "status\n";
@@ -45,6 +47,9 @@ pub const RELOADED: &str = "reloaded";
 
 /// Begins the other answer to [`RELOAD`].
 pub const UNCHANGED: &str = "unchanged ";
+
+/// Begins the first line that asks for what comes into a stream.
+pub const TAIL: &str = "tail ";
 
 /// Begins the first line that announces events.
 pub const PUSH: &str = "push ";
@@ -65,6 +70,16 @@ pub struct Done {
     pub acknowledged: u64,
     /// Those of them that could not be taken as they were and lie in `dead-letter`.
     pub dead_letter: u64,
+}
+
+/// What is behind the socket. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Within {
+    pub(crate) ingest: Ingest,
+    pub(crate) gather: Gather,
+    pub(crate) tails: tail::Streams,
+    /// What reads the configuration again, if it can be.
+    pub(crate) reload: Option<(Reloader, Load)>,
 }
 
 /// Gives the status; blocks for the disk.
@@ -96,13 +111,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers until the shutdown.
-pub(crate) async fn serve(
-    listener: UnixListener,
-    ingest: Ingest,
-    gather: Gather,
-    reload: Option<(Reloader, Load)>,
-    mut shutdown: Shutdown,
-) {
+pub(crate) async fn serve(listener: UnixListener, within: Within, mut shutdown: Shutdown) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -112,14 +121,9 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((connection, _)) if connections.len() < CONNECTIONS_MAX => {
-                let (ingest, gather, reload, shutdown) = (
-                    ingest.clone(),
-                    Arc::clone(&gather),
-                    reload.clone(),
-                    shutdown.clone(),
-                );
+                let (within, shutdown) = (within.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    if let Err(error) = answer(connection, ingest, gather, reload, shutdown).await {
+                    if let Err(error) = answer(connection, within, shutdown).await {
                         tracing::debug!(%error, "a control connection ended");
                     }
                 });
@@ -134,13 +138,13 @@ pub(crate) async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-async fn answer(
-    mut connection: UnixStream,
-    ingest: Ingest,
-    gather: Gather,
-    reload: Option<(Reloader, Load)>,
-    shutdown: Shutdown,
-) -> io::Result<()> {
+async fn answer(mut connection: UnixStream, within: Within, shutdown: Shutdown) -> io::Result<()> {
+    let Within {
+        ingest,
+        gather,
+        tails,
+        reload,
+    } = within;
     let (from, mut to) = connection.split();
     let mut from = BufReader::with_capacity(READ_BYTES, from);
     let mut request = String::new();
@@ -168,10 +172,13 @@ async fn answer(
             }
         }
     }
+    if let Some(wanted) = request.strip_prefix(TAIL) {
+        return show(wanted, &tails, &mut from, &mut to, shutdown).await;
+    }
     let pusher = match request.strip_prefix(PUSH) {
         Some(push) => Pusher::new(push, &ingest),
         None => Err(Turned::Refused(
-            "the first line is neither status nor push nor reload".to_owned(),
+            "the first line is none of status, tail, push and reload".to_owned(),
         )),
     };
     match pusher {
@@ -183,6 +190,29 @@ async fn answer(
         }
         Err(turned_away) => to.write_all(format!("{turned_away}\n").as_bytes()).await,
     }
+}
+
+/// Shows what comes into a stream.
+async fn show(
+    wanted: &str,
+    tails: &tail::Streams,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let wanted: tail::Request = match serde_json::from_str(wanted) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            let refused = Turned::Refused(format!("the request is malformed: {error}"));
+            return to.write_all(format!("{refused}\n").as_bytes()).await;
+        }
+    };
+    let Some(logs) = tails.logs(&wanted.stream) else {
+        let refused = Turned::Refused(format!("there is no stream \"{}\"", wanted.stream));
+        return to.write_all(format!("{refused}\n").as_bytes()).await;
+    };
+    to.write_all(b"ok\n").await?;
+    tail::serve(&wanted, logs, from, to, shutdown).await
 }
 
 /// Has the configuration read again, and says what became of it.

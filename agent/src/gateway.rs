@@ -29,13 +29,14 @@ use tokio::task::JoinSet;
 pub use disk::{DiskError, WhenTooLarge};
 pub(crate) use trust::{clock as trust_clock, files as trust_files};
 
+use crate::control::Within;
 use crate::http::{self, Pages};
 use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::status::Status;
 use crate::telemetry::{self, Telemetry};
 use crate::vitals::{self, Vitals};
-use crate::{control, source};
+use crate::{control, source, tail};
 use disk::{Disk, Drained, OnFatal};
 use look::Looker;
 use reload::{NotReloaded, Owed, Reloader, Reloads, Trial, Wish};
@@ -298,12 +299,17 @@ impl Life {
                 Entrance::Doors(Some(load)) => Some((about.reloader.clone(), Arc::clone(load))),
                 _ => None,
             };
+            let within = Within {
+                ingest: ingest.clone(),
+                gather: look::gather(&looker),
+                tails: tails(&agent, &disk),
+                reload,
+            };
             start_doors(
                 doors,
-                &ingest,
+                within,
                 &looker,
                 vitals,
-                reload,
                 &others_shutdown,
                 &mut others,
             );
@@ -676,35 +682,34 @@ async fn ready(listening: Vec<Arc<telemetry::Source>>, vitals: Vitals, mut shutd
     }
 }
 
+/// What `sedge tail` may read: the log of each partition that takes events. It stays as long as this life.
+fn tails(agent: &checked::Agent, disk: &Disk) -> tail::Streams {
+    let taking = disk.chains.iter().filter(|chain| !chain.draining);
+    tail::Streams::new(taking.map(|chain| {
+        let (gateway, head) = (&agent.gateway.id, chain.head());
+        let log = head.partition.clone();
+        tail::Log::new(gateway, &chain.stream, chain.partition, head.place, log)
+    }))
+}
+
 fn start_doors(
     doors: Doors,
-    ingest: &Ingest,
+    within: Within,
     looker: &Arc<Mutex<Looker>>,
     vitals: &Vitals,
-    reload: Option<(Reloader, Load)>,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
 ) {
-    let look = || {
-        let looker = Arc::clone(looker);
-        Arc::new(move || looker.lock().unwrap_or_else(PoisonError::into_inner).look())
-    };
-    tasks.spawn(control::serve(
-        doors.control,
-        ingest.clone(),
-        look(),
-        reload,
-        shutdown.clone(),
-    ));
     if let Some(listener) = doors.http {
-        let refusals = Refusals::of(ingest);
+        let refusals = Refusals::of(&within.ingest);
         let pages = Pages {
-            metrics: http::of_agent(look()),
+            metrics: http::of_agent(Arc::clone(&within.gather)),
             ailments: Arc::new(move || refusals.lines()),
             vitals: vitals.clone(),
         };
         tasks.spawn(http::serve(listener, pages, shutdown.clone()));
     }
+    tasks.spawn(control::serve(doors.control, within, shutdown.clone()));
     let (looker, mut shutdown) = (Arc::clone(looker), shutdown.clone());
     tasks.spawn(async move {
         let mut second = tokio::time::interval(Duration::from_secs(1));

@@ -3,11 +3,13 @@
 
 mod connection;
 pub(crate) mod decode;
+mod here;
 mod item;
 mod positions;
 mod reader;
 
 pub use connection::{Access, Client, ClientError, Joined, Membership};
+pub use here::items_of;
 pub use item::{Gap, Item, Origin, Record};
 pub use reader::{PullError, PullOptions, Reader, Start};
 

@@ -15,6 +15,7 @@ mod push;
 mod reach;
 mod reload;
 mod status;
+mod tail;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -64,6 +65,8 @@ enum Command {
     Config(config::Command),
     /// Show what the agent on this machine is doing
     Status(status::Arguments),
+    /// Show what comes into a stream of the agent on this machine
+    Tail(tail::Arguments),
     /// Have the agent on this machine read its file again
     Reload(reload::Arguments),
     /// Look into the directory of an agent, a hub, or one log, and verify it
@@ -127,6 +130,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Tail(arguments) => tail::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),

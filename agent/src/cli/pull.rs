@@ -3,15 +3,14 @@
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use sedge_config::quantity;
 use sedge_uplink::client::{
     Access, Client, ClientError, Item, PullError, PullOptions, Reader, Start,
 };
-use sedge_uplink::json;
 
 use super::enroll::token_in;
 use super::{Code, Failure, duration_of, logging, runtime, signals};
+use crate::lines::{self, Format};
 
 /// What to read, and how to show it.
 #[derive(Debug, clap::Args)]
@@ -52,13 +51,6 @@ pub(super) struct Arguments {
     /// One JSON object a line, a readable line, or the bare values
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Json,
-    Text,
-    Raw,
 }
 
 /// Why pulling stops before the end.
@@ -107,7 +99,7 @@ async fn pull(arguments: &Arguments, reader: &mut Reader) -> Result<u64, Stop> {
             }
         };
         line.clear();
-        write_item(&mut line, arguments.format, &item);
+        lines::write(&mut line, arguments.format, &item);
         out.write_all(&line)?;
         items += 1;
         records += u64::from(matches!(item, Item::Record(_)));
@@ -120,64 +112,6 @@ async fn pull(arguments: &Arguments, reader: &mut Reader) -> Result<u64, Stop> {
 async fn flushed(out: &mut BufWriter<Stdout>, reader: &mut Reader) -> Result<(), Stop> {
     out.flush()?;
     Ok(reader.flushed().await?)
-}
-
-fn write_item(into: &mut Vec<u8>, format: Format, item: &Item) {
-    match (format, item) {
-        (Format::Json, item) => json::write_line(into, item),
-        (Format::Text, Item::Record(record)) => {
-            let time = shown(record.time.or(record.ingested));
-            let (gateway, partition, offset) = (
-                &record.origin.gateway,
-                record.origin.partition,
-                record.offset,
-            );
-            let key = record
-                .key
-                .as_deref()
-                .map(String::from_utf8_lossy)
-                .unwrap_or_default();
-            let value = String::from_utf8_lossy(&record.value);
-            let text = format!(
-                "{time} {gateway}/{partition} {offset} {key} {}",
-                value.escape_debug()
-            );
-            into.extend_from_slice(text.replace("\\\"", "\"").as_bytes());
-            into.push(b'\n');
-        }
-        (Format::Text, Item::Gap(gap)) => {
-            let (gateway, partition) = (&gap.origin.gateway, gap.origin.partition);
-            let when = shown(gap.when);
-            let text = format!(
-                "{when} {gateway}/{partition} {}..{} GAP {}, {} lost\n",
-                gap.from, gap.to, gap.cause, gap.lost
-            );
-            into.extend_from_slice(text.as_bytes());
-        }
-        (Format::Raw, Item::Record(record)) => {
-            into.extend_from_slice(&record.value);
-            into.push(b'\n');
-        }
-        (Format::Raw, Item::Gap(gap)) => {
-            let (gateway, partition) = (&gap.origin.gateway, gap.origin.partition);
-            tracing::warn!(
-                gateway,
-                partition,
-                from = gap.from,
-                to = gap.to,
-                lost = gap.lost,
-                cause = gap.cause,
-                "gap"
-            );
-        }
-    }
-}
-
-fn shown(micros: Option<i64>) -> String {
-    match micros.map(jiff::Timestamp::from_microsecond) {
-        Some(Ok(time)) => format!("{time:.3}"),
-        _ => "-".to_owned(),
-    }
 }
 
 /// Nothing came: is there such a stream at all?

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::disk::{Chain, Disk};
 use super::measure::{self, Measure};
+use crate::control::Gather;
 use crate::outlook::{self, Outlook, Wear};
 use crate::rates::Rates;
 use crate::status::{self, Losses, Status};
@@ -103,13 +104,16 @@ pub(super) fn parts(
     writers.chain(uplinks).collect()
 }
 
+/// What gives the status of a gateway.
+pub(super) fn gather(looker: &Arc<Mutex<Looker>>) -> Gather {
+    let looker = Arc::clone(looker);
+    Arc::new(move || looker.lock().unwrap_or_else(PoisonError::into_inner).look())
+}
+
 /// What says in one line how a gateway goes.
 pub(super) fn line(looker: &Arc<Mutex<Looker>>) -> Arc<dyn Fn() -> String + Send + Sync> {
-    let looker = Arc::clone(looker);
-    Arc::new(move || {
-        let status = looker.lock().unwrap_or_else(PoisonError::into_inner).look();
-        status.line()
-    })
+    let gather = gather(looker);
+    Arc::new(move || gather().line())
 }
 
 /// What there is to look at of one chain.
