@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! → status⏎                          ← one JSON object (crate::status::Status), end
+//! → log⏎                             ← the last lines of the log, a JSON list of strings, the newest last; end
 //! → reload SECONDS⏎                  ← reloaded⏎ or unchanged "WHY"⏎, a JSON string; it may take that long
 //! → tail {"stream":"telemetry","last":10,"limit":null,"json":true}⏎     ← ok⏎, then pieces of lines (crate::tail), or refused WHY⏎
 //! → push {"stream":"telemetry"}⏎     ← ok⏎ or refused WHY⏎ or unavailable WHY⏎
@@ -38,6 +39,9 @@ use crate::tail;
 
 /// The first line that asks for the status.
 pub const STATUS: &str = "status\n";
+
+/// The first line that asks for the last lines of the log.
+pub const LOG: &str = "log\n";
 
 /// Begins the first line that asks for the configuration to be read again; the seconds follow within which what worked must work again.
 pub const RELOAD: &str = "reload ";
@@ -158,6 +162,11 @@ async fn answer(mut connection: UnixStream, within: Within, shutdown: Shutdown) 
             .map_err(io::Error::other)?;
         return to.write_all(&serde_json::to_vec(&status)?).await;
     }
+    if request == LOG {
+        return to
+            .write_all(&serde_json::to_vec(&crate::cli::last_lines())?)
+            .await;
+    }
     if let Some(seconds) = request.strip_prefix(RELOAD) {
         match (reload, seconds.trim().parse()) {
             (Some((reloader, load)), Ok(seconds)) => {
@@ -178,7 +187,7 @@ async fn answer(mut connection: UnixStream, within: Within, shutdown: Shutdown) 
     let pusher = match request.strip_prefix(PUSH) {
         Some(push) => Pusher::new(push, &ingest),
         None => Err(Turned::Refused(
-            "the first line is none of status, tail, push and reload".to_owned(),
+            "the first line is none of status, log, tail, push and reload".to_owned(),
         )),
     };
     match pusher {

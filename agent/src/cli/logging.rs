@@ -6,10 +6,10 @@
 //! ```
 //! A line that says the same as three in the last ten seconds is only counted; what was counted is told when they are over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::Write as _;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
@@ -99,7 +99,7 @@ impl Recent {
     }
 }
 
-fn recent() -> std::sync::MutexGuard<'static, Recent> {
+fn recent() -> MutexGuard<'static, Recent> {
     static RECENT: OnceLock<Mutex<Recent>> = OnceLock::new();
     RECENT
         .get_or_init(Mutex::default)
@@ -116,8 +116,27 @@ fn tell_repeats() {
 
 fn write(line: &str) {
     let time = jiff::Timestamp::now();
+    let line = format!("ts={time:.3} {line}");
     // If nobody reads the log, the work goes on.
-    drop(writeln!(std::io::stderr().lock(), "ts={time:.3} {line}"));
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+    keep(&mut last(), line);
+}
+
+/// The last lines that were written, the newest last: for who looks at the program from outside.
+pub(crate) fn last_lines() -> Vec<String> {
+    last().iter().cloned().collect()
+}
+
+fn keep(last: &mut VecDeque<String>, line: String) {
+    last.push_back(line.chars().take(LAST_CHARACTERS).collect());
+    if last.len() > LAST_MAX {
+        last.pop_front();
+    }
+}
+
+fn last() -> MutexGuard<'static, VecDeque<String>> {
+    static LAST: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+    LAST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The fields of one event as logfmt.
@@ -160,6 +179,10 @@ fn quoted(text: &str) -> String {
 /// So often a line is written in ten seconds: a state that comes and goes is seen doing so, a flood is not.
 const TIMES_MAX: u64 = 3;
 
+/// So many of the last lines are kept, and no more of each than a wide screen shows: 50 KB.
+const LAST_MAX: usize = 100;
+const LAST_CHARACTERS: usize = 500;
+
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Different lines that are remembered; more than this in ten seconds are written without being remembered.
@@ -177,6 +200,17 @@ mod tests {
         assert!(recent.is_new("b"));
         recent.tell(|_| true);
         assert!(recent.is_new("a"));
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_and_no_more_than_is_shown_of_each() {
+        let mut last = VecDeque::new();
+        for number in 0..1000 {
+            keep(&mut last, format!("{number:04} {}", "x".repeat(10_000)));
+        }
+        assert_eq!(last.len(), LAST_MAX);
+        assert!(last[0].starts_with("0900 "), "{}", &last[0][..8]);
+        assert!(last.iter().all(|line| line.len() == LAST_CHARACTERS));
     }
 
     #[test]

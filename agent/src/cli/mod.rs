@@ -16,6 +16,7 @@ mod reach;
 mod reload;
 mod status;
 mod tail;
+mod top;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -32,6 +33,7 @@ use sedge_config::quantity;
 use crate::notify::Manager;
 use crate::shutdown::{self, Shutdown};
 use crate::vitals::Vitals;
+pub(crate) use logging::last_lines;
 pub(crate) use status::{count, span};
 
 /// Edge telemetry with custody: nothing acknowledged is lost, and every loss is a number.
@@ -65,6 +67,8 @@ enum Command {
     Config(config::Command),
     /// Show what the agent on this machine is doing
     Status(status::Arguments),
+    /// Show what the agent on this machine is doing, each second anew
+    Top(top::Arguments),
     /// Show what comes into a stream of the agent on this machine
     Tail(tail::Arguments),
     /// Have the agent on this machine read its file again
@@ -130,6 +134,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

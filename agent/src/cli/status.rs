@@ -121,7 +121,7 @@ fn uplink_notes(uplink: &Uplink, now: u64) -> impl Iterator<Item = String> {
 }
 
 /// What is written to the disk, and how long that lasts.
-fn wear_line(wear: &Wear) -> Option<String> {
+pub(super) fn wear_line(wear: &Wear) -> Option<String> {
     let written = bytes(wear.written_bytes? as f64);
     let a_day = wear.bytes_per_day.map_or("no rate yet".to_owned(), |rate| {
         format!("{} a day", bytes(rate))
@@ -137,7 +137,7 @@ fn wear_line(wear: &Wear) -> Option<String> {
 }
 
 /// Bytes as people buy them: `712 kB`, `4.2 GB`, `30 TB`.
-pub(crate) fn bytes(number: f64) -> String {
+pub(super) fn bytes(number: f64) -> String {
     let (mut number, mut unit) = (number, 0);
     while number >= 999.5 && unit + 1 < BYTE_UNITS.len() {
         (number, unit) = (number / 1000.0, unit + 1);
@@ -262,7 +262,7 @@ pub(crate) fn count(number: u64) -> String {
     }
 }
 
-fn rate(per_second: f64) -> String {
+pub(super) fn rate(per_second: f64) -> String {
     if per_second < 10.0 {
         format!("{per_second:.1}")
     } else {
