@@ -143,13 +143,13 @@ fn partitions(text: &mut Text, status: &Status) {
     let families: [(&'static str, &str, &str, Get); 14] = [
         (
             "sedge_stream_next_offset",
-            "counter",
+            "gauge",
             "One past the last durable offset.",
             |p| Some(p.next as f64),
         ),
         (
             "sedge_stream_oldest_offset",
-            "counter",
+            "gauge",
             "First offset that is held.",
             |p| Some(p.oldest as f64),
         ),
@@ -420,13 +420,13 @@ pub(crate) fn of_hub(status: &HubStatus) -> String {
     let families: [(&'static str, &str, &str, Get); 3] = [
         (
             "sedge_hub_end_offset",
-            "counter",
+            "gauge",
             "One past the last offset that may be read.",
             |p| p.end,
         ),
         (
             "sedge_hub_earliest_offset",
-            "counter",
+            "gauge",
             "First offset that is held.",
             |p| p.earliest,
         ),

@@ -60,7 +60,7 @@ impl Rates {
         let samples = self.counts.get(what)?;
         let ((began, first), (ended, last)) = (samples.front()?, samples.back()?);
         let seen = ended.saturating_duration_since(*began);
-        let is_enough = seen >= at_least && !seen.is_zero();
+        let is_enough = seen + TIMER_SLACK >= at_least && !seen.is_zero();
         is_enough.then(|| last.saturating_sub(*first) as f64 / seen.as_secs_f64())
     }
 }

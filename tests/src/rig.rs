@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod manager;
 pub mod memory;
 pub mod packets;
+pub mod prometheus;
 pub mod pull;
 pub mod scratch;
 pub mod site;

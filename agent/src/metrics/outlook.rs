@@ -52,8 +52,9 @@ fn wear(text: &mut Text, status: &Status) {
         ),
     ];
     for (name, kind, help, value) in families {
+        let mut family = text.family(name, kind, help);
         if let Some(value) = value {
-            text.family(name, kind, help).sample(&[], value);
+            family.sample(&[], value);
         }
     }
 }

@@ -434,7 +434,11 @@ pub fn start_agent_with(config: &Path, log: &Path) -> Daemon {
     )
 }
 
-fn page_at(door: SocketAddr, path: &str) -> std::io::Result<String> {
+/// The body of a page at `door`.
+///
+/// # Errors
+/// If nobody answers there.
+pub fn page_at(door: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut door = TcpStream::connect(door)?;
     let request = format!("GET {path} HTTP/1.0\r\n\r\n");
     door.write_all(request.as_bytes())?;
