@@ -135,7 +135,8 @@ impl fmt::Display for BadLogId {
 
 impl core::error::Error for BadLogId {}
 
-/// A point in time: microseconds since 1970-01-01 UTC.
+/// A point in time: microseconds since 1970-01-01 UTC. Where nobody knows the time of day, it may be an uptime instead
+/// (docs/spec/log.md, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -157,12 +158,50 @@ impl Micros {
         self.0
     }
 
-    /// Whether the time is known.
+    /// This many microseconds after the start of the machine that has this number. Numbers repeat after [`Self::STARTS`], and an uptime of
+    /// four years and more stays at four years: nobody waits that long for a clock.
+    #[must_use]
+    pub const fn of_uptime(start: u16, micros: u64) -> Self {
+        let most = (1 << UPTIME_BITS) - 1;
+        let micros = if micros < most { micros } else { most };
+        let start = (start % Self::STARTS) as i64;
+        Self(UPTIMES + (start << UPTIME_BITS) + micros as i64)
+    }
+
+    /// The start's number and the microseconds behind it, if it is an uptime.
+    #[must_use]
+    pub const fn uptime(self) -> Option<(u16, u64)> {
+        let since = match self.0.checked_sub(UPTIMES) {
+            Some(since) if since >= 0 && since >> UPTIME_BITS < Self::STARTS as i64 => since,
+            _ => return None,
+        };
+        let micros = since & ((1 << UPTIME_BITS) - 1);
+        Some(((since >> UPTIME_BITS) as u16, micros as u64))
+    }
+
+    /// Whether the time of day is known.
     #[must_use]
     pub const fn is_known(self) -> bool {
-        self.0 != i64::MIN
+        self.0 != i64::MIN && self.uptime().is_none()
     }
+
+    /// Whether this is surely no later than `other`: uptimes of different starts, and one beside a time of day, say nothing of each other.
+    #[must_use]
+    pub const fn is_surely_by(self, other: Self) -> bool {
+        match (self.uptime(), other.uptime()) {
+            (None, None) => self.is_known() && self.0 <= other.0,
+            (Some((start, _)), Some((others, _))) => start == others && self.0 <= other.0,
+            _ => false,
+        }
+    }
+
+    /// How many starts of a machine have numbers of their own.
+    pub const STARTS: u16 = 1 << 14;
 }
+
+/// The first of the values that are uptimes: far from every time of day, and yet no further than a difference of two of them can say.
+const UPTIMES: i64 = -(1 << 62);
+const UPTIME_BITS: u32 = 47;
 
 impl Default for Micros {
     fn default() -> Self {
@@ -181,6 +220,40 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!("a5".parse::<LogId>(), Err(BadLogId));
         assert_eq!("zz".repeat(16).parse::<LogId>(), Err(BadLogId));
+    }
+
+    /// An event has a time of its own, counted from that of its frame: the difference must be one that can be written.
+    #[test]
+    fn an_uptime_is_no_time_of_day_and_differs_from_one_by_a_number() {
+        let late = Micros::of_uptime(Micros::STARTS - 1, u64::MAX);
+        for (start, micros) in [(0, 0), (7, 90_061_001_000), (Micros::STARTS - 1, 5)] {
+            let uptime = Micros::of_uptime(start, micros);
+            assert_eq!(uptime.uptime(), Some((start, micros)));
+            assert!(!uptime.is_known() && uptime <= late);
+            assert!(
+                1_795_168_800_000_001_i64
+                    .checked_sub(uptime.get())
+                    .is_some()
+            );
+        }
+        assert_eq!(
+            Micros::of_uptime(Micros::STARTS + 3, 1),
+            Micros::of_uptime(3, 1)
+        );
+        for time in [
+            i64::MIN,
+            i64::MIN + 1,
+            -1,
+            0,
+            1_795_168_800_000_001,
+            i64::MAX,
+        ] {
+            assert_eq!(Micros::new(time).uptime(), None, "{time}");
+        }
+        assert!(Micros::of_uptime(3, 1).is_surely_by(Micros::of_uptime(3, 2)));
+        assert!(!Micros::of_uptime(3, 1).is_surely_by(Micros::of_uptime(4, 2)));
+        assert!(!Micros::of_uptime(3, 1).is_surely_by(Micros::new(0)));
+        assert!(!Micros::UNKNOWN.is_surely_by(Micros::new(0)));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl RingLog {
             let Some(successor) = self.successor(desk, segment, Some(&oldest)).await else {
                 return Ok(false);
             };
-            if !successor.base_time.is_known() || successor.base_time > before {
+            if !successor.base_time.is_surely_by(before) {
                 return Ok(false);
             }
             self.recycle(desk, segment, slot, &successor, Cause::Expired, now)
@@ -113,8 +113,7 @@ impl RingLog {
                 continue;
             };
             let successor = self.successor(desk, segment, Some(&opened)).await;
-            let Some(successor) =
-                successor.filter(|next| next.base_time.is_known() && next.base_time <= before)
+            let Some(successor) = successor.filter(|next| next.base_time.is_surely_by(before))
             else {
                 is_all = false;
                 break;
