@@ -9,6 +9,7 @@ use sedge_core::octets::Reader;
 use sedge_core::{LogId, Micros, Offset, varint};
 
 use crate::batch::{Batch, Part, put_entry};
+use crate::clock::{BEGINNING_BYTES_MAX, Beginning};
 use crate::owner::Owner;
 use crate::queue::{StageError, Ticket};
 
@@ -37,6 +38,8 @@ pub(crate) struct Group {
     units: Vec<UnitShape>,
     first: Offset,
     next: Offset,
+    /// What the frame that fills is to tell of the uptimes before it.
+    beginning: Option<Beginning>,
 }
 
 /// The frame that fills.
@@ -125,6 +128,16 @@ impl Group {
         Ok(())
     }
 
+    /// Tells, with the next frame, when a start of the machine began.
+    pub(crate) fn tell_beginning(&mut self, beginning: Beginning) {
+        self.beginning = Some(beginning);
+    }
+
+    /// What `earlier` had no room to tell.
+    pub(crate) fn tell_for(&mut self, earlier: &mut Self) {
+        self.beginning = self.beginning.or(earlier.beginning.take());
+    }
+
     /// Closes the frame that fills.
     pub(crate) fn seal(&mut self, limits: &Limits) {
         let filling = &mut self.filling;
@@ -133,6 +146,11 @@ impl Group {
         }
         if !filling.said {
             filling.annotation.clear();
+        }
+        let room = limits.frame_bytes_max.saturating_sub(FRAME_OVERHEAD_MAX);
+        let tells = filling.bytes() + BEGINNING_BYTES_MAX <= room;
+        if let Some(beginning) = self.beginning.take_if(|_| tells) {
+            beginning.put(&mut filling.annotation);
         }
         let from = self.frames.len();
         let label = label(filling.first, filling.time, from == 0);
@@ -321,8 +339,14 @@ impl<'a> Items<'a> {
 impl<'a> Iterator for Items<'a> {
     type Item = (u64, &'a [u8]);
 
+    /// What belongs to no entries is not the owner's.
     fn next(&mut self) -> Option<Self::Item> {
-        Some((self.0.varint()?, self.0.bytes()?))
+        loop {
+            let (count, item) = (self.0.varint()?, self.0.bytes()?);
+            if count > 0 {
+                return Some((count, item));
+            }
+        }
     }
 }
 

@@ -31,7 +31,7 @@ mod writer;
 
 pub use batch::{Batch, Unit};
 pub use budget::Budget;
-pub use clock::{Clock, system_clock};
+pub use clock::{Beginning, Clock, Timekeeping, system_clock};
 pub use data_dir::{DataDir, DataDirError, Gone, Numbered, Section};
 pub use durable_file::{read_toml, write_toml};
 pub use flash_image::{

@@ -4,18 +4,20 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sedge_core::frame::{self, EXPLICIT_HEADER_LEN, Form, Frame, Kind, Label};
 use sedge_core::ledger::Ledger;
 use sedge_core::log::WhenFull;
 use sedge_core::segment::Role;
 use sedge_core::{Gap, LogId, Micros, Offset};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::budget::Budget;
-use crate::clock::Clock;
+use crate::clock::{Beginning, Clock};
+use crate::durable_file::{read_toml, write_toml};
 use crate::index::Index;
 use crate::owner::NoOwner;
 use crate::read::{Chunk, ReadError, Reading};
@@ -32,6 +34,15 @@ struct Shared {
     log_id: LogId,
     durable: watch::Sender<Offset>,
     clock: Clock,
+    /// What the uptimes are that stand in the log for times, as far as it has told.
+    beginnings: Mutex<Beginnings>,
+}
+
+/// `beginnings.toml`: written before the frames that tell it are, which may be gone before those that need it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Beginnings {
+    #[serde(default, rename = "beginning")]
+    known: Vec<Beginning>,
 }
 
 struct Writing {
@@ -95,6 +106,8 @@ impl Mirror {
             source,
         })?;
         let index = Arc::new(index);
+        // Whatever has become of the file, it says nothing that the records need to be read.
+        let beginnings = read_toml(&ring.dir().join(BEGINNINGS)).unwrap_or_default();
         let reading = Reading::new(ring.dir().into(), ring.geometry(), log_id, index.clone());
         let durable = watch::Sender::new(ring.next());
         let state = if opened.ended {
@@ -111,6 +124,7 @@ impl Mirror {
                 log_id,
                 durable,
                 clock,
+                beginnings: Mutex::new(beginnings),
             })),
             opened,
         ))
@@ -127,7 +141,15 @@ impl Mirror {
             frame: writing.ring.geometry().frame_bytes_max() as usize,
             commit: writing.ring.commit_bytes_max(),
         };
-        let commits = split(frames, &self.0.log_id, writing.ring.next(), &limits)?;
+        let mut told = Vec::new();
+        let commits = split(
+            frames,
+            &self.0.log_id,
+            writing.ring.next(),
+            &limits,
+            &mut told,
+        )?;
+        self.remember(writing.ring.dir(), &told);
         for commit in commits {
             let bytes = &frames[commit.bytes];
             self.commit(&mut writing, bytes, commit.span)?;
@@ -207,6 +229,40 @@ impl Mirror {
             self.0.reading.let_go();
         }
         Ok(removed)
+    }
+
+    /// What the uptimes are that stand in the log for times, as far as it has told.
+    pub fn beginnings(&self) -> Vec<Beginning> {
+        self.beginnings_known().known.clone()
+    }
+
+    /// Best effort: without it times are unknown, and nothing else is lost.
+    fn remember(&self, dir: &Path, told: &[Beginning]) {
+        let mut beginnings = self.beginnings_known();
+        if told
+            .iter()
+            .all(|beginning| beginnings.known.contains(beginning))
+        {
+            return;
+        }
+        for beginning in told {
+            beginnings
+                .known
+                .retain(|known| known.start != beginning.start);
+            beginnings.known.push(*beginning);
+        }
+        let extra = beginnings.known.len().saturating_sub(BEGINNINGS_MAX);
+        beginnings.known.drain(..extra);
+        if let Err(error) = write_toml(&dir.join(BEGINNINGS), &*beginnings) {
+            tracing::warn!(dir = %dir.display(), %error, "it cannot be kept when the gateway started");
+        }
+    }
+
+    fn beginnings_known(&self) -> MutexGuard<'_, Beginnings> {
+        self.0
+            .beginnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the origin closed this log and all of it is here.
@@ -389,12 +445,13 @@ struct SizeLimits {
     commit: usize,
 }
 
-/// Checks that `frames` continue the log at `next` and cuts them into commits.
+/// Checks that `frames` continue the log at `next` and cuts them into commits. What they tell of the origin's starts goes to `told`.
 fn split(
     frames: &[u8],
     log_id: &LogId,
     next: Offset,
     limits: &SizeLimits,
+    told: &mut Vec<Beginning>,
 ) -> Result<Vec<Part>, AppendError> {
     let mut parts: Vec<Part> = Vec::new();
     let (mut at, mut expected) = (0, next);
@@ -404,6 +461,7 @@ fn split(
         if frame.header.kind == Kind::Control {
             return Err(AppendError::Corrupt { expected });
         }
+        told.extend(Beginning::told_in(frame.annotation()));
         if len > limits.frame {
             return Err(AppendError::TooLarge {
                 bytes: len,
@@ -432,5 +490,9 @@ fn split(
     Ok(parts)
 }
 
+/// In a mirror's directory.
+pub(crate) const BEGINNINGS: &str = "beginnings.toml";
+/// Starts that a log knows the beginning of; a gateway has several hundred starts in its life, and few without the time.
+const BEGINNINGS_MAX: usize = 64;
 /// A header and five fields of at most ten bytes.
 const GAP_FRAME_BYTES_MAX: usize = EXPLICIT_HEADER_LEN + 5 * 10;

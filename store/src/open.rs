@@ -73,7 +73,8 @@ pub(crate) fn open(
     let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
     restore(&dir, &index, &reading, &mut *owner).map_err(io(&dir))?;
     ring_options.log_id = Some(seen.log_id);
-    let queue = Arc::new(Queue::new(options.linger, clock));
+    let queue = Queue::new(options.linger, clock).with_time(options.time.clone());
+    let queue = Arc::new(queue);
     let settled = watch::Sender::new(Ticket::RECOVERED);
     let durable = watch::Sender::new(index.durable());
     let (settled_seen, durable_seen) = (settled.subscribe(), durable.subscribe());

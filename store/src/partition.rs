@@ -12,7 +12,7 @@ use sedge_core::log::WhenFull;
 use sedge_core::{LogId, Micros, Offset};
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timekeeping};
 use crate::group::{FRAME_BYTES_WANTED, FRAME_OVERHEAD_MAX};
 use crate::index::Index;
 use crate::open;
@@ -59,6 +59,8 @@ pub struct PartitionOptions {
     pub record_bytes_max: usize,
     /// The most that waits to be committed, in bytes; as much again is being committed.
     pub staged_bytes_max: usize,
+    /// What is known of time beside what the clock says.
+    pub time: Option<Arc<dyn Timekeeping>>,
     /// Called once, on the writer's thread, when the disk did not keep what it was given. Nothing is acknowledged after it.
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -72,6 +74,7 @@ impl Default for PartitionOptions {
             linger: Duration::from_millis(5),
             record_bytes_max: 256 << 10,
             staged_bytes_max: 1 << 20,
+            time: None,
             on_fatal: Arc::new(|_| {}),
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::batch::Batch;
-use crate::clock::Clock;
+use crate::clock::{Beginning, Clock, Timekeeping};
 use crate::group::{Group, Limits};
 use crate::world;
 
@@ -70,6 +70,7 @@ impl Producer {
             self.full = state.number;
             return Err(e);
         }
+        state.tell_beginning(self.queue.time.as_deref());
         state.ticket = ticket;
         let is_first = state.first_staged.is_none();
         state.first_staged.get_or_insert_with(Instant::now);
@@ -141,6 +142,7 @@ pub enum StageError {
 pub(crate) struct Queue {
     linger: Duration,
     clock: Clock,
+    time: Option<Arc<dyn Timekeeping>>,
     state: Mutex<State>,
     bell: Bell,
     room: watch::Sender<u64>,
@@ -158,6 +160,8 @@ struct State {
     unbound: usize,
     first_staged: Option<Instant>,
     ticket: Ticket,
+    /// What the log was told last of the uptimes in it, in this life.
+    told: Option<Beginning>,
     errands: Vec<Errand>,
     closed: bool,
     writer_waits: bool,
@@ -260,6 +264,7 @@ impl Queue {
             unbound: 0,
             first_staged: None,
             ticket: Ticket::RECOVERED,
+            told: None,
             errands: Vec::new(),
             closed: false,
             writer_waits: false,
@@ -268,11 +273,17 @@ impl Queue {
         Self {
             linger,
             clock,
+            time: None,
             state: Mutex::new(state),
             bell: Bell::new(),
             room: watch::Sender::new(1),
             refused: watch::Sender::new(None),
         }
+    }
+
+    /// The same, with somebody who knows more of time than the clock says.
+    pub(crate) fn with_time(self, time: Option<Arc<dyn Timekeeping>>) -> Self {
+        Self { time, ..self }
     }
 
     /// The log is open, and goes on at `next`.
@@ -400,6 +411,7 @@ impl Queue {
         }
         group.clear(state.filling.next());
         std::mem::swap(&mut state.filling, group);
+        state.filling.tell_for(group);
         state.number += 1;
         state.unbound = 0;
         state.first_staged = None;
@@ -449,6 +461,15 @@ impl Queue {
 }
 
 impl State {
+    /// What was staged tells, once, what the uptimes are that stand in the log for times.
+    fn tell_beginning(&mut self, time: Option<&dyn Timekeeping>) {
+        let known = time.and_then(Timekeeping::beginning);
+        if let Some(beginning) = known.filter(|_| known != self.told) {
+            self.filling.tell_beginning(beginning);
+            self.told = known;
+        }
+    }
+
     /// When the commit of what is staged may start, given that the one before it has ended.
     fn due(&self, linger: Duration) -> Option<Instant> {
         let since = self.staged_since()?;

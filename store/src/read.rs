@@ -136,7 +136,8 @@ impl Reading {
         let held = self.index.held();
         let mut at = held.first().map_or(Offset::ZERO, |h| h.base);
         for h in held.iter().rev() {
-            if self.first_time(h.base)?.is_some_and(|first| first < time) {
+            let first = self.first_time(h.base)?.filter(|first| first.is_known());
+            if first.is_some_and(|first| first < time) {
                 at = h.base;
                 break;
             }

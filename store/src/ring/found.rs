@@ -12,12 +12,15 @@ use crate::disk;
 use crate::durable_file;
 use crate::media::{self, FileMedia, SYNC_FAILED, UNREADABLE, Unread, file_name};
 use crate::mend;
+use crate::mirror::BEGINNINGS;
 use crate::survey::{self, StampSeen, Surveyed};
 
 /// Sets aside what is foreign, removes what was never finished.
 pub(super) fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
-    let (foreign, unfinished) =
-        survey::foreign_in(dir, &[SET_ASIDE, SYNC_FAILED, UNREADABLE, IDENTITY])?;
+    let (foreign, unfinished) = survey::foreign_in(
+        dir,
+        &[SET_ASIDE, SYNC_FAILED, UNREADABLE, IDENTITY, BEGINNINGS],
+    )?;
     for path in unfinished {
         disk::remove_file(path)?;
     }
