@@ -130,6 +130,7 @@ pub fn shown(part: &Part) -> Vec<Item> {
         end: part.next,
         gaps: part.gaps.iter().map(gap).collect(),
         frames_len: 0,
+        beginnings: Vec::new(),
     };
     let mut items = Vec::new();
     decode::part(&head, &part.frames, &origin, part.from, &mut items);

@@ -10,7 +10,7 @@ mod reader;
 
 pub use connection::{Access, Client, ClientError, Joined, Membership};
 pub use here::items_of;
-pub use item::{Gap, Item, Origin, Record};
+pub use item::{Clock, Gap, Item, Origin, Record};
 pub use reader::{PullError, PullOptions, Reader, Start};
 
 pub use crate::address::BadAddress;

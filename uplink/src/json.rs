@@ -5,7 +5,8 @@
 //! {"stream":…,"gateway":…,"partition":0,"epoch":0,"gap":{"from":13,"to":20,"lost":7,"cause":"evicted","when":…}}
 //! ```
 //! A value that is JSON is embedded as it is (less white space between tokens, so that it stays on its line), other UTF-8 is a string, the rest is
-//! base64 and `"encoding":"base64"` follows. What is unknown is `null`.
+//! base64 and `"encoding":"base64"` follows. What is unknown is `null`. `"clock":"corrected"` or `"clock":"unknown"` follows `ingested` where the gateway did
+//! not know the time when it took the event.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +31,10 @@ fn write_record(into: &mut Vec<u8>, record: &Record) {
     write_time(into, record.time);
     into.extend_from_slice(b",\"ingested\":");
     write_time(into, record.ingested);
+    if let Some(clock) = record.clock {
+        into.extend_from_slice(b",\"clock\":");
+        write_string(into, clock.name());
+    }
     into.extend_from_slice(b",\"key\":");
     match &record.key {
         Some(key) => write_text_or_base64(into, key),
@@ -122,13 +127,19 @@ fn field(into: &mut Vec<u8>, name: &str, number: impl Into<u64>) {
     into.extend_from_slice(number.into().to_string().as_bytes());
 }
 
-/// RFC 3339 in UTC with six digits, or `null` for a time that is unknown or beyond what the form can say.
+/// RFC 3339 in UTC with six digits, or `null` for a time that is unknown or beyond what the form can say. A clock that was never set says 1970, and means
+/// that it does not know.
 fn write_time(into: &mut Vec<u8>, micros: Option<i64>) {
-    match micros.map(jiff::Timestamp::from_microsecond) {
+    match micros
+        .filter(|micros| !IN_1970.contains(micros))
+        .map(jiff::Timestamp::from_microsecond)
+    {
         Some(Ok(time)) => into.extend_from_slice(format!("\"{time:.6}\"").as_bytes()),
         _ => into.extend_from_slice(b"null"),
     }
 }
+
+const IN_1970: std::ops::Range<i64> = 0..365 * 86_400_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -136,6 +147,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::client::Clock;
 
     fn record(value: &'static [u8]) -> Record {
         let origin = Origin {
@@ -150,6 +162,7 @@ mod tests {
             epoch: 0,
             time: Some(1_795_168_800_000_001),
             ingested: None,
+            clock: None,
             key: Some("boiler-1".into()),
             value: value.into(),
             headers: vec![(Cow::Borrowed("topic"), "sensors/boiler-1/temp".into())],
@@ -181,6 +194,31 @@ mod tests {
     }
 
     #[test]
+    fn nothing_says_that_it_is_1970() {
+        let in_1970 = Record {
+            time: Some(86_400_000_000),
+            ingested: Some(0),
+            ..record(b"1")
+        };
+        assert!(line(&Item::Record(in_1970)).contains("\"time\":null,\"ingested\":null,"));
+    }
+
+    #[test]
+    fn a_time_that_the_gateway_did_not_know_is_marked() {
+        let marked = |clock| {
+            let record = Record {
+                clock,
+                ..record(b"1")
+            };
+            line(&Item::Record(record))
+        };
+        let corrected = marked(Some(Clock::Corrected));
+        assert!(corrected.contains("\"ingested\":null,\"clock\":\"corrected\",\"key\""));
+        assert!(marked(Some(Clock::Unknown)).contains("\"clock\":\"unknown\""));
+        assert!(!marked(None).contains("clock"));
+    }
+
+    #[test]
     fn a_value_keeps_what_it_is() {
         for (value, written) in [
             (&b"12.50"[..], "\"value\":12.50,"),
@@ -204,12 +242,12 @@ mod tests {
             to: 20,
             lost: 7,
             cause: "evicted",
-            when: Some(0),
+            when: Some(1_795_168_800_000_001),
         };
         assert_eq!(
             line(&Item::Gap(gap)),
             "{\"stream\":\"telemetry\",\"gateway\":\"gw-7\",\"partition\":0,\"epoch\":2,\
-             \"gap\":{\"from\":13,\"to\":20,\"lost\":7,\"cause\":\"evicted\",\"when\":\"1970-01-01T00:00:00.000000Z\"}}\n"
+             \"gap\":{\"from\":13,\"to\":20,\"lost\":7,\"cause\":\"evicted\",\"when\":\"2026-11-20T10:00:00.000001Z\"}}\n"
         );
     }
 }

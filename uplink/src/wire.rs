@@ -193,6 +193,8 @@ pub(crate) struct PartHead {
     pub(crate) end: u64,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) frames_len: u32,
+    /// What the uptimes are that stand in the frames for times: the gateway's start, and when it began.
+    pub(crate) beginnings: Vec<(u16, i64)>,
 }
 
 /// A gap, in shifted offsets.
@@ -320,6 +322,7 @@ mod tests {
                 when_last: 1,
             }],
             frames_len,
+            beginnings: vec![(9, 1)],
         }
     }
 

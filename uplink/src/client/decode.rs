@@ -8,7 +8,7 @@ use sedge_core::entry::{self, Entry};
 use sedge_core::frame::Frame;
 use sedge_core::{Cause, LogId, Micros};
 
-use super::item::{Gap, Item, Origin, Record};
+use super::item::{Clock, Gap, Item, Origin, Record};
 use crate::wire::PartHead;
 
 /// Appends the items of one part at and above the shifted offset `from`. What the part covers and does not show is a Gap.
@@ -83,7 +83,8 @@ impl Walk<'_> {
     }
 
     fn record(&mut self, offset: u64, made: Micros, record: &entry::Record<'_>, frames: &Bytes) {
-        let ingested = made.is_known().then_some(made.get());
+        let ingested = self.time_of_day(made);
+        let time = record.time.map(|after| made.get().saturating_add(after));
         let header = |(name, value): (&str, &[u8])| {
             let name = if name == "topic" {
                 Cow::Borrowed("topic")
@@ -96,14 +97,26 @@ impl Walk<'_> {
             origin: Arc::clone(self.origin),
             offset,
             epoch: self.head.epoch,
-            time: ingested
-                .zip(record.time)
-                .map(|(made, after)| made.saturating_add(after)),
+            time: time.and_then(|time| self.time_of_day(Micros::new(time))),
             ingested,
+            clock: made.uptime().map(|_| match ingested {
+                Some(_) => Clock::Corrected,
+                None => Clock::Unknown,
+            }),
             key: record.key.map(|key| frames.slice_ref(key)),
             value: frames.slice_ref(record.value),
             headers: record.headers.iter().map(header).collect(),
         }));
+    }
+
+    /// µs since 1970, also for an uptime if it was learned later when the start was that it is of.
+    fn time_of_day(&self, time: Micros) -> Option<i64> {
+        let Some((start, up_us)) = time.uptime() else {
+            return time.is_known().then(|| time.get());
+        };
+        let mut beginnings = self.head.beginnings.iter();
+        let (_, began_us) = beginnings.find(|(number, _)| *number == start)?;
+        Some(began_us.saturating_add_unsigned(up_us))
     }
 
     /// A gap that begins below `expected` was told in part: the rest of its range is told, and no more than that may be lost in it.
@@ -120,7 +133,7 @@ impl Walk<'_> {
             to,
             lost: if told { lost.min(to - from) } else { lost },
             cause: cause.name(),
-            when: when.is_known().then_some(when.get()),
+            when: self.time_of_day(when),
         }));
         self.expected = to;
     }
@@ -188,6 +201,7 @@ mod tests {
             end: next,
             gaps: vec![],
             frames_len: 0,
+            beginnings: vec![],
         }
     }
 
@@ -212,6 +226,61 @@ mod tests {
         let mut frames = Vec::new();
         data(&mut frames, 5, &["a", "b", "c"]);
         assert_eq!(told(&head(106, 108), frames, 106), ["106 b", "107 c"]);
+    }
+
+    fn times(head: &PartHead, frames: &[u8]) -> Vec<(Option<i64>, Option<i64>, Option<Clock>)> {
+        let origin = Origin {
+            stream: "s".into(),
+            gateway: "g".into(),
+            partition: 0,
+            number: 0,
+        };
+        let mut items = Vec::new();
+        let frames = Bytes::copy_from_slice(frames);
+        part(head, &frames, &Arc::new(origin), head.from, &mut items);
+        let records = items.iter().filter_map(|item| match item {
+            Item::Record(r) => Some((r.time, r.ingested, r.clock)),
+            Item::Gap(_) => None,
+        });
+        records.collect()
+    }
+
+    /// A gateway that did not know the time stamps with its uptime. An event that brought a time of its own keeps it.
+    #[test]
+    fn what_was_taken_without_a_clock_has_a_time_as_soon_as_one_is_known() {
+        let made = Micros::of_uptime(9, 60_000_000);
+        let own = 1_795_168_800_000_000;
+        let mut entries = [0; 64];
+        let mut len = 0;
+        for time in [Some(own - made.get()), None] {
+            let record = entry::Record {
+                time,
+                value: b"x",
+                ..Default::default()
+            };
+            len += Entry::Record(record).encode(&mut entries[len..]).unwrap();
+        }
+        let mut frame = [0; 128];
+        let label = Label {
+            time: made,
+            ..label(0)
+        };
+        let n = emit_data(&mut frame, &LOG, label, 2, &[], &entries[..len]).unwrap();
+        let unknown = head(100, 102);
+        let mark = Some(Clock::Unknown);
+        assert_eq!(
+            times(&unknown, &frame[..n]),
+            [(Some(own), None, mark), (None, None, mark)]
+        );
+        let known = PartHead {
+            beginnings: vec![(8, 5), (9, own)],
+            ..unknown
+        };
+        let (at, mark) = (Some(own + 60_000_000), Some(Clock::Corrected));
+        assert_eq!(
+            times(&known, &frame[..n]),
+            [(Some(own), at, mark), (None, at, mark)]
+        );
     }
 
     fn burned(into: &mut Vec<u8>, from: u64, to: u64) {

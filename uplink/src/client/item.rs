@@ -29,12 +29,34 @@ pub struct Record {
     pub time: Option<i64>,
     /// When the gateway took it; µs since 1970.
     pub ingested: Option<i64>,
+    /// What is to be said of that, if the gateway did not know the time then.
+    pub clock: Option<Clock>,
     /// Its key.
     pub key: Option<Bytes>,
     /// Its value.
     pub value: Bytes,
     /// Its headers, in order.
     pub headers: Vec<(Cow<'static, str>, Bytes)>,
+}
+
+/// How a time is known that the gateway did not know when it took the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Counted from its uptime, once it knew the time.
+    Corrected,
+    /// Not at all, or not yet.
+    Unknown,
+}
+
+impl Clock {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Corrected => "corrected",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// A range of shifted offsets in which something is missing.

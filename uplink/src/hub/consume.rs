@@ -13,6 +13,7 @@ use sedge_store::world;
 use super::groups::{Applicant, GroupError, GroupName, LEASE};
 use super::guard::{Caller, Grant, Streams};
 use super::lobby::CONNECTIONS_OF_ONE_MAX;
+use super::partition::BEGINNINGS_MAX;
 use super::partition::{Part, Partition};
 use super::{Ended, Farewell, Shared, broken};
 use crate::stream::{Incoming, Stream, StreamError, Turn};
@@ -522,8 +523,8 @@ const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 const RUNS_FORGOTTEN_MAX: usize = 2;
 /// Partitions in one Listed: with the longest names they take less than half of a message.
 const LISTED_MAX: usize = 2_000;
-/// Parts in one Fetched: with two gaps each their heads take less than is kept for them.
-const PARTS_MAX: usize = 256;
+/// Parts in one Fetched: with two gaps and some beginnings each their heads take less than is kept for them.
+const PARTS_MAX: usize = 224;
 /// No further part is begun when less room than this is left.
 const PART_BYTES_MIN: usize = 16 * 1024;
 /// One partition does not take all the room while others have something too.
@@ -531,4 +532,4 @@ const PART_BYTES_MAX: usize = 512 * 1024;
 const REASON_BYTES_MAX: usize = 256;
 
 const _: () = assert!(LISTED_MAX * 180 < wire::MESSAGE_BYTES_MAX / 2);
-const _: () = assert!(PARTS_MAX * 250 < wire::FETCHED_HEAD_BYTES_MAX);
+const _: () = assert!(PARTS_MAX * (200 + BEGINNINGS_MAX * 13) < wire::FETCHED_HEAD_BYTES_MAX);

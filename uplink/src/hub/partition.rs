@@ -150,6 +150,7 @@ impl Partition {
             end,
             gaps,
             frames_len: u32::try_from(chunk.frames.len()).expect("a read is far below 4 GiB"),
+            beginnings: beginnings(&members, at, &chunk.frames),
         };
         Ok(Some(Part {
             head,
@@ -238,6 +239,29 @@ fn readable(links: &[Link], from: u64) -> Option<usize> {
     chain::holding(links, from).filter(|at| from - links[*at].shift < links[*at].next)
 }
 
+/// What the uptimes are that stand in `frames` for times. The gateway may have told it in a later log of the chain only.
+fn beginnings(members: &[Arc<Member>], at: usize, frames: &[u8]) -> Vec<(u16, i64)> {
+    let from_here = members.iter().skip(at).chain(members.iter().take(at));
+    let told: Vec<_> = from_here.flat_map(|m| m.mirror.beginnings()).collect();
+    let mut found: Vec<(u16, i64)> = Vec::new();
+    let mut at = 0;
+    while !told.is_empty()
+        && found.len() < BEGINNINGS_MAX
+        && let Ok(header) = Header::parse(frames.get(at..).unwrap_or_default(), None)
+    {
+        at += header.frame_len();
+        let start = header.time.uptime().map(|(start, _)| start);
+        let is_new = found.iter().all(|(known, _)| Some(*known) != start);
+        let told = told.iter().filter(|_| is_new);
+        found.extend(
+            told.clone()
+                .find(|told| Some(told.start) == start)
+                .map(|told| (told.start, told.unix_us)),
+        );
+    }
+    found
+}
+
 /// Where one log ends and the next begins: nothing is known to be lost there.
 fn seam(at: Offset, frames: &[u8]) -> Gap {
     let when = Header::parse(frames, None).map_or(Micros::UNKNOWN, |h| h.time);
@@ -261,3 +285,6 @@ fn shifted(gap: &Gap, shift: u64) -> wire::Gap {
         when_last: gap.when_last.get(),
     }
 }
+
+/// Starts of one gateway that the frames of one part can be of: each had events, and less than a part of them.
+pub(crate) const BEGINNINGS_MAX: usize = 4;

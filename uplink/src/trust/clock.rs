@@ -6,7 +6,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
@@ -22,6 +23,18 @@ pub struct LastGood {
     seconds: AtomicU64,
     kept: AtomicU64,
     attempts: AtomicU64,
+    heard: Mutex<Option<Heard>>,
+}
+
+/// What a hub said whose certificate was good.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// Its time, in seconds since 1970.
+    pub theirs: u64,
+    /// When it was heard.
+    pub at: Instant,
+    /// How often one was heard.
+    pub count: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +65,7 @@ impl LastGood {
             seconds: AtomicU64::new(kept.max(RELEASED)),
             kept: AtomicU64::new(kept),
             attempts: AtomicU64::new(0),
+            heard: Mutex::default(),
         }
     }
 
@@ -63,6 +77,7 @@ impl LastGood {
             seconds: AtomicU64::new(RELEASED),
             kept: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
+            heard: Mutex::default(),
         }
     }
 
@@ -76,6 +91,7 @@ impl LastGood {
             _ if theirs <= before + AHEAD_MAX.as_secs() => theirs,
             _ => return,
         };
+        self.take_note(theirs);
         if now <= before {
             return;
         }
@@ -93,6 +109,27 @@ impl LastGood {
                 }
             }
         }
+    }
+
+    /// What a hub said last, if it can be right.
+    #[must_use]
+    pub fn heard(&self) -> Option<Heard> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_note(&self, theirs: u64) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = Some(Heard {
+            theirs,
+            at: Instant::now(),
+            count: heard.map_or(1, |heard| heard.count + 1),
+        });
+    }
+
+    /// Whether a clock that says `system` may be right.
+    #[must_use]
+    pub fn is_plausible(&self, system: u64) -> bool {
+        matches!(self.judge(system).1, ClockState::Plausible)
     }
 
     /// The time to judge by, and what is thought of the clock that says `system`.

@@ -122,6 +122,7 @@ fn item_of(origin: &Arc<Origin>, item: &FlashItem<'_>) -> Item {
             epoch: 0,
             time: known(*time),
             ingested: None,
+            clock: None,
             key: record.key.map(Bytes::copy_from_slice),
             value: Bytes::copy_from_slice(record.value),
             headers: headers(record),
