@@ -35,9 +35,10 @@ use crate::ingest::{Ingest, Refusals, StreamHandle};
 use crate::shutdown::{self, Shutdown, Trigger};
 use crate::status::Status;
 use crate::telemetry::{self, Telemetry};
+use crate::timekeeper::Timekeeper;
 use crate::vitals::{self, Vitals};
 use crate::{control, source, tail};
-use disk::{Disk, Drained, OnFatal};
+use disk::{Disk, Drained, OnFatal, Outfit};
 use look::Looker;
 use reload::{NotReloaded, Owed, Reloader, Reloads, Trial, Wish};
 use uplinks::{Listed, carriers, start_forwarders};
@@ -130,6 +131,7 @@ async fn run_with(
 ) -> Result<(), GatewayError> {
     let mut agent = Arc::new(agent);
     let telemetry = Telemetry::new();
+    let time = Timekeeper::open(&agent.gateway);
     let (reloader, mut reloads) = reload::pair();
     // In a set, so that it ends with this future however that ends.
     let mut hangups = JoinSet::new();
@@ -151,6 +153,7 @@ async fn run_with(
             reloader: &reloader,
             entrance: &entrance,
             telemetry: &telemetry,
+            time: &time,
             vitals: &vitals,
         };
         let life = match Life::begin_when_there_is_room(about, shutdown.clone()).await {
@@ -192,6 +195,7 @@ struct About<'a> {
     reloader: &'a Reloader,
     entrance: &'a Entrance,
     telemetry: &'a Telemetry,
+    time: &'a Arc<Timekeeper>,
     vitals: &'a Vitals,
 }
 
@@ -265,13 +269,14 @@ impl Life {
         let About {
             entrance,
             telemetry,
+            time,
             vitals,
             ..
         } = about;
         let agent = Arc::clone(&about.agent);
         let began = Instant::now();
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
-        let disk = open_disk(&agent, about.when_too_large, fatal_sender).await?;
+        let disk = open_disk(&agent, about.when_too_large, time, fatal_sender).await?;
         let doors = match entrance {
             Entrance::Doors(_) => Some(Doors::open(&agent).await?),
             Entrance::Given(_) => None,
@@ -283,17 +288,17 @@ impl Life {
         let (events, forward) = mpsc::unbounded_channel();
         let ingest = ingest(&agent, &disk);
         let mut others = JoinSet::new();
-        let clock = trust::clock(&agent.gateway.data_dir);
         let (forwarders, lists) = start_forwarders(
             &agent,
             &disk,
-            &clock,
+            time.last_good(),
             &events,
             &others_shutdown,
             &mut others,
         );
         let parts = look::parts(&agent, &disk, &forwarders);
-        let looker = Looker::new(&agent, &disk, (*telemetry).clone(), forwarders, clock);
+        let looker = Looker::new(&agent, &disk, (*telemetry).clone(), forwarders, time);
+        others.spawn(Arc::clone(time).watch(others_shutdown.clone()));
         if let Some(doors) = doors {
             let reload = match entrance {
                 Entrance::Doors(Some(load)) => Some((about.reloader.clone(), Arc::clone(load))),
@@ -575,14 +580,22 @@ impl Doors {
 async fn open_disk(
     agent: &Arc<checked::Agent>,
     when_too_large: WhenTooLarge,
+    time: &Arc<Timekeeper>,
     fatal: mpsc::UnboundedSender<String>,
 ) -> Result<Disk, GatewayError> {
     let on_fatal: OnFatal = Arc::new(move |what| {
         // Nobody hears it when the gateway is ending anyway.
         drop(fatal.send(what.to_owned()));
     });
-    let agent = Arc::clone(agent);
-    let open = move || Disk::open(&agent, when_too_large, &on_fatal);
+    let (agent, time) = (Arc::clone(agent), Arc::clone(time));
+    let open = move || {
+        let outfit = Outfit {
+            when_too_large,
+            time: Some(time as Arc<dyn sedge_store::Timekeeping>),
+            on_fatal,
+        };
+        Disk::open(&agent, &outfit)
+    };
     let opened = world::blocking(open).await;
     Ok(opened.map_err(|_| GatewayError::Panicked)??)
 }

@@ -20,4 +20,5 @@ pub mod source;
 pub mod status;
 mod tail;
 pub mod telemetry;
+mod timekeeper;
 pub mod vitals;

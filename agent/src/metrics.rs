@@ -72,6 +72,15 @@ pub(crate) fn of_agent(status: &Status) -> String {
         "Whether nothing is known to be wrong with the clock.",
     )
     .sample(&[], u8::from(status.clock.is_none()));
+    let mut vouched = text.family(
+        "sedge_agent_clock_trusted",
+        "gauge",
+        "Who vouches for the time that events are stamped with; all 0 while nobody does.",
+    );
+    for by in ["ntp", "hub", "itself"] {
+        let is_so = status.time.as_deref() == Some(by);
+        vouched.sample(&[("by", &by)], u8::from(is_so));
+    }
     sources(&mut text, &status.sources);
     partitions(&mut text, status);
     dropped(&mut text, status);

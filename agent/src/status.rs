@@ -24,6 +24,9 @@ pub struct Status {
     pub data_dir: String,
     /// What is wrong with the clock of the system, as far as certificates are concerned; none if nothing is known to be.
     pub clock: Option<String>,
+    /// Who vouches for the time that events are stamped with: `ntp`, `hub` or the machine `itself`; none if nobody does.
+    #[serde(default)]
+    pub time: Option<String>,
     /// In the order of the file.
     pub sources: Vec<Source>,
     /// In the order of the file; those that only drain come last.

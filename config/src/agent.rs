@@ -92,6 +92,11 @@ fn gateway(
         record_bytes_max: section.number32("record_max")?,
         memory_bytes: section.number("memory")?,
         disk_tbw_bytes: section.number("disk_tbw"),
+        clock: match section.text("clock")?.as_str() {
+            "believe" => checked::Clock::Believe,
+            "prove" => checked::Clock::Prove,
+            _ => checked::Clock::Auto,
+        },
     })
 }
 

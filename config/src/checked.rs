@@ -45,6 +45,19 @@ pub struct Gateway {
     pub disk_tbw_bytes: Option<u64>,
     /// Budget of all sources for events that are not yet on disk, in bytes; at least four of the largest events.
     pub memory_bytes: u64,
+    /// Whether the clock is believed before anybody vouches for it.
+    pub clock: Clock,
+}
+
+/// Whether the machine's clock is believed before anybody vouches for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// If the machine has one that runs without power.
+    Auto,
+    /// Yes.
+    Believe,
+    /// No.
+    Prove,
 }
 
 /// `[[source]]`.

@@ -112,6 +112,12 @@ pub static GATEWAY: Table = Table {
             Otherwise("no estimate"),
             "What the card or drive under `data_dir` endures by its maker's word (\"TBW\", terabytes written, such as `\"30TB\"`): `sedge status` then estimates how long a new one lasts.",
         ),
+        key(
+            "clock",
+            Kind::OneOf(&["auto", "believe", "prove"]),
+            Is("\"auto\""),
+            "Whether the machine's clock is taken for right when it starts. `prove`: only after NTP or a hub behind TLS has vouched for it. `auto`: as `prove` on a board without a real-time clock.",
+        ),
     ],
 };
 

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sedge_config::checked;
 use sedge_core::LogId;
 use sedge_store::{
-    DataDir, DataDirError, Gone, Numbered, OpenError, Opened, Partition, PartitionOptions, Section,
-    disk as files, system_clock,
+    Clock, DataDir, DataDirError, Gone, Numbered, OpenError, Opened, Partition, PartitionOptions,
+    Section, Timekeeping, disk as files, system_clock,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,14 @@ pub enum WhenTooLarge {
 
 /// What to do when a disk has failed: told once for each log.
 pub(crate) type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What all logs of a gateway are opened with.
+pub(crate) struct Outfit {
+    pub(crate) when_too_large: WhenTooLarge,
+    /// None is the machine's clock as it is.
+    pub(crate) time: Option<Arc<dyn Timekeeping>>,
+    pub(crate) on_fatal: OnFatal,
+}
 
 /// Why the directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -155,11 +163,7 @@ impl Disk {
     ///
     /// # Errors
     /// When the directory is held by another process or cannot be used. Damaged content is no error.
-    pub(crate) fn open(
-        agent: &checked::Agent,
-        when_too_large: WhenTooLarge,
-        on_fatal: &OnFatal,
-    ) -> Result<Self, DiskError> {
+    pub(crate) fn open(agent: &checked::Agent, outfit: &Outfit) -> Result<Self, DiskError> {
         let data = DataDir::open(&agent.gateway.data_dir)?;
         let mut chains = Vec::new();
         let mut streams = data
@@ -182,7 +186,7 @@ impl Disk {
                     streams.create(identity).map_err(in_dir(&root))?
                 }
             };
-            let options = options(agent, stream, when_too_large, on_fatal);
+            let options = options(agent, stream, outfit);
             chains.extend(open_stream(
                 &data,
                 known,
@@ -200,7 +204,8 @@ impl Disk {
                 let options = PartitionOptions {
                     when_full: sedge_core::log::WhenFull::Refuse,
                     record_bytes_max: ingest::unit_bytes_max(agent.gateway.record_bytes_max),
-                    on_fatal: Arc::clone(on_fatal),
+                    on_fatal: Arc::clone(&outfit.on_fatal),
+                    time: outfit.time.clone(),
                     ..PartitionOptions::default()
                 };
                 chains.extend(open_stream(&data, known.clone(), None, &options)?);
@@ -427,25 +432,21 @@ impl PartitionIdentity {
     }
 }
 
-fn options(
-    agent: &checked::Agent,
-    stream: &checked::Stream,
-    when_too_large: WhenTooLarge,
-    on_fatal: &OnFatal,
-) -> PartitionOptions {
+fn options(agent: &checked::Agent, stream: &checked::Stream, outfit: &Outfit) -> PartitionOptions {
     PartitionOptions {
         capacity_bytes: stream.capacity_bytes,
         when_full: match stream.when_full {
             checked::WhenFull::EvictOldest => sedge_core::log::WhenFull::EvictOldest,
             checked::WhenFull::Refuse => sedge_core::log::WhenFull::Refuse,
         },
-        shrink_for: match when_too_large {
+        shrink_for: match outfit.when_too_large {
             WhenTooLarge::Keep => None,
             WhenTooLarge::Evict => Some(super::carriers(agent, &stream.name).into_keys().collect()),
         },
         linger: stream.linger,
         record_bytes_max: ingest::unit_bytes_max(agent.gateway.record_bytes_max),
-        on_fatal: Arc::clone(on_fatal),
+        time: outfit.time.clone(),
+        on_fatal: Arc::clone(&outfit.on_fatal),
         ..PartitionOptions::default()
     }
 }
@@ -579,12 +580,12 @@ fn open_log(
     options: &PartitionOptions,
 ) -> Result<OpenLog, OpenError> {
     let (claims, owner) = Claims::new();
-    let (partition, opened) = Partition::open(
-        &identity.path,
-        options.clone(),
-        Box::new(owner),
-        system_clock(),
-    )?;
+    let clock = options.time.clone().map_or_else(system_clock, |time| {
+        let clock: Clock = Arc::new(move || time.now());
+        clock
+    });
+    let (partition, opened) =
+        Partition::open(&identity.path, options.clone(), Box::new(owner), clock)?;
     tell(&identity.path, &partition, &opened);
     Ok(OpenLog {
         place: identity.identity.chain,

@@ -8,10 +8,10 @@ use std::time::Duration;
 use sedge_config::checked;
 use sedge_core::frame::Header;
 use sedge_core::{LogId, Micros};
-use sedge_store::{Partition, Pulse, system_clock};
+use sedge_store::{Partition, Pulse, Timekeeping};
 use sedge_uplink::forward::{ForwardHandle, ForwardStatus};
 
-use sedge_uplink::trust::clock::{ClockState, LastGood};
+use sedge_uplink::trust::clock::ClockState;
 use tokio::time::Instant;
 
 use super::disk::{Chain, Disk};
@@ -21,6 +21,7 @@ use crate::outlook::{self, Outlook, Wear};
 use crate::rates::Rates;
 use crate::status::{self, Losses, Status};
 use crate::telemetry::{self, Telemetry};
+use crate::timekeeper::Timekeeper;
 use crate::vitals::Part;
 
 /// Looks at a gateway.
@@ -29,7 +30,7 @@ pub(super) struct Looker {
     telemetry: Telemetry,
     chains: Vec<Seen>,
     forwarders: Vec<ForwardHandle>,
-    clock: Arc<LastGood>,
+    time: Arc<Timekeeper>,
     rates: Rates,
     measure: Measure,
 }
@@ -135,7 +136,7 @@ impl Looker {
         disk: &Disk,
         telemetry: Telemetry,
         forwarders: Vec<ForwardHandle>,
-        clock: Arc<LastGood>,
+        time: &Arc<Timekeeper>,
     ) -> Arc<Mutex<Self>> {
         let chains = disk.chains.iter().map(Seen::of).collect();
         Arc::new(Mutex::new(Self {
@@ -143,7 +144,7 @@ impl Looker {
             telemetry,
             chains,
             forwarders,
-            clock,
+            time: Arc::clone(time),
             rates: Rates::new(RATES_SPAN, RATES_EVERY),
             measure: Measure::new(),
         }))
@@ -226,7 +227,8 @@ impl Looker {
             pid: std::process::id(),
             uptime_s: self.telemetry.started().elapsed().as_secs(),
             data_dir: self.agent.gateway.data_dir.display().to_string(),
-            clock: doubt(self.clock.state()),
+            clock: doubt(&self.time),
+            time: self.time.standing().by.map(str::to_owned),
             sources: self
                 .telemetry
                 .sources()
@@ -241,6 +243,15 @@ impl Looker {
                 self.agent.gateway.disk_tbw_bytes,
             ),
         }
+    }
+
+    /// How long ago something was stamped.
+    fn age(&self, made: Option<i64>) -> Option<f64> {
+        let (made, now) = (Micros::new(made?), self.time.now());
+        if made.is_known() && now.is_known() {
+            return Some(now.get().saturating_sub(made.get()).max(0) as f64 / 1e6);
+        }
+        self.time.age(made).map(|age| age.as_secs_f64())
     }
 
     fn source(&self, source: &telemetry::Source) -> status::Source {
@@ -307,7 +318,7 @@ impl Looker {
             full: stats.full,
             refused: chain.refusal().as_deref().map(str::to_owned),
             lag: waiting.map(|waiting| waiting.events),
-            oldest_unacked_s: waiting.and_then(|waiting| age(waiting.oldest)),
+            oldest_unacked_s: waiting.and_then(|waiting| self.age(waiting.oldest)),
             full_in_s: self.full_in(chain, &numbers),
             losses: losses(&ledger),
             commits: stats.commits,
@@ -375,7 +386,7 @@ impl Looker {
                 None => format!("connecting to {}", uplink.hub),
             },
             lag: waiting.events,
-            oldest_unacked_s: age(waiting.oldest),
+            oldest_unacked_s: self.age(waiting.oldest),
             rate: self.rates.rate(&format!("uplink/{}", uplink.name)),
             empty_in_s: self
                 .empty_in(uplink, waiting.events)
@@ -395,10 +406,22 @@ fn carriers(agent: &checked::Agent, stream: &str) -> Vec<u32> {
 }
 
 /// What is wrong with the clock, in words.
-fn doubt(clock: ClockState) -> Option<String> {
+fn doubt(time: &Timekeeper) -> Option<String> {
     let span = |apart: Duration| crate::cli::span(apart.as_secs_f64());
-    match clock {
-        ClockState::Plausible => None,
+    let standing = time.standing();
+    let aside = |(off, ahead)| {
+        let side = if ahead { "ahead" } else { "behind" };
+        format!(
+            "the clock was set {} {side}, and neither NTP nor a hub vouches for that; the time goes on by the uptime",
+            span(off)
+        )
+    };
+    match time.last_good().state() {
+        ClockState::Plausible if standing.by.is_none() => Some(
+            "nobody vouches for the clock yet; events have an uptime until NTP or a hub does"
+                .to_owned(),
+        ),
+        ClockState::Plausible => standing.off.map(aside),
         ClockState::Behind(apart) => Some(format!(
             "the clock is {} behind a time that has been; certificates are judged by that",
             span(apart)
@@ -505,12 +528,6 @@ fn losses(ledger: &sedge_core::ledger::Ledger) -> Losses {
         first: known(ledger.loss_first),
         last: known(ledger.loss_last),
     }
-}
-
-fn age(made: Option<i64>) -> Option<f64> {
-    let now = system_clock()();
-    made.filter(|_| now.is_known())
-        .map(|made| (now.get().saturating_sub(made)).max(0) as f64 / 1e6)
 }
 
 /// The rates that are shown as such are those of the last ten seconds.

@@ -217,7 +217,12 @@ impl Given {
 
     fn open(&self, agent: &checked::Agent) -> Disk {
         let on_fatal: OnFatal = Arc::new(|what| panic!("{what}"));
-        Disk::open(agent, WhenTooLarge::Keep, &on_fatal).unwrap()
+        let outfit = Outfit {
+            when_too_large: WhenTooLarge::Keep,
+            time: None,
+            on_fatal,
+        };
+        Disk::open(agent, &outfit).unwrap()
     }
 
     /// Puts a record into the log of partition 0 that takes events, and says which log that was.
