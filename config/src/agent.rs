@@ -155,6 +155,7 @@ fn stream(section: &Section) -> Option<checked::Stream> {
             "refuse" => checked::WhenFull::Refuse,
             _ => checked::WhenFull::EvictOldest,
         },
+        retention: section.duration("retention"),
         linger: section.duration("linger")?,
         priority: match section.text("priority")?.as_str() {
             "urgent" => checked::Priority::Urgent,

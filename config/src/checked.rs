@@ -285,6 +285,8 @@ pub struct Stream {
     pub capacity_bytes: u64,
     /// What gives way when it is used up.
     pub when_full: WhenFull,
+    /// How old events may become; none is as old as they like.
+    pub retention: Option<Duration>,
     /// How long a commit waits for company.
     pub linger: Duration,
     /// Which streams an uplink sends first.

@@ -49,6 +49,7 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const HUNDRED_MS: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
@@ -430,6 +431,12 @@ pub static STREAM: Table = Table {
             Kind::OneOf(&["evict-oldest", "refuse"]),
             Is("\"evict-oldest\""),
             "What gives way when the space is used up: the oldest events, or the newest (sources are held back).",
+        ),
+        key(
+            "retention",
+            Kind::Duration(MINUTE, YEAR.saturating_mul(100)),
+            Otherwise("events are kept as long as there is space"),
+            "Events older than this go, whether or not an uplink has had them, and are counted as `expired`. By the time of day once NTP or a hub vouches for it, before that by how long the machine was on.",
         ),
         key(
             "linger",

@@ -28,7 +28,7 @@ use crate::ring::{self, OpenError, Opened, Ring, RingOptions};
 use crate::stats::Counters;
 use crate::survey;
 use crate::work::{Job, Worker};
-use crate::writer::{LedgerFrames, Writer};
+use crate::writer::{LedgerFrames, Retention, Writer};
 
 pub(crate) fn open(
     dir: PathBuf,
@@ -177,6 +177,7 @@ impl Outfit {
             self.queue.poison();
         }
         self.queue.begin(limits, ring.next());
+        let retention = Retention::of(&self.options);
         Writer {
             group: Group::new(ring.next()),
             ring,
@@ -196,6 +197,7 @@ impl Outfit {
                 written: Instant::now(),
                 changed: false,
             },
+            retention,
             until: None,
         }
     }

@@ -53,6 +53,9 @@ pub struct PartitionOptions {
     /// A log that is larger than its capacity is made smaller when it is opened: its oldest records go, whether or not these
     /// uplinks have them. Without this it stays as large as it was.
     pub shrink_for: Option<Vec<u32>>,
+    /// Records older than this go, whether or not the uplinks have them: a segment at a time, and not from the one that is written. Needs
+    /// [`time`](Self::time) to tell how old they are.
+    pub retention: Option<Duration>,
     /// How long a commit waits for company.
     pub linger: Duration,
     /// The largest unit: entries and annotation item, encoded.
@@ -71,6 +74,7 @@ impl Default for PartitionOptions {
             capacity_bytes: 256 << 20,
             when_full: WhenFull::EvictOldest,
             shrink_for: None,
+            retention: None,
             linger: Duration::from_millis(5),
             record_bytes_max: 256 << 10,
             staged_bytes_max: 1 << 20,

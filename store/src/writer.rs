@@ -14,9 +14,11 @@ use sedge_core::planted::Fault;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock::Timekeeping;
 use crate::group::{Group, Limits};
 use crate::index::Index;
 use crate::owner::Owner;
+use crate::partition::PartitionOptions;
 use crate::pulse::Pulse;
 use crate::queue::{Errand, Queue, Ticket, Work};
 use crate::ring::Ring;
@@ -40,6 +42,7 @@ pub(crate) struct Writer {
     pub(crate) in_vain: bool,
     pub(crate) checkpoint: Vec<u8>,
     pub(crate) ledger: LedgerFrames,
+    pub(crate) retention: Option<Retention>,
     /// What it waits for, when it has been told to come again.
     pub(crate) until: Option<Instant>,
 }
@@ -49,6 +52,34 @@ pub(crate) struct Writer {
 pub(crate) struct LedgerFrames {
     pub(crate) written: Instant,
     pub(crate) changed: bool,
+}
+
+/// How old records may become, and when it is looked for older ones next.
+pub(crate) struct Retention {
+    age_max: Duration,
+    time: Arc<dyn Timekeeping>,
+    look_at: Instant,
+}
+
+impl Retention {
+    /// None if records may become as old as they like.
+    pub(crate) fn of(options: &PartitionOptions) -> Option<Self> {
+        Some(Self {
+            age_max: options.retention?,
+            time: options.time.clone()?,
+            look_at: Instant::now(),
+        })
+    }
+
+    /// Whether it is time to look.
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = self.look_at <= now;
+        if is_due {
+            self.look_at = now + (self.age_max / 16).min(RETENTION_LOOK_MAX);
+        }
+        is_due
+    }
 }
 
 /// How a round of the writer ended.
@@ -98,7 +129,10 @@ impl Writer {
         }
         match last {
             Some(last) => self.finish(last).map(|()| Round::Over),
-            None => self.maintain().map(|()| Round::Again),
+            None => self
+                .maintain()
+                .and_then(|()| self.expire())
+                .map(|()| Round::Again),
         }
     }
 
@@ -228,17 +262,41 @@ impl Writer {
         Ok(())
     }
 
+    /// Lets go of segments in which all is too old.
+    fn expire(&mut self) -> io::Result<()> {
+        let Some(retention) = self.retention.as_mut().filter(|_| !self.ring.is_ended()) else {
+            return Ok(());
+        };
+        if !retention.is_due() {
+            return Ok(());
+        }
+        let (age_max, time) = (retention.age_max, Arc::clone(&retention.time));
+        // What is in the oldest segment came before the second was opened.
+        while let Some(opened) = self.index.held().get(1).map(|second| second.base_time)
+            && time.age(opened).is_some_and(|age| age > age_max)
+            && self.ring.expire(opened, self.queue.now())?
+        {
+            self.in_vain = false;
+            self.recycled();
+        }
+        Ok(())
+    }
+
     fn recycle(&mut self) -> io::Result<()> {
         self.in_vain = !self.ring.maintain(self.queue.now())?;
         if !self.in_vain {
-            self.counters.recycled();
-            // The ledger that says so may have come behind a RESUME frame.
-            let durable = self.ring.durable();
-            self.index
-                .recycled(durable, self.ring.head_bytes(), self.ring.ledger());
-            self.durable.send_replace(durable);
+            self.recycled();
         }
         Ok(())
+    }
+
+    fn recycled(&mut self) {
+        self.counters.recycled();
+        // The ledger that says so may have come behind a RESUME frame.
+        let durable = self.ring.durable();
+        self.index
+            .recycled(durable, self.ring.head_bytes(), self.ring.ledger());
+        self.durable.send_replace(durable);
     }
 
     fn finish(&mut self, last: Errand) -> io::Result<()> {
@@ -265,6 +323,12 @@ impl Writer {
     }
 
     fn wake_at(&self) -> Instant {
+        let look_at = self.retention.as_ref().map(|retention| retention.look_at);
+        let work_at = self.work_at();
+        look_at.map_or(work_at, |look_at| look_at.min(work_at))
+    }
+
+    fn work_at(&self) -> Instant {
         let now = Instant::now();
         if self.ring.needs_maintain() {
             return now
@@ -311,6 +375,8 @@ const MAINTAIN_POLL: Duration = Duration::from_millis(20);
 /// A log that is full goes on by errand; a disk that is, without one.
 const FULL_POLL: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(10);
+/// What is too old stays for so much longer, at most.
+const RETENTION_LOOK_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -61,9 +61,17 @@ fn of_agent(agent: &checked::Agent) -> String {
         } else {
             uplinks.join(", ")
         };
+        let kept = stream.retention.map(|retention| {
+            let retention = sedge_config::quantity::show_duration(retention);
+            format!(", {retention} at most")
+        });
+        let kept = kept.unwrap_or_default();
         line(
             &mut report,
-            format!("stream {}: {partitions} × {capacity}, to {to}", stream.name),
+            format!(
+                "stream {}: {partitions} × {capacity}{kept}, to {to}",
+                stream.name
+            ),
         );
     }
     let disk = agent.capacity_bytes();

@@ -443,6 +443,7 @@ fn options(agent: &checked::Agent, stream: &checked::Stream, outfit: &Outfit) ->
             WhenTooLarge::Keep => None,
             WhenTooLarge::Evict => Some(super::carriers(agent, &stream.name).into_keys().collect()),
         },
+        retention: stream.retention,
         linger: stream.linger,
         record_bytes_max: ingest::unit_bytes_max(agent.gateway.record_bytes_max),
         time: outfit.time.clone(),
