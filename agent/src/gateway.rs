@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use sedge_config::checked;
 use sedge_core::LogId;
-use sedge_store::world;
+use sedge_store::{Timekeeping, WriteBudget, world};
 use sedge_uplink::forward::ForwardEvent;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -131,7 +131,7 @@ async fn run_with(
 ) -> Result<(), GatewayError> {
     let mut agent = Arc::new(agent);
     let telemetry = Telemetry::new();
-    let time = Timekeeper::open(&agent.gateway);
+    let time = Timekeeper::open(&agent);
     let (reloader, mut reloads) = reload::pair();
     // In a set, so that it ends with this future however that ends.
     let mut hangups = JoinSet::new();
@@ -276,7 +276,15 @@ impl Life {
         let agent = Arc::clone(&about.agent);
         let began = Instant::now();
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
-        let disk = open_disk(&agent, about.when_too_large, time, fatal_sender).await?;
+        let budget = agent.gateway.write_budget_bytes.map(WriteBudget::a_day);
+        let disk = open_disk(
+            &agent,
+            about.when_too_large,
+            time,
+            budget.clone(),
+            fatal_sender,
+        );
+        let disk = disk.await?;
         let doors = match entrance {
             Entrance::Doors(_) => Some(Doors::open(&agent).await?),
             Entrance::Given(_) => None,
@@ -297,7 +305,14 @@ impl Life {
             &mut others,
         );
         let parts = look::parts(&agent, &disk, &forwarders);
-        let looker = Looker::new(&agent, &disk, (*telemetry).clone(), forwarders, time);
+        let looker = Looker::new(
+            &agent,
+            &disk,
+            (*telemetry).clone(),
+            forwarders,
+            time,
+            budget,
+        );
         others.spawn(Arc::clone(time).watch(others_shutdown.clone()));
         if let Some(doors) = doors {
             let reload = match entrance {
@@ -581,6 +596,7 @@ async fn open_disk(
     agent: &Arc<checked::Agent>,
     when_too_large: WhenTooLarge,
     time: &Arc<Timekeeper>,
+    budget: Option<Arc<WriteBudget>>,
     fatal: mpsc::UnboundedSender<String>,
 ) -> Result<Disk, GatewayError> {
     let on_fatal: OnFatal = Arc::new(move |what| {
@@ -591,7 +607,8 @@ async fn open_disk(
     let open = move || {
         let outfit = Outfit {
             when_too_large,
-            time: Some(time as Arc<dyn sedge_store::Timekeeping>),
+            write_budget: budget,
+            time: Some(time as Arc<dyn Timekeeping>),
             on_fatal,
         };
         Disk::open(&agent, &outfit)

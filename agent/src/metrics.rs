@@ -81,6 +81,11 @@ pub(crate) fn of_agent(status: &Status) -> String {
         let is_so = status.time.as_deref() == Some(by);
         vouched.sample(&[("by", &by)], u8::from(is_so));
     }
+    if let Some(left) = status.write_budget_left {
+        let help = "What is left of an hour's worth of write_budget, as a share; below 0 if more is written.";
+        text.family("sedge_store_write_budget_left", "gauge", help)
+            .sample(&[], left);
+    }
     sources(&mut text, &status.sources);
     partitions(&mut text, status);
     dropped(&mut text, status);
@@ -149,7 +154,7 @@ fn sources(text: &mut Text, sources: &[Source]) {
 
 fn partitions(text: &mut Text, status: &Status) {
     type Get = fn(&Partition) -> Option<f64>;
-    let families: [(&'static str, &str, &str, Get); 14] = [
+    let families: [(&'static str, &str, &str, Get); 17] = [
         (
             "sedge_stream_next_offset",
             "gauge",
@@ -233,6 +238,21 @@ fn partitions(text: &mut Text, status: &Status) {
             "counter",
             "Frame bytes written.",
             |p| Some(p.bytes as f64),
+        ),
+        (
+            "sedge_store_written_bytes_total",
+            "counter",
+            "Bytes written to the device, in whole pages.",
+            |p| Some(p.written_bytes as f64),
+        ),
+        ("sedge_store_syncs_total", "counter", "Syncs.", |p| {
+            Some(p.syncs as f64)
+        }),
+        (
+            "sedge_store_linger_seconds",
+            "gauge",
+            "How long a commit waits for company now.",
+            |p| Some(p.linger_s),
         ),
     ];
     for (name, kind, help, get) in families {

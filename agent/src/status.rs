@@ -27,6 +27,9 @@ pub struct Status {
     /// Who vouches for the time that events are stamped with: `ntp`, `hub` or the machine `itself`; none if nobody does.
     #[serde(default)]
     pub time: Option<String>,
+    /// What is left of an hour's worth of `write_budget`, as a share of it; below 0 if more is written. None without a budget.
+    #[serde(default)]
+    pub write_budget_left: Option<f64>,
     /// In the order of the file.
     pub sources: Vec<Source>,
     /// In the order of the file; those that only drain come last.
@@ -120,6 +123,15 @@ pub struct Partition {
     pub commit_max_s: f64,
     /// Frame bytes written in this life.
     pub bytes: u64,
+    /// Bytes written to the device in this life, in whole pages.
+    #[serde(default)]
+    pub written_bytes: u64,
+    /// Syncs in this life.
+    #[serde(default)]
+    pub syncs: u64,
+    /// How long a commit waits for company now.
+    #[serde(default)]
+    pub linger_s: f64,
     /// Earlier logs of its chain that a hub holds otherwise.
     pub diverged: Vec<Diverged>,
 }

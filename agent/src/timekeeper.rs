@@ -53,9 +53,15 @@ pub(crate) struct Standing {
 }
 
 impl Timekeeper {
-    /// The time of the machine that runs a gateway with its data in `data_dir`.
-    pub(crate) fn open(gateway: &checked::Gateway) -> Arc<Self> {
+    /// The time of the machine that runs this gateway.
+    pub(crate) fn open(agent: &checked::Agent) -> Arc<Self> {
+        let gateway = &agent.gateway;
         let last_good = crate::gateway::trust_clock(&gateway.data_dir);
+        for uplink in &agent.uplinks {
+            // Who was enrolled and has never connected knows no other time.
+            let life = crate::gateway::trust_files(uplink).life();
+            last_good.has_been(life.map_or(0, |(begin, _)| begin));
+        }
         let believes = match gateway.clock {
             checked::Clock::Auto => machine::keeps_time(),
             checked::Clock::Believe => true,

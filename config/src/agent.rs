@@ -92,6 +92,7 @@ fn gateway(
         record_bytes_max: section.number32("record_max")?,
         memory_bytes: section.number("memory")?,
         disk_tbw_bytes: section.number("disk_tbw"),
+        write_budget_bytes: section.number("write_budget"),
         clock: match section.text("clock")?.as_str() {
             "believe" => checked::Clock::Believe,
             "prove" => checked::Clock::Prove,
@@ -163,6 +164,7 @@ fn stream(section: &Section) -> Option<checked::Stream> {
             "low" => checked::Priority::Low,
             _ => checked::Priority::Normal,
         },
+        at_risk_max: section.duration("at_risk_max")?,
     })
 }
 

@@ -45,6 +45,8 @@ pub struct Gateway {
     pub disk_tbw_bytes: Option<u64>,
     /// Budget of all sources for events that are not yet on disk, in bytes; at least four of the largest events.
     pub memory_bytes: u64,
+    /// Bytes that all logs should write in a day; none is as many as they like.
+    pub write_budget_bytes: Option<u64>,
     /// Whether the clock is believed before anybody vouches for it.
     pub clock: Clock,
 }
@@ -289,6 +291,8 @@ pub struct Stream {
     pub retention: Option<Duration>,
     /// How long a commit waits for company.
     pub linger: Duration,
+    /// … and at most, when the budget for writing is used up.
+    pub at_risk_max: Duration,
     /// Which streams an uplink sends first.
     pub priority: Priority,
 }

@@ -114,6 +114,12 @@ pub static GATEWAY: Table = Table {
             "What the card or drive under `data_dir` endures by its maker's word (\"TBW\", terabytes written, such as `\"30TB\"`): `sedge status` then estimates how long a new one lasts.",
         ),
         key(
+            "write_budget",
+            Kind::Size(MIB, 64 * TIB),
+            Otherwise("no budget"),
+            "What all logs together should write to the disk in a day, so that a card lasts. As it is used up, commits wait longer for company, up to `at_risk_max`; nothing is refused or lost for it.",
+        ),
+        key(
             "clock",
             Kind::OneOf(&["auto", "believe", "prove"]),
             Is("\"auto\""),
@@ -449,6 +455,12 @@ pub static STREAM: Table = Table {
             Kind::OneOf(&["urgent", "high", "normal", "low"]),
             Is("\"normal\""),
             "Which streams an uplink sends first; `urgent` also goes when `windows`, `day_max` or `month_max` hold back the others.",
+        ),
+        key(
+            "at_risk_max",
+            Kind::Duration(Duration::ZERO, MINUTE),
+            Is("\"1s\""),
+            "How long it waits at most when `write_budget` is used up: so long an event may be on its way to the disk, and is not acknowledged.",
         ),
     ],
 };

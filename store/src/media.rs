@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use sedge_core::media::Media;
@@ -36,6 +38,31 @@ pub struct FileMedia {
     /// Nothing is written once something could not be read.
     careful: bool,
     unread: Option<Unread>,
+    /// Pages that were written since the last sync: segment, first page, one past the last.
+    dirty: Vec<(u32, u32, u32)>,
+    written: Arc<Written>,
+}
+
+/// What a log has had written to its device in this life, as far as it can be told from here: whole pages, as a sync finds them.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    bytes: AtomicU64,
+    syncs: AtomicU64,
+}
+
+impl Written {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Relaxed)
+    }
+
+    fn synced(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.syncs.fetch_add(1, Relaxed);
+    }
 }
 
 /// What could not be read first.
@@ -85,7 +112,14 @@ impl FileMedia {
             preparing: None,
             careful: false,
             unread: None,
+            dirty: Vec::new(),
+            written: Arc::default(),
         }
+    }
+
+    /// What is written, counted on as it goes.
+    pub(crate) fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written)
     }
 
     /// From now on, or no longer, nothing is written once something could not be read: what a disk does not give for a moment looks to recovery like what was
@@ -180,16 +214,16 @@ impl FileMedia {
             return;
         }
         let (dir, bytes, budget) = (self.dir.clone(), self.segment_bytes, self.budget.clone());
-        let number = self.number_of(segment);
+        let (number, written) = (self.number_of(segment), self.written());
         if world::is_simulated() {
             // There is no other thread. What fails here is tried again in line.
-            drop(write_through(&dir, number, bytes, &budget));
+            drop(write_through(&dir, number, bytes, &budget, &self.written));
             return;
         }
         let thread = std::thread::Builder::new()
             .name("sedge-prepare".into())
             .stack_size(PREPARE_STACK_BYTES)
-            .spawn(move || write_through(&dir, number, bytes, &budget));
+            .spawn(move || write_through(&dir, number, bytes, &budget, &written));
         match thread {
             Ok(thread) => self.preparing = Some(Preparing { segment, thread }),
             Err(e) => {
@@ -278,6 +312,15 @@ impl FileMedia {
         Ok(self.open.last_mut().expect("one was just pushed"))
     }
 
+    /// Pages from `from` up to `to` are to be written with the next sync, once, however often they were written to.
+    fn soil(&mut self, segment: u32, from: u32, to: u32) {
+        let last = self.dirty.last_mut();
+        match last.filter(|(at, first, end)| *at == segment && from <= *end && to >= *first) {
+            Some((_, first, end)) => (*first, *end) = (from.min(*first), to.max(*end)),
+            None => self.dirty.push((segment, from, to)),
+        }
+    }
+
     fn is_written_through(&mut self, segment: u32) -> io::Result<bool> {
         // A stamp is only ever written to a segment that has been.
         let mut stamp = [0; 4];
@@ -322,7 +365,10 @@ impl Media for FileMedia {
         self.may_write()?;
         let open = self.file(segment)?;
         open.unsynced = true;
-        open.file.write_all_at(bytes, position.into())
+        open.file.write_all_at(bytes, position.into())?;
+        let end = position.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.soil(segment, position / PAGE_BYTES, end.div_ceil(PAGE_BYTES));
+        Ok(())
     }
 
     /// On files nothing is erased: the stamp that follows makes the old content void. A segment
@@ -340,7 +386,13 @@ impl Media for FileMedia {
         }
         self.open.retain(|o| o.segment != segment);
         let number = self.number_of(segment);
-        write_through(&self.dir, number, self.segment_bytes, &self.budget)
+        write_through(
+            &self.dir,
+            number,
+            self.segment_bytes,
+            &self.budget,
+            &self.written,
+        )
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -355,6 +407,14 @@ impl Media for FileMedia {
                 synced => synced?,
             }
             open.unsynced = false;
+        }
+        let pages: u64 = self
+            .dirty
+            .drain(..)
+            .map(|(_, from, to)| u64::from(to - from))
+            .sum();
+        if pages > 0 {
+            self.written.synced(pages * u64::from(PAGE_BYTES));
         }
         Ok(())
     }
@@ -448,7 +508,13 @@ pub(crate) fn segment_of(name: &str) -> Option<u32> {
 }
 
 /// Writes every byte of the file and syncs it; makes it first, whole, if it is missing.
-fn write_through(dir: &Path, number: u32, bytes: u32, budget: &Budget) -> io::Result<()> {
+fn write_through(
+    dir: &Path,
+    number: u32,
+    bytes: u32,
+    budget: &Budget,
+    counted: &Written,
+) -> io::Result<()> {
     let path = dir.join(file_name(number));
     let (file, temporary) = match File::open_to_write(&path) {
         Ok(file) => (file, None),
@@ -464,6 +530,7 @@ fn write_through(dir: &Path, number: u32, bytes: u32, budget: &Budget) -> io::Re
         Err(e) => return Err(e),
     };
     let written = write_zeros(&file, bytes).and_then(|()| file.sync_all());
+    counted.synced(bytes.into());
     match (written, temporary) {
         (Ok(()), Some(temporary)) => {
             disk::rename(&temporary, &path)?;
@@ -494,6 +561,8 @@ fn write_zeros(file: &File, bytes: u32) -> io::Result<()> {
 /// Head, spare, and two that recycling or recovery look at.
 const DESCRIPTORS_MAX: usize = 4;
 const ZEROS_BYTES: usize = 64 << 10;
+/// What a kernel writes at least, where a part of it has changed.
+const PAGE_BYTES: u32 = 4096;
 /// Zeros stand on the stack.
 const PREPARE_STACK_BYTES: usize = 192 << 10;
 const _: () = assert!(PREPARE_STACK_BYTES > 2 * ZEROS_BYTES);

@@ -73,7 +73,7 @@ pub(crate) fn open(
     let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
     restore(&dir, &index, &reading, &mut *owner).map_err(io(&dir))?;
     ring_options.log_id = Some(seen.log_id);
-    let queue = Queue::new(options.linger, clock).with_time(options.time.clone());
+    let queue = Queue::new(options.pace(), clock).with_time(options.time.clone());
     let queue = Arc::new(queue);
     let settled = watch::Sender::new(Ticket::RECOVERED);
     let durable = watch::Sender::new(index.durable());
@@ -177,6 +177,8 @@ impl Outfit {
             self.queue.poison();
         }
         self.queue.begin(limits, ring.next());
+        self.counters.set_written(ring.written());
+        let purse = self.options.write_budget.clone();
         let retention = Retention::of(&self.options);
         Writer {
             group: Group::new(ring.next()),
@@ -198,6 +200,8 @@ impl Outfit {
                 changed: false,
             },
             retention,
+            purse,
+            paid: 0,
             until: None,
         }
     }

@@ -17,6 +17,7 @@ use crate::group::{FRAME_BYTES_WANTED, FRAME_OVERHEAD_MAX};
 use crate::index::Index;
 use crate::open;
 use crate::owner::Owner;
+use crate::pace::{Pace, WriteBudget};
 use crate::pulse::Pulse;
 use crate::queue::{Errand, Producer, Queue, Ticket};
 use crate::read::{Chunk, ReadError, Reading};
@@ -58,6 +59,10 @@ pub struct PartitionOptions {
     pub retention: Option<Duration>,
     /// How long a commit waits for company.
     pub linger: Duration,
+    /// … and how long it may, when the budget is used up.
+    pub at_risk_max: Duration,
+    /// What all logs that share it should write in a day.
+    pub write_budget: Option<Arc<WriteBudget>>,
     /// The largest unit: entries and annotation item, encoded.
     pub record_bytes_max: usize,
     /// The most that waits to be committed, in bytes; as much again is being committed.
@@ -76,6 +81,8 @@ impl Default for PartitionOptions {
             shrink_for: None,
             retention: None,
             linger: Duration::from_millis(5),
+            at_risk_max: Duration::from_secs(1),
+            write_budget: None,
             record_bytes_max: 256 << 10,
             staged_bytes_max: 1 << 20,
             time: None,
@@ -85,6 +92,14 @@ impl Default for PartitionOptions {
 }
 
 impl PartitionOptions {
+    pub(crate) fn pace(&self) -> Pace {
+        Pace {
+            linger: self.linger,
+            at_risk_max: self.at_risk_max,
+            budget: self.write_budget.clone(),
+        }
+    }
+
     /// A frame holds one unit of any allowed size.
     pub(crate) fn frame_bytes_max(&self) -> u32 {
         let bytes = self.record_bytes_max.max(FRAME_BYTES_WANTED) + FRAME_OVERHEAD_MAX;

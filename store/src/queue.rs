@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::batch::Batch;
 use crate::clock::{Beginning, Clock, Timekeeping};
 use crate::group::{Group, Limits};
+use crate::pace::Pace;
 use crate::world;
 
 /// The place of a stage call among all that this partition took in this life. Settled tickets only grow.
@@ -140,7 +141,7 @@ pub enum StageError {
 
 /// What producers and writer share.
 pub(crate) struct Queue {
-    linger: Duration,
+    pace: Pace,
     clock: Clock,
     time: Option<Arc<dyn Timekeeping>>,
     state: Mutex<State>,
@@ -256,7 +257,7 @@ impl Bell {
 
 impl Queue {
     /// Takes nothing before [`Queue::begin`].
-    pub(crate) fn new(linger: Duration, clock: Clock) -> Self {
+    pub(crate) fn new(pace: impl Into<Pace>, clock: Clock) -> Self {
         let state = State {
             limits: None,
             filling: Group::default(),
@@ -271,7 +272,7 @@ impl Queue {
             writer_is_stuck: false,
         };
         Self {
-            linger,
+            pace: pace.into(),
             clock,
             time: None,
             state: Mutex::new(state),
@@ -340,7 +341,7 @@ impl Queue {
         loop {
             errands.append(&mut state.errands);
             let now = Instant::now();
-            let due = state.due(self.linger);
+            let due = state.due(self.linger());
             if due.is_some_and(|due| due <= now) {
                 return Work::Commit(self.swap(&mut state, group));
             }
@@ -436,6 +437,11 @@ impl Queue {
     pub(crate) fn poison(&self) {
         self.lock().closed = true;
         self.room.send_replace(u64::MAX);
+    }
+
+    /// How long a commit waits for company now.
+    pub(crate) fn linger(&self) -> Duration {
+        self.pace.wait()
     }
 
     pub(crate) fn staged_bytes(&self) -> usize {

@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sedge_core::blocking::Desk;
@@ -28,7 +29,7 @@ use crate::budget::Budget;
 use crate::data_dir::{SET_ASIDE, set_aside_into};
 use crate::durable_file;
 use crate::index::{Held, Index};
-use crate::media::{self, FileMedia, file_name};
+use crate::media::{self, FileMedia, Written, file_name};
 use crate::mend;
 use crate::owner::Owner;
 use crate::survey::{self, Surveyed};
@@ -580,6 +581,11 @@ impl Ring {
         let geometry = self.geometry();
         let largest_frame = geometry.frame_bytes_max() as usize + ROLL_MARGIN;
         (geometry.segment_bytes() as usize / 8).max(largest_frame)
+    }
+
+    /// What is written to the device, counted on as it goes.
+    pub(crate) fn written(&self) -> Arc<Written> {
+        self.media.written()
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {

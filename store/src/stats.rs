@@ -1,10 +1,12 @@
 //! What a partition has done in this life, for metrics and `sedge status`. Plain counters; nothing decides by them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
 use crate::index::Index;
+use crate::media::Written;
 use crate::queue::Queue;
 
 /// Counts since the partition was opened, and how full it is.
@@ -22,6 +24,12 @@ pub struct Stats {
     pub commit_us_max: u64,
     /// Segments recycled.
     pub recycled: u64,
+    /// Bytes of pages written to the device, syncs of the log's own bookkeeping and of segments that are made ready included.
+    pub written_bytes: u64,
+    /// Syncs that had something to write.
+    pub syncs: u64,
+    /// How long a commit waits for company now, in microseconds.
+    pub linger_us: u64,
     /// Bytes staged and not yet being committed.
     pub staged_bytes: u64,
     /// Segments that hold something.
@@ -42,6 +50,7 @@ pub(crate) struct Counters {
     commit_us: AtomicU64,
     commit_us_max: AtomicU64,
     recycled: AtomicU64,
+    written: OnceLock<Arc<Written>>,
     segments: AtomicU64,
     full: AtomicBool,
     failed: AtomicBool,
@@ -58,6 +67,12 @@ impl Counters {
 
     pub(crate) fn recycled(&self) {
         self.recycled.fetch_add(1, Relaxed);
+    }
+
+    /// The log is open, and counts what it writes there.
+    pub(crate) fn set_written(&self, written: Arc<Written>) {
+        // A log is opened once.
+        self.written.set(written).ok();
     }
 
     pub(crate) fn set_segments(&self, count: u32) {
@@ -80,6 +95,9 @@ impl Counters {
             commit_us: self.commit_us.load(Relaxed),
             commit_us_max: self.commit_us_max.load(Relaxed),
             recycled: self.recycled.load(Relaxed),
+            written_bytes: self.written.get().map_or(0, |written| written.bytes()),
+            syncs: self.written.get().map_or(0, |written| written.syncs()),
+            linger_us: u64::try_from(queue.linger().as_micros()).unwrap_or(u64::MAX),
             staged_bytes: queue.staged_bytes() as u64,
             segments_held: index.held().len() as u64,
             segments: self.segments.load(Relaxed),

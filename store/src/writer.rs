@@ -18,6 +18,7 @@ use crate::clock::Timekeeping;
 use crate::group::{Group, Limits};
 use crate::index::Index;
 use crate::owner::Owner;
+use crate::pace::WriteBudget;
 use crate::partition::PartitionOptions;
 use crate::pulse::Pulse;
 use crate::queue::{Errand, Queue, Ticket, Work};
@@ -43,6 +44,10 @@ pub(crate) struct Writer {
     pub(crate) checkpoint: Vec<u8>,
     pub(crate) ledger: LedgerFrames,
     pub(crate) retention: Option<Retention>,
+    /// What is written is paid from it.
+    pub(crate) purse: Option<Arc<WriteBudget>>,
+    /// Bytes that were.
+    pub(crate) paid: u64,
     /// What it waits for, when it has been told to come again.
     pub(crate) until: Option<Instant>,
 }
@@ -118,6 +123,7 @@ impl Writer {
             None => self.queue.next_work(&mut self.group, until, &mut errands),
         };
         self.pulse.works();
+        self.pay();
         let last = self.run_errands(&errands);
         match (work, self.held_back) {
             (Work::Commit(ticket), _) | (Work::Idle, Some(ticket)) => self.commit(ticket)?,
@@ -260,6 +266,15 @@ impl Writer {
             self.recycle()?;
         }
         Ok(())
+    }
+
+    /// Pays for what was written since the last time.
+    fn pay(&mut self) {
+        if let Some(purse) = &self.purse {
+            let written = self.ring.written().bytes();
+            purse.spend(written - self.paid);
+            self.paid = written;
+        }
     }
 
     /// Lets go of segments in which all is too old.

@@ -98,6 +98,9 @@ fn screen(status: &Status) -> String {
     if let Some(doubt) = &status.clock {
         folded(doubt, NOTE, NOTE).for_each(&mut line);
     }
+    if status.write_budget_left.is_some_and(|left| left < 0.0) {
+        folded(OVERDRAWN, NOTE, NOTE).for_each(&mut line);
+    }
     screen
 }
 
@@ -295,6 +298,8 @@ const NOTE: &str = "  ";
 const SOON_S: u64 = 30 * 86_400;
 const BYTE_UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
 const PATIENCE: Duration = Duration::from_secs(5);
+
+const OVERDRAWN: &str = "more is written than write_budget allows, although commits wait as long as at_risk_max; nothing is lost by that, and the disk wears";
 
 #[cfg(test)]
 mod tests {

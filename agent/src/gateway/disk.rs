@@ -19,7 +19,7 @@ use sedge_config::checked;
 use sedge_core::LogId;
 use sedge_store::{
     Clock, DataDir, DataDirError, Gone, Numbered, OpenError, Opened, Partition, PartitionOptions,
-    Section, Timekeeping, disk as files, system_clock,
+    Section, Timekeeping, WriteBudget, disk as files, system_clock,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,7 @@ pub(crate) struct Outfit {
     pub(crate) when_too_large: WhenTooLarge,
     /// None is the machine's clock as it is.
     pub(crate) time: Option<Arc<dyn Timekeeping>>,
+    pub(crate) write_budget: Option<Arc<WriteBudget>>,
     pub(crate) on_fatal: OnFatal,
 }
 
@@ -445,6 +446,8 @@ fn options(agent: &checked::Agent, stream: &checked::Stream, outfit: &Outfit) ->
         },
         retention: stream.retention,
         linger: stream.linger,
+        at_risk_max: stream.at_risk_max,
+        write_budget: outfit.write_budget.clone(),
         record_bytes_max: ingest::unit_bytes_max(agent.gateway.record_bytes_max),
         time: outfit.time.clone(),
         on_fatal: Arc::clone(&outfit.on_fatal),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sedge_config::checked;
 use sedge_core::frame::Header;
 use sedge_core::{LogId, Micros};
-use sedge_store::{Partition, Pulse, Timekeeping};
+use sedge_store::{Partition, Pulse, Timekeeping, WriteBudget};
 use sedge_uplink::forward::{ForwardHandle, ForwardStatus};
 
 use sedge_uplink::trust::clock::ClockState;
@@ -31,6 +31,7 @@ pub(super) struct Looker {
     chains: Vec<Seen>,
     forwarders: Vec<ForwardHandle>,
     time: Arc<Timekeeper>,
+    budget: Option<Arc<WriteBudget>>,
     rates: Rates,
     measure: Measure,
 }
@@ -137,6 +138,7 @@ impl Looker {
         telemetry: Telemetry,
         forwarders: Vec<ForwardHandle>,
         time: &Arc<Timekeeper>,
+        budget: Option<Arc<WriteBudget>>,
     ) -> Arc<Mutex<Self>> {
         let chains = disk.chains.iter().map(Seen::of).collect();
         Arc::new(Mutex::new(Self {
@@ -145,6 +147,7 @@ impl Looker {
             chains,
             forwarders,
             time: Arc::clone(time),
+            budget,
             rates: Rates::new(RATES_SPAN, RATES_EVERY),
             measure: Measure::new(),
         }))
@@ -229,6 +232,7 @@ impl Looker {
             data_dir: self.agent.gateway.data_dir.display().to_string(),
             clock: doubt(&self.time),
             time: self.time.standing().by.map(str::to_owned),
+            write_budget_left: self.budget.as_ref().map(|budget| budget.left()),
             sources: self
                 .telemetry
                 .sources()
@@ -325,6 +329,9 @@ impl Looker {
             commit_s: stats.commit_us as f64 / 1e6,
             commit_max_s: stats.commit_us_max as f64 / 1e6,
             bytes: stats.bytes,
+            written_bytes: stats.written_bytes,
+            syncs: stats.syncs,
+            linger_s: stats.linger_us as f64 / 1e6,
             diverged: chain.diverged(&numbers),
         }
     }

@@ -145,6 +145,11 @@ impl LastGood {
         self.judge(unix_s()).1
     }
 
+    /// It was this time once, in seconds since 1970: something was made then that is here.
+    pub fn has_been(&self, time: u64) {
+        self.seconds.fetch_max(time, Relaxed);
+    }
+
     /// Another attempt begins: where two times may be right, it is the other's turn.
     pub(super) fn attempt(&self) {
         self.attempts.fetch_add(1, Relaxed);
@@ -215,6 +220,17 @@ mod tests {
             (much_later, ClockState::Plausible),
             "nothing speaks against it"
         );
+    }
+
+    /// It was enrolled, has never connected, and was switched off: its certificate is younger than this version, and not valid yet by the time of that.
+    #[test]
+    fn a_clock_at_1970_is_judged_by_what_is_known_to_have_been() {
+        let clock = LastGood::in_memory();
+        clock.has_been(RELEASED + 30 * DAY);
+        clock.has_been(RELEASED + 20 * DAY);
+        assert_eq!(clock.judge(0).0, RELEASED + 30 * DAY);
+        assert!(!clock.is_plausible(RELEASED + 29 * DAY));
+        assert!(clock.is_plausible(RELEASED + 31 * DAY));
     }
 
     #[test]

@@ -220,6 +220,7 @@ impl Given {
         let outfit = Outfit {
             when_too_large: WhenTooLarge::Keep,
             time: None,
+            write_budget: None,
             on_fatal,
         };
         Disk::open(agent, &outfit).unwrap()
