@@ -23,7 +23,7 @@ use crate::telemetry::Source;
 
 use lines::LineReader;
 use link::Link;
-use port::{Gone, Port};
+use port::{Gone, OpenError, Port};
 
 /// Serves the port until the shutdown: opens it, talks, and looks for it again when it is gone.
 pub async fn run(config: Serial, ingest: Ingest, telemetry: Arc<Source>, mut shutdown: Shutdown) {
@@ -31,7 +31,7 @@ pub async fn run(config: Serial, ingest: Ingest, telemetry: Arc<Source>, mut shu
     let mut talk = Talk::new(&config, ingest, intake, Arc::clone(&telemetry));
     let mut pause = PAUSE_MIN;
     loop {
-        let opened = Instant::now();
+        let (opened, mut missing) = (Instant::now(), false);
         match port::open(&config) {
             Ok(port) => {
                 telemetry.up(format!("{} is open", config.device.display()));
@@ -43,18 +43,26 @@ pub async fn run(config: Serial, ingest: Ingest, telemetry: Arc<Source>, mut shu
                 telemetry.incident(gone.label());
                 telemetry.down(format!("{}: {gone}", config.device.display()));
             }
-            Err(e) => telemetry.down(format!("{}: {e}", config.device.display())),
+            Err(e) => {
+                missing = matches!(e, OpenError::NoDevice);
+                telemetry.down(format!("{}: {e}", config.device.display()));
+            }
         }
-        pause = if opened.elapsed() > STEADY {
-            PAUSE_MIN
-        } else {
-            (pause * 2).min(PAUSE_MAX)
-        };
+        pause = next_pause(pause, opened.elapsed(), missing);
         tokio::select! {
             biased;
             () = shutdown.requested() => return,
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// How long to wait before the next look, after one that lasted so long. Looking whether a name is there costs nothing; opening what does not work may.
+fn next_pause(last: Duration, lasted: Duration, missing: bool) -> Duration {
+    let most = if missing { MISSING_MAX } else { PAUSE_MAX };
+    match lasted > STEADY {
+        true => PAUSE_MIN,
+        false => (last * 2).min(most),
     }
 }
 
@@ -91,9 +99,12 @@ impl Talk {
 
 /// First pause before a port is looked for again. An adapter needs about this long to re-enumerate.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Longest pause: what a person waits after plugging it in.
+/// Longest pause while the name is not there: whoever plugs it in again finds it at work within a second.
+const MISSING_MAX: Duration = Duration::from_millis(500);
+/// Longest pause where opening fails otherwise.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// A port that was open for so long is not one that fails at each opening.
 const STEADY: Duration = Duration::from_secs(10);
 
-const _: () = assert!(PAUSE_MIN.as_millis() < PAUSE_MAX.as_millis());
+const _: () = assert!(PAUSE_MIN.as_millis() < MISSING_MAX.as_millis());
+const _: () = assert!(MISSING_MAX.as_millis() < PAUSE_MAX.as_millis());

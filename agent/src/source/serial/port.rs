@@ -77,7 +77,11 @@ pub(super) enum Gone {
 pub(super) fn open(config: &Serial) -> Result<Port, OpenError> {
     let simulated = PORTS.with_borrow(|ports| ports.as_ref().map(|p| p.open(&config.device)));
     let wire = match simulated {
-        None => open_native(config)?,
+        None => {
+            let wire = open_native(config)?;
+            hurry(&config.device, Path::new(TTYS));
+            wire
+        }
         Some(opened) => opened.map_err(|e| OpenError::of(&config.device, e.into()))?,
     };
     let (reader, writer) = tokio::io::split(wire);
@@ -117,6 +121,23 @@ fn open_native(config: &Serial) -> Result<Box<dyn Wire>, OpenError> {
     match builder.open_native_async() {
         Ok(stream) => Ok(Box::new(stream)),
         Err(e) => Err(OpenError::of(&config.device, e)),
+    }
+}
+
+/// Has an adapter that holds bytes back for company (FTDI's, for 16 ms) hand them over at once, if this process may say so; the package's udev rule does it
+/// for a service. The kernel's own way, `ASYNC_LOW_LATENCY`, takes an ioctl that nothing safe offers.
+pub(super) fn hurry(device: &Path, ttys: &Path) {
+    let Some(name) = device
+        .canonicalize()
+        .ok()
+        .and_then(|path| path.file_name().map(ToOwned::to_owned))
+    else {
+        return;
+    };
+    let timer = ttys.join(name).join("device/latency_timer");
+    let holds_back = std::fs::read_to_string(&timer).is_ok_and(|ms| ms.trim() != "1");
+    if holds_back && let Err(error) = std::fs::write(&timer, "1") {
+        tracing::debug!(device = %device.display(), %error, "the adapter holds bytes back");
     }
 }
 
@@ -204,6 +225,8 @@ impl fmt::Display for Gone {
     }
 }
 
+/// Where the kernel shows its terminals.
+const TTYS: &str = "/sys/class/tty";
 const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 const ENXIO: i32 = rustix::io::Errno::NXIO.raw_os_error();
 const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();

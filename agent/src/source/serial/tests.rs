@@ -1,6 +1,7 @@
 //! Stories over pseudo-terminals, with real logs on both sides of the cable.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sedge_config::checked::{Dtr, Flow, Lines, Parity, Serial, SerialProtocol, TimeUnit};
 use sedge_config::{Name, Template};
@@ -13,6 +14,7 @@ use sedge_core::{LogId, Micros, Offset};
 use tokio::task::JoinHandle;
 
 use super::lines::{Event, Line, Splitter};
+use super::port::hurry;
 use super::run;
 use super::starts::Quality;
 use super::unit::{DeviceFrame, Logbook, QUALITY};
@@ -231,6 +233,61 @@ async fn an_unplugged_adapter_is_found_again() {
     measure(&device, 300..310);
     released(&device).await;
     assert_eq!(numbers(&story.yard), (0..310).collect::<Vec<_>>());
+}
+
+/// It was away for a night, and comes back.
+#[test]
+fn an_adapter_that_comes_back_is_looked_for_within_half_a_second() {
+    let mut pause = super::PAUSE_MIN;
+    let mut pauses = Vec::new();
+    for _ in 0..1_000 {
+        pause = super::next_pause(pause, Duration::ZERO, true);
+        pauses.push(pause);
+    }
+    assert!(
+        pauses
+            .iter()
+            .all(|pause| *pause <= Duration::from_millis(500))
+    );
+    let busy = super::next_pause(Duration::from_secs(2), Duration::ZERO, false);
+    assert_eq!(
+        busy,
+        Duration::from_secs(2),
+        "what is there and does not open is left in peace"
+    );
+    assert_eq!(
+        super::next_pause(pause, Duration::from_secs(60), false),
+        super::PAUSE_MIN
+    );
+}
+
+/// The name is a link, and what it leads to is another terminal after each replug.
+#[test]
+fn an_adapter_that_holds_bytes_back_is_told_to_hurry_by_the_name_that_it_has_now() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ttys = dir.path().join("class");
+    for (name, ms) in [("ttyUSB0", "16\n"), ("ttyUSB1", "1\n"), ("ttyACM0", "")] {
+        std::fs::write(dir.path().join(name), "").expect("a file");
+        let device = ttys.join(name).join("device");
+        std::fs::create_dir_all(&device).expect("a directory");
+        if !ms.is_empty() {
+            std::fs::write(device.join("latency_timer"), ms).expect("a file");
+        }
+    }
+    let timer =
+        |name: &str| std::fs::read_to_string(ttys.join(name).join("device/latency_timer")).ok();
+    for name in ["ttyUSB0", "ttyUSB1", "ttyACM0"] {
+        drop(std::fs::remove_file(by_id(&dir)));
+        std::os::unix::fs::symlink(dir.path().join(name), by_id(&dir)).expect("a link");
+        hurry(&by_id(&dir), &ttys);
+    }
+    assert_eq!(timer("ttyUSB0").as_deref(), Some("1"));
+    assert_eq!(
+        timer("ttyUSB1").as_deref(),
+        Some("1\n"),
+        "it was not written again"
+    );
+    assert_eq!(timer("ttyACM0"), None, "nor made");
 }
 
 /// The device was alone for so long that its flash went round. What it lost it says, once, and the sum is right.
