@@ -1,5 +1,5 @@
-//! The wall clocks of the real agent and hub are wrong and jump while they run: no event is lost by it, and retention takes no more than what looks older by the
-//! hub's clock.
+//! The wall clocks of the real agent and hub are wrong and jump while they run: no event is lost by it, retention takes no more than what looks older by the
+//! hub's clock, and what was taken before the time was known is shown with the right one.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use sedge_tests::rig::device::{Device, Habit, Told};
 use sedge_tests::rig::ledger::settle;
 use sedge_tests::rig::pull::Pulled;
 use sedge_tests::rig::site::{Setup, Site};
+use sedge_tests::rig::wire::Wire;
 use sedge_tests::rig::{Missing, alone, chance, eventually, skip, tell};
 
 /// Agent and hub begin in 1970, as a machine without a battery does. Their clocks, one by one or together, jump to the right time, a year back, ten years
@@ -62,6 +63,97 @@ fn clocks_that_jump_cost_no_event() {
     assert_eq!(pulled.lost(), 0, "{:?}", pulled.gaps);
     tell(&format!("clocks jumped: {:?}", settle(&[told], &pulled)));
     stand.stop();
+}
+
+/// A gateway without a battery starts in 1970, and its hub cannot be reached. What it takes has no time until the hub has told it what time it is; then it has
+/// the time when it came.
+#[test]
+fn what_a_gateway_took_in_1970_is_shown_with_the_time_when_it_came() {
+    let name = "what_a_gateway_took_in_1970_is_shown_with_the_time_when_it_came";
+    let _alone = alone();
+    let (wire, mut clock, mut site) = match behind_a_wire() {
+        Ok(stand) => stand,
+        Err(missing) => return skip(name, &missing),
+    };
+    let seen_at = wire.lead_to(site.hub).expect("the wire leads there");
+    site.see_hub_at(seen_at);
+    let start_hub = || {
+        let hub = site.start_as_hub(&mut wire.inside(&site.hub_command()));
+        site.wait_for_hub();
+        hub
+    };
+    let hub = start_hub();
+    site.enroll();
+    hub.kill();
+    clock.set_to(DAY);
+    let agent = site.start_as_agent(&mut clock.for_program(&site.agent_command()));
+    site.wait_for_agent();
+    let before = now_s();
+    assert!(site.push("1\n2\n3\n").status.success());
+    let after = now_s();
+    assert_eq!(site.status()["time"], serde_json::Value::Null);
+    assert!(
+        !site
+            .page("/metrics")
+            .contains("clock_trusted{by=\"hub\"} 1")
+    );
+
+    let hub = start_hub();
+    eventually(SETTLE_WITHIN, "the hub tells the time", || {
+        (site.status()["time"] == "hub").then_some(())
+    });
+    assert!(site.push("4\n").status.success());
+    let pulled = site.pull_all(4, SETTLE_WITHIN);
+    let times: Vec<i64> = pulled
+        .events
+        .iter()
+        .map(|event| seconds(event.ingested.as_deref().expect("a time")))
+        .collect();
+    let within = before - HUB_SAYS_SECONDS..=after + HUB_SAYS_SECONDS;
+    assert!(
+        times[..3].iter().all(|time| within.contains(time)),
+        "{times:?} {within:?}"
+    );
+    assert!(times.is_sorted());
+    let marks: Vec<Option<&str>> = pulled
+        .events
+        .iter()
+        .map(|event| event.clock.as_deref())
+        .collect();
+    assert_eq!(
+        marks,
+        [
+            Some("corrected"),
+            Some("corrected"),
+            Some("corrected"),
+            None
+        ]
+    );
+    assert!(
+        site.page("/metrics")
+            .contains("clock_trusted{by=\"hub\"} 1")
+    );
+    for daemon in [agent, hub] {
+        daemon.terminate(STOP_WITHIN);
+    }
+}
+
+fn behind_a_wire() -> Result<(Wire, WallClock, Site), Missing> {
+    let wire = Wire::create()?;
+    let site = Site::new(Setup::default());
+    let clock = WallClock::new(site.file("agent-clock"))?;
+    Ok((wire, clock, site))
+}
+
+fn now_s() -> i64 {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    now.expect("a time of day").as_secs().cast_signed()
+}
+
+/// RFC 3339 in UTC.
+fn seconds(text: &str) -> i64 {
+    let time: jiff::Timestamp = text.parse().expect("RFC 3339");
+    time.as_second()
 }
 
 /// What is kept is thirty days' by the hub's clock. A jump of twenty-nine days takes nothing, nor does a year back. Ten years forward makes everything look
@@ -215,6 +307,8 @@ impl Stand {
     }
 }
 
+/// A hub tells its time in whole seconds, and it takes its way.
+const HUB_SAYS_SECONDS: i64 = 2;
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
 const RANDOM_JUMPS: u32 = 8;

@@ -25,6 +25,10 @@ pub struct Event {
     pub topic: String,
     /// The payload.
     pub value: Value,
+    /// When the gateway took it, as it is shown.
+    pub ingested: Option<String>,
+    /// What is said of that time.
+    pub clock: Option<String>,
 }
 
 /// One gap line.
@@ -128,6 +132,8 @@ impl Event {
                 .unwrap_or_default()
                 .to_owned(),
             value: value["value"].clone(),
+            ingested: value["ingested"].as_str().map(str::to_owned),
+            clock: value["clock"].as_str().map(str::to_owned),
         }
     }
 }
