@@ -54,6 +54,11 @@ pub trait Files {
     /// # Errors
     /// As a kernel would.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that are free on the disk of `path`.
+    ///
+    /// # Errors
+    /// As a kernel would.
+    fn free(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// How a file is opened.
@@ -349,6 +354,20 @@ pub(crate) fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 /// When there is none.
 pub fn len(path: &Path) -> io::Result<u64> {
     File::open(path)?.len()
+}
+
+/// Bytes that are free for us on the disk of `path`.
+///
+/// # Errors
+/// When it does not say.
+pub fn free(path: &Path) -> io::Result<u64> {
+    match simulated(path) {
+        None => {
+            let space = rustix::fs::statvfs(path)?;
+            Ok(space.f_bavail.saturating_mul(space.f_frsize))
+        }
+        Some(files) => files.free(path),
+    }
 }
 
 pub(crate) fn exists(path: &Path) -> bool {

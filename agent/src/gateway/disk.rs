@@ -267,11 +267,10 @@ impl Disk {
             return Ok(false);
         }
         let head = chain.logs.last_mut().expect("a chain has a log");
-        let (needed, free) = (head.disk_bytes(), free_bytes(&head.identity.path)?);
-        if free.is_some_and(|free| free < needed) {
+        let (needed, free) = (head.disk_bytes(), files::free(&head.identity.path)?);
+        if free < needed {
             return Err(io::Error::other(format!(
-                "another log needs {needed} bytes, and {} are free",
-                free.unwrap_or(0)
+                "another log needs {needed} bytes, and {free} are free"
             )));
         }
         let ended = LogIdentity {
@@ -691,15 +690,6 @@ impl OpenLog {
     pub(crate) fn is_ended(&self) -> bool {
         self.identity.identity.ended
     }
-}
-
-/// What is free on the disk of `path`; unknown in a simulation.
-fn free_bytes(path: &Path) -> io::Result<Option<u64>> {
-    if sedge_store::world::is_simulated() {
-        return Ok(None);
-    }
-    let space = rustix::fs::statvfs(path)?;
-    Ok(Some(space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
 /// What the segments of a log take: a log that only drains keeps its size.

@@ -122,6 +122,8 @@ mod tests {
             offset: offset as u64,
             topic: "t".into(),
             value: json!({ "n": number }),
+            ingested: None,
+            clock: None,
         };
         Pulled {
             events: numbers.iter().enumerate().map(event).collect(),

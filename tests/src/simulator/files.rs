@@ -698,6 +698,12 @@ impl Files for Disk {
         })
     }
 
+    fn free(&self, _path: &Path) -> io::Result<u64> {
+        let (state, _) = self.begin(None, Call::ReadDir, 0)?;
+        let taken = state.used() + state.foreign;
+        Ok(state.capacity.saturating_sub(taken))
+    }
+
     fn read_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let (state, _) = self.begin(None, Call::ReadDir, 0)?;
         match state.node(path)? {

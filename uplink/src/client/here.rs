@@ -35,6 +35,7 @@ pub fn items_of(
         earliest: 0,
         end: chunk.next.get(),
         gaps: gap.into_iter().collect(),
+        beginnings: Vec::new(),
         frames_len: 0,
     };
     let mut items = Vec::new();
