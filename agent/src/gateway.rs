@@ -296,14 +296,8 @@ impl Life {
         let (events, forward) = mpsc::unbounded_channel();
         let ingest = ingest(&agent, &disk);
         let mut others = JoinSet::new();
-        let (forwarders, lists) = start_forwarders(
-            &agent,
-            &disk,
-            time.last_good(),
-            &events,
-            &others_shutdown,
-            &mut others,
-        );
+        let (forwarders, lists) =
+            start_forwarders(&agent, &disk, time, &events, &others_shutdown, &mut others);
         let parts = look::parts(&agent, &disk, &forwarders);
         let looker = Looker::new(
             &agent,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sedge_benches::folder::Folder;
 use sedge_store::{Batch, Name, NoOwner, Partition, PartitionOptions, system_clock};
-use sedge_uplink::forward::{ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority};
+use sedge_uplink::forward::{ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority, Time};
 use sedge_uplink::hub::{Hub, HubOptions, HubTrust};
 use sedge_uplink::trust::authority::Authority;
 use sedge_uplink::trust::clock::LastGood;
@@ -85,6 +85,7 @@ async fn hand_over(partition: &Partition, disk: &Folder, events: u64, secret: bo
         retry_max: Duration::from_secs(1),
         trust,
         limits: Limits::default(),
+        time: Time::default(),
         live_first_after: None,
     };
     let forwarder = Forwarder::new(options, seen, tell).expect("the address is fine");

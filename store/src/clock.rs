@@ -25,6 +25,15 @@ pub trait Timekeeping: Send + Sync {
     fn beginning(&self) -> Option<Beginning>;
     /// How old something is that the clock gave `time` for, at least; none if nobody can tell.
     fn age(&self, time: Micros) -> Option<Duration>;
+    /// How old it seems: also by a time of day that nobody has vouched for. None if nobody can tell.
+    fn apparent_age(&self, time: Micros) -> Option<Duration> {
+        let now = self.now();
+        if !time.is_known() || !now.is_known() {
+            return self.age(time);
+        }
+        let micros = now.get().saturating_sub(time.get());
+        Some(Duration::from_micros(micros.max(0).unsigned_abs()))
+    }
 }
 
 /// When a start of the machine began: what its uptimes are.

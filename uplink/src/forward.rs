@@ -14,9 +14,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sedge_core::LogId;
 use sedge_core::custody::message::Code;
-use sedge_store::{Partition, Pulse};
+use sedge_core::{LogId, Micros};
+use sedge_store::{Partition, Pulse, Timekeeping, system_clock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -48,8 +48,46 @@ pub struct ForwardOptions {
     pub trust: Option<GatewayTrust>,
     /// What it may cost.
     pub limits: Limits,
+    /// What time it is.
+    pub time: Time,
     /// When the oldest record that the hub does not have is older than this as a session begins, the owner is told that the log is [`ForwardEvent::Behind`].
     pub live_first_after: Option<Duration>,
+}
+
+/// What time it is: by who keeps it for the logs, or by the system's clock.
+#[derive(Clone, Default)]
+pub struct Time(Option<Arc<dyn Timekeeping>>);
+
+impl Time {
+    /// As `keeper` has it.
+    #[must_use]
+    pub fn of(keeper: Arc<dyn Timekeeping>) -> Self {
+        Self(Some(keeper))
+    }
+
+    fn now(&self) -> Micros {
+        match &self.0 {
+            Some(keeper) => keeper.now(),
+            None => system_clock()(),
+        }
+    }
+
+    /// How old it is what was made then; none if nobody can tell.
+    fn age(&self, made: Micros) -> Option<Duration> {
+        if let Some(keeper) = &self.0 {
+            return keeper.apparent_age(made);
+        }
+        let now = self.now();
+        let micros = now.get().saturating_sub(made.get());
+        let is_known = now.is_known() && made.is_known();
+        is_known.then(|| Duration::from_micros(micros.max(0).unsigned_abs()))
+    }
+}
+
+impl std::fmt::Debug for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.now())
+    }
 }
 
 /// By what a gateway and its hub know each other.

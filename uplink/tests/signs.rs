@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use sedge_uplink::forward::{ForwardOptions, Forwarder, Limits};
+use sedge_uplink::forward::{ForwardOptions, Forwarder, Limits, Time};
 use sedge_uplink::hub::{Hub, HubOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -23,6 +23,7 @@ async fn a_forwarder_without_a_hub_is_in_time_and_one_without_a_turn_is_late() {
         retry_max: Duration::from_secs(30),
         trust: None,
         limits: Limits::default(),
+        time: Time::default(),
         live_first_after: None,
     };
     let ((_logs, seen), (tell, _events)) = (watch::channel(Vec::new()), mpsc::unbounded_channel());

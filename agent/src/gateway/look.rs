@@ -251,11 +251,8 @@ impl Looker {
 
     /// How long ago something was stamped.
     fn age(&self, made: Option<i64>) -> Option<f64> {
-        let (made, now) = (Micros::new(made?), self.time.now());
-        if made.is_known() && now.is_known() {
-            return Some(now.get().saturating_sub(made.get()).max(0) as f64 / 1e6);
-        }
-        self.time.age(made).map(|age| age.as_secs_f64())
+        let age = self.time.apparent_age(Micros::new(made?));
+        age.map(|age| age.as_secs_f64())
     }
 
     fn source(&self, source: &telemetry::Source) -> status::Source {

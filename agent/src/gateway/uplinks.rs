@@ -6,15 +6,15 @@ use std::sync::Arc;
 use sedge_config::checked;
 use sedge_uplink::forward::{
     ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority,
-    Window,
+    Time, Window,
 };
-use sedge_uplink::trust::clock::LastGood;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::disk::Disk;
 use super::trust;
 use crate::shutdown::Shutdown;
+use crate::timekeeper::Timekeeper;
 
 /// The uplinks that carry `stream`, by the numbers of their cursors.
 pub(super) fn carriers<'a>(agent: &'a checked::Agent, stream: &str) -> BTreeMap<u32, &'a str> {
@@ -35,7 +35,7 @@ pub(super) type Listed = Arc<watch::Sender<Vec<Log>>>;
 pub(super) fn start_forwarders(
     agent: &checked::Agent,
     disk: &Disk,
-    clock: &Arc<LastGood>,
+    time: &Arc<Timekeeper>,
     events: &mpsc::UnboundedSender<ForwardEvent>,
     shutdown: &Shutdown,
     tasks: &mut JoinSet<()>,
@@ -63,9 +63,10 @@ pub(super) fn start_forwarders(
             retry_max: uplink.retry_max,
             trust: Some(GatewayTrust {
                 files: trust::files(uplink),
-                clock: Arc::clone(clock),
+                clock: Arc::clone(time.last_good()),
             }),
             limits: limits(uplink, &agent.gateway),
+            time: Time::of(Arc::clone(time) as Arc<dyn sedge_store::Timekeeping>),
             live_first_after: uplink.live_first_after,
         };
         // A log that the disk has no room for is none yet: offered, its id would be in the hub's chain for ever.
@@ -82,7 +83,7 @@ pub(super) fn start_forwarders(
         tasks.spawn(trust::keep_certificate(
             uplink.clone(),
             agent.gateway.id.to_string(),
-            Arc::clone(clock),
+            Arc::clone(time.last_good()),
             shutdown.clone(),
         ));
         let mut shutdown = shutdown.clone();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, Producer, system_clock, world};
 use sedge_uplink::forward::{
-    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Limits, Log, Priority,
+    ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Limits, Log, Priority, Time,
 };
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
@@ -136,6 +136,7 @@ impl Gateway {
             retry_max: RETRY_MAX,
             trust: None,
             limits: Limits::default(),
+            time: Time::default(),
             live_first_after: None,
         };
         let forwarder = Forwarder::new(options, seen, tell).expect("an address");

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::civil::Date;
+use sedge_core::Micros;
 use sedge_store::{read_toml, write_toml};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -98,12 +99,14 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// At this time, µs since 1970; none if that is not known.
-    fn at(unix_us: i64) -> Option<Self> {
-        let time = jiff::Timestamp::from_microsecond(unix_us).ok()?;
+    /// At this time; none if it is not known.
+    fn at(now: Micros) -> Option<Self> {
+        let known = now.is_known() && now.get() > 0;
+        let time = jiff::Timestamp::from_microsecond(now.get()).ok();
+        let time = time.filter(|_| known)?;
         let local = time.to_zoned(jiff::tz::TimeZone::system()).datetime();
         let minute = local.hour() as u16 * 60 + local.minute() as u16;
-        (unix_us > 0).then_some(Self {
+        Some(Self {
             date: local.date(),
             minute,
         })
@@ -130,10 +133,10 @@ impl Pace {
         }
     }
 
-    /// The calendar at this time, µs since 1970, if something depends on it.
-    pub(super) fn local(&self, unix_us: i64) -> Option<Local> {
+    /// The calendar at this time, if something depends on it.
+    pub(super) fn local(&self, now: Micros) -> Option<Local> {
         let asks = self.is_counted() || !self.limits.windows.is_empty();
-        asks.then(|| Local::at(unix_us)).flatten()
+        asks.then(|| Local::at(now)).flatten()
     }
 
     /// So many bytes have moved, `out` of them away from here; `waiting` says whether more would leave at once. Costs only what was agreed to be counted.

@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
         let both = out + received - self.traffic.0;
         self.traffic = (received, sent);
         let waiting = !self.stream.outgoing.is_empty();
-        let local = self.pace.local(unix_us());
+        let local = self.pace.local(self.options.time.now());
         let before = self.pace.piece_bytes();
         self.pace.moved(out, both, waiting, Instant::now(), local);
         if self.pace.piece_bytes() != before {
@@ -473,26 +473,17 @@ impl<'a> Session<'a> {
             };
             let id = log.handle.log_id();
             let made = world::blocking(move || status::made_at(&log, next)).await;
-            let age_us = made.ok().flatten().map_or(0, |made| self.age_us(made));
-            if age_us > i64::try_from(most.as_micros()).unwrap_or(i64::MAX) {
+            let age = made
+                .ok()
+                .flatten()
+                .and_then(|made| self.options.time.age(made));
+            if let Some(age) = age.filter(|age| *age > most) {
                 self.slots[at].standing = Standing::Behind;
-                tracing::info!(log = %id, age_s = age_us / 1_000_000, "what the hub lacks is old: live records are to pass it");
+                tracing::info!(log = %id, age_s = age.as_secs(), "what the hub lacks is old: live records are to pass it");
                 self.tell(ForwardEvent::Behind { log: id });
             }
         }
         Ok(())
-    }
-
-    /// How old what was `made` is, by the clock that said so. One that was set back since knows at least the last good time.
-    fn age_us(&self, made: i64) -> i64 {
-        let now_us = unix_us();
-        if now_us >= made {
-            return now_us - made;
-        }
-        let trust = self.options.trust.as_ref();
-        let judged_s = trust.map_or(0, |t| t.clock.judge(unix_s()).0);
-        let judged_us = judged_s.saturating_mul(1_000_000);
-        i64::try_from(judged_us).unwrap_or(0).saturating_sub(made)
     }
 
     fn diverged(&mut self, slot: u16) {
@@ -547,7 +538,7 @@ impl<'a> Session<'a> {
             return;
         }
         let now = Instant::now();
-        let local = self.pace.local(unix_us());
+        let local = self.pace.local(self.options.time.now());
         let held = self.pace.held(local);
         let wait = self.pace.wait(now);
         self.paced = wait.or(held.map(|_| HELD_PATIENCE)).map(|wait| now + wait);

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sedge_core::frame::Header;
-use sedge_core::{LogId, Offset};
+use sedge_core::{LogId, Micros, Offset};
 use tokio::time::Instant;
 
 use super::pace::Held;
@@ -178,7 +178,7 @@ impl Mark {
             .min(next);
         let known = self.oldest.filter(|(at, _)| *at == acked);
         let oldest =
-            (acked < next).then(|| known.unwrap_or_else(|| (acked, made_at(&self.log, acked))));
+            (acked < next).then(|| known.unwrap_or_else(|| (acked, known_at(&self.log, acked))));
         self.oldest = oldest;
         LogStatus {
             stream: self.log.stream.clone(),
@@ -193,11 +193,15 @@ impl Mark {
     }
 }
 
+fn known_at(log: &Log, offset: Offset) -> Option<i64> {
+    let made = made_at(log, offset).filter(|made| made.is_known());
+    made.map(Micros::get)
+}
+
 /// When the frame at `offset` was made.
-pub(super) fn made_at(log: &Log, offset: Offset) -> Option<i64> {
+pub(super) fn made_at(log: &Log, offset: Offset) -> Option<Micros> {
     let chunk = log.handle.read(offset, 1).ok()?;
-    let time = Header::parse(&chunk.frames, None).ok()?.time;
-    time.is_known().then_some(time.get())
+    Some(Header::parse(&chunk.frames, None).ok()?.time)
 }
 
 /// A panic while it was held leaves numbers that are no worse than a moment old.

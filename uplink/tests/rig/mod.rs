@@ -12,6 +12,7 @@ use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, system_clock};
 use sedge_uplink::client::{Access, Item, PullOptions, Reader, Start};
 use sedge_uplink::forward::{
     ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority,
+    Time,
 };
 use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions};
 use tokio::net::TcpListener;
@@ -153,6 +154,7 @@ fn forward_options(url: &str, gateway: &str) -> ForwardOptions {
         retry_max: Duration::from_secs(30),
         trust: None,
         limits: Limits::default(),
+        time: Time::default(),
         live_first_after: None,
     }
 }
