@@ -384,10 +384,13 @@ impl Looker {
             name: uplink.name.to_string(),
             hub: uplink.hub.to_string(),
             up: seen.connected,
-            state: match &seen.last_error {
-                _ if seen.connected => format!("connected to {}", uplink.hub),
-                Some(error) => error.clone(),
-                None => format!("connecting to {}", uplink.hub),
+            state: match (&seen.last_error, &seen.held) {
+                (_, None) if seen.connected => format!("connected to {}", uplink.hub),
+                (_, Some(why)) if seen.connected => {
+                    format!("connected to {}; only what is urgent goes: {why}", uplink.hub)
+                }
+                (Some(error), _) => error.clone(),
+                (None, _) => format!("connecting to {}", uplink.hub),
             },
             lag: waiting.events,
             oldest_unacked_s: self.age(waiting.oldest),
