@@ -25,7 +25,7 @@ pub(crate) mod kind {
     pub(crate) const DATA: u8 = 0x03;
     pub(crate) const PING: u8 = 0x08;
     pub(crate) const BYE: u8 = 0x09;
-    pub(crate) const PACKED: u8 = 0x0A;
+    pub(crate) const PACKED: u8 = 0x0C;
     pub(crate) const OPEN: u8 = 0x20;
     pub(crate) const OPENED: u8 = 0x21;
     pub(crate) const LIST: u8 = 0x22;

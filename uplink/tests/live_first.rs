@@ -181,6 +181,27 @@ async fn a_young_backlog_is_sent_at_once() {
     assert!(gateway.events.try_recv().is_err());
 }
 
+/// What repeats itself takes a fraction of the link, and arrives as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_link_carries_packed_records() {
+    let (dir, old, _) = three_directories();
+    let first = origin(old.path());
+    stage_sized(&first, 0..BACKLOG, 50, 300).await;
+    let hub = RunningHub::start(dir.path()).await;
+    let limits = Limits {
+        packs: true,
+        ..slowly()
+    };
+    let gateway = RunningForwarder::start_limited(&hub.url(), vec![rig::log(&first)], limits, None);
+    gateway.drained().await;
+    let (sent, stored) = (
+        gateway.handle.status().sent_bytes,
+        hub.handle.status().stored_bytes,
+    );
+    assert!(sent * 3 < stored, "{sent} bytes sent, {stored} stored");
+    assert_eq!(pull_all(&hub.url()).await, numbers(0..BACKLOG));
+}
+
 /// A day's budget is spent: alarms go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_urgent_goes_when_the_day_is_spent() {

@@ -387,7 +387,10 @@ impl Looker {
             state: match (&seen.last_error, &seen.held) {
                 (_, None) if seen.connected => format!("connected to {}", uplink.hub),
                 (_, Some(why)) if seen.connected => {
-                    format!("connected to {}; only what is urgent goes: {why}", uplink.hub)
+                    format!(
+                        "connected to {}; only what is urgent goes: {why}",
+                        uplink.hub
+                    )
                 }
                 (Some(error), _) => error.clone(),
                 (None, _) => format!("connecting to {}", uplink.hub),
