@@ -55,10 +55,26 @@ impl Rates {
         self.measured(what, Duration::ZERO).unwrap_or(0.0)
     }
 
+    /// When the first sample of `what` was taken that is in the window.
+    pub(crate) fn began(&self, what: &str) -> Option<Instant> {
+        Some(self.counts.get(what)?.front()?.0)
+    }
+
     /// How fast `what` grew in the window, a second, if that was seen for `at_least` so long.
     pub(crate) fn measured(&self, what: &str, at_least: Duration) -> Option<f64> {
+        self.measured_since(self.began(what)?, what, at_least)
+    }
+
+    /// The same for the part of the window from `since` on.
+    pub(crate) fn measured_since(
+        &self,
+        since: Instant,
+        what: &str,
+        at_least: Duration,
+    ) -> Option<f64> {
         let samples = self.counts.get(what)?;
-        let ((began, first), (ended, last)) = (samples.front()?, samples.back()?);
+        let (began, first) = samples.iter().find(|(at, _)| *at >= since)?;
+        let (ended, last) = samples.back()?;
         let seen = ended.saturating_duration_since(*began);
         let is_enough = seen + TIMER_SLACK >= at_least && !seen.is_zero();
         is_enough.then(|| last.saturating_sub(*first) as f64 / seen.as_secs_f64())

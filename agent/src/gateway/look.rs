@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::disk::{Chain, Disk};
 use super::measure::{self, Measure};
 use crate::control::Gather;
-use crate::outlook::{self, Outlook, Wear};
+use crate::outlook::{self, Flow, Outlook, Wear};
 use crate::rates::Rates;
 use crate::status::{self, Losses, Status};
 use crate::telemetry::{self, Telemetry};
@@ -337,17 +337,22 @@ impl Looker {
     fn full_in(&self, chain: &Seen, uplinks: &[u32]) -> Option<Outlook> {
         let head = chain.logs.last().filter(|head| head.is_made())?;
         let id = chain.id();
-        let came = self.measure.came(&id)?;
-        let left = uplinks.iter().map(|uplink| self.measure.left(&id, *uplink));
-        let left = left.reduce(|one, other| Some(one?.min(other?)));
+        let rates = uplinks
+            .iter()
+            .map(|uplink| self.measure.came_and_left(&id, *uplink));
+        let slower = |one: (Flow, f64), other: (Flow, f64)| match one.1 <= other.1 {
+            true => one,
+            false => other,
+        };
+        let slowest = rates.reduce(|one, other| Some(slower(one?, other?)));
+        let (came, left) = match slowest {
+            Some(rates) => rates?,
+            None => (self.measure.came(&id)?, 0.0),
+        };
         let acked = uplinks.iter().map(|uplink| head.cursor(*uplink));
         let acked = acked.map(|cursor| cursor.map_or(head.oldest(), |cursor| cursor.next));
         let from = acked.min().unwrap_or(head.oldest()).max(head.oldest());
-        Some(outlook::full(
-            head.room_before(from),
-            came,
-            left.unwrap_or(Some(0.0))?,
-        ))
+        Some(outlook::full(head.room_before(from), came, left))
     }
 
     /// When an uplink has handed over the `lag` events that wait for it.
@@ -356,9 +361,8 @@ impl Looker {
         let (mut came, mut left) = (0.0, 0.0);
         for chain in &self.chains {
             if uplink.carries(&chain.stream) {
-                let id = chain.id();
-                came += self.measure.came(&id)?.events;
-                left += self.measure.left(&id, number)?;
+                let rates = self.measure.came_and_left(&chain.id(), number)?;
+                (came, left) = (came + rates.0.events, left + rates.1);
             }
         }
         outlook::empty(lag, came, left)

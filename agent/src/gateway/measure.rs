@@ -85,15 +85,27 @@ impl Measure {
         })
     }
 
-    /// Events of a chain that an uplink has taken in a second; none before that was measured. One that is cut off takes nothing.
-    pub(super) fn left(&self, chain: &str, uplink: u32) -> Option<f64> {
-        match self.sessions.get(&uplink) {
-            Some((_, true)) => {
-                let what = format!("{}{chain}", left_prefix(uplink));
-                self.minutes.measured(&what, LEFT_FOR)
-            }
-            _ => Some(0.0),
-        }
+    /// What came into a chain in a second, and the events of it that an uplink has taken in a second. One that is cut off takes nothing; of
+    /// one that is not, both are of the time since it connected, as what came in a burst before does not come again meanwhile.
+    pub(super) fn came_and_left(&self, chain: &str, uplink: u32) -> Option<(Flow, f64)> {
+        let came = self.came(chain)?;
+        let Some((_, true)) = self.sessions.get(&uplink) else {
+            return Some((came, 0.0));
+        };
+        let what = format!("{}{chain}", left_prefix(uplink));
+        let (since, left) = (
+            self.minutes.began(&what)?,
+            self.minutes.measured(&what, LEFT_FOR)?,
+        );
+        let measured = |what: &str| {
+            let what = format!("{what}/{chain}");
+            self.minutes.measured_since(since, &what, LEFT_FOR)
+        };
+        let came = Flow {
+            events: measured(EVENTS)?,
+            bytes: measured(BYTES)?,
+        };
+        Some((came, left))
     }
 
     /// Bytes that went to the disk in a second; none before that was measured.
@@ -229,26 +241,32 @@ mod tests {
         given.steps(6, 50, 20);
         assert_eq!(given.measure.came(CHAIN), None);
         given.steps(1, 50, 20);
-        let came = given.measure.came(CHAIN).unwrap();
-        assert_eq!(came.events, 5.0);
+        let (came, left) = given.measure.came_and_left(CHAIN, UPLINK).unwrap();
+        assert_eq!((came.events, left), (5.0, 2.0));
         assert!(came.bytes > 500.0 && came.bytes < 600.0, "{came:?}");
-        assert_eq!(given.measure.left(CHAIN, UPLINK), Some(2.0));
+        assert_eq!(given.measure.came(CHAIN), Some(came));
     }
 
+    /// A burst came during the outage: it is no reason to say that the backlog grows when the uplink is back.
     #[test]
     fn an_uplink_that_is_cut_off_takes_nothing_and_is_measured_anew_when_it_is_back() {
         let mut given = Given::new();
         given.measure.uplink(UPLINK, 1, true);
-        given.steps(4, 10, 10);
-        assert_eq!(given.measure.left(CHAIN, UPLINK), Some(1.0));
+        given.steps(7, 10, 10);
+        let rates = |given: &Given| {
+            let rates = given.measure.came_and_left(CHAIN, UPLINK);
+            rates.map(|(came, left)| (came.events, left))
+        };
+        assert_eq!(rates(&given), Some((1.0, 1.0)));
         given.measure.uplink(UPLINK, 1, false);
-        assert_eq!(given.measure.left(CHAIN, UPLINK), Some(0.0));
-        given.steps(30, 10, 0);
+        given.steps(21, 40, 0);
+        let (came, left) = rates(&given).unwrap();
+        assert!(came > 3.0 && left == 0.0, "{came} {left}");
         given.measure.uplink(UPLINK, 2, true);
         given.steps(2, 10, 100);
-        assert_eq!(given.measure.left(CHAIN, UPLINK), None);
+        assert_eq!(rates(&given), None);
         given.steps(1, 10, 100);
-        assert_eq!(given.measure.left(CHAIN, UPLINK), Some(10.0));
+        assert_eq!(rates(&given), Some((1.0, 10.0)));
     }
 
     #[test]
