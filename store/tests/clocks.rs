@@ -41,7 +41,10 @@ impl Timekeeping for Board {
 
 /// Whatever an owner is told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(Vec<u8>, Offset)>>>);
+struct Told(Arc<Mutex<Vec<Item>>>);
+
+/// An item, and the first offset of its unit.
+type Item = (Vec<u8>, Offset);
 
 impl Owner for Told {
     fn restore(&mut self, _: &[u8]) {}
