@@ -208,6 +208,10 @@ impl Connection {
                 std::thread::sleep(pause.clamp(PAUSE_MIN, PAUSE_MAX));
             }
             sent_all.store(sent, Ordering::Release);
+            // Whoever groups acknowledgements may answer a PING before those of events that came first.
+            while acked.load(Ordering::Acquire) < sent && !failed.load(Ordering::Acquire) {
+                std::thread::sleep(PAUSE_MIN);
+            }
             // A PINGRESP wakes the reader if the last PUBACK came before it could know that it was the last.
             self.stream.write_all(&packets::PING).context("pinging")?;
             reader.join().expect("the reader panicked")

@@ -56,7 +56,7 @@ impl Running {
         let command = match peer {
             Peer::Mosquitto => mosquitto(&path, address, UNLIMITED)?,
             Peer::Floor => floor(&path, address)?,
-            Peer::Sedge => agent(&path, address, "off", "")?,
+            Peer::Sedge => agent(&path, address, "", "off", "")?,
         };
         Self::run(peer.name(), command, address, folder)
     }
@@ -71,7 +71,7 @@ impl Running {
         let uplink = format!(
             "\n[[uplink]]\nname = \"hq\"\nurl = \"sedge://{hub}\"\nretry_max = \"100ms\"\n"
         );
-        let command = agent(&folder.path(), address, "off", &uplink)?;
+        let command = agent(&folder.path(), address, "", "off", &uplink)?;
         Self::run("agent", command, address, folder)
     }
 
@@ -98,8 +98,41 @@ impl Running {
         let source = format!(
             "\n[[source]]\ntype = \"mqtt\"\nname = \"{BEHIND}\"\nurl = \"mqtt://{broker}\"\ntopics = [\"sensors/#\"]\nstream = \"telemetry\"\n"
         );
-        let command = agent(&folder.path(), address, &http.to_string(), &source)?;
+        let command = agent(&folder.path(), address, "", &http.to_string(), &source)?;
         Self::run(Peer::Sedge.name(), command, address, folder)
+    }
+
+    /// Starts `sedge agent` with this `write_budget`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_agent_within(budget: Option<&str>) -> Result<Self> {
+        let budget = budget.map(|budget| format!("write_budget = \"{budget}\"\n"));
+        let budget = budget.unwrap_or_default();
+        Self::start_program(Peer::Sedge.name(), |path, address| {
+            agent(path, address, &budget, "off", "")
+        })
+    }
+
+    /// Starts what `command` makes of a directory on a disk of its own and an address.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_program(
+        name: &str,
+        command: impl FnOnce(&Path, SocketAddr) -> Result<Command>,
+    ) -> Result<Self> {
+        let folder = Folder::own_disk(DISK_MIB)?;
+        let address = free_address();
+        let command = command(&folder.path(), address)?;
+        Self::run(name, command, address, folder)
+    }
+
+    /// Has it stop; its files are the caller's then.
+    #[must_use]
+    pub fn stop(self, within: Duration) -> Folder {
+        self.daemon.terminate(within);
+        self.folder
     }
 
     /// Starts `sedge hub` on `address`.
@@ -181,11 +214,17 @@ fn floor(path: &Path, address: SocketAddr) -> Result<Command> {
     Ok(command)
 }
 
-/// Only what has no default, the ports, which a test may not take from anyone, and `more`.
-fn agent(path: &Path, address: SocketAddr, http: &str, more: &str) -> Result<Command> {
+/// Only what has no default, the ports, which a test may not take from anyone, `gateway` in that table, and `more`.
+fn agent(
+    path: &Path,
+    address: SocketAddr,
+    gateway: &str,
+    http: &str,
+    more: &str,
+) -> Result<Command> {
     let data = path.join("data").display().to_string();
     let text = format!(
-        "[gateway]\nid = \"bench\"\ndata_dir = \"{data}\"\nhttp = \"{http}\"\n\n\
+        "[gateway]\nid = \"bench\"\ndata_dir = \"{data}\"\nhttp = \"{http}\"\n{gateway}\n\
          [[source]]\ntype = \"mqtt-listen\"\nname = \"direct\"\nlisten = \"{address}\"\nstream = \"telemetry\"\n{more}"
     );
     let config = path.join("agent.toml");
@@ -201,5 +240,5 @@ pub const BEHIND: &str = "plant";
 pub const SUBSCRIBER_WINDOW: u16 = 100;
 const UNLIMITED: u16 = 0;
 const START_WITHIN: Duration = Duration::from_secs(30);
-/// Room for the shipped capacity of 256 MiB, the dead letters, and the file system's own.
-const DISK_MIB: u64 = 512;
+/// Room for the shipped capacity of 256 MiB, the dead letters, and the file system's own; and for what others keep.
+const DISK_MIB: u64 = 1024;
