@@ -67,7 +67,8 @@ pub(crate) fn write(into: &mut Vec<u8>, format: Format, item: &Item) {
 }
 
 fn shown(micros: Option<i64>) -> String {
-    match micros.map(jiff::Timestamp::from_microsecond) {
+    let known = micros.filter(|micros| !json::IN_1970.contains(micros));
+    match known.map(jiff::Timestamp::from_microsecond) {
         Some(Ok(time)) => format!("{time:.3}"),
         _ => "-".to_owned(),
     }

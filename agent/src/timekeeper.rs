@@ -34,6 +34,8 @@ pub(crate) struct Timekeeper {
 struct State {
     keeper: Keeper,
     starts: Starts,
+    /// This start has a name by which it is known again.
+    names: bool,
     /// The number of this start can be relied on: it stands on the disk.
     kept: bool,
     kept_at_us: i64,
@@ -71,21 +73,17 @@ impl Timekeeper {
         if world::is_simulated() {
             return Arc::new(Self::simulated(path, last_good));
         }
-        let mut starts: Starts = match read_toml(&path) {
-            Ok(starts) => starts,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(path = %path.display(), %error, "earlier starts of the machine are forgotten");
-                }
-                Starts::default()
-            }
-        };
         let boot = machine::boot();
+        // Who cannot tell one start from another remembers none.
+        let mut starts = boot
+            .as_ref()
+            .map_or_else(Starts::default, |_| remembered(&path));
         starts.begin(boot.as_deref().unwrap_or_default(), drawn());
         starts.lasts(machine::up_us());
         let (known, ntp) = starts.known();
         let state = State {
             keeper: Keeper::new(believes, known, ntp),
+            names: boot.is_some(),
             kept: boot.is_some() && keep(&path, &starts),
             starts,
             kept_at_us: machine::up_us(),
@@ -106,6 +104,7 @@ impl Timekeeper {
         let state = State {
             keeper: Keeper::new(true, None, None),
             starts: Starts::default(),
+            names: false,
             kept: false,
             kept_at_us: 0,
             heard: 0,
@@ -224,6 +223,9 @@ impl Timekeeper {
     fn keep(&self, state: &mut State, up_us: i64) {
         state.kept_at_us = up_us;
         state.starts.lasts(up_us);
+        if !state.names {
+            return;
+        }
         let kept = keep(&self.path, &state.starts);
         if !kept && !state.quiet {
             tracing::warn!(path = %self.path.display(), "the starts of the machine cannot be kept");
@@ -286,6 +288,18 @@ impl Timekeeping for Timekeeper {
 impl fmt::Debug for Timekeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Timekeeper").field(&self.standing()).finish()
+    }
+}
+
+fn remembered(path: &Path) -> Starts {
+    match read_toml(path) {
+        Ok(starts) => starts,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(path = %path.display(), %error, "earlier starts of the machine are forgotten");
+            }
+            Starts::default()
+        }
     }
 }
 

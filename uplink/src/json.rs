@@ -139,7 +139,8 @@ fn write_time(into: &mut Vec<u8>, micros: Option<i64>) {
     }
 }
 
-const IN_1970: std::ops::Range<i64> = 0..365 * 86_400_000_000;
+/// Times in that year, in µs: what a clock shows that was never set.
+pub const IN_1970: std::ops::Range<i64> = 0..365 * 86_400_000_000;
 
 #[cfg(test)]
 mod tests {
