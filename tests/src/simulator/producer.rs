@@ -83,7 +83,8 @@ impl Producer {
                 let events = self.events(identity, is_end);
                 let sent = tokio::select! {
                     biased;
-                    _ = way_in.changed() => false,
+                    // There is another one, or none.
+                    _ = way_in.changed() => return,
                     sent = sender.send(lane, &events) => sent,
                 };
                 if sent {
@@ -91,7 +92,7 @@ impl Producer {
                     self.site.ledger.acknowledged(identity, &numbers);
                     self.left = self.left.saturating_sub(numbers.len() as u64);
                     self.said_last = is_end;
-                } else if !way_in.has_changed().unwrap_or(true) {
+                } else {
                     // The log takes nothing more: its gateway ends soon.
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
