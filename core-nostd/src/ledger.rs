@@ -146,12 +146,18 @@ impl Ledger {
             .map_err(|_| TooManyCursors)
     }
 
-    /// The uplink had everything below `next`, which is held no more: of what was recycled at or above its cursor, `records` were not lost to it.
-    pub fn pass_cursor(&mut self, uplink: u32, next: Offset, records: u64) {
+    /// The uplink had everything below `next`, which is held no more: of what was recycled at or above its cursor, the `records` from `from` on were not
+    /// lost to it. If the cursor is not at `from`, how many were is not known: then no more was lost than what lies behind.
+    pub fn pass_cursor(&mut self, uplink: u32, from: Offset, next: Offset, records: u64) {
+        let oldest = self.oldest;
         let is_it = |cursor: &&mut Cursor| cursor.uplink == uplink && cursor.next < next;
         if let Some(cursor) = self.cursors.iter_mut().find(is_it) {
+            cursor.lost = if cursor.next == from {
+                cursor.lost.saturating_sub(records)
+            } else {
+                cursor.lost.min(oldest.since(next))
+            };
             cursor.next = next;
-            cursor.lost = cursor.lost.saturating_sub(records);
         }
     }
 
@@ -310,7 +316,7 @@ mod tests {
             ledger.gap_before_oldest(Offset::new(0), None).unwrap().lost,
             9
         );
-        ledger.pass_cursor(1, Offset::new(6), 2);
+        ledger.pass_cursor(1, Offset::new(4), Offset::new(6), 2);
         assert_eq!(
             (
                 ledger.cursor(1).unwrap().next,
@@ -326,6 +332,20 @@ mod tests {
             0,
             "the gap has been handed over"
         );
+    }
+
+    /// Who passes the cursor counted from a place where it is not any more: what may be lost stays counted.
+    #[test]
+    fn a_cursor_that_is_passed_from_elsewhere_counts_all_that_lies_behind_as_lost() {
+        let mut ledger = Ledger {
+            evicted: 100,
+            ..Ledger::starting_at(Offset::new(200))
+        };
+        let (uplink, next, lost) = (1, Offset::new(150), 50);
+        ledger.cursors.push(Cursor { uplink, next, lost }).unwrap();
+        ledger.pass_cursor(uplink, Offset::new(100), Offset::new(160), 60);
+        let cursor = ledger.cursor(uplink).unwrap();
+        assert_eq!((cursor.next, cursor.lost), (Offset::new(160), 40));
     }
 
     /// A reset took the cursor back to where it was saved, and then the log let go of what lies above. The receiver says how far it really is.

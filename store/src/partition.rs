@@ -239,16 +239,17 @@ impl Partition {
         self.0.queue.errand(Errand::SetCursor { uplink, next });
     }
 
-    /// An uplink had everything below `next`, which is held no more: of what was counted as lost to it, `records` were not.
-    pub fn pass_cursor(&self, uplink: u32, next: Offset, records: u64) {
+    /// An uplink had everything below `next`, which is held no more: of what was counted as lost to it since its cursor stood at `from`, `records` were not.
+    pub fn pass_cursor(&self, uplink: u32, from: Offset, next: Offset, records: u64) {
         let passed = Errand::PassCursor {
             uplink,
+            from,
             next,
             records,
         };
         self.0
             .index
-            .change_ledger(|ledger| ledger.pass_cursor(uplink, next, records));
+            .change_ledger(|ledger| ledger.pass_cursor(uplink, from, next, records));
         self.0.queue.errand(passed);
     }
 

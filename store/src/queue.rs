@@ -178,6 +178,7 @@ pub(crate) enum Errand {
     /// An uplink has everything below `next`, of which `records` are held no more.
     PassCursor {
         uplink: u32,
+        from: Offset,
         next: Offset,
         records: u64,
     },

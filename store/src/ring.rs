@@ -472,8 +472,8 @@ impl Ring {
         self.log.set_cursor(uplink, next)
     }
 
-    pub(crate) fn pass_cursor(&mut self, uplink: u32, next: Offset, records: u64) {
-        self.log.pass_cursor(uplink, next, records);
+    pub(crate) fn pass_cursor(&mut self, uplink: u32, from: Offset, next: Offset, records: u64) {
+        self.log.pass_cursor(uplink, from, next, records);
     }
 
     pub(crate) fn drop_cursor(&mut self, uplink: u32) {

@@ -156,11 +156,12 @@ impl Writer {
                 }
                 Errand::PassCursor {
                     uplink,
+                    from,
                     next,
                     records,
                 } => {
                     self.ledger.changed = true;
-                    self.ring.pass_cursor(uplink, next, records);
+                    self.ring.pass_cursor(uplink, from, next, records);
                 }
                 Errand::DropCursor { uplink } => {
                     self.ledger.changed = true;

@@ -213,9 +213,9 @@ impl RingLog {
     }
 
     /// Moves the cursor of an uplink over `records` that it has and the log holds no more: they are not counted as lost to it.
-    pub fn pass_cursor(&mut self, uplink: u32, next: Offset, records: u64) {
+    pub fn pass_cursor(&mut self, uplink: u32, from: Offset, next: Offset, records: u64) {
         self.unsaved = true;
-        self.ledger.pass_cursor(uplink, next, records);
+        self.ledger.pass_cursor(uplink, from, next, records);
     }
 
     /// Forgets an uplink.

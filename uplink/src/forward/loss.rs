@@ -12,6 +12,8 @@ use sedge_core::{Cause, Gap, Offset};
 pub(super) struct Loss {
     /// Where each gap began that was told, and what it counted.
     told: Vec<(Offset, u64)>,
+    /// Where the cursor was sent last; the ledger may not show it yet.
+    moved: Option<Offset>,
 }
 
 /// How the cursor follows the hub's word.
@@ -19,8 +21,8 @@ pub(super) struct Loss {
 pub(super) enum Follow {
     /// What the hub has next is held, or lies before the cursor.
     Set,
-    /// The hub had so many records that were recycled: what stands behind them was counted as lost with them.
-    Pass(u64),
+    /// The hub had so many records, from there on, that were recycled: what stands behind them was counted as lost with them.
+    Pass(Offset, u64),
     /// How many these were is not known: what the hub has may be counted as lost, but nothing that is lost goes uncounted.
     Wait,
 }
@@ -60,24 +62,30 @@ impl Loss {
         next: Offset,
         records_between: impl FnOnce(Offset, Offset) -> Option<u64>,
     ) -> Follow {
+        let follows = Self {
+            told: Vec::new(),
+            moved: Some(next),
+        };
         if next >= ledger.oldest {
-            *self = Self::default();
+            *self = follows;
             return Follow::Set;
         }
-        let passed = ledger
-            .cursor(uplink)
-            .filter(|cursor| cursor.next < next)
-            .and_then(|cursor| records_between(cursor.next, next));
-        let Some(records) = passed else {
+        let stands = self
+            .moved
+            .or(ledger.cursor(uplink).map(|cursor| cursor.next));
+        let passed = stands
+            .filter(|stands| *stands < next)
+            .and_then(|stands| Some((stands, records_between(stands, next)?)));
+        let Some((from, records)) = passed else {
             return Follow::Wait;
         };
-        *self = Self::default();
-        Follow::Pass(records)
+        *self = follows;
+        Follow::Pass(from, records)
     }
 
     /// A new session asks again.
     pub(super) fn restart(&mut self) {
-        *self = Self::default();
+        self.told = Vec::new();
     }
 }
 
@@ -119,8 +127,8 @@ mod tests {
         let hub = Offset::new(130);
         let (mut loss, mut ledger) = (Loss::default(), ledger(200, 100, 90));
         let follow = loss.acknowledged(&ledger, 1, hub, |from, to| Some(to.since(from) - 10));
-        assert_eq!(follow, Follow::Pass(20));
-        ledger.pass_cursor(1, hub, 20);
+        assert_eq!(follow, Follow::Pass(Offset::new(100), 20));
+        ledger.pass_cursor(1, Offset::new(100), hub, 20);
         assert_eq!(lost(loss.gap(&ledger, 1, hub)), 70);
     }
 
@@ -164,9 +172,24 @@ mod tests {
         let (mut loss, mut more) = (Loss::default(), ledger(250, 100, 140));
         let first = lost(loss.gap(&ledger(200, 100, 95), 1, Offset::new(100)));
         let follow = loss.acknowledged(&more, 1, Offset::new(200), |_, _| Some(95));
-        assert_eq!(follow, Follow::Pass(95));
-        more.pass_cursor(1, Offset::new(200), 95);
+        assert_eq!(follow, Follow::Pass(Offset::new(100), 95));
+        more.pass_cursor(1, Offset::new(100), Offset::new(200), 95);
         assert_eq!(first + lost(loss.gap(&more, 1, Offset::new(200))), 140);
+    }
+
+    /// The writer has shown its own state before it heard of the cursor: the ledger that is looked at is a step behind.
+    #[test]
+    fn a_cursor_that_the_ledger_does_not_show_yet_is_where_it_was_sent() {
+        let (mut loss, stale) = (Loss::default(), ledger(250, 100, 150));
+        let all = |from: Offset, to: Offset| Some(to.since(from));
+        let mut pass = |next| loss.acknowledged(&stale, 1, Offset::new(next), all);
+        let (first, second) = (pass(200), pass(220));
+        assert_eq!(first, Follow::Pass(Offset::new(100), 100));
+        assert_eq!(second, Follow::Pass(Offset::new(200), 20));
+        let mut shown = stale;
+        shown.pass_cursor(1, Offset::new(100), Offset::new(200), 100);
+        shown.pass_cursor(1, Offset::new(200), Offset::new(220), 20);
+        assert_eq!(lost(loss.gap(&shown, 1, Offset::new(220))), 30);
     }
 
     #[test]

@@ -449,7 +449,7 @@ impl<'a> Session<'a> {
         let records = |from, to| log.records_between(from, to);
         match slot.loss.acknowledged(&ledger, uplink, next, records) {
             Follow::Set => log.set_cursor(uplink, next),
-            Follow::Pass(records) => log.pass_cursor(uplink, next, records),
+            Follow::Pass(from, records) => log.pass_cursor(uplink, from, next, records),
             Follow::Wait => {}
         }
         let mut board = status::lock(&self.board);
