@@ -288,17 +288,33 @@ impl Inner {
 
     /// What lies below its oldest offset is gone for readers. Which uplinks there are and where they stand, callers know first.
     fn take_ledger(&mut self, ledger: &Ledger) {
-        let mut cursors = std::mem::take(&mut self.ledger.cursors);
-        for cursor in &mut cursors {
-            let known = ledger
-                .cursor(cursor.uplink)
-                .filter(|known| known.next == cursor.next);
-            cursor.lost = known.map_or(cursor.lost, |known| known.lost);
+        let mut now = ledger.clone();
+        for known in &ledger.cursors {
+            if self.ledger.cursor(known.uplink).is_none() {
+                now.drop_cursor(known.uplink);
+            }
         }
-        self.ledger = Ledger {
-            cursors,
-            ..ledger.clone()
-        };
+        for cursor in std::mem::take(&mut self.ledger.cursors) {
+            let known = now.cursor(cursor.uplink).map(|known| known.next);
+            // The writer will hear of it: what it has counted as lost since is not all lost, and what it will count is.
+            let passed = known
+                .filter(|known| *known < cursor.next && cursor.next < now.oldest)
+                .and_then(|known| {
+                    let records = self.breaks.records_between(known, cursor.next)?;
+                    Some((known, records))
+                });
+            match passed {
+                Some((from, records)) => {
+                    now.pass_cursor(cursor.uplink, from, cursor.next, records);
+                }
+                None if known != Some(cursor.next) => {
+                    let placed = now.set_cursor(cursor.uplink, cursor.next);
+                    debug_assert_eq!(placed, Ok(()), "a log has a place for each uplink");
+                }
+                None => {}
+            }
+        }
+        self.ledger = now;
         while self.held.len() > 1 && self.held.front().is_some_and(|h| h.base < ledger.oldest) {
             self.held.pop_front();
         }
@@ -307,3 +323,38 @@ impl Inner {
 
 /// Readers that can go on at different places without looking for them.
 const HINTS_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(seq: u64, base: u64) -> Held {
+        Held {
+            segment: 0,
+            seq,
+            base: Offset::new(base),
+            base_time: Micros::UNKNOWN,
+            skipped: 0,
+            data_start: 0,
+        }
+    }
+
+    /// While the writer lets go of a segment, an uplink says that it has some of what stood there; the writer will hear of it. What is shown meanwhile must
+    /// not be that nothing was lost: an uplink tells its hub so.
+    #[test]
+    fn what_is_recycled_before_the_writer_hears_of_a_cursor_is_shown_as_lost() {
+        let mut ledger = Ledger::starting_at(Offset::ZERO);
+        ledger.set_cursor(1, Offset::new(10)).unwrap();
+        let segments = vec![held(1, 0), held(2, 100), held(3, 200)];
+        let index = Index::new(segments, Offset::new(250), 0, ledger.clone(), Vec::new);
+        let placed = index.change_ledger(|ledger| ledger.set_cursor(1, Offset::new(40)));
+        assert_eq!(placed, Ok(()));
+        // As the writer has it, who knows the cursor at 10.
+        ledger.evicted = 100;
+        ledger.oldest = Offset::new(100);
+        ledger.cursors.iter_mut().for_each(|c| c.lost = 90);
+        index.recycled(Offset::new(250), 0, &ledger);
+        let shown = index.ledger().cursor(1).unwrap();
+        assert_eq!((shown.next, shown.lost), (Offset::new(40), 60));
+    }
+}
