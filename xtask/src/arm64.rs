@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::package::SMALL;
 use crate::run::{
     cargo, expect_success, forget_this_package, is_there, skip, target_folder, workspace_root,
 };
@@ -40,9 +41,9 @@ pub(crate) fn release() -> Result<PathBuf> {
     let Some(mut build) = cargo_for_arm64("build") else {
         bail!("{NO_TOOLCHAIN}");
     };
-    build.args(["--release", "--package", "sedge", "--bin", "sedge"]);
-    expect_success("release binary for arm64", &mut build)?;
-    Ok(folder().join(TARGET).join("release/sedge"))
+    build.args(["--profile", SMALL, "--package", "sedge", "--bin", "sedge"]);
+    expect_success("small binary for arm64", &mut build)?;
+    Ok(folder().join(TARGET).join(SMALL).join("sedge"))
 }
 
 /// A cargo whose compiler has the target's standard library, and the linker: of rustup if it was added there, else Debian's.

@@ -16,10 +16,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::arm64;
 use crate::ci::release_binary;
-use crate::run::{expect_success, is_there, say, skip, target_folder, workspace_root};
-use crate::tests::build_release_binary;
+use crate::run::{cargo, expect_success, is_there, say, skip, target_folder, workspace_root};
 pub(crate) use manual::write as write_manual;
 use metadata::{Asset, Metadata};
+
+/// The profile of what users get.
+pub(crate) const SMALL: &str = "small";
 
 /// Whom a package is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,17 +50,22 @@ impl Machine {
 /// Builds the program and its package, for this machine or with `--arm64`.
 pub(crate) fn build(arguments: &[String]) -> Result<()> {
     let (machine, program) = match arguments {
-        [] => {
-            build_release_binary()?;
-            (Machine::Amd64, release_binary())
-        }
+        [] => (Machine::Amd64, small()?),
         [flag] if flag == "--arm64" => (Machine::Arm64, arm64::release()?),
         _ => bail!("usage: cargo xtask package [--arm64]"),
     };
     package(machine, &program)
 }
 
-/// The package of the release binary that is there already.
+/// The program as users get it: small rather than built soon.
+fn small() -> Result<PathBuf> {
+    let program = ["--package", "sedge", "--bin", "sedge"];
+    let build = ["build", "--profile", SMALL, "--locked"];
+    expect_success("small binary", cargo(&build).args(program))?;
+    Ok(target_folder().join(SMALL).join("sedge"))
+}
+
+/// The package of the release binary that is there already, to see that a package comes of it.
 pub(crate) fn of_what_is_built() -> Result<()> {
     if !is_there("dpkg-deb") {
         return skip("the package", "dpkg-deb");
