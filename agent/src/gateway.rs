@@ -454,7 +454,25 @@ impl Life {
                 None
             }
             ForwardEvent::Diverged { log } => self.diverged(log),
-            ForwardEvent::Behind { log } => self.behind(log),
+            ForwardEvent::Behind { log } => {
+                let outcome = self.behind(log);
+                if outcome.is_some() {
+                    self.pass_others().await;
+                }
+                outcome
+            }
+        }
+    }
+
+    /// Other logs that are behind are told of within a moment: one life is enough for all. What else is told is told again in the next.
+    async fn pass_others(&mut self) {
+        let until = tokio::time::Instant::now() + OTHERS_TOLD_WITHIN;
+        while let Ok(Some(event)) = tokio::time::timeout_at(until, self.forward.recv()).await {
+            if let ForwardEvent::Behind { log } = event
+                && let Err(error) = self.disk.pass(log)
+            {
+                tracing::warn!(%log, %error, "the backlog is sent first: the log cannot be closed and another one opened");
+            }
         }
     }
 
@@ -752,6 +770,8 @@ const ROOM_FIRST: Duration = Duration::from_secs(1);
 const ROOM_MOST: Duration = Duration::from_secs(30);
 /// Opening the directory again may take this long before there is another word of it.
 const OPEN_AGAIN: Duration = Duration::from_secs(30);
+/// A session looks at one log after the other, each with a read.
+const OTHERS_TOLD_WITHIN: Duration = Duration::from_millis(200);
 /// For a source to have its last events committed and acknowledged.
 const SOURCES_PATIENCE: Duration = Duration::from_millis(1000);
 /// For the logs to be closed.

@@ -339,7 +339,9 @@ impl Writer {
     }
 
     fn wake_at(&self) -> Instant {
-        let look_at = self.retention.as_ref().map(|retention| retention.look_at);
+        // In a log that has ended nothing expires.
+        let retention = self.retention.as_ref().filter(|_| !self.ring.is_ended());
+        let look_at = retention.map(|retention| retention.look_at);
         let work_at = self.work_at();
         look_at.map_or(work_at, |look_at| look_at.min(work_at))
     }

@@ -30,6 +30,8 @@ use crate::owner::{Claims, Stood};
 pub(crate) struct Disk {
     /// In the order of the configuration; what only drains comes last.
     pub(crate) chains: Vec<Chain>,
+    /// What logs will take that the next life opens behind those that were passed in this one.
+    to_come_bytes: u64,
     /// Held until everything is closed.
     data: Arc<DataDir>,
 }
@@ -214,6 +216,7 @@ impl Disk {
         }
         Ok(Self {
             chains,
+            to_come_bytes: 0,
             data: Arc::new(data),
         })
     }
@@ -267,7 +270,11 @@ impl Disk {
             return Ok(false);
         }
         let head = chain.logs.last_mut().expect("a chain has a log");
-        let (needed, free) = (head.disk_bytes(), files::free(&head.identity.path)?);
+        if let Some(why) = &head.opened.intake_refused {
+            return Err(io::Error::other(why.to_string()));
+        }
+        let needed = head.disk_bytes() + self.to_come_bytes;
+        let free = files::free(&head.identity.path)?;
         if free < needed {
             return Err(io::Error::other(format!(
                 "another log needs {needed} bytes, and {free} are free"
@@ -279,6 +286,7 @@ impl Disk {
             ..head.identity.identity.clone()
         };
         head.identity.rewrite(ended)?;
+        self.to_come_bytes = needed;
         Ok(true)
     }
 
@@ -305,9 +313,15 @@ impl Disk {
         // Without a writer nobody has asked the log where its devices stood.
         let is_known = open.opened.intake_refused.is_none();
         let passed = open.identity.identity.passed;
-        let next = chain.logs.get(place + 1);
-        let is_kept = next.is_none_or(|next| next.claims.has_taken_over());
-        let owes = !is_known || (passed && !is_kept);
+        // The log that follows may still have to take over what this one knew.
+        let heir = chain.logs.get(place + 1).filter(|_| {
+            let follows_last = place + 2 == chain.logs.len();
+            passed && follows_last && !chain.draining
+        });
+        let is_awaited = heir.is_some_and(|heir| {
+            heir.opened.intake_refused.is_none() && !heir.claims.has_taken_over()
+        });
+        let owes = !is_known || is_awaited;
         let open = &chain.logs[place];
         if takes || !by_all || !open.is_ended() || !open.is_offered() || owes {
             return None;

@@ -12,7 +12,12 @@ pub(super) async fn sessions(disk: &Disk) {
             continue;
         };
         if older.is_passed() && !head.claims.has_taken_over() {
-            note(&head.partition, &older.claims.for_the_next()).await;
+            let mut notes = older.claims.for_the_next();
+            // Clients that have begun anew meanwhile are not led back.
+            if head.claims.counts().1 > 0 {
+                notes.drain(..notes.len() - 1);
+            }
+            note(&head.partition, &notes).await;
         }
     }
 }
@@ -22,6 +27,8 @@ async fn note(partition: &Partition, items: &[Vec<u8>]) {
         return;
     }
     let (mut producer, mut settled) = (partition.producer(), partition.settled());
+    // Nobody else has anything to write yet.
+    producer.set_window_bound(true);
     let mut batch = Batch::new();
     let mut last = None;
     for item in items {

@@ -244,7 +244,7 @@ fn begin_at(start: Start, runs: &[Run], by_time: &[Place]) -> Vec<(u64, u64)> {
         Start::Time(_) => {
             let found = |run: &Run| {
                 let place = by_time.iter().find(|place| place.first == run.first);
-                (run.first, place.map_or(run.end, |place| place.next))
+                (run.first, place.map_or(run.first, |place| place.next))
             };
             runs.iter().map(found).collect()
         }

@@ -260,11 +260,16 @@ impl Spent {
         self.unkept = self.unkept.saturating_add(bytes);
     }
 
-    /// A clock that is put back opens no budget a second time.
+    /// A clock that is put back opens no budget a second time. One that was far ahead is followed back, so that no day lasts until it comes.
     fn turn_to(&mut self, date: Date) {
-        let Some(before) = self.date.replace(self.date.map_or(date, |d| d.max(date))) else {
+        let Some(before) = self.date else {
+            self.date = Some(date);
             return;
         };
+        let far = date.saturating_add(jiff::Span::new().days(DAYS_BACK));
+        if date > before || far < before {
+            self.date = Some(date);
+        }
         if date > before {
             self.day_bytes = 0;
             if date.first_of_month() > before.first_of_month() {
@@ -305,6 +310,8 @@ impl fmt::Display for Held {
 }
 
 const DAY_MINUTES: u16 = 24 * 60;
+/// A clock that is put back by no more than this is waited for.
+const DAYS_BACK: i64 = 2;
 /// What one message takes of the link.
 const PIECE: Duration = Duration::from_millis(250);
 /// The first one of a connection.
@@ -420,6 +427,19 @@ mod tests {
         let mut pace = Pace::new(limits, now);
         assert_eq!(pace.held(day(28)), Some(Held::Month), "another process");
         assert_eq!(pace.held(local(date(2026, 12, 1), 0)), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_weeks_ahead_does_not_close_a_budget_for_weeks() {
+        let (mut pace, now) = pace(Limits {
+            day_bytes: Some(1_000),
+            ..Limits::default()
+        });
+        let day = |day| local(date(2026, 11, day), 12);
+        pace.moved(600, 600, false, now, day(28));
+        pace.moved(600, 600, false, now, day(2));
+        assert_eq!(pace.held(day(2)), Some(Held::Day), "it is no other day");
+        assert_eq!(pace.held(day(3)), None);
     }
 
     #[test]

@@ -326,6 +326,7 @@ impl<'a> Session<'a> {
                 Some(log) => {
                     changed |= log.closed && !slot.closed;
                     slot.closed |= log.closed;
+                    slot.log.may_be_passed = log.may_be_passed;
                     let is_decided = log.closed || !log.may_be_passed;
                     if is_decided && slot.standing == Standing::Behind {
                         slot.standing = Standing::Settled;
@@ -533,6 +534,7 @@ impl<'a> Session<'a> {
 
     /// Starts to read what is sent next, unless enough waits to leave already.
     fn read_ahead(&mut self) {
+        self.paced = None;
         let piece_bytes = self.pace.piece_bytes();
         if self.reading.is_some() || self.dry || self.stream.outgoing.len() >= piece_bytes {
             return;

@@ -425,6 +425,7 @@ const FROM_VERSION_1: &str = "
 BEGIN;
 INSERT OR IGNORE INTO group_run SELECT name, stream, number, 0, next FROM group_place;
 DROP TABLE group_place;
+PRAGMA user_version = 2;
 COMMIT;
 ";
 
