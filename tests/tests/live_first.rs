@@ -67,7 +67,7 @@ fn what_happens_now_passes_a_backlog_on_a_thin_link() {
     let (back, published) = (Instant::now(), now.acked());
     let (came, epoch) = follower.until(back + PASSED_WITHIN, |line| {
         let topic = line["headers"]["topic"].as_str().unwrap_or_default();
-        topic == "sensors/now/temp" && line["value"].as_u64() >= Some(published)
+        topic == "sensors/now/temp" && line["value"]["n"].as_u64() >= Some(published)
     });
     let lag = lag(&site);
     tell(&format!(
