@@ -1,5 +1,6 @@
 //! What a log knew of MQTT sessions goes on in the log that follows it, where nothing but the log has changed.
 
+use sedge_core::Offset;
 use sedge_store::{Batch, Partition, StageError};
 
 use super::disk::Disk;
@@ -13,8 +14,9 @@ pub(super) async fn sessions(disk: &Disk) {
         };
         if older.is_passed() && !head.claims.has_taken_over() {
             let mut notes = older.claims.for_the_next();
-            // Clients that have begun anew meanwhile are not led back.
-            if head.claims.counts().1 > 0 {
+            // Clients that have begun anew meanwhile are not led back. A log without records is one in which that was cut short.
+            let (begin, end) = (Offset::ZERO, head.partition.next());
+            if head.partition.records_between(begin, end) != Some(0) {
                 notes.drain(..notes.len() - 1);
             }
             note(&head.partition, &notes).await;
