@@ -454,12 +454,15 @@ impl Life {
                 None
             }
             ForwardEvent::Diverged { log } => self.diverged(log),
+            ForwardEvent::Behind { log } if self.pass(log) => {
+                self.pass_others().await;
+                Some(Ok(Ended::Passed))
+            }
             ForwardEvent::Behind { log } => {
-                let outcome = self.behind(log);
-                if outcome.is_some() {
-                    self.pass_others().await;
-                }
-                outcome
+                uplinks::let_pass(&self.lists, |known| {
+                    known.may_be_passed && known.handle.log_id() != log
+                });
+                None
             }
         }
     }
@@ -468,34 +471,24 @@ impl Life {
     async fn pass_others(&mut self) {
         let until = tokio::time::Instant::now() + OTHERS_TOLD_WITHIN;
         while let Ok(Some(event)) = tokio::time::timeout_at(until, self.forward.recv()).await {
-            if let ForwardEvent::Behind { log } = event
-                && let Err(error) = self.disk.pass(log)
-            {
-                tracing::warn!(%log, %error, "the backlog is sent first: the log cannot be closed and another one opened");
+            if let ForwardEvent::Behind { log } = event {
+                self.pass(log);
             }
         }
     }
 
-    /// What the hub lacks of a log is old. It ends here, and the next life opens the log that is sent beside it, unless the disk has no room for both.
-    fn behind(&mut self, log: LogId) -> Option<Result<Ended, GatewayError>> {
+    /// What the hub lacks of a log is old. It ends here, and the next life opens the log that is sent beside it, unless the disk has no room for both. Whether
+    /// it does.
+    fn pass(&mut self, log: LogId) -> bool {
         // What is on trial may be taken back, and a log that has ended has ended.
         let passed = match &self.before {
             None => self.disk.pass(log),
             Some(_) => Err(io::Error::other("the configuration is on trial")),
         };
-        match passed {
-            Ok(true) => return Some(Ok(Ended::Passed)),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%log, %error, "the backlog is sent first: the log cannot be closed and another one opened");
-            }
-        }
-        uplinks::update(&self.lists, |known| {
-            if known.handle.log_id() == log {
-                known.may_be_passed = false;
-            }
-        });
-        None
+        passed.unwrap_or_else(|error| {
+            tracing::warn!(%log, %error, "the backlog is sent first: the log cannot be closed and another one opened");
+            false
+        })
     }
 
     /// A log has done its service. It is taken from those who read it, its directory removed, and its files in the background.
@@ -508,8 +501,8 @@ impl Life {
             });
         }
         let disk = &self.disk;
-        uplinks::update(&self.lists, |known| {
-            known.may_be_passed = disk.may_be_passed(known.handle.log_id());
+        uplinks::let_pass(&self.lists, |known| {
+            disk.may_be_passed(known.handle.log_id())
         });
         self.looker
             .lock()

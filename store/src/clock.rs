@@ -36,6 +36,21 @@ pub trait Timekeeping: Send + Sync {
     }
 }
 
+/// A clock that says all that is known.
+impl Timekeeping for Clock {
+    fn now(&self) -> Micros {
+        self()
+    }
+
+    fn beginning(&self) -> Option<Beginning> {
+        None
+    }
+
+    fn age(&self, _: Micros) -> Option<Duration> {
+        None
+    }
+}
+
 /// When a start of the machine began: what its uptimes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beginning {

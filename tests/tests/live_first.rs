@@ -1,7 +1,6 @@
 //! A gateway that was cut off for long comes back over a thin link: what happens now reaches a consumer at once, beside the backlog.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -18,24 +17,21 @@ use serde_json::Value;
 fn what_happens_now_passes_a_backlog_on_a_thin_link() {
     let name = "what_happens_now_passes_a_backlog_on_a_thin_link";
     let _alone = alone();
-    let wire = match Wire::create() {
-        Ok(wire) => wire,
-        Err(missing) => return skip(name, &missing),
-    };
-    let backlog = times("SEDGE_BACKLOG", 30_000);
-    let mut site = Site::new(Setup {
+    let setup = Setup {
         capacity: "512MiB".into(),
         more_of_uplink: "live_first_after = \"2s\"".into(),
         ..Setup::default()
+    };
+    let begun = Wire::create().and_then(|wire| {
+        let (site, hub) = Site::beyond(&wire, setup)?;
+        Ok((wire, site, hub))
     });
-    let seen_at: SocketAddr = match wire.lead_to(site.hub) {
-        Ok(address) => address,
+    // The wire goes last, as the first of the three: the hub stands in it.
+    let (wire, site, hub) = match begun {
+        Ok(begun) => begun,
         Err(missing) => return skip(name, &missing),
     };
-    site.see_hub_at(seen_at);
-    let hub = site.start_as_hub(&mut wire.inside(&site.hub_command()));
-    site.wait_for_hub();
-    site.enroll();
+    let backlog = times("SEDGE_BACKLOG", 30_000);
     let agent = site.start_agent();
     site.wait_for_agent();
     eventually(SOON, "a session", || is_up(&site).then_some(()));

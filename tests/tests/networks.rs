@@ -1,7 +1,6 @@
 //! The network between the real agent and the real hub goes wrong in every way that packets know: events go on, and when all is well again everything arrives,
 //! once.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sedge_tests::random::Random;
@@ -73,12 +72,7 @@ struct Stand {
 impl Stand {
     fn new() -> Result<Self, Missing> {
         let wire = Wire::create()?;
-        let mut site = Site::new(Setup::default());
-        let seen_at: SocketAddr = wire.lead_to(site.hub)?;
-        site.see_hub_at(seen_at);
-        let hub = site.start_as_hub(&mut wire.inside(&site.hub_command()));
-        site.wait_for_hub();
-        site.enroll();
+        let (site, hub) = Site::beyond(&wire, Setup::default())?;
         let agent = site.start_agent();
         site.wait_for_agent();
         let habit = Habit::new(site.devices, "only");

@@ -14,8 +14,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sedge_core::LogId;
 use sedge_core::custody::message::Code;
-use sedge_core::{LogId, Micros};
 use sedge_store::{Partition, Pulse, Timekeeping, system_clock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -54,39 +54,19 @@ pub struct ForwardOptions {
     pub live_first_after: Option<Duration>,
 }
 
-/// What time it is: by who keeps it for the logs, or by the system's clock.
-#[derive(Clone, Default)]
-pub struct Time(Option<Arc<dyn Timekeeping>>);
+/// What time it is, by who keeps it; else by the system's clock.
+#[derive(Clone)]
+pub struct Time(pub Arc<dyn Timekeeping>);
 
-impl Time {
-    /// As `keeper` has it.
-    #[must_use]
-    pub fn of(keeper: Arc<dyn Timekeeping>) -> Self {
-        Self(Some(keeper))
-    }
-
-    fn now(&self) -> Micros {
-        match &self.0 {
-            Some(keeper) => keeper.now(),
-            None => system_clock()(),
-        }
-    }
-
-    /// How old it is what was made then; none if nobody can tell.
-    fn age(&self, made: Micros) -> Option<Duration> {
-        if let Some(keeper) = &self.0 {
-            return keeper.apparent_age(made);
-        }
-        let now = self.now();
-        let micros = now.get().saturating_sub(made.get());
-        let is_known = now.is_known() && made.is_known();
-        is_known.then(|| Duration::from_micros(micros.max(0).unsigned_abs()))
+impl Default for Time {
+    fn default() -> Self {
+        Self(Arc::new(system_clock()))
     }
 }
 
 impl std::fmt::Debug for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.now())
+        write!(f, "{:?}", self.0.now())
     }
 }
 
@@ -308,6 +288,11 @@ impl ForwardHandle {
     /// Its signs of life: one that has no connection turns all the same.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
+    }
+
+    /// How many sessions there were, and whether one is running.
+    pub fn sessions(&self) -> (u64, bool) {
+        status::lock(&self.board).sessions()
     }
 
     /// How it goes. Reads the time of the oldest unacknowledged frame from disk: not for a thread that must not block.

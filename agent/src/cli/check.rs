@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sedge_config::checked;
 use sedge_config::quantity::show_size;
+use sedge_store::disk;
 
 use super::{Failure, load_agent};
 
@@ -163,10 +164,8 @@ fn line(report: &mut String, text: String) {
 
 /// How that compares to what the file system has; nothing if it cannot be told.
 fn room(data_dir: &Path, wanted: u64) -> String {
-    let there = data_dir
-        .ancestors()
-        .find_map(|path| rustix::fs::statvfs(path).ok());
-    let Some(free) = there.map(|there| there.f_bavail.saturating_mul(there.f_frsize)) else {
+    let mut there = data_dir.ancestors();
+    let Some(free) = there.find_map(|path| disk::free(path).ok()) else {
         return String::new();
     };
     let free_mib = show_size(free >> 20 << 20);

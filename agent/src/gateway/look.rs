@@ -191,10 +191,8 @@ impl Looker {
     /// Shows what there is to measure.
     fn measure(&mut self, now: Instant) {
         for (uplink, forwarder) in self.agent.uplinks.iter().zip(&self.forwarders) {
-            let status = forwarder.status();
             let number = super::uplinks::uplink_number(&uplink.name);
-            self.measure
-                .uplink(number, status.sessions, status.connected);
+            self.measure.uplink(number, forwarder.sessions());
         }
         let chains: Vec<(&Seen, Vec<u32>)> = self
             .chains
@@ -411,12 +409,9 @@ impl Looker {
     }
 }
 
-/// The uplinks that carry a stream, by the numbers of their cursors.
+/// The numbers of the cursors of the uplinks that carry a stream.
 fn carriers(agent: &checked::Agent, stream: &str) -> Vec<u32> {
-    let carrying = agent.uplinks.iter().filter(|uplink| uplink.carries(stream));
-    carrying
-        .map(|uplink| super::uplinks::uplink_number(&uplink.name))
-        .collect()
+    super::carriers(agent, stream).into_keys().collect()
 }
 
 /// What is wrong with the clock, in words.

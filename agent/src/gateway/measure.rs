@@ -52,8 +52,7 @@ impl Measure {
     }
 
     /// An uplink that has connected, or is cut off, goes on otherwise than before: what it took is measured anew.
-    pub(super) fn uplink(&mut self, uplink: u32, sessions: u64, connected: bool) {
-        let now = (sessions, connected);
+    pub(super) fn uplink(&mut self, uplink: u32, now: (u64, bool)) {
         if self.sessions.insert(uplink, now) != Some(now) {
             self.minutes.begin_anew(&left_prefix(uplink));
         }
@@ -237,7 +236,7 @@ mod tests {
     #[test]
     fn what_comes_and_what_goes_is_known_after_a_minute_and_not_before() {
         let mut given = Given::new();
-        given.measure.uplink(UPLINK, 1, true);
+        given.measure.uplink(UPLINK, (1, true));
         given.steps(6, 50, 20);
         assert_eq!(given.measure.came(CHAIN), None);
         given.steps(1, 50, 20);
@@ -251,18 +250,18 @@ mod tests {
     #[test]
     fn an_uplink_that_is_cut_off_takes_nothing_and_is_measured_anew_when_it_is_back() {
         let mut given = Given::new();
-        given.measure.uplink(UPLINK, 1, true);
+        given.measure.uplink(UPLINK, (1, true));
         given.steps(7, 10, 10);
         let rates = |given: &Given| {
             let rates = given.measure.came_and_left(CHAIN, UPLINK);
             rates.map(|(came, left)| (came.events, left))
         };
         assert_eq!(rates(&given), Some((1.0, 1.0)));
-        given.measure.uplink(UPLINK, 1, false);
+        given.measure.uplink(UPLINK, (1, false));
         given.steps(21, 40, 0);
         let (came, left) = rates(&given).unwrap();
         assert!(came > 3.0 && left == 0.0, "{came} {left}");
-        given.measure.uplink(UPLINK, 2, true);
+        given.measure.uplink(UPLINK, (2, true));
         given.steps(2, 10, 100);
         assert_eq!(rates(&given), None);
         given.steps(1, 10, 100);

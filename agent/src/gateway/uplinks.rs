@@ -66,7 +66,7 @@ pub(super) fn start_forwarders(
                 clock: Arc::clone(time.last_good()),
             }),
             limits: limits(uplink, &agent.gateway),
-            time: Time::of(Arc::clone(time) as Arc<dyn sedge_store::Timekeeping>),
+            time: Time(Arc::clone(time) as Arc<dyn sedge_store::Timekeeping>),
             live_first_after: uplink.live_first_after,
         };
         // A log that the disk has no room for is none yet: offered, its id would be in the hub's chain for ever.
@@ -108,15 +108,16 @@ async fn list_when_made(log: Log, listed: Listed, mut shutdown: Shutdown) {
     }
 }
 
-/// Changes what is said of the logs that the uplinks are offered. Who listens is told only if something did change.
-pub(super) fn update(lists: &[Listed], mut change: impl FnMut(&mut Log)) {
+/// Says of each log that the uplinks are offered whether it `may` be passed. Who listens is told only if something did change.
+pub(super) fn let_pass(lists: &[Listed], may: impl Fn(&Log) -> bool) {
     for list in lists {
         list.send_if_modified(|logs| {
-            let said =
-                |logs: &[Log]| -> Vec<bool> { logs.iter().map(|log| log.may_be_passed).collect() };
-            let before = said(logs);
-            logs.iter_mut().for_each(&mut change);
-            said(logs) != before
+            let mut is_changed = false;
+            for log in logs {
+                let may = may(log);
+                is_changed |= std::mem::replace(&mut log.may_be_passed, may) != may;
+            }
+            is_changed
         });
     }
 }

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 
 use super::daemon::{Daemon, sedge};
 use super::pull::Pulled;
-use super::{eventually, free_address};
+use super::wire::Wire;
+use super::{Missing, eventually, free_address};
 
 /// A gateway and a hub that know each other. Nothing runs until it is started.
 #[derive(Debug)]
@@ -86,6 +87,20 @@ impl Site {
         std::fs::write(site.agent_toml(), site.agent_config()).expect("a configuration file");
         std::fs::write(site.hub_toml(), site.hub_config()).expect("a configuration file");
         site
+    }
+
+    /// A site whose hub stands at the far end of `wire` and runs; the gateway has its certificate.
+    ///
+    /// # Errors
+    /// What this machine lacks for it.
+    pub fn beyond(wire: &Wire, setup: Setup) -> Result<(Self, Daemon), Missing> {
+        let mut site = Self::new(setup);
+        let seen_at = wire.lead_to(site.hub)?;
+        site.see_hub_at(seen_at);
+        let hub = site.start_as_hub(&mut wire.inside(&site.hub_command()));
+        site.wait_for_hub();
+        site.enroll();
+        Ok((site, hub))
     }
 
     /// Gateway and consumers find the hub at another address than where it listens, on another machine as far as they can see: so the hub gets a

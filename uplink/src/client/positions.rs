@@ -38,6 +38,19 @@ pub(super) struct Position {
 }
 
 impl Position {
+    fn at(origin: &Arc<Origin>, from: u64, end: u64) -> Self {
+        Self {
+            origin: Arc::clone(origin),
+            fetch: from,
+            given: from,
+            epoch: None,
+            committed: None,
+            end,
+            until: None,
+            is_there: true,
+        }
+    }
+
     /// Below this it has something to fetch, now or later.
     pub(super) fn bound(&self, follows: bool) -> u64 {
         let end = if follows { u64::MAX } else { self.end };
@@ -144,15 +157,11 @@ impl Positions {
         });
         let mut add = |first, from, committed| {
             let reached = runs.iter().rev().find(|run| run.first <= from);
+            let end = reached.map_or(partition.end, |run| run.end);
+            let position = Position::at(&origin, from, end);
             let position = Position {
-                origin: Arc::clone(&origin),
-                fetch: from,
-                given: from,
-                epoch: None,
                 committed,
-                end: reached.map_or(partition.end, |run| run.end),
-                until: None,
-                is_there: true,
+                ..position
             };
             self.0.insert((number, first), position);
         };
@@ -179,16 +188,7 @@ impl Positions {
             let Some((_, below)) = below.filter(|(_, p)| p.fetch < run.first) else {
                 continue;
             };
-            let position = Position {
-                origin: Arc::clone(&below.origin),
-                fetch: run.first,
-                given: run.first,
-                epoch: None,
-                committed: None,
-                end: run.end,
-                until: None,
-                is_there: true,
-            };
+            let position = Position::at(&below.origin, run.first, run.end);
             self.0.insert((number, run.first), position);
         }
         self.bound(number);

@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
         let both = out + received - self.traffic.0;
         self.traffic = (received, sent);
         let waiting = !self.stream.outgoing.is_empty();
-        let local = self.pace.local(self.options.time.now());
+        let local = self.pace.local(self.options.time.0.now());
         let before = self.pace.piece_bytes();
         self.pace.moved(out, both, waiting, Instant::now(), local);
         if self.pace.piece_bytes() != before {
@@ -477,7 +477,7 @@ impl<'a> Session<'a> {
             let age = made
                 .ok()
                 .flatten()
-                .and_then(|made| self.options.time.age(made));
+                .and_then(|made| self.options.time.0.apparent_age(made));
             if let Some(age) = age.filter(|age| *age > most) {
                 self.slots[at].standing = Standing::Behind;
                 tracing::info!(log = %id, age_s = age.as_secs(), "what the hub lacks is old: live records are to pass it");
@@ -540,7 +540,7 @@ impl<'a> Session<'a> {
             return;
         }
         let now = Instant::now();
-        let local = self.pace.local(self.options.time.now());
+        let local = self.pace.local(self.options.time.0.now());
         let held = self.pace.held(local);
         let wait = self.pace.wait(now);
         self.paced = wait.or(held.map(|_| HELD_PATIENCE)).map(|wait| now + wait);

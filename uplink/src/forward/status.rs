@@ -150,6 +150,10 @@ impl Board {
             .for_each(|m| m.refused = why.clone());
     }
 
+    pub(super) fn sessions(&self) -> (u64, bool) {
+        (self.said.sessions, self.said.connected)
+    }
+
     pub(super) fn status(&mut self) -> ForwardStatus {
         let uplink = self.uplink;
         let (since, before) =

@@ -314,13 +314,12 @@ fn open_checked(path: &Path) -> rusqlite::Result<Connection> {
         return Err(rusqlite::Error::SqliteFailure(code, Some(verdict)));
     }
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == 1 {
-        connection.execute_batch(GROUP_RUN)?;
-        connection.execute_batch(FROM_VERSION_1)?;
-    }
     connection.execute_batch(SCHEMA)?;
-    connection.execute_batch(GROUP_RUN)?;
-    connection.pragma_update(None, "user_version", VERSION)?;
+    match version {
+        0 => connection.pragma_update(None, "user_version", VERSION)?,
+        1 => connection.execute_batch(FROM_VERSION_1)?,
+        _ => {}
+    }
     Ok(connection)
 }
 
@@ -410,9 +409,6 @@ CREATE TABLE IF NOT EXISTS partition(
 CREATE TABLE IF NOT EXISTS consumer_group(
     name TEXT NOT NULL, stream TEXT NOT NULL, generation INTEGER NOT NULL,
     PRIMARY KEY (name, stream)) WITHOUT ROWID;
-";
-
-const GROUP_RUN: &str = "
 CREATE TABLE IF NOT EXISTS group_run(
     name TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, first INTEGER NOT NULL, next INTEGER NOT NULL,
     PRIMARY KEY (name, stream, number, first)) WITHOUT ROWID;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 use sedge_config::checked;
 use sedge_config::quantity::show_size;
+use sedge_store::disk;
 use sedge_uplink::trust::accept::Acceptor;
 
 use super::Finding;
@@ -253,8 +254,7 @@ fn owner(dir: &Path) -> Finding {
 
 fn room(agent: &checked::Agent, there: &Path) -> Finding {
     let wanted = agent.capacity_bytes();
-    let space = rustix::fs::statvfs(there);
-    let free = space.map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize));
+    let free = disk::free(there).unwrap_or(0);
     let used = used_by(&agent.gateway.data_dir);
     let shown = show_size(free >> 20 << 20);
     match free.saturating_add(used) < wanted {
