@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::checked::{self, DEAD_LETTER, UPLINKS_MAX};
+use crate::drop_in::{Files, Place};
 use crate::file::{self, Reader, Section};
 use crate::hub::{certificate, check_certificate};
 use crate::problem::did_you_mean;
@@ -11,13 +12,12 @@ use crate::quantity::show_size;
 use crate::schema::DEAD_LETTER_BYTES;
 use crate::{Name, Pattern, Problems, Template, template::Part};
 
-/// Reads and checks the file at `path`. `gateway_id` is what the machine would be called if the file does not say.
+/// Reads and checks the file at `path` and its drop-ins. `gateway_id` is what the machine would be called if they do not say.
 ///
 /// # Errors
-/// All problems of the file, or the one that it cannot be read.
+/// All problems of them, or the one that they cannot be read.
 pub fn load(path: &Path, gateway_id: Option<&str>) -> Result<checked::Agent, Problems> {
-    let text = crate::hub::read(path)?;
-    parse(&text, path, gateway_id)
+    of(&Files::read(path)?, gateway_id)
 }
 
 /// Checks `text`; `path` is only shown.
@@ -29,7 +29,15 @@ pub fn parse(
     path: &Path,
     gateway_id: Option<&str>,
 ) -> Result<checked::Agent, Problems> {
-    let mut reader = Reader::new(text);
+    of(&Files::one(path, text), gateway_id)
+}
+
+/// Checks what has been read.
+///
+/// # Errors
+/// All problems of it.
+pub fn of(files: &Files, gateway_id: Option<&str>) -> Result<checked::Agent, Problems> {
+    let mut reader = Reader::new(files);
     let file = file::Agent::read(&mut reader);
     let streams = streams(&file, &mut reader);
     let gateway = gateway(&file.gateway, gateway_id, &mut reader);
@@ -41,13 +49,7 @@ pub fn parse(
     for source in &file.sources {
         check_source(source, &streams, &mut reader);
     }
-    let problems = crate::hub::in_order(reader.problems);
-    if !problems.is_empty() {
-        return Err(Problems {
-            file: path.to_owned(),
-            list: problems,
-        });
-    }
+    Problems::of(files, reader.problems)?;
     let gateway = gateway.expect("a gateway without problems is whole");
     let sources = file
         .sources
@@ -69,13 +71,13 @@ fn gateway(
     id_default: Option<&str>,
     reader: &mut Reader<'_>,
 ) -> Option<checked::Gateway> {
-    let id = match section.field("id").line {
+    let id = match section.field("id").place {
         Some(_) => section.name("id"),
         None => {
             let id = id_default.and_then(Name::new);
             if id.is_none() {
                 let what = "missing, and /etc/machine-id gives none (accepted: a name: 1 to 64 of a-z 0-9 . _ -)";
-                reader.problem(section.line, section.path_of("id"), what);
+                reader.problem(section.place, section.path_of("id"), what);
             }
             id
         }
@@ -135,7 +137,8 @@ fn streams(file: &file::Agent, reader: &mut Reader<'_>) -> Vec<checked::Stream> 
 }
 
 fn default_stream(name: Name, capacity: Option<u64>) -> checked::Stream {
-    let mut reader = Reader::new("[[stream]]\nname = \"x\"");
+    let files = Files::one(Path::new(""), "[[stream]]\nname = \"x\"");
+    let mut reader = Reader::new(&files);
     let file = file::Agent::read(&mut reader);
     let mut made = file
         .streams
@@ -303,25 +306,22 @@ fn lines(section: &Section) -> Option<checked::Lines> {
 
 /// No two tables of one sort have one name.
 fn check_names(what: &str, sections: &[Section], reader: &mut Reader<'_>) {
-    let mut seen: BTreeMap<Name, Option<usize>> = BTreeMap::new();
+    let mut seen: BTreeMap<Name, Option<Place>> = BTreeMap::new();
     for section in sections {
         let Some(name) = section.name("name") else {
             continue;
         };
-        let line = section.line_of("name");
+        let place = section.place_of("name");
         match seen.get(&name) {
             Some(first) => {
-                let place = first
-                    .map(|first| format!(" (the other in line {first})"))
-                    .unwrap_or_default();
-                reader.problem(
-                    line,
-                    section.path_of("name"),
-                    format!("a second {what} with this name{place}"),
+                let what = format!(
+                    "a second {what} with this name (the other in {})",
+                    reader.shown(*first)
                 );
+                reader.problem(place, section.path_of("name"), what);
             }
             None => {
-                seen.insert(name, line);
+                seen.insert(name, place);
             }
         }
     }
@@ -348,7 +348,7 @@ fn check_places(file: &file::Agent, reader: &mut Reader<'_>) {
         let path = section.path_of(key);
         match seen.get(&place) {
             Some(other) => reader.problem(
-                section.line_of(key),
+                section.place_of(key),
                 path,
                 format!("\"{place}\" is already used by {other}"),
             ),
@@ -378,7 +378,7 @@ fn check_sizes(file: &file::Agent, reader: &mut Reader<'_>) {
                 show_size(record_max),
                 show_size(min)
             );
-            reader.problem(section.line_of(key), section.path_of(key), what);
+            reader.problem(section.place_of(key), section.path_of(key), what);
         }
     }
 }
@@ -386,7 +386,7 @@ fn check_sizes(file: &file::Agent, reader: &mut Reader<'_>) {
 fn check_uplinks(file: &file::Agent, streams: &[checked::Stream], reader: &mut Reader<'_>) {
     if let Some(fifth) = file.uplinks.get(UPLINKS_MAX) {
         reader.problem(
-            fifth.line,
+            fifth.place,
             &fifth.path,
             format!("one uplink too many (accepted: up to {UPLINKS_MAX})"),
         );
@@ -400,7 +400,11 @@ fn check_uplinks(file: &file::Agent, streams: &[checked::Stream], reader: &mut R
                     declared(streams),
                     near(&pattern, streams)
                 );
-                reader.problem(section.line_of("streams"), section.path_of("streams"), what);
+                reader.problem(
+                    section.place_of("streams"),
+                    section.path_of("streams"),
+                    what,
+                );
             }
         }
     }
@@ -422,9 +426,9 @@ fn declared(streams: &[checked::Stream]) -> String {
 fn check_broker_tls(section: &Section, reader: &mut Reader<'_>) {
     let is_plain = section.broker("url").is_some_and(|(_, tls)| !tls);
     for key in ["ca", "certificate", "key_file"] {
-        if is_plain && section.field(key).line.is_some() {
+        if is_plain && section.field(key).place.is_some() {
             let what = "has a meaning only with TLS: write the url as mqtts://";
-            reader.problem(section.line_of(key), section.path_of(key), what);
+            reader.problem(section.place_of(key), section.path_of(key), what);
         }
     }
 }
@@ -434,10 +438,10 @@ fn check_protection(section: &Section, reader: &mut Reader<'_>) {
     let Some(Some(listen)) = section.address("listen") else {
         return;
     };
-    if section.field("client_ca").line.is_some() && section.field("certificate").line.is_none() {
+    if section.field("client_ca").place.is_some() && section.field("certificate").place.is_none() {
         let what = "devices show certificates in TLS only; add `certificate` and `key_file`";
         reader.problem(
-            section.line_of("client_ca"),
+            section.place_of("client_ca"),
             section.path_of("client_ca"),
             what,
         );
@@ -446,7 +450,7 @@ fn check_protection(section: &Section, reader: &mut Reader<'_>) {
     if listen.ip().is_loopback() || is_open {
         return;
     }
-    let written = |key: &str| section.field(key).line.is_some();
+    let written = |key: &str| section.field(key).place.is_some();
     let missing = match (
         written("certificate"),
         written("client_ca") || written("password_file"),
@@ -461,7 +465,7 @@ fn check_protection(section: &Section, reader: &mut Reader<'_>) {
     let what = format!(
         "\"{listen}\" can be reached from the network, and lacks {missing}; if it should be so, write unprotected = \"anywhere\""
     );
-    reader.problem(section.line_of("listen"), section.path_of("listen"), what);
+    reader.problem(section.place_of("listen"), section.path_of("listen"), what);
 }
 
 /// What one source's keys must agree on, and that its stream is declared.
@@ -476,13 +480,13 @@ fn check_source(section: &Section, streams: &[checked::Stream], reader: &mut Rea
             hint => hint,
         };
         let what = format!("\"{name}\" is not declared ({}){hint}", declared(streams));
-        reader.problem(section.line_of("stream"), section.path_of("stream"), what);
+        reader.problem(section.place_of("stream"), section.path_of("stream"), what);
     }
     if section.has("key")
         && let (Some(kind), Some(key)) = (section.text("type"), section.template("key"))
         && let Some(what) = unfillable(&kind, &key)
     {
-        reader.problem(section.line_of("key"), section.path_of("key"), what);
+        reader.problem(section.place_of("key"), section.path_of("key"), what);
     }
     if section.has("topics") {
         check_certificate(section, reader);
@@ -499,16 +503,16 @@ fn check_source(section: &Section, streams: &[checked::Stream], reader: &mut Rea
     {
         let what = "a password needs a user name; add `username`";
         reader.problem(
-            section.line_of("password_file"),
+            section.place_of("password_file"),
             section.path_of("password_file"),
             what,
         );
     }
     if section.has("protocol") && section.text("protocol").as_deref() == Some("link") {
         for key in ["line_max", "value", "time", "time_unit"] {
-            if section.field(key).line.is_some() {
+            if section.field(key).place.is_some() {
                 let what = "has a meaning only with protocol = \"lines\"";
-                reader.problem(section.line_of(key), section.path_of(key), what);
+                reader.problem(section.place_of(key), section.path_of(key), what);
             }
         }
     }

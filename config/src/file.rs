@@ -1,15 +1,17 @@
-//! What stands in the file: tables of values, each of the kind that its key accepts, with the lines they stand in.
+//! What stands in the file and its drop-ins: tables of values, each of the kind that its key accepts, with the places they
+//! stand in.
 //!
 //! Reading goes on after a problem, so that all of them can be told at once; a field with a problem has no value.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::drop_in::{Files, Place};
 use crate::kind::{Value, show};
 use crate::problem::{Problem, did_you_mean};
 use crate::schema::{self, Fallback, Key};
@@ -42,8 +44,8 @@ pub struct Hub {
 pub struct Section {
     /// How messages name it: `gateway`, `source.boiler`, `source[2]`.
     pub path: String,
-    /// Line of its header.
-    pub line: Option<usize>,
+    /// Where its header stands.
+    pub place: Option<Place>,
     fields: BTreeMap<&'static str, Field>,
 }
 
@@ -53,14 +55,14 @@ pub struct Field {
     /// None when it is missing, or was written and not accepted.
     pub value: Option<Value>,
     /// Where it was written; none when it was not.
-    pub line: Option<usize>,
+    pub place: Option<Place>,
     /// As it was written, if a part of it comes from the environment.
     pub written: Option<String>,
 }
 
-/// Reads one file and keeps what is wrong with it.
+/// Reads a file with its drop-ins and keeps what is wrong with them.
 pub(crate) struct Reader<'t> {
-    text: &'t str,
+    files: &'t Files,
     environment: fn(&str) -> Option<String>,
     pub(crate) problems: Vec<Problem>,
 }
@@ -73,11 +75,11 @@ impl Agent {
         Self {
             gateway: reader.table(&root, "gateway", &schema::GATEWAY),
             sources: reader.tables(&root, "", "source", Reader::source),
-            streams: reader.tables(&root, "", "stream", |reader, path, line, table| {
-                reader.section(path, line, table, &[&schema::STREAM])
+            streams: reader.tables(&root, "", "stream", |reader, path, place, table| {
+                reader.section(path, place, table, &[&schema::STREAM])
             }),
-            uplinks: reader.tables(&root, "", "uplink", |reader, path, line, table| {
-                reader.section(path, line, table, &[&schema::UPLINK])
+            uplinks: reader.tables(&root, "", "uplink", |reader, path, place, table| {
+                reader.section(path, place, table, &[&schema::UPLINK])
             }),
         }
     }
@@ -92,8 +94,8 @@ impl Hub {
         if let Some((_, hub)) = root.iter_mut().find(|(key, _)| key.get_ref() == "hub")
             && let DeValue::Table(hub) = hub.get_mut()
         {
-            streams = reader.tables(hub, "hub.", "stream", |reader, path, line, table| {
-                reader.section(path, line, table, &[&schema::HUB_STREAM])
+            streams = reader.tables(hub, "hub.", "stream", |reader, path, place, table| {
+                reader.section(path, place, table, &[&schema::HUB_STREAM])
             });
             hub.remove("stream");
         }
@@ -105,9 +107,9 @@ impl Hub {
 }
 
 impl<'t> Reader<'t> {
-    pub(crate) fn new(text: &'t str) -> Self {
+    pub(crate) fn new(files: &'t Files) -> Self {
         Self {
-            text,
+            files,
             environment: |name| std::env::var(name).ok(),
             problems: Vec::new(),
         }
@@ -115,46 +117,44 @@ impl<'t> Reader<'t> {
 
     pub(crate) fn problem(
         &mut self,
-        line: Option<usize>,
+        place: Option<Place>,
         path: impl Into<String>,
         what: impl Into<String>,
     ) {
         self.problems.push(Problem {
-            line,
+            place,
             path: path.into(),
             what: what.into(),
         });
     }
 
     fn root(&mut self) -> DeTable<'t> {
-        let (root, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
-            let line = match error.span() {
-                Some(span) => self.line(span.start),
-                None => self.line_of_no_place(),
-            };
-            self.problem(Some(line), "", format!("not TOML: {}", error.message()));
+        let Self {
+            files, problems, ..
+        } = self;
+        files.merged(|place, what| {
+            problems.push(Problem {
+                place: Some(place),
+                path: String::new(),
+                what,
+            });
+        })
+    }
+
+    fn place(&self, at: usize) -> Place {
+        self.files.place(at)
+    }
+
+    /// How a message about another place names this one.
+    pub(crate) fn shown(&self, place: Option<Place>) -> String {
+        match place {
+            None => "a place that was not written".to_owned(),
+            Some(Place { file: 0, line }) => format!("line {line}"),
+            Some(Place { file, line }) => {
+                let path = self.files.paths().nth(file).unwrap_or(Path::new(""));
+                format!("{} line {line}", path.display())
+            }
         }
-        root.into_inner()
-    }
-
-    /// Of what is nested too deeply the parser does not say where: the line with which it begins to complain so.
-    fn line_of_no_place(&self) -> usize {
-        let complains = |&end: &usize| {
-            let (_, errors) = DeTable::parse_recoverable(&self.text[..end]);
-            errors.iter().any(|error| error.span().is_none())
-        };
-        let ends: Vec<usize> = self.text.match_indices('\n').map(|(at, _)| at).collect();
-        ends.partition_point(|end| !complains(end)) + 1
-    }
-
-    fn line(&self, at: usize) -> usize {
-        self.text
-            .bytes()
-            .take(at)
-            .filter(|byte| *byte == b'\n')
-            .count()
-            + 1
     }
 
     fn refuse_unknown(&mut self, path: &str, table: &DeTable<'t>, known: &[&str]) {
@@ -164,9 +164,9 @@ impl<'t> Reader<'t> {
                     hint if hint.is_empty() => format!(" (accepted: {})", known.join(", ")),
                     hint => hint,
                 };
-                let line = self.line(key.span().start);
+                let place = self.place(key.span().start);
                 self.problem(
-                    Some(line),
+                    Some(place),
                     format!("{path}{}", key.get_ref()),
                     format!("unknown key{hint}"),
                 );
@@ -180,16 +180,16 @@ impl<'t> Reader<'t> {
         let Some((key, value)) = root.iter().find(|(key, _)| key.get_ref() == name) else {
             return self.section(name.to_owned(), None, &nothing, &[schema]);
         };
-        let line = self.line(key.span().start);
+        let place = self.place(key.span().start);
         let DeValue::Table(table) = value.get_ref() else {
             self.problem(
-                Some(line),
+                Some(place),
                 name,
                 format!("this is one table; write [{name}]"),
             );
             return self.section(name.to_owned(), None, &nothing, &[schema]);
         };
-        self.section(name.to_owned(), Some(line), table, &[schema])
+        self.section(name.to_owned(), Some(place), table, &[schema])
     }
 
     /// Tables that are written as `[[name]]`, any number of times.
@@ -198,7 +198,7 @@ impl<'t> Reader<'t> {
         root: &DeTable<'t>,
         prefix: &str,
         name: &str,
-        mut section: impl FnMut(&mut Self, String, Option<usize>, &DeTable<'t>) -> Section,
+        mut section: impl FnMut(&mut Self, String, Option<Place>, &DeTable<'t>) -> Section,
     ) -> Vec<Section> {
         let Some((key, value)) = root.iter().find(|(key, _)| key.get_ref() == name) else {
             return Vec::new();
@@ -212,15 +212,15 @@ impl<'t> Reader<'t> {
                     Some(own_name) => format!("{prefix}{name}.{own_name}"),
                     None => format!("{prefix}{name}[{}]", at + 1),
                 };
-                let line = self.line(item.span().start);
-                sections.push(section(self, path, Some(line), table));
+                let place = self.place(item.span().start);
+                sections.push(section(self, path, Some(place), table));
             }
         }
         if items.is_none_or(|items| sections.len() < items.len()) {
-            let line = self.line(key.span().start);
+            let place = self.place(key.span().start);
             let path = format!("{prefix}{name}");
             self.problem(
-                Some(line),
+                Some(place),
                 &path,
                 format!("there can be several; write [[{path}]] for each"),
             );
@@ -229,7 +229,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A `[[source]]`: which keys it has depends on its type.
-    fn source(&mut self, path: String, line: Option<usize>, table: &DeTable<'t>) -> Section {
+    fn source(&mut self, path: String, place: Option<Place>, table: &DeTable<'t>) -> Section {
         let kinds = [&schema::MQTT, &schema::MQTT_LISTEN, &schema::SERIAL];
         let written = table
             .get("type")
@@ -238,7 +238,7 @@ impl<'t> Reader<'t> {
             .iter()
             .find(|kind| kind.kind == written && written.is_some())
         {
-            Some(kind) => self.section(path, line, table, &[&schema::SOURCE, kind]),
+            Some(kind) => self.section(path, place, table, &[&schema::SOURCE, kind]),
             None => {
                 // Without a type nothing can be said of the other keys: only the common ones are read.
                 let common: DeTable<'t> = table
@@ -251,7 +251,7 @@ impl<'t> Reader<'t> {
                     })
                     .map(|(key, value)| (key.clone(), value.clone()))
                     .collect();
-                self.section(path, line, &common, &[&schema::SOURCE])
+                self.section(path, place, &common, &[&schema::SOURCE])
             }
         }
     }
@@ -259,28 +259,32 @@ impl<'t> Reader<'t> {
     fn section(
         &mut self,
         path: String,
-        line: Option<usize>,
+        place: Option<Place>,
         table: &DeTable<'t>,
         schema: &[&'static schema::Table],
     ) -> Section {
         let keys = || schema.iter().flat_map(|part| part.keys);
         for (key, _) in table {
             if !keys().any(|known| known.name == key.get_ref()) {
-                let line = self.line(key.span().start);
+                let place = self.place(key.span().start);
                 let what = unknown_key(key.get_ref(), schema);
-                self.problem(Some(line), format!("{path}.{}", key.get_ref()), what);
+                self.problem(Some(place), format!("{path}.{}", key.get_ref()), what);
             }
         }
         let fields = keys()
-            .map(|key| (key.name, self.field(&path, line, table, key)))
+            .map(|key| (key.name, self.field(&path, place, table, key)))
             .collect();
-        Section { path, line, fields }
+        Section {
+            path,
+            place,
+            fields,
+        }
     }
 
     fn field(
         &mut self,
         path: &str,
-        header: Option<usize>,
+        header: Option<Place>,
         table: &DeTable<'t>,
         key: &Key,
     ) -> Field {
@@ -300,11 +304,11 @@ impl<'t> Reader<'t> {
             };
             return Field {
                 value,
-                line: None,
+                place: None,
                 written: None,
             };
         };
-        let line = Some(self.line(written.span().start));
+        let place = Some(self.place(written.span().start));
         let filled = match written.get_ref() {
             DeValue::String(text) => filled(text, self.environment),
             _ => Ok(None),
@@ -321,11 +325,11 @@ impl<'t> Reader<'t> {
                 }),
             Err(what) => Err(what.clone()),
         };
-        let value = checked.map_err(|what| self.problem(line, path, what)).ok();
+        let value = checked.map_err(|what| self.problem(place, path, what)).ok();
         let written = matches!(filled, Ok(Some(_))).then(|| show(written.get_ref()));
         Field {
             value,
-            line,
+            place,
             written,
         }
     }
@@ -395,8 +399,8 @@ impl Section {
     }
 
     /// Where `key` was written, else where the table begins.
-    pub(crate) fn line_of(&self, key: &str) -> Option<usize> {
-        self.field(key).line.or(self.line)
+    pub(crate) fn place_of(&self, key: &str) -> Option<Place> {
+        self.field(key).place.or(self.place)
     }
 
     /// How messages name `key`.
@@ -481,7 +485,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Section, Vec<Problem>) {
-        let mut reader = Reader::new(text);
+        let files = Files::one("agent.toml".as_ref(), text);
+        let mut reader = Reader::new(&files);
         reader.environment = |name| match name {
             "SEDGE_SITE" => Some("north".into()),
             "SEDGE_BAD" => Some("Not A Name".into()),
@@ -503,7 +508,7 @@ mod tests {
         );
         let (gateway, problems) = read("[gateway]\ndata_dir = \"/d/${SEDGE_QUOTE}\"\n");
         assert_eq!(problems, []);
-        assert!(gateway.field("http").line.is_none(), "it is still a value");
+        assert!(gateway.field("http").place.is_none(), "it is still a value");
         for (id, what) in [
             ("${SEDGE_NONE}", "SEDGE_NONE is not set"),
             ("${HOME}", "only variables whose names begin with SEDGE_"),

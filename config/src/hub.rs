@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use crate::Problems;
 use crate::checked;
+use crate::drop_in::Files;
 use crate::file::{self, Reader, Section};
-use crate::{Problem, Problems};
 
-/// Reads and checks the file at `path`.
+/// Reads and checks the file at `path` and its drop-ins.
 ///
 /// # Errors
-/// All problems of the file, or the one that it cannot be read.
+/// All problems of them, or the one that they cannot be read.
 pub fn load(path: &Path) -> Result<checked::Hub, Problems> {
-    parse(&read(path)?, path)
+    of(&Files::read(path)?)
 }
 
 /// Checks `text`; `path` is only shown.
@@ -19,16 +20,18 @@ pub fn load(path: &Path) -> Result<checked::Hub, Problems> {
 /// # Errors
 /// All problems of the text.
 pub fn parse(text: &str, path: &Path) -> Result<checked::Hub, Problems> {
-    let mut reader = Reader::new(text);
+    of(&Files::one(path, text))
+}
+
+/// Checks what has been read.
+///
+/// # Errors
+/// All problems of it.
+pub fn of(files: &Files) -> Result<checked::Hub, Problems> {
+    let mut reader = Reader::new(files);
     let mut file = file::Hub::read(&mut reader);
     check(&file, &mut reader);
-    let problems = in_order(reader.problems);
-    if !problems.is_empty() {
-        return Err(Problems {
-            file: path.to_owned(),
-            list: problems,
-        });
-    }
+    Problems::of(files, reader.problems)?;
     if file
         .streams
         .iter()
@@ -38,24 +41,6 @@ pub fn parse(text: &str, path: &Path) -> Result<checked::Hub, Problems> {
         file.streams.push(default_stream());
     }
     Ok(hub(&file).expect("a file without problems is whole"))
-}
-
-/// Whether `text` is meant for a hub: it has a `[hub]` table, or a table of it.
-#[must_use]
-pub fn is_meant_by(text: &str) -> bool {
-    text.lines()
-        .any(|line| line.trim_start().trim_start_matches('[').starts_with("hub"))
-}
-
-pub(crate) fn read(path: &Path) -> Result<String, Problems> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Problems::whole(path, format!("cannot be read: {error}")))?;
-    String::from_utf8(bytes).map_err(|_| Problems::whole(path, "is not UTF-8 text".to_owned()))
-}
-
-pub(crate) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
-    problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
-    problems
 }
 
 fn hub(file: &file::Hub) -> Option<checked::Hub> {
@@ -82,9 +67,9 @@ pub(crate) fn certificate(section: &Section) -> Option<checked::Certificate> {
 /// A certificate needs its key, and a key its certificate.
 pub(crate) fn check_certificate(section: &Section, reader: &mut Reader<'_>) {
     for (one, other) in [("certificate", "key_file"), ("key_file", "certificate")] {
-        if section.field(one).line.is_some() && section.field(other).line.is_none() {
+        if section.field(one).place.is_some() && section.field(other).place.is_none() {
             let what = format!("needs `{other}` beside it");
-            reader.problem(section.line_of(one), section.path_of(one), what);
+            reader.problem(section.place_of(one), section.path_of(one), what);
         }
     }
 }
@@ -102,7 +87,8 @@ fn stream(section: &Section) -> Option<checked::HubStream> {
 }
 
 fn default_stream() -> Section {
-    let mut reader = Reader::new("[[hub.stream]]\nname = \"*\"");
+    let files = Files::one(Path::new(""), "[[hub.stream]]\nname = \"*\"");
+    let mut reader = Reader::new(&files);
     file::Hub::read(&mut reader)
         .streams
         .pop()
@@ -116,17 +102,18 @@ fn check(file: &file::Hub, reader: &mut Reader<'_>) {
         && http.port() != 0
     {
         let what = format!("\"{http}\" is already used by hub.listen");
-        reader.problem(file.hub.line_of("http"), file.hub.path_of("http"), what);
+        reader.problem(file.hub.place_of("http"), file.hub.path_of("http"), what);
     }
     let mut all_taken = None;
     for section in &file.streams {
-        if let Some(line) = all_taken {
+        if let Some(there) = all_taken {
             let what = format!(
-                "is never reached: the entry in line {line} matches every name; put it last"
+                "is never reached: the entry in {} matches every name; put it last",
+                reader.shown(there)
             );
-            reader.problem(section.line, &section.path, what);
+            reader.problem(section.place, &section.path, what);
         } else if stream(section).is_some_and(|entry| matches_all(&entry)) {
-            all_taken = section.line;
+            all_taken = Some(section.place);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod checked;
+pub mod drop_in;
 pub mod file;
 pub mod hub;
 pub mod kind;
@@ -20,6 +21,7 @@ pub mod shown;
 mod template;
 mod words;
 
+pub use drop_in::{Files, Place};
 pub use problem::{Problem, Problems};
 pub use template::{Part, Template};
 pub use words::{DayWindow, Endpoint, Name, Pattern};

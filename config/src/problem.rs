@@ -3,11 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// All problems of one file, in the order of their lines.
+use crate::drop_in::{Files, Place};
+
+/// All problems of a file and its drop-ins, in the order of their places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     /// The file as the caller named it.
     pub file: PathBuf,
+    /// Its drop-ins, as they are shown.
+    pub drop_ins: Vec<PathBuf>,
     /// At least one.
     pub list: Vec<Problem>,
 }
@@ -15,8 +19,8 @@ pub struct Problems {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Line in the file, from 1; none for something that is missing.
-    pub line: Option<usize>,
+    /// None for something that is missing.
+    pub place: Option<Place>,
     /// Key path, such as `source.boiler.baud`; empty for the file as a whole.
     pub path: String,
     /// The value and what would be accepted.
@@ -24,13 +28,28 @@ pub struct Problem {
 }
 
 impl Problems {
+    /// `list`, in its order, if there is any.
+    pub(crate) fn of(files: &Files, mut list: Vec<Problem>) -> Result<(), Self> {
+        if list.is_empty() {
+            return Ok(());
+        }
+        list.sort_by_key(|problem| (problem.place.is_none(), problem.place));
+        let mut paths = files.paths().map(Path::to_owned);
+        Err(Self {
+            file: paths.next().unwrap_or_default(),
+            drop_ins: paths.collect(),
+            list,
+        })
+    }
+
     /// The only problem there is, about the file as a whole.
     #[must_use]
     pub fn whole(file: &Path, what: String) -> Self {
         Self {
             file: file.to_owned(),
+            drop_ins: Vec::new(),
             list: vec![Problem {
-                line: None,
+                place: None,
                 path: String::new(),
                 what,
             }],
@@ -47,28 +66,24 @@ impl fmt::Display for Problems {
             self.file.display(),
             if count == 1 { "" } else { "s" }
         )?;
-        let mut lines = self.list.iter().map(Problem::to_string);
-        if let Some(first) = lines.next() {
-            f.write_str(&first)?;
+        for (at, problem) in self.list.iter().enumerate() {
+            f.write_str(if at == 0 { "  " } else { "\n  " })?;
+            if let Some(place) = problem.place {
+                if let Some(drop_in) = place.file.checked_sub(1) {
+                    write!(f, "{} ", self.drop_ins[drop_in].display())?;
+                }
+                write!(f, "line {}: ", place.line)?;
+            }
+            if !problem.path.is_empty() {
+                write!(f, "{}: ", problem.path)?;
+            }
+            f.write_str(&problem.what)?;
         }
-        lines.try_for_each(|line| write!(f, "\n{line}"))
+        Ok(())
     }
 }
 
 impl std::error::Error for Problems {}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "  line {line}: ")?,
-            None => write!(f, "  ")?,
-        }
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.what)
-    }
-}
 
 /// `; did you mean "baud"?`, or nothing when no candidate is near.
 pub(crate) fn did_you_mean<'a>(

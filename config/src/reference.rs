@@ -73,6 +73,9 @@ const HEAD: &str = "# Configuration
 This page is printed from the list that checks the files (`config/src/schema.rs`); a test compares them.
 `sedge check FILE` reports every problem of a file at once, with its line, and says what would be accepted.
 
+Files in the directory beside it that end in `.toml` are read after it, in the order of their names: `/etc/sedge/agent.d/10-site.toml` after `/etc/sedge/agent.toml`, `hub.d/…` after `hub.toml`. Each says only what is different. A key of a table, or of an entry whose `name` was there before, replaces that key; an entry with another name is one more
+(and where the order counts, in `[[hub.stream]]`, comes before those of the files before). Nothing can be taken away. `sedge check` names the files that it read, `sedge config show` says behind each key which of them decided.
+
 ";
 
 const RULES: &str = "- Unknown keys are errors.

@@ -2,57 +2,60 @@
 //!
 //! There is no key that holds a secret, only files that do; what came from the environment is shown as it was written.
 
+use std::path::Path;
+
+use crate::drop_in::Files;
 use crate::file::{self, Reader, Section};
 use crate::kind::{Kind, Value};
 use crate::quantity::{show_duration, show_rate, show_size};
 use crate::schema::{self, Fallback, Key, Table};
 
-/// An agent's file, whole. Whether it is right has been looked at before.
+/// An agent's file, whole; what a drop-in says has its path behind it. Whether it is right has been looked at before.
 #[must_use]
-pub fn agent(text: &str) -> String {
-    let file = file::Agent::read(&mut Reader::new(text));
+pub fn agent(files: &Files) -> String {
+    let file = file::Agent::read(&mut Reader::new(files));
     let mut shown = String::new();
-    section(&mut shown, &file.gateway, &[&schema::GATEWAY]);
+    section(&mut shown, files, &file.gateway, &[&schema::GATEWAY]);
     for source in &file.sources {
         let kind = source.text("type").unwrap_or_default();
         let is_its = |table: &&&Table| table.kind == Some(&*kind);
         let mut tables: Vec<&Table> = vec![&schema::SOURCE];
         tables.extend(schema::AGENT_FILE.iter().find(is_its).copied());
-        section(&mut shown, source, &tables);
+        section(&mut shown, files, source, &tables);
     }
     for stream in &file.streams {
-        section(&mut shown, stream, &[&schema::STREAM]);
+        section(&mut shown, files, stream, &[&schema::STREAM]);
     }
     for uplink in &file.uplinks {
-        section(&mut shown, uplink, &[&schema::UPLINK]);
+        section(&mut shown, files, uplink, &[&schema::UPLINK]);
     }
     shown
 }
 
 /// A hub's file, whole.
 #[must_use]
-pub fn hub(text: &str) -> String {
-    let file = file::Hub::read(&mut Reader::new(text));
+pub fn hub(files: &Files) -> String {
+    let file = file::Hub::read(&mut Reader::new(files));
     let mut shown = String::new();
-    section(&mut shown, &file.hub, &[&schema::HUB]);
+    section(&mut shown, files, &file.hub, &[&schema::HUB]);
     for stream in &file.streams {
-        section(&mut shown, stream, &[&schema::HUB_STREAM]);
+        section(&mut shown, files, stream, &[&schema::HUB_STREAM]);
     }
     shown
 }
 
-fn section(shown: &mut String, section: &Section, tables: &[&Table]) {
+fn section(shown: &mut String, files: &Files, section: &Section, tables: &[&Table]) {
     if !shown.is_empty() {
         shown.push('\n');
     }
     shown.push_str(tables[0].header);
     shown.push('\n');
     for key in tables.iter().flat_map(|table| table.keys) {
-        line(shown, section, key);
+        line(shown, files, section, key);
     }
 }
 
-fn line(shown: &mut String, section: &Section, key: &Key) {
+fn line(shown: &mut String, files: &Files, section: &Section, key: &Key) {
     let field = section.field(key.name);
     let written = match (&field.written, &field.value) {
         (Some(written), _) => written.clone(),
@@ -64,11 +67,16 @@ fn line(shown: &mut String, section: &Section, key: &Key) {
             return;
         }
     };
-    let mark = match field.line {
+    let mark = match field.place {
         Some(_) => "",
         None => "# ",
     };
-    shown.push_str(&format!("{mark}{} = {written}\n", key.name));
+    shown.push_str(&format!("{mark}{} = {written}", key.name));
+    if let Some(place) = field.place.filter(|place| place.file > 0) {
+        let from = files.paths().nth(place.file).unwrap_or(Path::new(""));
+        shown.push_str(&format!("  # {}", from.display()));
+    }
+    shown.push('\n');
 }
 
 /// `value` as a key of this kind takes it.
@@ -126,22 +134,20 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn what_is_shown_means_the_same_as_what_was_written() {
         let sample = include_str!("../samples/agent.toml");
         let parse = |text: &str| crate::agent::parse(text, Path::new("agent.toml"), Some("gw-x"));
-        let shown = agent(sample);
+        let shown = agent(&Files::one(Path::new("agent.toml"), sample));
         assert_eq!(parse(&shown).expect(&shown), parse(sample).unwrap());
         assert!(shown.contains("capacity = \"256MiB\""), "{shown}");
         assert!(shown.contains("# retry_max = \"30s\""), "{shown}");
         assert!(shown.contains("# ca: "), "{shown}");
         let sample = include_str!("../samples/hub.toml");
         let parse = |text: &str| crate::hub::parse(text, Path::new("hub.toml"));
-        let shown = hub(sample);
+        let shown = hub(&Files::one(Path::new("hub.toml"), sample));
         assert_eq!(parse(&shown).expect(&shown), parse(sample).unwrap());
     }
 }

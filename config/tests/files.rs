@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sedge_config::checked::{self, HubWhenFull, Source, WhenFull};
-use sedge_config::{Problems, agent, hub};
+use sedge_config::{Files, Problems, agent, hub};
 
 fn parse(text: &str) -> Result<checked::Agent, Problems> {
     agent::parse(text, Path::new("agent.toml"), Some("gw-test"))
@@ -294,4 +294,180 @@ fn a_listener_that_the_network_can_reach_is_protected_or_said_to_need_no_protect
         "certificate = \"/c.pem\"\nunprotected = \"anywhere\"\n",
     ));
     assert!(half.contains("needs `key_file` beside it"), "{half}");
+}
+
+/// A file and its drop-ins, in the order given.
+fn with_drop_ins(texts: &[(&str, &str)]) -> Files {
+    let mut texts = texts.iter();
+    let (path, text) = texts.next().expect("a file");
+    let mut files = Files::one(Path::new(path), text);
+    texts.for_each(|(path, text)| files.push(Path::new(path), text));
+    files
+}
+
+const ALL_GATEWAYS: &str = r#"
+[gateway]
+memory = "64MiB"
+http = "off"
+
+[[source]]
+type = "mqtt-listen"
+name = "devices"
+listen = "127.0.0.1:1883"
+stream = "telemetry"
+
+[[stream]]
+name = "telemetry"
+capacity = "256MiB"
+"#;
+
+#[test]
+fn a_drop_in_changes_keys_and_adds_entries_and_the_last_one_decides() {
+    let files = with_drop_ins(&[
+        ("agent.toml", ALL_GATEWAYS),
+        (
+            "agent.d/10-site.toml",
+            r#"
+            [gateway]
+            id = "gw-north"
+            memory = "32MiB"
+
+            [[source]]
+            name = "devices"
+            listen = "127.0.0.1:1884"
+
+            [[stream]]
+            name = "alarms"
+            "#,
+        ),
+        (
+            "agent.d/20-size.toml",
+            "[gateway]\nmemory = \"48MiB\"\n[[stream]]\nname = \"telemetry\"\nwhen_full = \"refuse\"\n",
+        ),
+    ]);
+    let agent = agent::of(&files, None).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(&*agent.gateway.id, "gw-north");
+    assert_eq!(agent.gateway.memory_bytes, 48 << 20);
+    assert_eq!(agent.gateway.http, None, "what nobody changed stays");
+    let [Source::MqttListen(devices)] = &agent.sources[..] else {
+        panic!("{:?}", agent.sources)
+    };
+    assert_eq!(devices.listen, "127.0.0.1:1884".parse().unwrap());
+    let stream = |name: &str| {
+        let found = agent.streams.iter().find(|stream| &*stream.name == name);
+        found.expect(name)
+    };
+    assert_eq!(stream("telemetry").capacity_bytes, 256 << 20);
+    assert_eq!(stream("telemetry").when_full, WhenFull::Refuse);
+    assert_eq!(stream("alarms").when_full, WhenFull::EvictOldest);
+    let shown = sedge_config::shown::agent(&files);
+    for line in [
+        "http = \"off\"\n",
+        "id = \"gw-north\"  # agent.d/10-site.toml\n",
+        "memory = \"48MiB\"  # agent.d/20-size.toml\n",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    let again = agent::parse(&shown, Path::new("agent.toml"), None);
+    assert_eq!(again.unwrap_or_else(|problems| panic!("{problems}")), agent);
+}
+
+#[test]
+fn what_is_wrong_in_a_drop_in_is_told_with_its_file() {
+    let files = with_drop_ins(&[
+        ("agent.toml", ALL_GATEWAYS),
+        ("agent.d/10.toml", "[gateway]\nmemroy = \"1MiB\"\n"),
+        (
+            "agent.d/20.toml",
+            "\n[[stream]]\nname = \"telemetry\"\ncapacity = \"9\"\n\n[[stream]]\nname = \"telemetry\"\n\n[stream2]\nx = [\n",
+        ),
+    ]);
+    let told = agent::of(&files, None)
+        .expect_err("it is wrong")
+        .to_string();
+    let begins = [
+        "agent.toml: ",
+        "  agent.d/10.toml line 2: gateway.memroy: unknown key; did you mean \"memory\"?",
+        "  agent.d/20.toml line 3: stream.telemetry.name: a second stream with this name (the other in agent.d/20.toml line 7)",
+        "  agent.d/20.toml line 4: stream.telemetry.capacity: \"9\" is not a size",
+        "  agent.d/20.toml line 10: not TOML",
+    ];
+    let mut lines = told.lines();
+    for begin in begins {
+        let found = lines.find(|line| line.starts_with(begin));
+        assert!(found.is_some(), "{begin:?} in {told}");
+    }
+}
+
+#[test]
+fn a_table_where_a_list_belongs_in_a_drop_in_is_told_and_takes_nothing_along() {
+    let files = with_drop_ins(&[
+        ("agent.toml", ALL_GATEWAYS),
+        ("agent.d/10.toml", "gateway = 3\n[stream]\nname = \"x\"\n"),
+    ]);
+    let told = agent::of(&files, None)
+        .expect_err("it is wrong")
+        .to_string();
+    assert!(
+        told.contains("agent.d/10.toml line 1: gateway: this is one table; write [gateway]"),
+        "{told}"
+    );
+    assert!(
+        told.contains(
+            "agent.d/10.toml line 2: stream: there can be several; write [[stream]] for each"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_entry_that_a_drop_in_adds_at_a_hub_is_asked_first() {
+    let files = with_drop_ins(&[
+        (
+            "hub.toml",
+            "[hub]\n[[hub.stream]]\nname = \"*\"\nretention = \"1d\"\n",
+        ),
+        (
+            "hub.d/x.toml",
+            "[[hub.stream]]\nname = \"alarms\"\nretention = \"9d\"\n",
+        ),
+    ]);
+    assert!(files.are_of_a_hub());
+    let hub = hub::of(&files).unwrap_or_else(|problems| panic!("{problems}"));
+    let days = |name: &str| hub.stream(name).retention.as_secs() / 86_400;
+    assert_eq!((days("alarms"), days("telemetry")), (9, 1));
+}
+
+#[test]
+fn drop_ins_stand_in_a_directory_beside_the_file_and_are_read_in_the_order_of_their_names() {
+    let place = tempfile::tempdir().expect("a directory");
+    let file = place.path().join("agent.toml");
+    std::fs::write(&file, ALL_GATEWAYS).expect("a file");
+    let memory = || agent::load(&file, Some("gw")).map(|agent| agent.gateway.memory_bytes >> 20);
+    assert_eq!(memory(), Ok(64), "no directory is no drop-in");
+    let drop_ins = place.path().join("agent.d");
+    std::fs::create_dir(&drop_ins).expect("a directory");
+    for (name, mib) in [
+        ("b.toml", 22),
+        ("a.toml", 21),
+        (".c.toml", 23),
+        ("z.toml.bak", 24),
+    ] {
+        let text = format!("[gateway]\nmemory = \"{mib}MiB\"\n");
+        std::fs::write(drop_ins.join(name), text).expect("a file");
+    }
+    assert_eq!(memory(), Ok(22), "neither hidden files nor leftovers count");
+    std::fs::write(drop_ins.join("c.toml"), [0xff]).expect("a file");
+    let told = memory().expect_err("it is not text").to_string();
+    assert!(
+        told.contains("agent.d/c.toml") && told.contains("UTF-8"),
+        "{told}"
+    );
+    std::fs::remove_file(drop_ins.join("c.toml")).expect("it is there");
+    std::os::unix::fs::symlink("nowhere", drop_ins.join("d.toml")).expect("a link");
+    let told = memory().expect_err("it leads nowhere").to_string();
+    assert!(
+        told.contains("agent.d/d.toml") && told.contains("cannot be read"),
+        "{told}"
+    );
 }

@@ -3,11 +3,11 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use sedge_config::checked;
 use sedge_config::quantity::show_size;
+use sedge_config::{Files, checked};
 use sedge_store::disk;
 
-use super::{Failure, load_agent};
+use super::{Failure, agent_of};
 
 /// Which file.
 #[derive(Debug, clap::Args)]
@@ -18,11 +18,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let file = &arguments.file;
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let report = if sedge_config::hub::is_meant_by(&text) {
-        of_hub(&sedge_config::hub::load(file).map_err(Failure::config)?)
-    } else {
-        of_agent(&load_agent(file)?)
+    let files = Files::read(file).map_err(Failure::config)?;
+    let mut report = String::new();
+    for drop_in in files.paths().skip(1) {
+        line(&mut report, format!("and {}", drop_in.display()));
+    }
+    report += &match files.are_of_a_hub() {
+        true => of_hub(&sedge_config::hub::of(&files).map_err(Failure::config)?),
+        false => of_agent(&agent_of(&files)?),
     };
     let shown = write!(
         io::stdout(),

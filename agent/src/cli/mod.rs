@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sedge_config::quantity;
+use sedge_config::{Files, quantity};
 
 use crate::notify::Manager;
 use crate::shutdown::{self, Shutdown};
@@ -328,9 +328,14 @@ fn duration_of(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "accepted: a duration such as 30s or 5m".to_owned())
 }
 
-/// The file of an agent, checked.
+/// The file of an agent with its drop-ins, checked.
 fn load_agent(path: &Path) -> Result<sedge_config::checked::Agent, Failure> {
-    sedge_config::agent::load(path, gateway_id().as_deref()).map_err(Failure::config)
+    agent_of(&Files::read(path).map_err(Failure::config)?)
+}
+
+/// An agent's files, checked.
+fn agent_of(files: &Files) -> Result<sedge_config::checked::Agent, Failure> {
+    sedge_config::agent::of(files, gateway_id().as_deref()).map_err(Failure::config)
 }
 
 /// For the service manager to hear that the end was wished.

@@ -5,7 +5,7 @@ use std::path::Path;
 use sedge::route::{KeyError, KeyTemplate, Subject, partition_of};
 use sedge::source::serial::lines::{Event, Line, Splitter};
 use sedge_config::checked::{Lines, TimeUnit};
-use sedge_config::{Problems, Template};
+use sedge_config::{Files, Problems, Template};
 
 /// `options 1 | piece 1 | bytes on the port`. However they are cut, the same lines come out; none is longer than lines may be, and none is lost.
 pub fn serial_lines(input: &[u8]) {
@@ -84,14 +84,16 @@ fn is_an_event_or_says_why(line: &[u8], options: u8) {
     assert_eq!(asked, event.time.is_some() || event.time_is_bad);
 }
 
-/// A text as the file of an agent and of a hub. It is refused with the places of all that is wrong, or is what its own checks promise; each time the same.
+/// A text as the file of an agent and of a hub, with a drop-in for each part behind a NUL. It is refused with the places of all that is wrong, or is what its own checks promise; each time the same.
 pub fn config_file(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
-    let path = Path::new("sedge.toml");
-    let agent = sedge_config::agent::parse(text, path, Some("gw-7"));
-    assert_eq!(agent, sedge_config::agent::parse(text, path, Some("gw-7")));
+    let mut parts = text.splitn(PARTS, '\0');
+    let mut files = Files::one(Path::new("sedge.toml"), parts.next().unwrap_or_default());
+    parts.for_each(|part| files.push(Path::new("sedge.d/more.toml"), part));
+    let agent = sedge_config::agent::of(&files, Some("gw-7"));
+    assert_eq!(agent, sedge_config::agent::of(&files, Some("gw-7")));
     match &agent {
         Err(problems) => have_places(problems, text),
         Ok(agent) => {
@@ -114,25 +116,33 @@ pub fn config_file(input: &[u8]) {
             assert!(gateway.http.is_none_or(|http| http.ip().is_loopback()));
         }
     }
-    match sedge_config::hub::parse(text, path) {
+    match sedge_config::hub::of(&files) {
         Err(problems) => have_places(&problems, text),
         Ok(hub) => assert!(hub.listen.ip().is_loopback()),
     }
 }
 
-/// Each problem has a line of the file, or names the key that is missing; they come in the order of their lines.
+/// A file and two drop-ins.
+const PARTS: usize = 3;
+
+/// Each problem has a line of its file, or names the key that is missing; they come in the order of their lines.
 fn have_places(problems: &Problems, text: &str) {
     assert!(!problems.list.is_empty());
-    let lines = text.lines().count().max(1) + 1;
-    let mut last = 0;
+    let parts: Vec<&str> = text.splitn(PARTS, '\0').collect();
+    let mut last = None;
     for problem in &problems.list {
         assert!(!problem.what.is_empty());
-        let line = problem.line.unwrap_or(usize::MAX);
-        assert!(last <= line, "out of order: {problems}");
-        last = line;
-        match problem.line {
-            Some(line) => assert!((1..=lines).contains(&line), "line {line}: {problem}"),
-            None => assert!(!problem.path.is_empty(), "no place: {problem}"),
+        let place = problem
+            .place
+            .map_or((usize::MAX, 0), |at| (at.file, at.line));
+        assert!(last <= Some(place), "out of order: {problems}");
+        last = Some(place);
+        match problem.place {
+            Some(at) => {
+                let lines = parts[at.file].lines().count().max(1) + 1;
+                assert!((1..=lines).contains(&at.line), "{at:?}: {problems}");
+            }
+            None => assert!(!problem.path.is_empty(), "no place: {problems}"),
         }
     }
 }
