@@ -3,9 +3,11 @@
 pub mod cli;
 pub mod control;
 pub mod dead_letter;
+#[cfg(feature = "hub")]
 pub mod demo;
 pub mod gateway;
 pub mod http;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod ingest;
 mod lines;

@@ -38,7 +38,6 @@ pub use catalog::CatalogError;
 use groups::Groups;
 use guard::{Caller, Guard};
 use lobby::{Chairs, Lobby};
-pub(crate) use options::fits;
 pub use options::{HubClock, HubOptions, HubTrust, StreamOptions};
 use registry::Registry;
 pub use seats::IdentityStatus;

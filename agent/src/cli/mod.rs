@@ -3,9 +3,11 @@
 mod agent;
 mod check;
 mod config;
+#[cfg(feature = "hub")]
 mod demo;
 mod doctor;
 mod enroll;
+#[cfg(feature = "hub")]
 mod hub;
 pub mod inspect;
 mod logging;
@@ -16,6 +18,7 @@ mod reach;
 mod reload;
 mod status;
 mod tail;
+#[cfg(feature = "top")]
 mod top;
 
 use std::ffi::OsString;
@@ -49,6 +52,7 @@ enum Command {
     /// Collect events on this gateway, keep them on disk, hand them to the hub
     Agent(agent::Arguments),
     /// Take custody of the gateways' events and serve them to consumers
+    #[cfg(feature = "hub")]
     Hub(hub::Arguments),
     /// Get this gateway's certificate from a hub, with a token
     Enroll(enroll::Arguments),
@@ -68,6 +72,7 @@ enum Command {
     /// Show what the agent on this machine is doing
     Status(status::Arguments),
     /// Show what the agent on this machine is doing, each second anew
+    #[cfg(feature = "top")]
     Top(top::Arguments),
     /// Show what comes into a stream of the agent on this machine
     Tail(tail::Arguments),
@@ -76,6 +81,7 @@ enum Command {
     /// Look into the directory of an agent, a hub, or one log, and verify it
     Inspect(inspect::Arguments),
     /// Show the whole way of an event, with outages, in one process and a temporary directory
+    #[cfg(feature = "hub")]
     Demo(demo::Arguments),
 }
 
@@ -125,6 +131,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = match command {
         Command::Agent(arguments) => agent::run(&arguments),
+        #[cfg(feature = "hub")]
         Command::Hub(arguments) => hub::run(&arguments),
         Command::Enroll(arguments) => enroll::run(&arguments),
         Command::Passwd(arguments) => passwd::run(&arguments),
@@ -134,10 +141,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        #[cfg(feature = "top")]
         Command::Top(arguments) => top::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        #[cfg(feature = "hub")]
         Command::Demo(arguments) => demo::run(&arguments),
     };
     logging::flush();

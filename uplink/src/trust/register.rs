@@ -12,10 +12,11 @@ use sedge_store::{Name, read_toml, write_toml};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::pattern::fits;
+
 use super::files::{Stamp, make_dir, stamp};
 use super::token::{Token, hash_of};
 use super::{Certified, TrustError, unix_s};
-use crate::hub::fits;
 
 /// Who somebody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
