@@ -261,6 +261,14 @@ impl File {
         }
     }
 
+    /// Only what is asked for will be read: nothing behind it need be fetched.
+    pub(crate) fn need_nothing_more(&self) {
+        if let Self::Real(file) = self {
+            // A hint: without it the disk reads more.
+            rustix::fs::fadvise(file, 0, None, Advice::Random).ok();
+        }
+    }
+
     /// What is read next comes from the medium, not from memory.
     pub(crate) fn forget_cached(&self) -> io::Result<()> {
         match self {

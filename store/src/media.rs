@@ -299,6 +299,7 @@ impl FileMedia {
         }
         let path = self.dir.join(file_name(self.number_of(segment)));
         let file = File::open_to_write(path)?;
+        file.need_nothing_more();
         if self.open.len() >= DESCRIPTORS_MAX
             && let Some(idle) = self.open.iter().position(|o| !o.unsynced)
         {

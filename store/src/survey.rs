@@ -87,6 +87,7 @@ pub(crate) fn survey(dir: &Path) -> io::Result<Vec<Surveyed>> {
 /// Looks at one. A place that cannot be read looks damaged.
 pub(crate) fn look_at(dir: &Path, segment: u32) -> io::Result<Surveyed> {
     let file = File::open(dir.join(file_name(segment)))?;
+    file.need_nothing_more();
     let mut begin = [0; STAMP_LEN + OPEN_FIELDS_LEN];
     let begun = read_or_zeros(&file, &mut begin, 0);
     let readable = begun.is_ok();

@@ -13,6 +13,7 @@ mod lobby;
 mod options;
 mod partition;
 mod quarrel;
+mod reading;
 mod registry;
 mod seats;
 mod status;

@@ -8,17 +8,14 @@ use sedge_core::Micros;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use sedge_store::world;
-
 use super::groups::{Applicant, GroupError, GroupName, LEASE};
-use super::guard::{Caller, Grant, Streams};
+use super::guard::{Caller, Grant};
 use super::lobby::CONNECTIONS_OF_ONE_MAX;
-use super::partition::BEGINNINGS_MAX;
-use super::partition::{Part, Partition};
+use super::reading::{NotRead, Read, Reading};
 use super::{Ended, Farewell, Shared, broken};
 use crate::stream::{Incoming, Stream, StreamError, Turn};
 use crate::trust::register::Denied;
-use crate::wire::{self, FetchedHead, Want, bye, code, kind};
+use crate::wire::{self, FetchedHead, bye, code, kind};
 
 /// A running conversation.
 struct Session {
@@ -33,8 +30,7 @@ struct Session {
 #[derive(Clone)]
 struct Member {
     connection: u64,
-    /// What it may read.
-    streams: Streams,
+    reading: Reading,
 }
 
 /// A request that is not met.
@@ -79,7 +75,7 @@ pub(super) async fn serve(
     });
     let member = Member {
         connection: shared.next_connection(),
-        streams: grant.streams(),
+        reading: Reading::new(shared, grant.streams()),
     };
     let mut session = Session {
         shared: Arc::clone(shared),
@@ -225,19 +221,14 @@ fn framed<M: wire::Message>(message: &M) -> BytesMut {
     into
 }
 
-async fn list(
-    shared: &Arc<Shared>,
-    member: &Member,
-    list: wire::List,
-) -> Result<BytesMut, Failure> {
+async fn list(_: &Arc<Shared>, member: &Member, list: wire::List) -> Result<BytesMut, Failure> {
     let after = list
         .after
         .as_ref()
         .map(|(stream, number)| (stream.as_str(), *number));
-    let all = shared.registry.partitions(list.stream.as_deref());
+    let all = member.reading.partitions(list.stream.as_deref());
     let mut rest = all
         .iter()
-        .filter(|p| member.streams.has(p.stream.as_str()))
         .filter(|p| after.is_none_or(|after| (p.stream.as_str(), p.number) > after));
     let partitions: Vec<_> = rest
         .by_ref()
@@ -257,7 +248,7 @@ async fn fetch(
     member: &Member,
     fetch: wire::Fetch,
 ) -> Result<BytesMut, Failure> {
-    member.may_read(&fetch.stream)?;
+    member.reading.may_read(&fetch.stream)?;
     let known = shared.registry.partitions(Some(&fetch.stream));
     // A reader may not have heard yet that runs have become one, and a hub that was put back does not know them all.
     let runs: usize = known
@@ -265,76 +256,24 @@ async fn fetch(
         .map(|p| p.members().len() + RUNS_FORGOTTEN_MAX)
         .sum();
     bounded(fetch.wants.len(), runs)?;
+    let bytes_max =
+        (fetch.bytes_max as usize).min(wire::MESSAGE_BYTES_MAX - wire::FETCHED_HEAD_BYTES_MAX);
     let deadline = Instant::now() + Duration::from_millis(fetch.wait_ms.into()).min(FETCH_WAIT_MAX);
-    let mut progress = shared.registry.progress();
-    loop {
-        // Marked as seen before looking, so that nothing that comes meanwhile is missed.
-        progress.mark_unchanged();
-        let partitions = wanted(shared, &fetch)?;
-        let there = shared.registry.partitions(Some(&fetch.stream));
-        let count = there.iter().map(|p| p.runs()).sum::<usize>() as u32;
-        let parts = if partitions.iter().any(|(p, want)| p.has_news(want)) {
-            let bytes_max = (fetch.bytes_max as usize)
-                .min(wire::MESSAGE_BYTES_MAX - wire::FETCHED_HEAD_BYTES_MAX);
-            blocking(move || read(&partitions, bytes_max)).await?
-        } else {
-            Vec::new()
-        };
-        if !parts.is_empty() || count != fetch.known || Instant::now() >= deadline {
-            // It may have been taken back while this waited.
-            member.may_read(&fetch.stream)?;
-            return Ok(fetched(shared, fetch.request, count, parts));
-        }
-        tokio::select! {
-            biased;
-            _ = progress.changed() => {}
-            () = tokio::time::sleep_until(deadline) => {}
-        }
-    }
+    let (stream, wants) = (&fetch.stream, &fetch.wants);
+    let reading = &member.reading;
+    let read = reading.fetch(stream, wants, bytes_max, Some(fetch.known), deadline);
+    Ok(fetched(fetch.request, read.await?))
 }
 
-fn wanted(shared: &Shared, fetch: &wire::Fetch) -> Result<Vec<(Arc<Partition>, Want)>, Failure> {
-    let find = |want: &Want| {
-        let partition = shared.registry.partition(&fetch.stream, want.number);
-        partition
-            .map(|p| (p, *want))
-            .ok_or_else(|| Failure::unknown(&fetch.stream, want.number))
-    };
-    fetch.wants.iter().map(find).collect()
-}
-
-/// Parts in the order of the wants, until `bytes_max` is used up; the first may be larger than that by a frame.
-fn read(wanted: &[(Arc<Partition>, Want)], bytes_max: usize) -> Result<Vec<Part>, Failure> {
-    let (mut parts, mut left): (Vec<Part>, usize) = (Vec::new(), bytes_max);
-    for (partition, want) in wanted.iter().filter(|(p, want)| p.has_news(want)) {
-        if parts.len() >= PARTS_MAX || (!parts.is_empty() && left < PART_BYTES_MIN) {
-            break;
-        }
-        let Some(part) = partition
-            .read(want, left.min(PART_BYTES_MAX))
-            .map_err(Failure::internal)?
-        else {
-            continue;
-        };
-        if !parts.is_empty() && part.frames.len() > left {
-            break;
-        }
-        left = left.saturating_sub(part.frames.len());
-        parts.push(part);
-    }
-    Ok(parts)
-}
-
-fn fetched(shared: &Shared, request: u32, count: u32, parts: Vec<Part>) -> BytesMut {
+fn fetched(request: u32, Read { runs, parts }: Read) -> BytesMut {
     let (heads, frames): (Vec<_>, Vec<_>) = parts.into_iter().map(|p| (p.head, p.frames)).unzip();
     let bytes = frames.iter().map(Bytes::len).sum::<usize>();
-    shared.counters.served(bytes);
     let mut into = BytesMut::with_capacity(bytes + 4_096);
     wire::emit_fetched(
         &mut into,
         &FetchedHead {
             request,
-            count,
+            count: runs,
             parts: heads,
         },
         &frames,
@@ -347,24 +286,12 @@ async fn find(
     member: &Member,
     find: wire::Find,
 ) -> Result<BytesMut, Failure> {
-    member.may_read(&find.stream)?;
-    let mut partitions = shared.registry.partitions(Some(&find.stream));
-    bounded(find.numbers.len(), partitions.len())?;
-    if let Some(unknown) = find
-        .numbers
-        .iter()
-        .find(|n| !partitions.iter().any(|p| p.number == **n))
-    {
-        return Err(Failure::unknown(&find.stream, *unknown));
-    }
-    partitions.retain(|p| find.numbers.is_empty() || find.numbers.contains(&p.number));
-    let time = Micros::new(find.time);
-    let places = blocking(move || {
-        let each = partitions.iter().map(|p| p.offsets_for_time(time));
-        let places: Result<Vec<_>, _> = each.collect();
-        Ok(places.map_err(Failure::internal)?.concat())
-    })
-    .await?;
+    member.reading.may_read(&find.stream)?;
+    let there = shared.registry.partitions(Some(&find.stream)).len();
+    bounded(find.numbers.len(), there)?;
+    let (stream, time) = (&find.stream, Micros::new(find.time));
+    let found = member.reading.offsets_for_time(stream, &find.numbers, time);
+    let places = found.await?;
     Ok(framed(&wire::Found {
         request: find.request,
         places,
@@ -376,7 +303,7 @@ async fn join(
     member: &Member,
     join: wire::Join,
 ) -> Result<BytesMut, Failure> {
-    member.may_read(&join.stream)?;
+    member.reading.may_read(&join.stream)?;
     let name = group(join.group, join.stream)?;
     let applicant = Applicant {
         member: short(join.member),
@@ -386,7 +313,7 @@ async fn join(
     let deadline = Instant::now() + Duration::from_millis(join.wait_ms.into());
     let (generation, places) = shared.groups.join(&name, &applicant, deadline).await?;
     // It may have been taken back while this waited; the lease goes with the connection.
-    member.may_read(&name.stream)?;
+    member.reading.may_read(&name.stream)?;
     let lease_ms = LEASE.as_millis() as u32;
     Ok(framed(&wire::Joined {
         request: join.request,
@@ -401,7 +328,7 @@ async fn commit(
     member: &Member,
     commit: wire::Commit,
 ) -> Result<BytesMut, Failure> {
-    member.may_read(&commit.stream)?;
+    member.reading.may_read(&commit.stream)?;
     let known = |number: u32| shared.registry.partition(&commit.stream, number).is_some();
     if let Some(unknown) = commit.places.iter().find(|place| !known(place.number)) {
         return Err(Failure::unknown(&commit.stream, unknown.number));
@@ -426,7 +353,7 @@ async fn leave(
     member: &Member,
     leave: wire::Leave,
 ) -> Result<BytesMut, Failure> {
-    member.may_read(&leave.stream)?;
+    member.reading.may_read(&leave.stream)?;
     let name = group(leave.group, leave.stream)?;
     shared.groups.leave(&name, leave.generation).await?;
     Ok(framed(&wire::Done {
@@ -464,26 +391,6 @@ fn short(mut name: String) -> String {
     name
 }
 
-async fn blocking<T: Send + 'static>(
-    step: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    world::blocking(step)
-        .await
-        .unwrap_or_else(|_| Err(Failure::internal("interrupted")))
-}
-
-impl Member {
-    fn may_read(&self, stream: &str) -> Result<(), Failure> {
-        match self.streams.has(stream) {
-            true => Ok(()),
-            false => Err(Failure {
-                code: code::NOT_ALLOWED,
-                reason: "this stream is not among those that you may read".into(),
-            }),
-        }
-    }
-}
-
 impl Failure {
     fn unknown(stream: &str, number: u32) -> Self {
         Self {
@@ -491,11 +398,18 @@ impl Failure {
             reason: format!("{stream} has no partition {number}"),
         }
     }
+}
 
-    fn internal(e: impl std::fmt::Display) -> Self {
+impl From<NotRead> for Failure {
+    fn from(why: NotRead) -> Self {
+        let code = match why {
+            NotRead::NotAllowed => code::NOT_ALLOWED,
+            NotRead::Unknown { .. } => code::UNKNOWN,
+            NotRead::Internal(_) => code::INTERNAL,
+        };
         Self {
-            code: code::INTERNAL,
-            reason: e.to_string(),
+            code,
+            reason: why.to_string(),
         }
     }
 }
@@ -523,13 +437,6 @@ const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 const RUNS_FORGOTTEN_MAX: usize = 2;
 /// Partitions in one Listed: with the longest names they take less than half of a message.
 const LISTED_MAX: usize = 2_000;
-/// Parts in one Fetched: with two gaps and some beginnings each their heads take less than is kept for them.
-const PARTS_MAX: usize = 224;
-/// No further part is begun when less room than this is left.
-const PART_BYTES_MIN: usize = 16 * 1024;
-/// One partition does not take all the room while others have something too.
-const PART_BYTES_MAX: usize = 512 * 1024;
 const REASON_BYTES_MAX: usize = 256;
 
 const _: () = assert!(LISTED_MAX * 180 < wire::MESSAGE_BYTES_MAX / 2);
-const _: () = assert!(PARTS_MAX * (200 + BEGINNINGS_MAX * 13) < wire::FETCHED_HEAD_BYTES_MAX);

@@ -1,0 +1,189 @@
+//! Reading, for whoever asks by whatever door: what may be read, whole frames of many partitions, waiting for what is not there yet.
+//!
+//! Only what is durable is read.
+
+use std::sync::Arc;
+
+use sedge_core::Micros;
+use sedge_store::world;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::guard::Streams;
+use super::partition::{Part, Partition};
+use crate::wire::{self, Place, Want};
+
+/// What somebody may read.
+#[derive(Clone)]
+pub(super) struct Reading {
+    shared: Arc<Shared>,
+    streams: Streams,
+}
+
+/// Why nothing is read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotRead {
+    /// The stream is not for this reader.
+    #[error("this stream is not among those that you may read")]
+    NotAllowed,
+    /// There is no such partition.
+    #[error("{stream} has no partition {number}")]
+    Unknown { stream: String, number: u32 },
+    /// The disk, or the end of the hub.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// What there was.
+pub(super) struct Read {
+    /// How many runs the stream has.
+    pub(super) runs: u32,
+    pub(super) parts: Vec<Part>,
+}
+
+impl Reading {
+    pub(super) fn new(shared: &Arc<Shared>, streams: Streams) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            streams,
+        }
+    }
+
+    pub(super) fn may_read(&self, stream: &str) -> Result<(), NotRead> {
+        match self.streams.has(stream) {
+            true => Ok(()),
+            false => Err(NotRead::NotAllowed),
+        }
+    }
+
+    /// The partitions of `stream`, or of all streams, that may be read, in the order of streams and numbers.
+    pub(super) fn partitions(&self, stream: Option<&str>) -> Vec<Arc<Partition>> {
+        let mut partitions = self.shared.registry.partitions(stream);
+        partitions.retain(|p| self.streams.has(p.stream.as_str()));
+        partitions
+    }
+
+    /// Reads what is wanted, about `bytes_max` in all. Waits until there is some of it, the stream has another number of runs than `known`, or `deadline`.
+    pub(super) async fn fetch(
+        &self,
+        stream: &str,
+        wants: &[Want],
+        bytes_max: usize,
+        known: Option<u32>,
+        deadline: Instant,
+    ) -> Result<Read, NotRead> {
+        self.may_read(stream)?;
+        let mut progress = self.shared.registry.progress();
+        loop {
+            // Marked as seen before looking, so that nothing that comes meanwhile is missed.
+            progress.mark_unchanged();
+            let wanted = self.wanted(stream, wants)?;
+            let there = self.shared.registry.partitions(Some(stream));
+            let runs = there.iter().map(|p| p.runs()).sum::<usize>() as u32;
+            let parts = if wanted.iter().any(|(p, want)| p.has_news(want)) {
+                blocking(move || read(&wanted, bytes_max)).await?
+            } else {
+                Vec::new()
+            };
+            let is_other = known.is_some_and(|known| known != runs);
+            if !parts.is_empty() || is_other || Instant::now() >= deadline {
+                // It may have been taken back while this waited.
+                self.may_read(stream)?;
+                let bytes = parts.iter().map(|part| part.frames.len()).sum();
+                self.shared.counters.served(bytes);
+                return Ok(Read { runs, parts });
+            }
+            tokio::select! {
+                biased;
+                _ = progress.changed() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// For each run of the partitions with these numbers, or of all, where `time` begins.
+    pub(super) async fn offsets_for_time(
+        &self,
+        stream: &str,
+        numbers: &[u32],
+        time: Micros,
+    ) -> Result<Vec<Place>, NotRead> {
+        self.may_read(stream)?;
+        let mut partitions = self.shared.registry.partitions(Some(stream));
+        let is_there = |number: &u32| partitions.iter().any(|p| p.number == *number);
+        if let Some(unknown) = numbers.iter().find(|number| !is_there(number)) {
+            return Err(NotRead::unknown(stream, *unknown));
+        }
+        partitions.retain(|p| numbers.is_empty() || numbers.contains(&p.number));
+        blocking(move || {
+            let each = partitions.iter().map(|p| p.offsets_for_time(time));
+            let places: Result<Vec<_>, _> = each.collect();
+            Ok(places.map_err(NotRead::internal)?.concat())
+        })
+        .await
+    }
+
+    fn wanted(&self, stream: &str, wants: &[Want]) -> Result<Vec<(Arc<Partition>, Want)>, NotRead> {
+        let find = |want: &Want| {
+            let partition = self.shared.registry.partition(stream, want.number);
+            partition
+                .map(|p| (p, *want))
+                .ok_or_else(|| NotRead::unknown(stream, want.number))
+        };
+        wants.iter().map(find).collect()
+    }
+}
+
+impl NotRead {
+    fn unknown(stream: &str, number: u32) -> Self {
+        Self::Unknown {
+            stream: stream.to_owned(),
+            number,
+        }
+    }
+
+    fn internal(e: impl std::fmt::Display) -> Self {
+        Self::Internal(e.to_string())
+    }
+}
+
+/// Parts in the order of the wants, until `bytes_max` is used up; the first may be larger than that by a frame.
+fn read(wanted: &[(Arc<Partition>, Want)], bytes_max: usize) -> Result<Vec<Part>, NotRead> {
+    let (mut parts, mut left): (Vec<Part>, usize) = (Vec::new(), bytes_max);
+    for (partition, want) in wanted.iter().filter(|(p, want)| p.has_news(want)) {
+        if parts.len() >= PARTS_MAX || (!parts.is_empty() && left < PART_BYTES_MIN) {
+            break;
+        }
+        let Some(part) = partition
+            .read(want, left.min(PART_BYTES_MAX))
+            .map_err(NotRead::internal)?
+        else {
+            continue;
+        };
+        if !parts.is_empty() && part.frames.len() > left {
+            break;
+        }
+        left = left.saturating_sub(part.frames.len());
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+async fn blocking<T: Send + 'static>(
+    step: impl FnOnce() -> Result<T, NotRead> + Send + 'static,
+) -> Result<T, NotRead> {
+    world::blocking(step)
+        .await
+        .unwrap_or_else(|_| Err(NotRead::internal("interrupted")))
+}
+
+/// Parts in one answer: with two gaps and some beginnings each their heads take less than is kept for them.
+pub(super) const PARTS_MAX: usize = 224;
+/// No further part is begun when less room than this is left.
+const PART_BYTES_MIN: usize = 16 * 1024;
+/// One partition does not take all the room while others have something too.
+const PART_BYTES_MAX: usize = 512 * 1024;
+
+const _: () = assert!(
+    PARTS_MAX * (200 + super::partition::BEGINNINGS_MAX * 13) < wire::FETCHED_HEAD_BYTES_MAX
+);
