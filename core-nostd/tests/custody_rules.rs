@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use sedge_core::custody::message::{
-    Ack, Answer, Close, Code, Data, Message, Offer, Rewind, SlotGap, Verdict, kind,
+    Ack, Answer, Clock, Close, Code, Data, Message, Offer, Rewind, SlotGap, Terms, Verdict,
+    emit_welcome, kind,
 };
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
@@ -81,16 +82,17 @@ fn welcomed_sender(next: u64, credit: u32) -> Sender<[SenderSlot; 1], &'static s
     sender
 }
 
+const SETTINGS: SenderSettings<&'static str> = SenderSettings {
+    identity: "gw-7",
+    boot: 1,
+    generation: 1,
+    framing: Framing::Link,
+    body_bytes_max: 1024,
+    idle_timeout_us: 30_000_000,
+};
+
 fn greeting_sender(next: u64) -> Sender<[SenderSlot; 1], &'static str> {
-    let settings = SenderSettings {
-        identity: "gw-7",
-        boot: 1,
-        generation: 1,
-        framing: Framing::Link,
-        body_bytes_max: 1024,
-        idle_timeout_us: 30_000_000,
-    };
-    let mut sender = Sender::new(settings, [SenderSlot::default()], NOW);
+    let mut sender = Sender::new(SETTINGS, [SenderSlot::default()], NOW);
     assert!(sender.offer(0));
     let said = sender.poll_transmit(NOW, |_| Some(offer(next)), &mut [0; 1024]);
     assert_eq!(said.map(|said| said.kind), Some(kind::HELLO));
@@ -256,6 +258,75 @@ fn an_end_that_is_acknowledged_twice_is_no_answer_to_close() {
 }
 
 /// The driver was asked for them before, and took its time.
+/// The window is nearly full, and what goes first is too large for what is left of it. Smaller frames of the other log would fit, and could go on for ever.
+#[test]
+fn what_goes_first_is_not_passed_over_for_want_of_room() {
+    let mut sender = welcomed_sender_of_two(100);
+    let frame = |want: &Want, len| Run {
+        len,
+        ..frame_of_ten_bytes(want)
+    };
+    for _ in 0..8 {
+        let want = sender.want_by(Some).expect("the first has nothing yet");
+        assert_eq!(want.slot, 1);
+        assert_ne!(sender.data(NOW, &want, frame(&want, 10)), Sent::NotNow);
+    }
+    sender.grew(0, Offset::new(1));
+    let want = sender.want_by(Some).expect("nobody knows its size");
+    assert_eq!(want.slot, 0);
+    assert_eq!(sender.data(NOW, &want, frame(&want, 50)), Sent::NotNow);
+    assert_eq!(sender.want_by(Some), None);
+    assert_eq!(
+        sender
+            .want_by(|slot| (slot == 1).then_some(0))
+            .map(|want| want.slot),
+        Some(1),
+        "a log that is not to be sent now holds nobody up"
+    );
+    let (kind, body) = body_of(&Message::Ack(Ack {
+        slot: 1,
+        next: Offset::new(3),
+        credit: 100,
+        ended: false,
+    }));
+    sender.handle_message(NOW, kind, &body);
+    let want = sender.want_by(Some).expect("there is room");
+    assert_eq!(want.slot, 0);
+    assert_ne!(sender.data(NOW, &want, frame(&want, 50)), Sent::NotNow);
+    assert_eq!(sender.want_by(Some), None, "the window is full");
+}
+
+/// A sender of two logs: the first is empty, the second has a hundred offsets.
+fn welcomed_sender_of_two(credit: u32) -> Sender<[SenderSlot; 2], &'static str> {
+    let mut sender = Sender::new(SETTINGS, [SenderSlot::default(); 2], NOW);
+    assert!(sender.offer(0) && sender.offer(1));
+    let offered = |slot: u16| {
+        Some(Offer {
+            slot,
+            log: LogId::new([slot as u8; 16]),
+            ..offer(100 * u64::from(slot))
+        })
+    };
+    sender.poll_transmit(NOW, offered, &mut [0; 1024]);
+    let terms = Terms {
+        chosen: 1,
+        features: 0,
+        generation: 1,
+        clock: Clock::default(),
+        credit,
+    };
+    let verdict = Verdict::Resume {
+        next: Offset::ZERO,
+        crc_below: None,
+    };
+    let answers = [0, 1].map(|slot| Answer { slot, verdict });
+    let mut body = [0; 1024];
+    let (len, _) = emit_welcome(&terms, answers.into_iter(), &mut body).expect("room");
+    sender.handle_message(NOW, kind::WELCOME, &body[..len]);
+    assert!(sender.is_live());
+    sender
+}
+
 #[test]
 fn frames_for_a_place_that_was_passed_are_not_sent_again() {
     let mut sender = welcomed_sender(10, 1000);

@@ -341,17 +341,19 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
         Some(self.wanted(slot, from, &room))
     }
 
-    /// As [`Self::want`], of the log that the driver ranks first: the smallest rank; one without a rank is not sent now.
+    /// As [`Self::want`], of the log that the driver ranks first: the smallest rank; one without a rank is not sent now. If the receiver has no room for
+    /// what that log sends next, none behind it takes the room that comes free.
     pub fn want_by<R: Ord>(&mut self, mut rank: impl FnMut(u16) -> Option<R>) -> Option<Want> {
         if !self.is_live() {
             return None;
         }
         let room = self.room()?;
         let ranked = (self.slots.as_ref().iter().zip(0..=u16::MAX))
-            .filter(|(place, _)| room.lets_go(place))
-            .filter_map(|(place, slot)| Some((rank(slot)?, slot, place.position)));
-        let (_, slot, from) = ranked.min_by(|a, b| a.0.cmp(&b.0))?;
-        Some(self.wanted(slot, from, &room))
+            .filter(|(place, _)| place.has_data())
+            .filter_map(|(place, slot)| Some((rank(slot)?, slot, place)));
+        let (_, slot, place) = ranked.min_by(|a, b| a.0.cmp(&b.0))?;
+        let from = place.position;
+        room.lets_go(place).then(|| self.wanted(slot, from, &room))
     }
 
     /// The frames that the driver found for `want`.
