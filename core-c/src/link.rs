@@ -319,7 +319,7 @@ impl LinkState {
     fn events(&mut self, log: &mut LogState, now: Now) {
         while let Some(event) = self.sender.poll_event() {
             match event {
-                SenderEvent::Welcomed { clock } => {
+                SenderEvent::Welcomed { clock, .. } => {
                     self.stopped = None;
                     self.started = clock.unix_us.map_or(self.started, |unix_us| {
                         Micros::new(unix_us.saturating_sub(signed(now.uptime_us)))

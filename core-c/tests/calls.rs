@@ -307,6 +307,7 @@ impl Gateway {
             body_bytes_max: 300,
             credit: 4096,
             idle_timeout_us: 30_000_000,
+            features: 0,
         };
         Self {
             receiver: Receiver::new(settings, Default::default(), gateway_now(0)),

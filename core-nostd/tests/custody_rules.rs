@@ -119,6 +119,7 @@ fn welcoming_receiver<const SLOTS: usize>(
         body_bytes_max: 1024,
         credit,
         idle_timeout_us: 30_000_000,
+        features: 0,
     };
     let mut receiver = Receiver::new(settings, [ReceiverSlot::default(); SLOTS], NOW);
     let hello = hello(generation);
@@ -257,7 +258,6 @@ fn an_end_that_is_acknowledged_twice_is_no_answer_to_close() {
     assert!(is_closed(&mut sender));
 }
 
-/// The driver was asked for them before, and took its time.
 /// The window is nearly full, and what goes first is too large for what is left of it. Smaller frames of the other log would fit, and could go on for ever.
 #[test]
 fn what_goes_first_is_not_passed_over_for_want_of_room() {
@@ -327,6 +327,7 @@ fn welcomed_sender_of_two(credit: u32) -> Sender<[SenderSlot; 2], &'static str> 
     sender
 }
 
+/// The driver was asked for them before, and took its time.
 #[test]
 fn frames_for_a_place_that_was_passed_are_not_sent_again() {
     let mut sender = welcomed_sender(10, 1000);

@@ -574,6 +574,7 @@ fn receiver(start: u64, now: Now) -> Receiver<[ReceiverSlot; PARTITIONS]> {
         body_bytes_max: BODY_BYTES,
         credit: 4096,
         idle_timeout_us: 30_000_000,
+        features: 0,
     };
     Receiver::new(settings, [ReceiverSlot::default(); PARTITIONS], now)
 }

@@ -3,6 +3,7 @@
 mod rig;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rig::{
@@ -12,6 +13,9 @@ use rig::{
 use sedge_store::Partition;
 use sedge_uplink::client::{Client, Item, PullOptions, Reader};
 use sedge_uplink::forward::{ForwardEvent, Limits, Log, Priority};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// How many records a backlog has; a live record has a larger number.
@@ -202,6 +206,24 @@ async fn a_slow_link_carries_packed_records() {
     assert_eq!(pull_all(&hub.url()).await, numbers(0..BACKLOG));
 }
 
+/// A hub of another version, which has never said that it unpacks anything and skips what it does not know, gets what it understands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_does_not_say_that_it_unpacks_gets_plain_records() {
+    let (dir, old, _) = three_directories();
+    let first = origin(old.path());
+    stage_sized(&first, 0..BACKLOG, 50, 300).await;
+    let hub = RunningHub::start(dir.path()).await;
+    let url = older_hub_before(hub.address).await;
+    let limits = Limits {
+        packs: true,
+        rate_bytes: Some(1_000_000),
+        ..Limits::default()
+    };
+    let gateway = RunningForwarder::start_limited(&url, vec![rig::log(&first)], limits, None);
+    gateway.drained().await;
+    assert_eq!(pull_all(&hub.url()).await, numbers(0..BACKLOG));
+}
+
 /// A day's budget is spent: alarms go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_urgent_goes_when_the_day_is_spent() {
@@ -235,6 +257,47 @@ async fn what_is_urgent_goes_when_the_day_is_spent() {
     assert!(left > BACKLOG / 2, "{left} of the bulk are left");
     assert_eq!(status.held.as_deref(), Some("what a day may cost is spent"));
 }
+
+/// Stands before the hub at `address` and makes an older one of it: its Welcome promises nothing, and Packed is dropped. The way to it.
+async fn older_hub_before(address: SocketAddr) -> String {
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("sedge://{}", door.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((gateway, _)) = door.accept().await {
+            let hub = TcpStream::connect(address).await.unwrap();
+            let (from_gateway, to_gateway) = gateway.into_split();
+            let (from_hub, to_hub) = hub.into_split();
+            tokio::spawn(carry(from_gateway, to_hub, |kind, _| kind != PACKED));
+            tokio::spawn(carry(from_hub, to_gateway, |kind, body| {
+                if kind == WELCOME {
+                    body[1] = 0;
+                }
+                true
+            }));
+        }
+    });
+    url
+}
+
+/// Carries messages from one to the other, those that `passes` lets.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    passes: impl Fn(u8, &mut [u8]) -> bool,
+) -> std::io::Result<()> {
+    loop {
+        let len = from.read_u32_le().await?;
+        let mut message = vec![0; len as usize];
+        from.read_exact(&mut message).await?;
+        if passes(message[0], &mut message[1..]) {
+            to.write_u32_le(len).await?;
+            to.write_all(&message).await?;
+        }
+    }
+}
+
+const WELCOME: u8 = 0x02;
+const PACKED: u8 = 0x0C;
 
 /// How many records of `stream` the hub lacks.
 fn lag_of(gateway: &RunningForwarder, stream: &str) -> u64 {

@@ -21,6 +21,12 @@ pub const REASON_LEN_MAX: usize = 256;
 /// What a Data message needs beside its frames, at most.
 pub const DATA_HEAD_LEN_MAX: usize = 3 + 10 + 10;
 
+/// What a receiver may understand beyond what every receiver does, one bit each.
+pub mod feature {
+    /// Data that were made smaller, which this crate itself neither makes nor reads.
+    pub const PACKED: u32 = 1;
+}
+
 /// The type byte of each message.
 pub mod kind {
     #![allow(missing_docs)]
@@ -83,7 +89,7 @@ pub struct Intro<'a> {
     pub protocol_min: u8,
     /// Highest protocol version spoken.
     pub protocol_max: u8,
-    /// Optional abilities; none are defined.
+    /// Optional abilities of a sender; none are defined.
     pub features: u32,
     /// Who is speaking: a device or gateway name.
     pub identity: &'a str,
@@ -111,7 +117,7 @@ pub struct Welcome<'a> {
 pub struct Terms {
     /// The protocol version of this session.
     pub chosen: u8,
-    /// Abilities that both have.
+    /// What the receiver understands beyond what every receiver does: [`feature`].
     pub features: u32,
     /// The Hello's generation; 0 asks for a Hello.
     pub generation: u64,

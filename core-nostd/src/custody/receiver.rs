@@ -28,6 +28,8 @@ pub struct ReceiverSettings {
     pub credit: u32,
     /// Silence that ends a session on a stream.
     pub idle_timeout_us: u64,
+    /// What its driver understands beyond what every receiver does: [`message::feature`].
+    pub features: u32,
 }
 
 /// One end of a conversation: the one that takes custody. `S` is the memory for the slots: an array, a `Vec`, a borrowed slice.
@@ -456,7 +458,7 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
     fn say_welcome(&mut self, now: Now, generation: u64, body: &mut [u8]) -> Option<Transmit> {
         let terms = Terms {
             chosen: VERSION,
-            features: 0,
+            features: self.settings.features,
             generation,
             clock: now.clock(self.settings.boot),
             credit: self.settings.credit,

@@ -49,7 +49,8 @@ pub struct Sender<S, I> {
     retransmit: Retransmit,
     liveness: Liveness,
     bye: Option<(Code, &'static str)>,
-    welcomed: Option<Clock>,
+    /// The receiver's clock and features.
+    welcomed: Option<(Clock, u32)>,
     ended: Option<Code>,
     /// Where the next [`Want`] looks first.
     turn: usize,
@@ -74,6 +75,8 @@ pub enum SenderEvent {
     Welcomed {
         /// The receiver's clock.
         clock: Clock,
+        /// What it understands beyond what every receiver does: [`message::feature`].
+        features: u32,
     },
     /// The receiver stands at `next`: answer with [`Sender::checked`].
     Check {
@@ -285,8 +288,8 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
 
     /// The next thing to tell the driver; until `None`.
     pub fn poll_event(&mut self) -> Option<SenderEvent> {
-        if let Some(clock) = self.welcomed.take() {
-            return Some(SenderEvent::Welcomed { clock });
+        if let Some((clock, features)) = self.welcomed.take() {
+            return Some(SenderEvent::Welcomed { clock, features });
         }
         if let Some(code) = self.ended.take() {
             return Some(SenderEvent::Ended { code });
@@ -551,7 +554,7 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
         self.phase = Phase::Live;
         self.probing = false;
         self.credit = u64::from(terms.credit);
-        self.welcomed = Some(terms.clock);
+        self.welcomed = Some((terms.clock, terms.features));
         self.liveness = Liveness::new(self.settings.idle_timeout_us, now_us);
         welcome.logs.iter().for_each(|answer| self.answer(answer));
     }

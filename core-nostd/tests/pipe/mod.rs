@@ -827,6 +827,7 @@ fn new_receiver(framing: Framing, now: Now) -> Receiver<Vec<ReceiverSlot>> {
         body_bytes_max: BODY_MAX,
         credit: 1500,
         idle_timeout_us: IDLE_US,
+        features: 0,
     };
     Receiver::new(settings, vec![ReceiverSlot::default(); SLOTS], now)
 }

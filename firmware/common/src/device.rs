@@ -298,7 +298,7 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
     fn events(&mut self) {
         while let Some(event) = self.sender.poll_event() {
             match event {
-                SenderEvent::Welcomed { clock } => {
+                SenderEvent::Welcomed { clock, .. } => {
                     let uptime_us = i64::try_from(self.board.uptime_us()).unwrap_or(i64::MAX);
                     // A time that the gateway does not trust would be on flash for good; an uptime is dated when the gateway knows better.
                     let told = clock.unix_us.filter(|_| clock.trusted);

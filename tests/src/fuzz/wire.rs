@@ -112,6 +112,7 @@ impl Ends {
             body_bytes_max: BUFFER_BYTES,
             credit: 4096,
             idle_timeout_us: 1_000_000,
+            features: 0,
         };
         let receiver = Receiver::new(settings, [ReceiverSlot::default(); 2], now);
         Self {

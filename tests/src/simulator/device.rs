@@ -332,7 +332,7 @@ impl Device {
     fn events(&mut self, firmware: &mut Firmware) {
         while let Some(event) = firmware.sender.poll_event() {
             match event {
-                SenderEvent::Welcomed { clock } => {
+                SenderEvent::Welcomed { clock, .. } => {
                     let uptime_us = firmware.now().uptime_us as i64;
                     let told = clock.unix_us.filter(|_| clock.trusted);
                     let started = told.map(|us| Micros::new(us.saturating_sub(uptime_us)));

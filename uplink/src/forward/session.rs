@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sedge_core::custody::message::{Code, Offer};
+use sedge_core::custody::message::{Code, Offer, feature};
 use sedge_core::custody::{
     Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
 };
@@ -43,6 +43,8 @@ pub(super) struct Session<'a> {
     turns: Turns,
     packer: Packer,
     stream: Stream,
+    /// Whether the hub has said that it unpacks.
+    unpacks: bool,
     /// How much of it the kernel may hold.
     unsent: Option<Unsent>,
     sender: Sender<Vec<SenderSlot>, String>,
@@ -163,6 +165,7 @@ impl<'a> Session<'a> {
             turns: Turns::default(),
             packer: Packer::default(),
             unsent,
+            unpacks: false,
             stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
             sender: Sender::new(settings, Vec::new(), now(began)),
             slots: Vec::new(),
@@ -393,7 +396,10 @@ impl<'a> Session<'a> {
     async fn hear(&mut self) -> Result<(), Ended> {
         while let Some(event) = self.sender.poll_event() {
             match event {
-                SenderEvent::Welcomed { clock } => self.welcomed(clock.unix_us),
+                SenderEvent::Welcomed { clock, features } => {
+                    self.unpacks = features & feature::PACKED != 0;
+                    self.welcomed(clock.unix_us);
+                }
                 SenderEvent::Check { slot, next } => self.check(slot, next).await?,
                 SenderEvent::Released { slot, next } => self.released(slot, next),
                 SenderEvent::Diverged { slot } => self.diverged(slot),
@@ -617,7 +623,7 @@ impl<'a> Session<'a> {
 
     /// A Data message goes to the connection, smaller if that pays.
     fn put(&mut self, parts: &[&[u8]]) {
-        let packed = match self.pace.packs() {
+        let packed = match self.unpacks && self.pace.packs() {
             true => self.packer.pack(parts),
             false => None,
         };

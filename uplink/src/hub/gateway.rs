@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use sedge_core::custody::message::{Code, Hello, Verdict};
+use sedge_core::custody::message::{Code, Hello, Verdict, feature};
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot,
 };
@@ -98,6 +98,7 @@ pub(super) async fn serve(
         body_bytes_max: wire::MESSAGE_BYTES_MAX - 1,
         credit: shared.options.credit_bytes,
         idle_timeout_us: IDLE_TIMEOUT.as_micros() as u64,
+        features: feature::PACKED,
     };
     let mut session = Session {
         shared: Arc::clone(shared),

@@ -348,6 +348,7 @@ impl Link {
             body_bytes_max: SAY_BYTES_MAX,
             credit: CREDIT_BYTES,
             idle_timeout_us: IDLE_TIMEOUT_US,
+            features: 0,
         }
     }
 

@@ -196,6 +196,7 @@ impl Line {
             body_bytes_max: BODY_BYTES,
             credit: CREDIT,
             idle_timeout_us: IDLE_US,
+            features: 0,
         };
         let mut sender = Sender::new(sender_settings, [SenderSlot::default()], now);
         sender.offer(0);
