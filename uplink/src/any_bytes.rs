@@ -74,10 +74,10 @@ fn again<M: Message + DeserializeOwned>(body: &[u8]) -> Option<Vec<u8>> {
 fn fetched_again(body: &[u8]) -> Option<Vec<u8>> {
     let (request, fetched) = wire::parse_fetched(Bytes::copy_from_slice(body)).ok()?;
     let (parts, frames): (Vec<_>, Vec<_>) = fetched.parts.into_iter().unzip();
-    let count = fetched.count;
+    let runs = fetched.runs;
     let head = wire::FetchedHead {
         request,
-        count,
+        runs,
         parts,
     };
     let mut framed = BytesMut::new();

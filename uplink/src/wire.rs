@@ -3,6 +3,7 @@
 //! Values only: how they travel is `stream.rs`, what they mean is `hub/consume.rs` and `client`.
 
 use bytes::{Bytes, BytesMut};
+use sedge_core::crc::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +164,16 @@ pub struct Partition {
     pub ahead: Vec<Run>,
 }
 
+impl Partition {
+    /// Its number and where each of its runs begins.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u32, u64)> {
+        let ahead = self.ahead.iter().map(|run| run.first);
+        std::iter::once(0)
+            .chain(ahead)
+            .map(|first| (self.number, first))
+    }
+}
+
 /// What a Fetch wants of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Want {
@@ -176,7 +187,8 @@ pub(crate) struct Want {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FetchedHead {
     pub(crate) request: u32,
-    pub(crate) count: u32,
+    /// The mark of the runs that there are: [`mark`].
+    pub(crate) runs: u32,
     pub(crate) parts: Vec<PartHead>,
 }
 
@@ -211,8 +223,19 @@ pub(crate) struct Gap {
 /// A whole Fetched, as its reader has it.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetched {
-    pub(crate) count: u32,
+    pub(crate) runs: u32,
     pub(crate) parts: Vec<(PartHead, Bytes)>,
+}
+
+/// Tells the runs of a stream from any others: of the partition's number and the run's first offset, for each run in order. One side makes it of what it has,
+/// the other of what it was listed.
+pub(crate) fn mark(runs: impl Iterator<Item = (u32, u64)>) -> u32 {
+    let mut digest = Digest::new();
+    for (number, first) in runs {
+        digest.update(&number.to_le_bytes());
+        digest.update(&first.to_le_bytes());
+    }
+    digest.finish()
 }
 
 /// The bytes were no such message.
@@ -273,7 +296,7 @@ pub(crate) fn parse_fetched(mut body: Bytes) -> Result<(u32, Fetched), Malformed
     Ok((
         head.request,
         Fetched {
-            count: head.count,
+            runs: head.runs,
             parts,
         },
     ))
@@ -326,11 +349,22 @@ mod tests {
         }
     }
 
+    /// One partition's runs have met, and in the same moment another one's chain splits: there are as many as before.
+    #[test]
+    fn runs_that_come_as_others_go_are_noticed() {
+        let before = [(0, 0), (0, 300), (1, 0)];
+        let after = [(0, 0), (1, 0), (1, 300)];
+        assert_ne!(mark(before.into_iter()), mark(after.into_iter()));
+        let elsewhere = [(0, 0), (0, 301), (1, 0)];
+        assert_ne!(mark(before.into_iter()), mark(elsewhere.into_iter()));
+        assert_eq!(mark(std::iter::empty()), 0);
+    }
+
     #[test]
     fn a_fetched_gives_each_part_its_own_frames() {
         let head = FetchedHead {
             request: 9,
-            count: 2,
+            runs: 2,
             parts: vec![part(3), part(2)],
         };
         let mut out = BytesMut::new();
@@ -344,7 +378,7 @@ mod tests {
             out.len() - 4
         );
         let (request, fetched) = parse_fetched(out.split_off(5).freeze()).unwrap();
-        assert_eq!((request, fetched.count), (9, 2));
+        assert_eq!((request, fetched.runs), (9, 2));
         assert_eq!(fetched.parts[0].0, part(3));
         assert_eq!(&fetched.parts[1].1[..], b"de");
     }
@@ -353,7 +387,7 @@ mod tests {
     fn a_fetched_that_claims_more_than_it_has_is_malformed() {
         let head = FetchedHead {
             request: 9,
-            count: 1,
+            runs: 1,
             parts: vec![part(3)],
         };
         let mut out = BytesMut::new();

@@ -13,7 +13,7 @@ use super::decode;
 use super::item::Item;
 use super::positions::{Position, Positions, RunKey};
 use crate::backoff::Backoff;
-use crate::wire::{Place, Want};
+use crate::wire::{self, Partition, Place, Want};
 
 /// What to read, from where, until when.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub struct Reader {
     positions: Positions,
     /// The partitions at the start are known.
     begun: bool,
-    /// How many runs the hub has listed.
+    /// The mark of the runs that the hub has listed.
     listed: u32,
     queue: VecDeque<Item>,
     /// Which run's wants come first: those that were left out last time.
@@ -201,7 +201,7 @@ impl Reader {
             (position.fetch, position.epoch) = (head.next, Some(head.epoch));
             self.turn = (key.0, key.1 + 1);
         }
-        if fetched.count != known {
+        if fetched.runs != known {
             self.meet_partitions().await?;
         }
         Ok(())
@@ -302,8 +302,7 @@ impl Reader {
             _ => Vec::new(),
         };
         let listed = client.list(Some(stream)).await?;
-        let runs = listed.iter().map(|p| 1 + p.ahead.len());
-        self.listed = runs.sum::<usize>() as u32;
+        self.listed = wire::mark(listed.iter().flat_map(Partition::runs));
         self.positions.compare(&listed);
         let takes_more = !self.begun || self.options.follow;
         for partition in listed.iter().filter(|_| takes_more) {

@@ -146,6 +146,13 @@ pub(crate) fn runs(links: &[Link]) -> Vec<wire::Run> {
     runs
 }
 
+/// The runs behind the first.
+pub(crate) fn ahead(links: &[Link]) -> Vec<wire::Run> {
+    let mut runs = runs(links);
+    runs.drain(..runs.len().min(1));
+    runs
+}
+
 fn behind_last(links: &[Link], start: u64) -> Join {
     let Some(last) = links.last() else {
         return Join::New {

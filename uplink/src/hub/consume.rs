@@ -273,7 +273,7 @@ fn fetched(request: u32, Read { runs, parts }: Read) -> BytesMut {
         &mut into,
         &FetchedHead {
             request,
-            count: runs,
+            runs,
             parts: heads,
         },
         &frames,

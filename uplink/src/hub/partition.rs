@@ -86,16 +86,20 @@ impl Partition {
             epoch,
             earliest: self.earliest(),
             end,
-            ahead: chain::runs(&links).into_iter().skip(1).collect(),
+            ahead: chain::ahead(&links),
         }
     }
 
-    /// How many runs it can be read in; 1 unless a log of its chain is being filled while others follow.
-    pub(crate) fn runs(&self) -> usize {
-        match self.members().len() {
-            0 | 1 => 1,
-            _ => chain::runs(&self.links()).len(),
-        }
+    /// Where each run begins that it can be read in: one, unless a log of its chain is being filled while others follow.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u32, u64)> {
+        let ahead = match self.members().len() {
+            0 | 1 => Vec::new(),
+            _ => chain::ahead(&self.links()),
+        };
+        let ahead = ahead.into_iter().map(|run| run.first);
+        std::iter::once(0)
+            .chain(ahead)
+            .map(|first| (self.number, first))
     }
 
     /// The first shifted offset that is held; the end if none is.

@@ -36,7 +36,7 @@ pub(super) enum NotRead {
 
 /// What there was.
 pub(super) struct Read {
-    /// How many runs the stream has.
+    /// The mark of the runs that the stream has.
     pub(super) runs: u32,
     pub(super) parts: Vec<Part>,
 }
@@ -63,7 +63,7 @@ impl Reading {
         partitions
     }
 
-    /// Reads what is wanted, about `bytes_max` in all. Waits until there is some of it, the stream has another number of runs than `known`, or `deadline`.
+    /// Reads what is wanted, about `bytes_max` in all. Waits until there is some of it, the stream has other runs than those of the mark `known`, or `deadline`.
     pub(super) async fn fetch(
         &self,
         stream: &str,
@@ -79,7 +79,7 @@ impl Reading {
             progress.mark_unchanged();
             let wanted = self.wanted(stream, wants)?;
             let there = self.shared.registry.partitions(Some(stream));
-            let runs = there.iter().map(|p| p.runs()).sum::<usize>() as u32;
+            let runs = wire::mark(there.iter().flat_map(|p| p.runs()));
             let parts = if wanted.iter().any(|(p, want)| p.has_news(want)) {
                 blocking(move || read(&wanted, bytes_max)).await?
             } else {
