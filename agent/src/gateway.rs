@@ -493,13 +493,7 @@ impl Life {
 
     /// A log has done its service. It is taken from those who read it, its directory removed, and its files in the background.
     async fn remove(&mut self, log: LogId, drained: Drained) {
-        for list in &self.lists {
-            list.send_if_modified(|logs| {
-                let before = logs.len();
-                logs.retain(|known| known.handle.log_id() != log);
-                logs.len() < before
-            });
-        }
+        uplinks::let_go(&self.lists, &drained.left());
         let disk = &self.disk;
         uplinks::let_pass(&self.lists, |known| {
             disk.may_be_passed(known.handle.log_id())

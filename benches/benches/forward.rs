@@ -74,7 +74,7 @@ async fn hand_over(partition: &Partition, disk: &Folder, events: u64, secret: bo
         closed: false,
         may_be_passed: false,
         priority: Priority::Normal,
-        handle: partition.clone(),
+        handle: partition.clone().into(),
     };
     let (_logs, seen) = watch::channel(vec![log]);
     let (tell, _events) = mpsc::unbounded_channel();

@@ -3,6 +3,7 @@
 //! One connection carries all logs. The protocol is core's [`Sender`](sedge_core::custody::Sender); `session.rs` is its driver over TCP,
 //! this file keeps a session going: connect, wait, connect again.
 
+mod handle;
 mod loss;
 mod pace;
 mod session;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use sedge_core::LogId;
 use sedge_core::custody::message::Code;
-use sedge_store::{Partition, Pulse, Timekeeping, system_clock};
+use sedge_store::{Pulse, Timekeeping, system_clock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -26,6 +27,7 @@ use crate::net::Connection;
 use crate::trust::clock::LastGood;
 use crate::trust::enrol::GatewayFiles;
 use crate::trust::explain;
+pub use handle::Handle;
 use pace::Pace;
 pub use pace::{Limits, Window};
 pub(crate) use session::unix_us;
@@ -94,8 +96,8 @@ pub struct Log {
     pub may_be_passed: bool,
     /// Whether it goes before others.
     pub priority: Priority,
-    /// The log itself.
-    pub handle: Partition,
+    /// The log itself, or what is left of it.
+    pub handle: Handle,
 }
 
 /// Which logs go first: one that is more urgent goes before all that are less.

@@ -12,7 +12,8 @@ use rig::{
 };
 use sedge_store::Partition;
 use sedge_uplink::client::{Client, Item, PullOptions, Reader};
-use sedge_uplink::forward::{ForwardEvent, Limits, Log, Priority};
+use sedge_uplink::forward::{ForwardEvent, Handle, Limits, Log, Priority};
+use sedge_uplink::hub::HubOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -224,6 +225,55 @@ async fn a_hub_that_does_not_say_that_it_unpacks_gets_plain_records() {
     assert_eq!(pull_all(&hub.url()).await, numbers(0..BACKLOG));
 }
 
+/// A hub that had taken a log to its end is put back to a copy from before that, and the gateway has removed the log meanwhile. What stands behind keeps its
+/// offsets, who has read it reads on, and what is nowhere any more is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_removed_log_keeps_its_place_at_a_hub_that_is_put_back() {
+    for copied_at in [0, 50] {
+        let (dir, old, new) = three_directories();
+        let (first, second) = (origin(old.path()), origin(new.path()));
+        let (hub_dir, copy) = (dir.path().join("hub"), dir.path().join("copy"));
+        let hub = RunningHub::start(&hub_dir).await;
+        let (address, url) = (hub.address, hub.url());
+        stage(&first, 0..copied_at, 10).await;
+        let gateway = RunningForwarder::start(&url, "gw-7", vec![rig::log(&first)]);
+        gateway.drained().await;
+        hub.kill().await;
+        rig::copy_dir(&hub_dir, &copy);
+        let hub = RunningHub::start_with(HubOptions::new(&hub_dir), address).await;
+        stage(&first, copied_at..100, 10).await;
+        first.end();
+        stage(&second, 100..110, 1).await;
+        gateway.logs.send(side_by_side(&first, &second)).unwrap();
+        gateway.drained().await;
+        let mut given = Given::default();
+        let mut reader = Reader::new(for_follower(&url));
+        given
+            .take(&mut reader, |given| given.of(1).len() == 10)
+            .await;
+        // The gateway lets go of what is at the hub as a whole, and then the hub has forgotten it.
+        let mut logs = side_by_side(&first, &second);
+        logs[0].handle = Handle::Removed {
+            log: first.log_id(),
+            end: first.next(),
+        };
+        gateway.logs.send(logs).unwrap();
+        hub.kill().await;
+        std::fs::remove_dir_all(&hub_dir).unwrap();
+        rig::copy_dir(&copy, &hub_dir);
+        let hub = RunningHub::start_with(HubOptions::new(&hub_dir), address).await;
+        stage(&second, 110..120, 1).await;
+        given
+            .take(&mut reader, |given| given.of(1).len() >= 20)
+            .await;
+        assert_eq!(given.of(1), Vec::from_iter(100..120));
+        let pulled = pull_all(&url).await;
+        let left = [numbers(0..copied_at), numbers(100..120)].concat();
+        assert_eq!((records(&pulled), lost(&pulled)), (left, 100 - copied_at));
+        drop((hub, gateway));
+    }
+}
+
 /// A day's budget is spent: alarms go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_urgent_goes_when_the_day_is_spent() {
@@ -256,6 +306,13 @@ async fn what_is_urgent_goes_when_the_day_is_spent() {
     let (status, left) = (gateway.handle.status(), lag_of(&gateway, "telemetry"));
     assert!(left > BACKLOG / 2, "{left} of the bulk are left");
     assert_eq!(status.held.as_deref(), Some("what a day may cost is spent"));
+}
+
+fn for_follower(url: &str) -> PullOptions {
+    PullOptions {
+        follow: true,
+        ..options(url)
+    }
 }
 
 /// Stands before the hub at `address` and makes an older one of it: its Welcome promises nothing, and Packed is dropped. The way to it.

@@ -10,6 +10,8 @@
 //! those before it are only read until every uplink has them, and then removed. Knows nothing of sources and uplinks but the
 //! uplinks' numbers.
 
+mod removed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,11 +27,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::ingest::{self, Lane};
 use crate::owner::{Claims, Stood};
+pub(crate) use removed::Removed;
+use removed::RemovedLog;
 
 /// The directory of a gateway, with all its logs open.
 pub(crate) struct Disk {
     /// In the order of the configuration; what only drains comes last.
     pub(crate) chains: Vec<Chain>,
+    /// What is left of logs that were removed before it was opened.
+    pub(crate) removed: Vec<Removed>,
     /// What logs will take that the next life opens behind those that were passed in this one.
     to_come_bytes: u64,
     /// Held until everything is closed.
@@ -140,6 +146,9 @@ struct PartitionIdentity {
     /// Where devices stood in logs that are removed, the longest unused first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     devices: Vec<DeviceStood>,
+    /// Logs that are removed, in their order, and no more of them than a hub may have to hear of again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<RemovedLog>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -168,7 +177,7 @@ impl Disk {
     /// When the directory is held by another process or cannot be used. Damaged content is no error.
     pub(crate) fn open(agent: &checked::Agent, outfit: &Outfit) -> Result<Self, DiskError> {
         let data = DataDir::open(&agent.gateway.data_dir)?;
-        let mut chains = Vec::new();
+        let (mut chains, mut removed) = (Vec::new(), Vec::new());
         let mut streams = data
             .numbered::<StreamIdentity>("streams")
             .map_err(in_dir(data.root()))?;
@@ -190,11 +199,13 @@ impl Disk {
                 }
             };
             let options = options(agent, stream, outfit);
+            let partitions = Some(stream.partitions);
             chains.extend(open_stream(
                 &data,
                 known,
-                Some(stream.partitions),
+                partitions,
                 &options,
+                &mut removed,
             )?);
         }
         for known in streams.found() {
@@ -211,11 +222,18 @@ impl Disk {
                     time: outfit.time.clone(),
                     ..PartitionOptions::default()
                 };
-                chains.extend(open_stream(&data, known.clone(), None, &options)?);
+                chains.extend(open_stream(
+                    &data,
+                    known.clone(),
+                    None,
+                    &options,
+                    &mut removed,
+                )?);
             }
         }
         Ok(Self {
             chains,
+            removed,
             to_come_bytes: 0,
             data: Arc::new(data),
         })
@@ -328,6 +346,8 @@ impl Disk {
         }
         let drained = Drained {
             log: chain.logs.remove(place),
+            stream: chain.stream.clone(),
+            partition: chain.partition,
             identity: Arc::clone(&chain.identity),
             data: Arc::clone(&self.data),
         };
@@ -370,26 +390,42 @@ impl Chain {
 /// A log that every uplink has got, taken out of its chain.
 pub(crate) struct Drained {
     log: OpenLog,
+    stream: String,
+    partition: u16,
     identity: SharedIdentity,
     data: Arc<DataDir>,
 }
 
 impl Drained {
-    /// Removes its directory. What stands beside the log is not lost: where devices stood in it and its place in the chain go into the
-    /// partition's identity, what was set aside in it is set aside in the data directory. Blocks for the disk.
+    /// What is left of it.
+    pub(crate) fn left(&self) -> Removed {
+        Removed {
+            stream: self.stream.clone(),
+            partition: self.partition,
+            log: self.log.partition.log_id(),
+            place: self.log.place,
+            end: self.log.partition.next(),
+            uplinks: self.log.drained.clone(),
+        }
+    }
+
+    /// Removes its directory. What stands beside the log is not lost: where devices stood in it, its place in the chain and its end go into
+    /// the partition's identity, what was set aside in it is set aside in the data directory. Blocks for the disk.
     ///
     /// # Errors
     /// When the file system refuses. Then the log is still there, and drained again in the next life.
     pub(crate) fn remove(self) -> io::Result<Gone> {
+        let left = self.left();
         let Self {
             log,
             identity,
             data,
+            ..
         } = self;
         log.partition.close();
         {
             let mut identity = lock(&identity);
-            let kept = identity.identity.without(&log);
+            let kept = identity.identity.without(&log, &left);
             identity.rewrite(kept)?;
         }
         let aside = log.identity.path.join("set-aside");
@@ -415,11 +451,12 @@ impl PartitionIdentity {
             partition,
             next_place: 0,
             devices: Vec::new(),
+            removed: Vec::new(),
         }
     }
 
     /// What it is to say when `log` is removed.
-    fn without(&self, log: &OpenLog) -> Self {
+    fn without(&self, log: &OpenLog, left: &Removed) -> Self {
         let claims = Claims::default();
         claims.inherit_devices(&self.stood());
         claims.inherit(&log.claims);
@@ -431,6 +468,7 @@ impl PartitionIdentity {
             partition: self.partition,
             next_place: self.next_place.max(log.place.saturating_add(1)),
             devices: claims.devices().into_iter().map(stood).collect(),
+            removed: removed::with(&self.removed, left),
         }
     }
 
@@ -474,6 +512,7 @@ fn open_stream(
     mut stream: Numbered<StreamIdentity>,
     partitions: Option<u16>,
     options: &PartitionOptions,
+    removed: &mut Vec<Removed>,
 ) -> Result<Vec<Chain>, DiskError> {
     let within = relative(data, &stream.path);
     let name = stream.identity.name.as_str().to_owned();
@@ -508,6 +547,7 @@ fn open_stream(
         if let Some(head) = logs.last().filter(|_| takes) {
             tell_size(&name, number, head, options);
         }
+        removed.extend(removed::of(&name, &known.identity, &logs));
         if !logs.is_empty() {
             chains.push(Chain {
                 stream: name.clone(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sedge_config::checked;
+use sedge_store::Partition;
 use sedge_uplink::forward::{
     ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority,
     Time, Window,
@@ -11,7 +12,7 @@ use sedge_uplink::forward::{
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::disk::Disk;
+use super::disk::{Disk, Removed};
 use super::trust;
 use crate::shutdown::Shutdown;
 use crate::timekeeper::Timekeeper;
@@ -53,13 +54,27 @@ pub(super) fn start_forwarders(
                 closed: log.is_ended(),
                 may_be_passed: chain.may_be_passed(),
                 priority,
-                handle: log.partition.clone(),
+                handle: log.partition.clone().into(),
             })
         });
+        let number = uplink_number(&uplink.name);
+        let removed = disk
+            .removed
+            .iter()
+            .filter(|removed| uplink.carries(&removed.stream) && removed.uplinks.contains(&number));
+        let logs = logs.chain(removed.map(|removed| Log {
+            stream: removed.stream.clone(),
+            partition: removed.partition,
+            chain: removed.place,
+            closed: true,
+            may_be_passed: false,
+            priority: priority(agent, &removed.stream),
+            handle: removed.handle(),
+        }));
         let options = ForwardOptions {
             url: format!("sedge://{}", uplink.hub),
             identity: agent.gateway.id.to_string(),
-            uplink: uplink_number(&uplink.name),
+            uplink: number,
             retry_max: uplink.retry_max,
             trust: Some(GatewayTrust {
                 files: trust::files(uplink),
@@ -70,7 +85,8 @@ pub(super) fn start_forwarders(
             live_first_after: uplink.live_first_after,
         };
         // A log that the disk has no room for is none yet: offered, its id would be in the hub's chain for ever.
-        let (made, to_be): (Vec<Log>, Vec<Log>) = logs.partition(|log| log.handle.is_made());
+        let is_made = |log: &Log| log.handle.log().is_none_or(Partition::is_made);
+        let (made, to_be): (Vec<Log>, Vec<Log>) = logs.partition(is_made);
         let (listed, logs) = watch::channel(made);
         let listed = Arc::new(listed);
         for log in to_be {
@@ -97,7 +113,9 @@ pub(super) fn start_forwarders(
 }
 
 async fn list_when_made(log: Log, listed: Listed, mut shutdown: Shutdown) {
-    let mut refused = log.handle.intake_refused();
+    let Some(mut refused) = log.handle.log().map(Partition::intake_refused) else {
+        return;
+    };
     let made = async { refused.wait_for(Option::is_none).await.is_ok() };
     tokio::select! {
         biased;
@@ -105,6 +123,17 @@ async fn list_when_made(log: Log, listed: Listed, mut shutdown: Shutdown) {
             listed.send_modify(|logs| logs.push(log));
         },
         () = shutdown.requested() => {}
+    }
+}
+
+/// The uplinks are offered what is left of a log, and no longer the log.
+pub(super) fn let_go(lists: &[Listed], gone: &Removed) {
+    for list in lists {
+        list.send_if_modified(|logs| {
+            let is_it = |known: &&mut Log| known.handle.log_id() == gone.log;
+            let known = logs.iter_mut().find(is_it);
+            known.map(|known| known.handle = gone.handle()).is_some()
+        });
     }
 }
 

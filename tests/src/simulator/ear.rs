@@ -16,9 +16,18 @@ pub(super) struct Ear {
     host: String,
     ledger: Ledger,
     gateway: String,
-    slots: BTreeMap<u16, (LogId, Home)>,
+    slots: BTreeMap<u16, Offered>,
     /// What was said and is no whole message yet: by the hub, to the hub.
     held: [Vec<u8>; 2],
+}
+
+/// A log that the gateway has offered.
+#[derive(Debug)]
+struct Offered {
+    log: LogId,
+    home: Home,
+    /// It has ended: what the machine takes from now on stands in another one.
+    closed: bool,
 }
 
 /// Who speaks.
@@ -88,7 +97,12 @@ impl Ear {
     fn offered(&mut self, offer: &Offer<'_>) {
         let home = Home::new(offer.stream, &self.gateway, offer.partition);
         self.ledger.offered(&self.host, &home, offer.log);
-        self.slots.insert(offer.slot, (offer.log, home));
+        let offered = Offered {
+            log: offer.log,
+            home,
+            closed: offer.closed,
+        };
+        self.slots.insert(offer.slot, offered);
     }
 
     fn answered(&mut self, answer: &Answer<'_>) {
@@ -99,15 +113,15 @@ impl Ear {
 
     /// Said at the beginning too, when the two may not yet have found out that their histories differ.
     fn promised(&self, slot: u16, next: u64) {
-        if let Some((log, home)) = self.slots.get(&slot) {
+        if let Some(Offered { log, home, .. }) = self.slots.get(&slot) {
             self.ledger.promised(home, *log, next);
         }
     }
 
     fn has(&self, slot: u16, next: u64) {
         self.promised(slot, next);
-        if let Some((_, home)) = self.slots.get(&slot) {
-            self.ledger.taken(&self.host, home);
+        if let Some(offered) = self.slots.get(&slot).filter(|offered| !offered.closed) {
+            self.ledger.taken(&self.host, &offered.home);
         }
     }
 }

@@ -125,7 +125,7 @@ impl Gateway {
             closed: false,
             may_be_passed: false,
             priority: Priority::Normal,
-            handle: log.clone(),
+            handle: log.clone().into(),
         };
         let (logs, seen) = watch::channel(vec![sent]);
         let (tell, events) = mpsc::unbounded_channel();

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::handle::{self, Handle};
 use super::loss::{Follow, Loss};
 use super::pace::Pace;
 use super::status::{self, Board};
@@ -42,9 +43,9 @@ pub(super) struct Session<'a> {
     paced: Option<Instant>,
     turns: Turns,
     packer: Packer,
-    stream: Stream,
     /// Whether the hub has said that it unpacks.
     unpacks: bool,
+    stream: Stream,
     /// How much of it the kernel may hold.
     unsent: Option<Unsent>,
     sender: Sender<Vec<SenderSlot>, String>,
@@ -164,8 +165,8 @@ impl<'a> Session<'a> {
             paced: None,
             turns: Turns::default(),
             packer: Packer::default(),
-            unsent,
             unpacks: false,
+            unsent,
             stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
             sender: Sender::new(settings, Vec::new(), now(began)),
             slots: Vec::new(),
@@ -330,6 +331,7 @@ impl<'a> Session<'a> {
                     changed |= log.closed && !slot.closed;
                     slot.closed |= log.closed;
                     slot.log.may_be_passed = log.may_be_passed;
+                    slot.log.handle = log.handle.clone();
                     let is_decided = log.closed || !log.may_be_passed;
                     if is_decided && slot.standing == Standing::Behind {
                         slot.standing = Standing::Settled;
@@ -349,12 +351,14 @@ impl<'a> Session<'a> {
 
     async fn add(&mut self, log: Log) -> Result<(), Ended> {
         let offer = describe(&log).await?;
-        let (growth, mut durable) = (Arc::clone(&self.growth), log.handle.durable());
-        self.watchers.spawn(async move {
-            while durable.changed().await.is_ok() {
-                growth.notify_one();
-            }
-        });
+        if let Some(mut durable) = log.handle.durable() {
+            let growth = Arc::clone(&self.growth);
+            self.watchers.spawn(async move {
+                while durable.changed().await.is_ok() {
+                    growth.notify_one();
+                }
+            });
+        }
         let closed = log.closed;
         self.slots.push(Slot {
             log,
@@ -373,8 +377,7 @@ impl<'a> Session<'a> {
 
     fn tell_growth(&mut self) {
         for (at, slot) in self.slots.iter().enumerate().filter(|(_, s)| s.listed) {
-            self.sender
-                .grew(number(at), *slot.log.handle.durable().borrow());
+            self.sender.grew(number(at), slot.log.handle.next());
         }
     }
 
@@ -446,22 +449,25 @@ impl<'a> Session<'a> {
             slot.standing = Standing::Heard;
         }
         let before = slot.acked.replace(next).unwrap_or(next);
-        let ledger = slot.log.handle.ledger();
+        let mut board = status::lock(&self.board);
+        board.acked(next.since(before));
+        board.refused(slot.log.handle.log_id(), None);
+        drop(board);
+        let Some(log) = slot.log.handle.log() else {
+            return;
+        };
+        let (ledger, uplink) = (log.ledger(), self.options.uplink);
         let next = if Fault::CursorRunsAhead.is_planted() {
             slot.offer.next.max(next)
         } else {
             next
         };
-        let (log, uplink) = (&slot.log.handle, self.options.uplink);
         let records = |from, to| log.records_between(from, to);
         match slot.loss.acknowledged(&ledger, uplink, next, records) {
             Follow::Set => log.set_cursor(uplink, next),
             Follow::Pass(from, records) => log.pass_cursor(uplink, from, next, records),
             Follow::Wait => {}
         }
-        let mut board = status::lock(&self.board);
-        board.acked(next.since(before));
-        board.refused(slot.log.handle.log_id(), None);
     }
 
     /// Where a session begins long after the last, live records are to pass what has gathered meanwhile: that is for the owner to do.
@@ -495,6 +501,10 @@ impl<'a> Session<'a> {
 
     fn diverged(&mut self, slot: u16) {
         let Some(log) = self.log_id(slot) else { return };
+        if self.is_removed(slot) {
+            tracing::error!(%log, "the hub holds another history of a log that is removed");
+            return;
+        }
         tracing::error!(%log, "the hub holds another history of this log: a new log is needed");
         status::lock(&self.board).diverged(log);
         self.tell(ForwardEvent::Diverged { log });
@@ -511,7 +521,9 @@ impl<'a> Session<'a> {
     }
 
     fn drained(&mut self, slot: u16) {
-        let Some(log) = self.log_id(slot) else { return };
+        let Some(log) = self.log_id(slot).filter(|_| !self.is_removed(slot)) else {
+            return;
+        };
         tracing::info!(%log, "the hub has all of a closed log");
         let uplink = self.options.uplink;
         self.tell(ForwardEvent::Drained { log, uplink });
@@ -575,6 +587,12 @@ impl<'a> Session<'a> {
         let bytes_max = want.bytes_max.min(piece_bytes);
         let read = world::blocking(move || {
             let mut loss = loss;
+            let log = match log {
+                Handle::Log(log) => log,
+                Handle::Removed { end, .. } => {
+                    return Ok(Found::Gap(handle::forgotten(want.from, end)));
+                }
+            };
             if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from) {
                 return Ok(Found::Gap(gap));
             }
@@ -639,9 +657,9 @@ impl<'a> Session<'a> {
             return;
         };
         // Asked again, because more may have been recycled since: what is counted as told must be what is told.
-        let (log, uplink) = (&slot.log.handle, self.options.uplink);
-        let gap = (slot.loss)
-            .gap(&log.ledger(), uplink, want.from)
+        let (log, uplink) = (slot.log.handle.log(), self.options.uplink);
+        let gap = log
+            .and_then(|log| slot.loss.gap(&log.ledger(), uplink, want.from))
             .unwrap_or(read);
         tracing::warn!(log = %slot.log.handle.log_id(), from = gap.from.get(), to = gap.to.get(), lost = gap.lost,
             cause = gap.cause.name(), "the hub gets a gap");
@@ -665,6 +683,11 @@ impl<'a> Session<'a> {
         self.slots
             .get(usize::from(slot))
             .map(|s| s.log.handle.log_id())
+    }
+
+    fn is_removed(&self, slot: u16) -> bool {
+        let slot = self.slots.get(usize::from(slot));
+        slot.is_some_and(|s| s.log.handle.log().is_none())
     }
 
     fn now(&self) -> Now {
@@ -759,12 +782,11 @@ fn offer<'a>(slots: &'a [Slot], at: u16) -> Option<Offer<'a>> {
 async fn describe(log: &Log) -> Result<Description, Ended> {
     let handle = log.handle.clone();
     blocking(move || {
-        let next = *handle.durable().borrow();
-        let tail_crc = handle.crc_below(next)?;
+        let next = handle.next();
         Ok(Description {
-            oldest: handle.ledger().oldest.min(next),
+            oldest: handle.oldest().min(next),
             next,
-            tail_crc,
+            tail_crc: handle.crc_below(next)?,
         })
     })
     .await

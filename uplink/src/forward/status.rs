@@ -137,7 +137,8 @@ impl Board {
             refused: None,
             oldest: None,
         };
-        self.marks = logs.iter().map(mark).collect();
+        let there = logs.iter().filter(|log| log.handle.log().is_some());
+        self.marks = there.map(mark).collect();
     }
 
     pub(super) fn diverged(&mut self, log: LogId) {
@@ -161,7 +162,11 @@ impl Board {
         let seconds = since.elapsed().as_secs_f64().max(1e-3);
         ForwardStatus {
             acked_per_second: (self.said.acked_offsets - before) as f64 / seconds,
-            logs: self.marks.iter_mut().map(|m| m.status(uplink)).collect(),
+            logs: self
+                .marks
+                .iter_mut()
+                .filter_map(|m| m.status(uplink))
+                .collect(),
             ..self.said.clone()
         }
     }
@@ -172,8 +177,8 @@ impl Board {
 }
 
 impl Mark {
-    fn status(&mut self, uplink: u32) -> LogStatus {
-        let handle = &self.log.handle;
+    fn status(&mut self, uplink: u32) -> Option<LogStatus> {
+        let handle = self.log.handle.log()?;
         let ledger = handle.ledger();
         let next = *handle.durable().borrow();
         let acked = ledger
@@ -184,16 +189,16 @@ impl Mark {
         let oldest =
             (acked < next).then(|| known.unwrap_or_else(|| (acked, known_at(&self.log, acked))));
         self.oldest = oldest;
-        LogStatus {
+        Some(LogStatus {
             stream: self.log.stream.clone(),
             partition: self.log.partition,
-            log: handle.log_id(),
+            log: self.log.handle.log_id(),
             next,
             acked,
             oldest_unacked: oldest.and_then(|(_, made)| made),
             diverged: self.diverged,
             refused: self.refused.clone(),
-        }
+        })
     }
 }
 
@@ -204,7 +209,7 @@ fn known_at(log: &Log, offset: Offset) -> Option<i64> {
 
 /// When the frame at `offset` was made.
 pub(super) fn made_at(log: &Log, offset: Offset) -> Option<Micros> {
-    let chunk = log.handle.read(offset, 1).ok()?;
+    let chunk = log.handle.log()?.read(offset, 1).ok()?;
     Some(Header::parse(&chunk.frames, None).ok()?.time)
 }
 

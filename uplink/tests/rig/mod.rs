@@ -167,7 +167,7 @@ pub(crate) fn log(partition: &Partition) -> Log {
         closed: false,
         may_be_passed: true,
         priority: Priority::Normal,
-        handle: partition.clone(),
+        handle: partition.clone().into(),
     }
 }
 

@@ -36,6 +36,55 @@ fn an_ended_log_goes_when_the_last_uplink_has_it() {
     assert_eq!(left.count(), 2, "an identity and a log");
 }
 
+/// A hub that is put back to an older copy may have to hear of it again.
+#[test]
+fn where_a_removed_log_ended_is_remembered() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(2));
+    assert_eq!(disk.removed, []);
+    disk.drained(log, 1, both);
+    let drained = disk.drained(log, 2, both).unwrap();
+    let (left, end) = (drained.left(), drained.log.partition.next());
+    drained.remove().unwrap().finish().unwrap();
+    drop(disk);
+    let disk = given.open(&given.of(2));
+    assert_eq!(disk.removed, [left]);
+    let Removed {
+        stream,
+        partition,
+        place,
+        uplinks,
+        ..
+    } = &disk.removed[0];
+    assert_eq!((stream.as_str(), *partition, *place), ("telemetry", 0, 0));
+    assert_eq!((disk.removed[0].end, uplinks), (end, &both("telemetry")));
+    assert!(end > Offset::ZERO);
+}
+
+/// Its end was written down, and then the power failed.
+#[test]
+fn a_log_whose_removal_was_cut_short_is_still_a_log() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(2));
+    disk.drained(log, 1, both);
+    let drained = disk.drained(log, 2, both).unwrap();
+    let left = drained.left();
+    drained.log.partition.close();
+    let mut identity = lock(&drained.identity).clone();
+    let kept = identity.identity.without(&drained.log, &left);
+    identity.rewrite(kept).unwrap();
+    drop((disk, drained));
+    let disk = given.open(&given.of(2));
+    assert_eq!(disk.removed, []);
+    assert!(
+        disk.chains
+            .iter()
+            .any(|chain| chain.logs[0].partition.log_id() == log)
+    );
+}
+
 #[test]
 fn a_log_without_an_uplink_stays() {
     let given = Given::new();

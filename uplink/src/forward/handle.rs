@@ -1,0 +1,82 @@
+//! What there is of a log that is to be sent: the log, or the knowledge that there was one.
+
+use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+use sedge_store::{Partition, ReadError};
+use tokio::sync::watch;
+
+/// A log, or what is left of it.
+#[derive(Clone, Debug)]
+pub enum Handle {
+    /// The log itself.
+    Log(Partition),
+    /// Nothing but where it ended: the hub had all of it once, and it is removed. Where the hub was put back to an older copy meanwhile, it hears how
+    /// much there was, so that what stands behind keeps its offsets and what is gone is counted.
+    Removed {
+        /// Which log it was.
+        log: LogId,
+        /// One past its last offset.
+        end: Offset,
+    },
+}
+
+impl Handle {
+    /// The log's id.
+    pub fn log_id(&self) -> LogId {
+        match self {
+            Self::Log(log) => log.log_id(),
+            Self::Removed { log, .. } => *log,
+        }
+    }
+
+    /// The log itself, if it is there.
+    pub fn log(&self) -> Option<&Partition> {
+        match self {
+            Self::Log(log) => Some(log),
+            Self::Removed { .. } => None,
+        }
+    }
+
+    /// One past the last durable offset.
+    pub(super) fn next(&self) -> Offset {
+        match self {
+            Self::Log(log) => *log.durable().borrow(),
+            Self::Removed { end, .. } => *end,
+        }
+    }
+
+    /// The first offset that is held; [`Self::next`] if none is.
+    pub(super) fn oldest(&self) -> Offset {
+        match self {
+            Self::Log(log) => log.ledger().oldest.min(self.next()),
+            Self::Removed { end, .. } => *end,
+        }
+    }
+
+    /// Moves when the log grows, if it can.
+    pub(super) fn durable(&self) -> Option<watch::Receiver<Offset>> {
+        self.log().map(Partition::durable)
+    }
+
+    /// As [`Partition::crc_below`].
+    pub(super) fn crc_below(&self, next: Offset) -> Result<Option<u32>, ReadError> {
+        self.log().map_or(Ok(None), |log| log.crc_below(next))
+    }
+}
+
+impl From<Partition> for Handle {
+    fn from(log: Partition) -> Self {
+        Self::Log(log)
+    }
+}
+
+/// What the hub had of a removed log from `from` on, and has no more: how many of the offsets were records nobody knows any longer.
+pub(super) fn forgotten(from: Offset, end: Offset) -> Gap {
+    Gap {
+        from,
+        to: end,
+        lost: end.since(from),
+        cause: Cause::Corrupt,
+        when: Micros::UNKNOWN,
+        when_last: Micros::UNKNOWN,
+    }
+}
