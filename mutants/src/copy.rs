@@ -1,6 +1,9 @@
 //! A copy of the project with all mutants in it, and the tests that are built of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,22 +51,49 @@ impl Copy {
                 sources.push((name.to_owned(), std::fs::read_to_string(&from)?));
                 continue;
             }
-            put(&to, &std::fs::read(&from)?)?;
+            let mut bytes = std::fs::read(&from)?;
+            if name == "core-nostd/src/lib.rs" {
+                bytes.extend(b"\n#[doc(hidden)]\npub mod mutants;\n");
+            }
+            put(&to, &bytes)?;
         }
-        let lib = folder.join("core-nostd/src/lib.rs");
-        let text = std::fs::read_to_string(root.join("core-nostd/src/lib.rs"))?;
-        put(
-            &lib,
-            format!("{text}\n#[doc(hidden)]\npub mod mutants;\n").as_bytes(),
-        )?;
         put(&folder.join("core-nostd/src/mutants.rs"), CHOICE.as_bytes())?;
-        Ok(Self {
+        let mut copy = Self {
             folder,
             part,
             mutants: Vec::new(),
             sources,
             refused: BTreeSet::new(),
-        })
+        };
+        copy.refused = copy.refused_before();
+        Ok(copy)
+    }
+
+    /// What did not compile of these same sources the last time, so that what was built then still stands.
+    fn refused_before(&self) -> BTreeSet<u32> {
+        let text = std::fs::read_to_string(self.refused_file()).unwrap_or_default();
+        match text.split_once('\n') {
+            Some((of, ids)) if of == self.fingerprint() => {
+                ids.lines().filter_map(|id| id.parse().ok()).collect()
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    fn remember_refused(&self) -> Result<()> {
+        let ids = self.refused.iter().map(|id| format!("{id}\n"));
+        let text = format!("{}\n{}", self.fingerprint(), ids.collect::<String>());
+        put(&self.refused_file(), text.as_bytes())
+    }
+
+    fn refused_file(&self) -> PathBuf {
+        self.folder.with_extension("refused")
+    }
+
+    fn fingerprint(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.sources.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
     }
 
     /// Builds the tests of the part, leaving out what does not compile.
@@ -77,6 +107,7 @@ impl Copy {
             );
             let (succeeded, messages) = self.cargo()?;
             if succeeded {
+                self.remember_refused()?;
                 return self.tests(&messages);
             }
             let wrong = self.blamed(&messages);
@@ -104,6 +135,14 @@ impl Copy {
         Ok(())
     }
 
+    /// A compiler that warns of nothing, for our own crates alone: those of others are then the same as in any other build.
+    fn quiet_compiler(&self) -> Result<PathBuf> {
+        let path = self.folder.with_file_name("rustc");
+        put(&path, b"#!/bin/sh\nexec \"$@\" --cap-lints=allow\n")?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        Ok(path)
+    }
+
     fn cargo(&self) -> Result<(bool, Vec<Value>)> {
         let mut command = Command::new("cargo");
         command
@@ -116,7 +155,7 @@ impl Copy {
             ])
             .current_dir(&self.folder)
             .env("CARGO_TARGET_DIR", self.folder.with_file_name("target"))
-            .env("RUSTFLAGS", "--cap-lints=allow");
+            .env("RUSTC_WORKSPACE_WRAPPER", self.quiet_compiler()?);
         let packages: BTreeSet<&str> = self
             .part
             .tests
@@ -253,13 +292,40 @@ const KEPT: [&str; 2] = ["core-nostd/src/planted.rs", "core-nostd/src/lib.rs"];
 const ATTEMPTS_MAX: u32 = 40;
 const LINES_BACK: usize = 12;
 const IDS_OF_A_FILE: u32 = 10_000;
-/// Which mutant a process has.
+/// Which mutant a process has, or the file that it is to write those into that it comes across.
 const CHOICE: &str = r#"#![allow(missing_docs)]
 extern crate std;
 
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+static CHOSEN: AtomicU32 = AtomicU32::new(UNKNOWN);
+static SEEN: [AtomicU64; 1 << 14] = [const { AtomicU64::new(0) }; 1 << 14];
+const UNKNOWN: u32 = u32::MAX;
+const RECORDING: u32 = u32::MAX - 1;
+
+#[inline]
 pub fn is(id: u32) -> bool {
-    static CHOSEN: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
-    let chosen = || std::env::var("SEDGE_MUTANT").ok().and_then(|id| id.parse().ok()).unwrap_or(0);
-    *CHOSEN.get_or_init(chosen) == id
+    match CHOSEN.load(Ordering::Relaxed) {
+        UNKNOWN | RECORDING => looked_up(id),
+        chosen => chosen == id,
+    }
+}
+
+#[cold]
+fn looked_up(id: u32) -> bool {
+    if CHOSEN.load(Ordering::Relaxed) == UNKNOWN {
+        let number = std::env::var("SEDGE_MUTANT").ok().and_then(|id| id.parse().ok()).unwrap_or(0);
+        let is_recording = std::env::var_os("SEDGE_MUTANTS_REACHED").is_some();
+        CHOSEN.store(if is_recording { RECORDING } else { number }, Ordering::Relaxed);
+        return is(id);
+    }
+    let (word, bit) = (&SEEN[id as usize / 64], 1 << (id % 64));
+    if word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+        let path = std::env::var_os("SEDGE_MUTANTS_REACHED").expect("it was there");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| std::writeln!(file, "{id}")).expect("it can be written");
+    }
+    false
 }
 "#;

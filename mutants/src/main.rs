@@ -1,8 +1,11 @@
-//! `cargo xtask mutants [--part NAME] [--sample N] [--seed S] [--within SECONDS] [--jobs J]`: does a test notice when the code is changed in a small way?
+//! `cargo xtask mutants [--part NAME] [--sample N] [--seed S] [--fresh yes] [--only ID,ID] [--within SECONDS] [--jobs J]`: does a test notice when the code is changed in a small way?
 //!
 //! All mutants of a part of the code are compiled at once, into a copy of the project below the target folder; which one a process has is the environment
-//! variable `SEDGE_MUTANT`. With `--within`, test binaries that take longer are left out; what survives the others is tried again by a run without it. So each costs the tests that are run until one fails, and no build. What does not compile is left out.
+//! variable `SEDGE_MUTANT`. So each costs the tests that are run until one fails, and no build. What does not compile is left out.
+//! Each test is run once without a mutant, to see what it takes and which mutants it comes across; a mutant meets only those, the quickest first. With `--within`, tests that take longer are left out; what survives the others is tried again by a run without it.
+//! `--fresh yes` chooses among those that were never tried; `--only` tries some again by their numbers.
 
+mod cases;
 mod copy;
 mod rewrite;
 mod trial;
@@ -44,10 +47,14 @@ const PARTS: [Part; 2] = [
             ("sedge-tests", "custody_model"),
             ("sedge-tests", "damage"),
             ("sedge-tests", "fuzz"),
+            ("sedge-tests", "errors"),
+            ("sedge-tests", "bursts"),
             ("sedge-store", "sedge_store"),
             ("sedge-store", "partition"),
             ("sedge-store", "mirror"),
             ("sedge-store", "mend"),
+            ("sedge-store", "damage"),
+            ("sedge-store", "retention"),
             ("sedge-tests", "cuts"),
         ],
     },
@@ -61,6 +68,9 @@ const PARTS: [Part; 2] = [
             ("sedge-uplink", "consumers"),
             ("sedge-uplink", "peers"),
             ("sedge-uplink", "retention"),
+            ("sedge-uplink", "live_first"),
+            ("sedge-uplink", "permissions"),
+            ("sedge-uplink", "trust"),
             ("sedge-tests", "simulator"),
         ],
     },
@@ -90,6 +100,10 @@ struct Wish {
     /// So many of them, chosen by a seed; without it, all.
     sample: Option<usize>,
     seed: u64,
+    /// Only those of which nothing is known.
+    is_fresh: bool,
+    /// Those with these numbers, whatever is known of them; all, if there are none.
+    only: Vec<u32>,
     /// Tests that take longer are left out.
     within: Option<Duration>,
     jobs: usize,
@@ -104,6 +118,8 @@ impl Wish {
             part: &PARTS[0],
             sample: None,
             seed: 1,
+            is_fresh: false,
+            only: Vec::new(),
             within: None,
             jobs: std::thread::available_parallelism()?.get(),
         };
@@ -118,11 +134,15 @@ impl Wish {
                         .with_context(|| format!("no part {value}; there are core and session"))?;
                 }
                 "--sample" => wish.sample = Some(value.parse()?),
+                "--fresh" => wish.is_fresh = value == "yes",
+                "--only" => {
+                    wish.only = value.split(',').map(str::parse).collect::<Result<_, _>>()?;
+                }
                 "--seed" => wish.seed = value.parse()?,
                 "--within" => wish.within = Some(Duration::from_secs(value.parse()?)),
                 "--jobs" => wish.jobs = value.parse()?,
                 _ => bail!(
-                    "usage: cargo xtask mutants [--part core|session] [--sample N] [--seed S] [--within SECONDS] [--jobs J]"
+                    "usage: cargo xtask mutants [--part core|session] [--sample N] [--seed S] [--fresh yes] [--only ID,ID] [--within SECONDS] [--jobs J]"
                 ),
             }
         }

@@ -1,73 +1,45 @@
 //! Runs the tests with one mutant after the other.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::Wish;
+use crate::cases::{self, Case, Ending, Limit};
 use crate::copy::{Copy, Tests};
 use crate::rewrite::Mutant;
-
-/// What a run may take; a test that hangs notices the mutant too.
-#[derive(Clone, Copy)]
-struct Limit {
-    wall: Duration,
-    processor_s: u64,
-}
 
 pub(crate) struct Trial<'a> {
     copy: &'a Copy,
     wish: &'a Wish,
-    /// The quickest first, with what each may take.
-    tests: Vec<(Tests, Limit)>,
+    programs: Vec<Tests>,
+    cases: Vec<Case>,
     /// One line for each mutant: number, place, change, and what noticed it, or `survived`.
     outcomes: PathBuf,
 }
 
+/// Tests of one program that are run together.
+struct Batch<'a> {
+    program: usize,
+    names: Vec<&'a str>,
+    took: Duration,
+}
+
 impl<'a> Trial<'a> {
-    /// Runs all tests once without a mutant: they pass, and take so long.
-    pub(crate) fn new(copy: &'a Copy, tests: Vec<Tests>, wish: &'a Wish) -> Result<Self> {
+    /// Runs each test without a mutant: it passes, takes so long, and comes across these mutants.
+    pub(crate) fn new(copy: &'a Copy, programs: Vec<Tests>, wish: &'a Wish) -> Result<Self> {
         let most = wish.within.unwrap_or(PATIENCE);
-        let patient = Limit {
-            wall: PATIENCE,
-            processor_s: most.as_secs() + 1,
-        };
-        let mut timed = Vec::new();
-        for tests in tests {
-            let began = Instant::now();
-            let passes = passes(&tests, 0, patient)?;
-            let took = began.elapsed();
-            let (name, seconds) = (&tests.name, took.as_secs_f32());
-            match passes {
-                true => {}
-                false if took > most => {
-                    eprintln!("mutants: {name} is left out, it takes more than {most:?}");
-                    continue;
-                }
-                false => bail!("{name} fails without a mutant"),
-            }
-            eprintln!("mutants: {name} passes in {seconds:.1} s");
-            // The wall's clock is for a deadlock; on a machine with other work it says little.
-            let limit = Limit {
-                wall: took * 10 + Duration::from_secs(120),
-                processor_s: took.as_secs() * 5 + 10,
-            };
-            timed.push((took, tests, limit));
-        }
-        timed.sort_by_key(|(took, ..)| *took);
+        let cases = cases::measured(&programs, most, &copy.folder.with_extension("cases"))?;
         Ok(Self {
             copy,
             wish,
-            tests: timed
-                .into_iter()
-                .map(|(_, tests, limit)| (tests, limit))
-                .collect(),
+            programs,
+            cases,
             outcomes: copy.folder.with_extension("outcomes"),
         })
     }
@@ -76,10 +48,10 @@ impl<'a> Trial<'a> {
     pub(crate) fn try_all(&self) -> Result<()> {
         let wish = self.wish;
         let known = self.known()?;
-        let chosen = self.chosen();
+        let chosen = self.chosen(&known);
         let open: Vec<&&Mutant> = chosen
             .iter()
-            .filter(|m| known.get(&key(m)).is_none_or(|o| self.is_open(o)))
+            .filter(|m| known.get(&key(m)).is_none_or(|o| self.is_open(m, o)))
             .collect();
         eprintln!(
             "mutants: {} of {}, {} were tried before",
@@ -117,14 +89,21 @@ impl<'a> Trial<'a> {
         self.sum_up(&chosen)
     }
 
-    /// It survived only what is quick, and all is to be tried now.
-    fn is_open(&self, outcome: &str) -> bool {
-        outcome.starts_with(SURVIVED_WITHIN) && self.wish.within.is_none()
+    /// It is asked for by its number, or it survived only what is quick and all is to be tried now.
+    fn is_open(&self, mutant: &Mutant, outcome: &str) -> bool {
+        let is_quick = outcome.starts_with(SURVIVED_WITHIN) && self.wish.within.is_none();
+        self.wish.only.contains(&mutant.id) || is_quick
     }
 
-    fn chosen(&self) -> Vec<&Mutant> {
+    fn chosen(&self, known: &BTreeMap<String, String>) -> Vec<&Mutant> {
         let wish = self.wish;
         let mut all: Vec<&Mutant> = self.copy.mutants.iter().collect();
+        if !wish.only.is_empty() {
+            all.retain(|mutant| wish.only.contains(&mutant.id));
+        }
+        if wish.is_fresh {
+            all.retain(|mutant| !known.contains_key(&key(mutant)));
+        }
         if let Some(count) = wish.sample {
             all.sort_by_key(|mutant| shuffled(wish.seed, mutant.id));
             all.truncate(count);
@@ -132,17 +111,54 @@ impl<'a> Trial<'a> {
         all
     }
 
-    /// Which tests notice it.
+    /// Which test notices it.
     fn noticed(&self, mutant: &Mutant) -> Result<String> {
-        for (tests, limit) in &self.tests {
-            if !passes(tests, mutant.id, *limit)? {
-                return Ok(tests.name.clone());
+        let batches = self.batches(mutant);
+        for batch in &batches {
+            let tests = &self.programs[batch.program];
+            let ending = cases::run(tests, &batch.names, mutant.id, Limit::of(batch.took))?;
+            let program = &tests.name;
+            match ending {
+                Ending::Passed => {}
+                Ending::Failed(name) => return Ok(format!("{program} {name}")),
+                Ending::Hung => return Ok(format!("{program}, which hangs")),
             }
         }
+        let reached = if batches.is_empty() { NOT_REACHED } else { "" };
         Ok(match self.wish.within {
-            Some(most) => format!("{SURVIVED_WITHIN}{most:?}"),
-            None => SURVIVED.to_owned(),
+            Some(most) => format!("{SURVIVED_WITHIN}{most:?}{reached}"),
+            None => format!("{SURVIVED}{reached}"),
         })
+    }
+
+    /// The tests that come across it, the quickest first and those of a program together.
+    fn batches(&self, mutant: &Mutant) -> Vec<Batch<'_>> {
+        let mut quick: BTreeMap<usize, Batch<'_>> = BTreeMap::new();
+        let mut batches = Vec::new();
+        for case in &self.cases {
+            if !case.reached.contains(&mutant.id) {
+                continue;
+            }
+            let batch = Batch {
+                program: case.program,
+                names: vec![&case.name],
+                took: case.took,
+            };
+            if case.took > QUICK {
+                batches.push(batch);
+                continue;
+            }
+            quick
+                .entry(case.program)
+                .and_modify(|all| {
+                    all.names.push(&case.name);
+                    all.took += case.took;
+                })
+                .or_insert(batch);
+        }
+        batches.extend(quick.into_values());
+        batches.sort_by_key(|batch| batch.took);
+        batches
     }
 
     fn known(&self) -> Result<BTreeMap<String, String>> {
@@ -159,14 +175,14 @@ impl<'a> Trial<'a> {
     fn sum_up(&self, chosen: &[&Mutant]) -> Result<()> {
         let known = self.known()?;
         let outcomes = chosen.iter().filter_map(|m| Some((m, known.get(&key(m))?)));
-        let (mut by, mut survived): (BTreeMap<&str, u32>, u32) = Default::default();
+        let (mut by, mut survived): (BTreeMap<String, u32>, u32) = Default::default();
         for (mutant, outcome) in outcomes {
             match outcome.starts_with(SURVIVED) {
                 true => {
                     survived += 1;
                     println!("{outcome}: {}", key(mutant));
                 }
-                false => *by.entry(outcome).or_default() += 1,
+                false => *by.entry(program_of(outcome)).or_default() += 1,
             }
         }
         let all = survived + by.values().sum::<u32>();
@@ -193,34 +209,10 @@ fn key(mutant: &Mutant) -> String {
     format!("{id} {file}:{line} {function} {change}")
 }
 
-/// Whether the tests pass with a mutant, in time.
-fn passes(tests: &Tests, mutant: u32, limit: Limit) -> Result<bool> {
-    let null = File::open("/dev/null")?;
-    let within = format!("ulimit -t {}; exec \"$0\"", limit.processor_s);
-    let mut child = Command::new("sh")
-        .args(["-c", &within])
-        .arg(&tests.program)
-        .current_dir(&tests.folder)
-        .env("CARGO_MANIFEST_DIR", &tests.folder)
-        .env("SEDGE_MUTANT", mutant.to_string())
-        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
-        .env("RUST_BACKTRACE", "0")
-        .stdin(null)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let deadline = Instant::now() + limit.wall;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.success());
-        }
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// Package and program in what is told of one that was noticed.
+fn program_of(outcome: &str) -> String {
+    let words: Vec<&str> = outcome.split([' ', ',']).take(2).collect();
+    words.join(" ")
 }
 
 /// An order by chance.
@@ -235,5 +227,8 @@ fn shuffled(seed: u64, id: u32) -> u64 {
 const SURVIVED: &str = "survived";
 /// By those tests that take no longer.
 const SURVIVED_WITHIN: &str = "survived within ";
+const NOT_REACHED: &str = ", and no test comes across it";
+/// Tests that take no longer are run together.
+const QUICK: Duration = Duration::from_millis(150);
 /// A test that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(1800);

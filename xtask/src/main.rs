@@ -33,7 +33,7 @@ usage: cargo xtask COMMAND
             measure what the core costs a microcontroller, beside sequential-storage; with --write, put it into docs/firmware.md; --only weighed and
             the like measure one part
   planted   plant faults, all or those that are named, and see each found by the test that must find it
-  mutants   change the code in small ways, all in one build, and look whether a test notices; --part core or session, --sample N, --seed S, --jobs J
+  mutants   change the code in small ways, all in one build, and look whether a test notices; --part core or session, --sample N, --seed S, --fresh yes, --only ID,ID, --within SECONDS, --jobs J
   fuzz      run the fuzz targets, all or those that are named, under libFuzzer; --seconds N each
   package   make the Debian package, for this machine or with --arm64
   manual    write the manual pages and shell completions into target/manual
