@@ -334,6 +334,8 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::frame::Frame;
+    use crate::ids::LogId;
 
     /// Samples as their first byte, losses as minus their count.
     fn pulled<const BYTES: usize>(samples: &mut Samples<'_, BYTES>) -> Vec<i64> {
@@ -383,6 +385,58 @@ mod tests {
         let (mut inlet, mut samples) = intake.split();
         assert_eq!(inlet.try_push(&[4], Micros::UNKNOWN), Ok(()));
         assert_eq!(pulled(&mut samples), [4], "split again, nothing is lost");
+    }
+
+    /// Two frames of three entries: what is committed is counted, and the numbers of what was lost go on behind it.
+    #[test]
+    fn what_is_gathered_stays_until_it_is_committed() {
+        let mut intake = Intake::<1, 4>::new();
+        let (mut inlet, samples) = intake.split();
+        let mut outlet = Outlet::<1, 3>::new(samples);
+        let log = Continuation {
+            log_id: LogId::new([7; 16]),
+            next: Offset::new(40),
+            last_time: Micros::new(7_000_000),
+        };
+        let mut notices = Vec::new();
+        let mut told = |outlet: &Outlet<'_, 1, 3>| {
+            let (mut entries, mut buffer) = ([0; 100], [0; 160]);
+            let filled = outlet.frame(log, Some(b"adc"), &mut entries, &mut buffer)?;
+            let frame = Frame::parse(&buffer[..filled.len], &log.log_id, Some(log.next));
+            let (frame, len) = frame.expect("it is a frame");
+            assert_eq!((len, frame.span()), (filled.len, filled.span));
+            for (_, entry) in frame.entries() {
+                match entry {
+                    Entry::Notice(notice) => notices.push((notice.from, notice.to, notice.lost)),
+                    entry => assert!(matches!(entry, Entry::Record(_))),
+                }
+            }
+            Some(filled.span)
+        };
+        assert_eq!((outlet.gather(), told(&outlet)), (0, None));
+        let mut push = |value: u8| inlet.try_push(&[value], Micros::UNKNOWN).is_ok();
+        // The last two find no place.
+        (1..=5).for_each(|value| assert_eq!(push(value), value <= 3));
+        assert_eq!((outlet.gather(), outlet.gather()), (3, 3));
+        assert_eq!(told(&outlet), Some(3));
+        assert!(
+            outlet
+                .frame(log, None, &mut [0; 100], &mut [0; 10])
+                .is_none()
+        );
+        assert_eq!(outlet.committed(), 0);
+        assert!(push(6));
+        // One is taken, and four are lost.
+        assert_eq!((outlet.gather(), told(&outlet)), (2, Some(2)));
+        (7..=10).for_each(|value| assert_eq!(push(value), value <= 9));
+        assert_eq!((outlet.gather(), told(&outlet)), (3, Some(3)));
+        assert_eq!(outlet.committed(), 2);
+        assert_eq!((outlet.gather(), told(&outlet)), (3, Some(3)));
+        assert_eq!(outlet.committed(), 1);
+        assert_eq!((outlet.gather(), told(&outlet)), (0, None));
+        let at = |number| Offset::new(number);
+        assert_eq!(notices[0], (at(3), at(5), 2));
+        assert_eq!(notices.last(), Some(&(at(9), at(10), 1)));
     }
 
     #[test]

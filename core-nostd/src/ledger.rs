@@ -291,6 +291,19 @@ mod tests {
         assert_eq!(ledger.release_point(), Offset::new(10));
     }
 
+    /// It was at 5 when all below 10 went; back at 2 it has lost three more.
+    #[test]
+    fn uplink_that_goes_back_lost_what_lies_between_too() {
+        let mut ledger = Ledger::starting_at(Offset::ZERO);
+        ledger.set_cursor(1, Offset::new(5)).unwrap();
+        ledger.oldest = Offset::new(10);
+        ledger.cursors[0].lost = 4;
+        for (next, lost) in [(5, 4), (2, 7), (9, 1), (12, 0), (8, 2)] {
+            ledger.set_cursor(1, Offset::new(next)).unwrap();
+            assert_eq!(ledger.cursor(1).map(|cursor| cursor.lost), Some(lost));
+        }
+    }
+
     #[test]
     fn uplink_is_told_its_own_loss() {
         let mut ledger = Ledger {

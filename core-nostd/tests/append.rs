@@ -7,7 +7,7 @@ use std::pin::pin;
 
 use fixture::*;
 use sedge_core::frame::Form;
-use sedge_core::log::{AsyncLog, CommitError, OpenError};
+use sedge_core::log::{AsyncLog, CommitError, OpenError, Options, Slot, Tail};
 use sedge_core::media::{Media, Misfit, Operations};
 use sedge_core::segment::{Dimensions, Geometry, Role};
 use sedge_core::{Micros, Offset};
@@ -347,4 +347,29 @@ fn compact_records_keep_their_times_when_the_log_rolls() {
     assert_eq!(log.last_time(), Micros::new(expected));
     let (log, _) = open(FLASH, log.into_media());
     assert_eq!(log.last_time(), Micros::new(expected));
+}
+
+/// On cells that are not trusted a header alone is no log: the first one is made anew, and a later one stands for the offsets before it.
+#[test]
+fn a_lone_header_that_is_not_trusted_is_made_anew_unless_offsets_stand_before_it() {
+    let careful = Options {
+        tail: Tail::Fresh,
+        ..options(FLASH)
+    };
+    let (_, recovered) = open_with(careful, new_log(FLASH).into_media());
+    assert!(recovered.formatted);
+    let mut log = new_log(FLASH);
+    while log.head().0 == 0 {
+        fill(&mut log, 1);
+    }
+    let Some(Slot::Open(opened)) = log.slot(1) else {
+        panic!("the commit opened segment 1")
+    };
+    let ram = &mut log.media_mut().ram;
+    ram.erase(0).unwrap();
+    let blank = vec![0xFF; (4096 - opened.data_start) as usize];
+    ram.program(1, opened.data_start, &blank).unwrap();
+    let (log, recovered) = open_with(careful, log.into_media());
+    assert!(!recovered.formatted);
+    assert!(log.next() >= opened.base);
 }

@@ -92,6 +92,54 @@ fn refusing_log_waits_for_its_uplink() {
     }
 }
 
+/// All that its oldest segment holds was handed over, and nothing more: that is enough, and one record less is not.
+#[test]
+fn refusing_log_goes_on_when_its_oldest_segment_was_handed_over() {
+    for dimensions in [FLASH, FILE] {
+        let refusing = Options {
+            when_full: WhenFull::Refuse,
+            ..options(dimensions)
+        };
+        let (mut log, _) = open_with(refusing, Disk::blank(&dimensions));
+        log.set_cursor(1, Offset::ZERO).unwrap();
+        while !log.needs_maintain() || log.maintain(NOW).unwrap() == Maintained::Ready {
+            try_commit(&mut log, &[&[0; 100]]).unwrap();
+        }
+        let Some(Slot::Open(second)) = log.slot(1) else {
+            panic!("it is full")
+        };
+        let base = second.base;
+        log.set_cursor(1, Offset::new(base.get() - 1)).unwrap();
+        assert_eq!(log.maintain(NOW), Ok(Maintained::Full));
+        log.set_cursor(1, base).unwrap();
+        assert_eq!(log.maintain(NOW), Ok(Maintained::Ready));
+        assert_eq!((log.oldest(), log.ledger().handed_over), (base, base.get()));
+        assert_balance(&mut log);
+    }
+}
+
+/// It has them from elsewhere: what it lost is only what lies behind, in the next life too.
+#[test]
+fn uplink_that_has_what_was_evicted_is_told_no_loss_of_it() {
+    let mut log = new_log(FLASH);
+    log.set_cursor(1, Offset::ZERO).unwrap();
+    fill(&mut log, 300);
+    let lost = |log: &TestLog| log.ledger().cursor(1).unwrap().lost;
+    let oldest = log.oldest().get();
+    assert_eq!(lost(&log), oldest);
+    log.pass_cursor(1, Offset::ZERO, Offset::new(10), 10);
+    let (mut log, _) = open(FLASH, {
+        log.maintain(NOW).unwrap();
+        log.close(NOW).unwrap();
+        log.into_media()
+    });
+    let cursor = log.ledger().cursor(1).unwrap();
+    assert_eq!((cursor.next, cursor.lost), (Offset::new(10), oldest - 10));
+    log.pass_cursor(2, Offset::ZERO, Offset::new(10), 10);
+    assert_eq!(lost(&log), oldest - 10, "that is another one");
+    assert_balance(&mut log);
+}
+
 #[test]
 fn segment_that_leaves_is_in_the_ledger_before_it_is_erased() {
     for dimensions in [FLASH, FILE] {

@@ -114,3 +114,47 @@ impl<F: NorFlash> Operations for AsyncNor<F> {
             .misfit(geometry, Self::UNITS, self.flash.capacity())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use embedded_storage_async::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
+
+    use super::*;
+
+    /// Only its units matter.
+    struct Coarse;
+
+    impl ErrorType for Coarse {
+        type Error = NorFlashErrorKind;
+    }
+
+    impl ReadNorFlash for Coarse {
+        const READ_SIZE: usize = 4;
+
+        async fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+            Ok(())
+        }
+
+        fn capacity(&self) -> usize {
+            4096
+        }
+    }
+
+    impl NorFlash for Coarse {
+        const WRITE_SIZE: usize = 8;
+        const ERASE_SIZE: usize = 256;
+
+        async fn erase(&mut self, _: u32, _: u32) -> Result<(), NorFlashErrorKind> {
+            Ok(())
+        }
+
+        async fn write(&mut self, _: u32, _: &[u8]) -> Result<(), NorFlashErrorKind> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_comes_in_units_that_are_programmed() {
+        assert_eq!(AsyncNor::new(Coarse, 256, 256).unwrap().grain(), 8);
+    }
+}

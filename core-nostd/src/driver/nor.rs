@@ -163,6 +163,15 @@ mod tests {
         );
     }
 
+    /// What is torn comes in the larger of the two units.
+    #[test]
+    fn what_cannot_be_read_comes_in_units_that_are_programmed() {
+        let nor = Nor::new(Strict(Vec::new()), 256, 256).unwrap();
+        assert_eq!(nor.grain(), 8);
+        let (read, write, erase) = (16, 8, 256);
+        assert_eq!(Units { read, write, erase }.grain(), 16);
+    }
+
     #[test]
     fn segment_is_erased_and_programmed_where_it_lies() {
         let mut nor = Nor::new(Strict(std::vec![0; 1024]), 256, 256).unwrap();

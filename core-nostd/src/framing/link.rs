@@ -315,6 +315,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_opened_again_in_the_middle_of_a_message_counts_no_damage() {
+        let line = line_of(1, b"this one is never finished");
+        let mut decoder = Decoder::new([0; 1024]);
+        assert_eq!(heard(&mut decoder, &line[..9]), []);
+        decoder.reopen();
+        assert_eq!(heard(&mut decoder, &line[9..]), []);
+        assert_eq!(decoder.damaged(), 0);
+        let whole = line_of(2, b"whole");
+        assert_eq!(heard(&mut decoder, &whole), [(2, b"whole".to_vec())]);
+    }
+
+    #[test]
     fn a_lost_delimiter_costs_one_message_and_log_text_costs_none() {
         let mut line = line_of(1, b"first");
         line.extend(b"E (312) wifi: no beacon\r\n");
