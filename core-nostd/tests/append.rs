@@ -6,6 +6,7 @@ use core::task::{Context, Poll, Waker};
 use std::pin::pin;
 
 use fixture::*;
+use sedge_core::driver::OutOfBounds;
 use sedge_core::frame::Form;
 use sedge_core::log::{AsyncLog, CommitError, OpenError, Options, Slot, Tail};
 use sedge_core::media::{Media, Misfit, Operations};
@@ -242,7 +243,7 @@ struct Waiting {
 }
 
 impl Operations for Waiting {
-    type Error = sedge_core::driver::OutOfBounds;
+    type Error = OutOfBounds;
 
     async fn read(
         &mut self,
@@ -372,4 +373,65 @@ fn a_lone_header_that_is_not_trusted_is_made_anew_unless_offsets_stand_before_it
     let (log, recovered) = open_with(careful, log.into_media());
     assert!(!recovered.formatted);
     assert!(log.next() >= opened.base);
+}
+
+/// There is no other segment, and writes have failed in this one so often that what each commit leaves free is used up. Whatever is asked of the log
+/// then is done or refused, and never tried beyond the end of the segment; what was said to be done is so in the next life.
+#[test]
+fn a_head_that_failures_used_up_is_not_written_beyond_its_end() {
+    let mut ended = [0, 0];
+    for dimensions in [FLASH, FILE, MIRROR] {
+        for filler in (0..100).step_by(3) {
+            for failures in 0..6 {
+                for what in [Asked::End, Asked::Close, Asked::Ledger, Asked::Segment] {
+                    let mut log = used_up(dimensions, filler, failures);
+                    let outcome = match what {
+                        Asked::End => log.end(b"", NOW).map_err(|e| e.to_string()),
+                        Asked::Close => log.close(NOW).map_err(|e| e.to_string()),
+                        Asked::Ledger => log.save_ledger(NOW).map_err(|e| e.to_string()),
+                        Asked::Segment => log.maintain(NOW).map(|_| ()).map_err(|e| e.to_string()),
+                    };
+                    let outside = CommitError::Media(OutOfBounds).to_string();
+                    assert_ne!(outcome, Err(outside), "{what:?} {filler} {failures}");
+                    let is_done = outcome.is_ok();
+                    let (cursor, durable) = (log.ledger().cursor(1), log.view().durable);
+                    let (log, _) = open(dimensions, log.into_media());
+                    if what == Asked::End {
+                        assert_eq!(log.is_ended(), is_done);
+                        ended[usize::from(is_done)] += 1;
+                    }
+                    if is_done && what == Asked::Ledger {
+                        assert_eq!(log.ledger().cursor(1), cursor);
+                    }
+                    assert!(log.next() >= durable);
+                }
+            }
+        }
+    }
+    assert!(ended.iter().all(|&count| count > 100), "{ended:?}");
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    End,
+    Close,
+    Ledger,
+    Segment,
+}
+
+/// A log without a spare whose head has no room for a commit, after so many writes that failed there.
+fn used_up(dimensions: Dimensions, filler: usize, failures: u64) -> TestLog {
+    let mut log = new_log(dimensions);
+    log.media_mut().fail_erases = u64::MAX;
+    commit(&mut log, &vec![0; filler]);
+    while try_commit(&mut log, &[&[0; 60]]).is_ok() {}
+    for uplink_at in 0..failures {
+        log.set_cursor(1, Offset::new(uplink_at)).unwrap();
+        log.media_mut().fail_programs = 1;
+        assert!(log.save_ledger(NOW).is_err());
+        log.media_mut().fail_programs = 0;
+    }
+    log.media_mut().fail_erases = 0;
+    log.set_cursor(1, Offset::new(9)).unwrap();
+    log
 }

@@ -40,6 +40,8 @@ const PARTS: [Part; 2] = [
             ("sedge-core", "rings"),
             ("sedge-core", "recovery"),
             ("sedge-core", "custody_rules"),
+            ("sedge-core", "custody_times"),
+            ("sedge-core", "twins"),
             ("sedge-core", "custody"),
             ("sedge-tests", "drops"),
             ("sedge-tests", "scripts"),
