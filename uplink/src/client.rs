@@ -5,7 +5,7 @@ mod connection;
 pub(crate) mod decode;
 mod here;
 mod item;
-mod positions;
+pub(crate) mod positions;
 mod reader;
 
 pub use connection::{Access, Client, ClientError, Joined, Membership};

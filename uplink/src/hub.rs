@@ -9,6 +9,7 @@ mod consume;
 mod gateway;
 mod groups;
 mod guard;
+mod http;
 mod lobby;
 mod options;
 mod partition;

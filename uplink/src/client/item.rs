@@ -92,6 +92,15 @@ pub struct Origin {
 }
 
 impl Origin {
+    pub(crate) fn of(partition: &Partition) -> Self {
+        Self {
+            stream: partition.stream.clone(),
+            gateway: partition.gateway.clone(),
+            partition: partition.partition,
+            number: partition.number,
+        }
+    }
+
     pub(crate) fn is_of(&self, partition: &Partition) -> bool {
         let here = (&self.stream, &self.gateway, self.partition);
         here == (&partition.stream, &partition.gateway, partition.partition)

@@ -6,35 +6,38 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::item::Origin;
+use bytes::Bytes;
+
+use super::decode;
+use super::item::{Item, Origin};
 use super::reader::Start;
-use crate::wire::{Partition, Place, Run};
+use crate::wire::{PartHead, Partition, Place, Run, Want};
 
 /// A partition's number, and where the run begins in it; 0 for its first.
-pub(super) type RunKey = (u32, u64);
+pub(crate) type RunKey = (u32, u64);
 
 /// All positions of a reader.
 #[derive(Debug, Default)]
-pub(super) struct Positions(BTreeMap<RunKey, Position>);
+pub(crate) struct Positions(BTreeMap<RunKey, Position>);
 
 /// How far a reader has come in one run.
 #[derive(Debug)]
-pub(super) struct Position {
-    pub(super) origin: Arc<Origin>,
+pub(crate) struct Position {
+    pub(crate) origin: Arc<Origin>,
     /// Next offset to fetch.
-    pub(super) fetch: u64,
+    pub(crate) fetch: u64,
     /// Next offset behind what the caller was given.
     given: u64,
     /// Of what was fetched last.
-    pub(super) epoch: Option<u32>,
+    pub(crate) epoch: Option<u32>,
     /// What the group has committed.
     committed: Option<u64>,
     /// Where to stop, unless following.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Where the partition's next run begins.
     until: Option<u64>,
     /// A hub that was put back to an older copy may not know it yet.
-    pub(super) is_there: bool,
+    pub(crate) is_there: bool,
 }
 
 impl Position {
@@ -52,7 +55,7 @@ impl Position {
     }
 
     /// Below this it has something to fetch, now or later.
-    pub(super) fn bound(&self, follows: bool) -> u64 {
+    pub(crate) fn bound(&self, follows: bool) -> u64 {
         let end = if follows { u64::MAX } else { self.end };
         self.until.map_or(end, |until| until.min(end))
     }
@@ -64,21 +67,67 @@ impl Position {
 
 impl Positions {
     /// All of them, beginning with `key` and coming to those before it at last.
-    pub(super) fn from(&self, key: RunKey) -> impl Iterator<Item = (&RunKey, &Position)> {
+    fn from(&self, key: RunKey) -> impl Iterator<Item = (&RunKey, &Position)> {
         self.0.range(key..).chain(self.0.range(..key))
     }
 
-    pub(super) fn are_at_their_ends(&self) -> bool {
+    pub(crate) fn are_at_their_ends(&self) -> bool {
         self.0.values().all(|p| p.fetch >= p.bound(false))
     }
 
     /// Whether the partition is known, and the hub has it.
-    pub(super) fn has(&self, number: u32) -> bool {
+    pub(crate) fn has(&self, number: u32) -> bool {
         self.of(number).next().is_some_and(|(_, p)| p.is_there)
     }
 
+    /// What is to be asked for: the runs that have something to give, now or, for who follows, later. The run `turn` comes first.
+    pub(crate) fn wants(&self, turn: RunKey, follows: bool) -> impl Iterator<Item = Want> {
+        self.from(turn).filter_map(move |(&(number, _), p)| {
+            let is_open = p.is_there && p.fetch < p.bound(follows);
+            is_open.then_some(Want {
+                number,
+                from: p.fetch,
+                epoch: p.epoch,
+            })
+        })
+    }
+
+    /// Takes in a part that was sent: the run it belongs to, and its items; who does not follow gets none that was not there at the start.
+    pub(crate) fn take(
+        &mut self,
+        head: &PartHead,
+        frames: &Bytes,
+        follows: bool,
+    ) -> Option<(RunKey, Vec<Item>)> {
+        let (key, position) = self.served(head.number, head.from)?;
+        if head.from < position.fetch {
+            tracing::warn!(
+                partition = head.number,
+                at = position.fetch,
+                back_to = head.from,
+                "the hub's chain was cut and goes on otherwise"
+            );
+        }
+        let from = position.fetch.min(head.from);
+        let mut items = Vec::new();
+        decode::part(head, frames, &position.origin, from, &mut items);
+        items.retain(|item| follows || item.first() < position.end);
+        (position.fetch, position.epoch) = (head.next, Some(head.epoch));
+        Some((key, items))
+    }
+
+    /// How far the caller has been given each run.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let place = |(&(number, first), p): (&RunKey, &Position)| Place {
+            number,
+            first,
+            next: p.given,
+        };
+        self.0.iter().map(place).collect()
+    }
+
     /// The position for which a part was sent that begins at `from`.
-    pub(super) fn served(&mut self, number: u32, from: u64) -> Option<(RunKey, &mut Position)> {
+    fn served(&mut self, number: u32, from: u64) -> Option<(RunKey, &mut Position)> {
         let open = |p: &Position| p.fetch < p.bound(true);
         let asked = self.of(number).find(|(_, p)| open(p) && p.fetch == from);
         // Where the chain was cut, it begins below what was asked for.
@@ -91,7 +140,7 @@ impl Positions {
     }
 
     /// The caller was given what stands at `first`, up to `next`.
-    pub(super) fn given(&mut self, number: u32, first: u64, next: u64) {
+    pub(crate) fn given(&mut self, number: u32, first: u64, next: u64) {
         let Some((_, position)) = self.0.range_mut((number, 0)..=(number, first)).next_back()
         else {
             return;
@@ -103,7 +152,7 @@ impl Positions {
     }
 
     /// What a group has not committed yet.
-    pub(super) fn uncommitted(&self) -> Vec<Place> {
+    pub(crate) fn uncommitted(&self) -> Vec<Place> {
         let moved = |(&(number, first), p): (&RunKey, &Position)| {
             (p.is_there && p.committed != Some(p.given)).then_some(Place {
                 number,
@@ -114,7 +163,7 @@ impl Positions {
         self.0.iter().filter_map(moved).collect()
     }
 
-    pub(super) fn committed(&mut self, places: &[Place]) {
+    pub(crate) fn committed(&mut self, places: &[Place]) {
         for place in places {
             if let Some(position) = self.0.get_mut(&(place.number, place.first)) {
                 position.committed = Some(place.next);
@@ -123,7 +172,7 @@ impl Positions {
     }
 
     /// Marks which partitions the hub has, among those that are known.
-    pub(super) fn compare(&mut self, listed: &[Partition]) {
+    pub(crate) fn compare(&mut self, listed: &[Partition]) {
         for ((number, first), position) in &mut self.0 {
             let here = listed.iter().find(|p| p.number == *number);
             let is_there = here.is_some_and(|p| position.origin.is_of(p));
@@ -135,7 +184,7 @@ impl Positions {
     }
 
     /// First sight of a partition: a group goes on where it has been in `places`, else it begins at `start`, which for a time is looked up in `by_time`.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &mut self,
         partition: &Partition,
         start: Start,
@@ -149,12 +198,7 @@ impl Positions {
             here.copied().collect()
         };
         let (runs, been) = (runs(partition), of(places));
-        let origin = Arc::new(Origin {
-            stream: partition.stream.clone(),
-            gateway: partition.gateway.clone(),
-            partition: partition.partition,
-            number,
-        });
+        let origin = Arc::new(Origin::of(partition));
         let mut add = |first, from, committed| {
             let reached = runs.iter().rev().find(|run| run.first <= from);
             let end = reached.map_or(partition.end, |run| run.end);
@@ -180,7 +224,7 @@ impl Positions {
     }
 
     /// Another log has joined the partition behind one that is still being filled: what stands in it is a run of its own, which nobody has read.
-    pub(super) fn meet_ahead(&mut self, partition: &Partition) {
+    pub(crate) fn meet_ahead(&mut self, partition: &Partition) {
         let number = partition.number;
         for run in &partition.ahead {
             let below = self.0.range((number, 0)..=(number, run.first)).next_back();

@@ -9,11 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::{Access, Client, ClientError, Membership};
-use super::decode;
 use super::item::Item;
-use super::positions::{Position, Positions, RunKey};
+use super::positions::{Positions, RunKey};
 use crate::backoff::Backoff;
-use crate::wire::{self, Partition, Place, Want};
+use crate::wire::{self, Partition, Place};
 
 /// What to read, from where, until when.
 #[derive(Clone, Debug)]
@@ -168,7 +167,8 @@ impl Reader {
     async fn fetch(&mut self) -> Result<(), ClientError> {
         self.connect().await?;
         self.renew_lease().await?;
-        let wants = self.wants();
+        let wants = self.positions.wants(self.turn, self.options.follow);
+        let wants = wants.take(WANTS_MAX).collect();
         let known = self.listed;
         let wait = if self.options.follow {
             FOLLOW_WAIT
@@ -182,46 +182,17 @@ impl Reader {
             .fetch(&self.options.stream, known, wants, wait)
             .await?;
         for (head, frames) in fetched.parts {
-            let Some((key, position)) = self.positions.served(head.number, head.from) else {
+            let follows = self.options.follow;
+            let Some((key, items)) = self.positions.take(&head, &frames, follows) else {
                 continue;
             };
-            if head.from < position.fetch {
-                tracing::warn!(
-                    partition = head.number,
-                    at = position.fetch,
-                    back_to = head.from,
-                    "the hub's chain was cut and goes on otherwise"
-                );
-            }
-            let from = position.fetch.min(head.from);
-            let mut items = Vec::new();
-            decode::part(&head, &frames, &position.origin, from, &mut items);
-            let within = |item: &Item| self.options.follow || item.first() < position.end;
-            self.queue.extend(items.into_iter().filter(within));
-            (position.fetch, position.epoch) = (head.next, Some(head.epoch));
+            self.queue.extend(items);
             self.turn = (key.0, key.1 + 1);
         }
         if fetched.runs != known {
             self.meet_partitions().await?;
         }
         Ok(())
-    }
-
-    /// Those that still have something to give, beginning behind the one that was served last.
-    fn wants(&self) -> Vec<Want> {
-        let open = |(&(number, _), p): (&RunKey, &Position)| {
-            let is_open = p.is_there && p.fetch < p.bound(self.options.follow);
-            is_open.then_some(Want {
-                number,
-                from: p.fetch,
-                epoch: p.epoch,
-            })
-        };
-        (self.positions)
-            .from(self.turn)
-            .filter_map(open)
-            .take(WANTS_MAX)
-            .collect()
     }
 
     async fn connect(&mut self) -> Result<(), ClientError> {

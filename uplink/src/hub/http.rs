@@ -1,0 +1,280 @@
+//! Reading over HTTP: the same items as `sedge pull`, as lines of JSON or as server-sent events.
+//!
+//! Each request stands for itself: it says where it begins and is told where to go on, so that nothing is kept for a reader between two of them.
+//! What may be asked and what is answered: docs/guide/http.md.
+
+mod cursor;
+mod query;
+mod records;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use super::guard::{Caller, Grant};
+use super::lobby::{CONNECTIONS_OF_ONE_MAX, Chair};
+use super::reading::{NotRead, Reading};
+use super::{HubHandle, Shared};
+use crate::trust::token::Token;
+use crate::wire;
+use query::Query;
+
+impl HubHandle {
+    /// The pages from which streams are read. They are served where only this machine can reach them; who reads shows a token if the hub knows its consumers.
+    pub fn http(&self) -> Router {
+        Router::new()
+            .route("/v1/streams", get(streams))
+            .route("/v1/streams/{stream}", get(stream))
+            .route("/v1/streams/{stream}/records", get(records::merged))
+            .route(
+                "/v1/streams/{stream}/{number}/records",
+                get(records::of_partition),
+            )
+            .route("/v1/streams/{stream}/{number}/offset", get(offset))
+            .with_state(Arc::clone(&self.shared))
+    }
+}
+
+/// A reader at the door: who it is, what it may read, and its seat.
+struct Visitor {
+    shared: Arc<Shared>,
+    grant: Grant,
+    reading: Reading,
+    seat: Seat,
+}
+
+/// Its place among those who are served, while it is.
+struct Seat {
+    shared: Arc<Shared>,
+    _chair: Chair,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.shared.counters.consumer_went();
+    }
+}
+
+/// Why a request is not met.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    what: String,
+}
+
+impl Visitor {
+    fn admit(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Self, Refusal> {
+        let caller = match shared.guard {
+            Some(_) => Caller::Remote(None),
+            None => {
+                is_of_this_machine(headers)?;
+                Caller::Local
+            }
+        };
+        let token = token_in(headers)?;
+        let secret = token.as_ref().map_or(&[][..], |token| token.secret());
+        let admitted = shared.admit_consumer(&caller, secret);
+        let grant = admitted.map_err(|denied| {
+            shared.counters.unknown();
+            Refusal::new(StatusCode::UNAUTHORIZED, denied.0)
+        })?;
+        let chair = shared.chairs.take(grant.name()).ok_or_else(|| {
+            let what =
+                format!("{CONNECTIONS_OF_ONE_MAX} requests of this consumer are open already");
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, what)
+        })?;
+        shared.counters.consumer_came();
+        let seat = Seat {
+            shared: Arc::clone(shared),
+            _chair: chair,
+        };
+        Ok(Self {
+            reading: Reading::new(shared, grant.streams()),
+            shared: Arc::clone(shared),
+            grant,
+            seat,
+        })
+    }
+
+    /// The partitions of `stream`, which is there.
+    fn partitions_of(&self, stream: &str) -> Result<Vec<wire::Partition>, Refusal> {
+        self.reading.may_read(stream)?;
+        let partitions = self.reading.partitions(Some(stream));
+        match partitions.is_empty() {
+            true => Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                format!("no gateway has sent a stream \"{stream}\""),
+            )),
+            false => Ok(partitions.iter().map(|p| p.describe()).collect()),
+        }
+    }
+
+    fn partition_of(&self, stream: &str, number: &str) -> Result<wire::Partition, Refusal> {
+        let partitions = self.partitions_of(stream)?;
+        let number = number.parse::<u32>().ok();
+        let found = partitions.into_iter().find(|p| Some(p.number) == number);
+        found.ok_or_else(|| {
+            let what = format!("no such partition; GET /v1/streams/{stream} lists them");
+            Refusal::new(StatusCode::NOT_FOUND, what)
+        })
+    }
+}
+
+/// A page of another site may make a browser on this machine ask, under a name that leads here: it is not to hear what is served without a token.
+fn is_of_this_machine(headers: &HeaderMap) -> Result<(), Refusal> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let name = host.map(|host| match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    });
+    let is_here = |name: &str| {
+        name == "localhost"
+            || name
+                .trim_matches(['[', ']'])
+                .parse::<std::net::IpAddr>()
+                .is_ok()
+    };
+    match name.is_none_or(is_here) {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "this hub serves its own machine only; ask for 127.0.0.1 or localhost",
+        )),
+    }
+}
+
+fn token_in(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
+    let Some(written) = headers.get(AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let token = written
+        .to_str()
+        .ok()
+        .and_then(|written| written.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .and_then(|(_, token)| Token::parse(token).ok());
+    token.map(Some).ok_or_else(|| {
+        let what = "accepted: Authorization: Bearer TOKEN, with a token of `sedge hub tokens add`";
+        Refusal::new(StatusCode::UNAUTHORIZED, what)
+    })
+}
+
+async fn streams(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let visitor = Visitor::admit(&shared, &headers)?;
+    let mut streams: Vec<(String, Vec<Value>)> = Vec::new();
+    for partition in visitor.reading.partitions(None) {
+        let described = partition.describe();
+        let shown = shown(&described);
+        match streams
+            .last_mut()
+            .filter(|(name, _)| *name == described.stream)
+        {
+            Some((_, partitions)) => partitions.push(shown),
+            None => streams.push((described.stream, vec![shown])),
+        }
+    }
+    let streams: Vec<Value> = streams
+        .into_iter()
+        .map(|(stream, partitions)| json!({ "stream": stream, "partitions": partitions }))
+        .collect();
+    Ok(page(StatusCode::OK, &json!({ "streams": streams })))
+}
+
+async fn stream(
+    State(shared): State<Arc<Shared>>,
+    Path(stream): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let visitor = Visitor::admit(&shared, &headers)?;
+    let partitions = visitor.partitions_of(&stream)?;
+    let partitions: Vec<Value> = partitions.iter().map(shown).collect();
+    Ok(page(
+        StatusCode::OK,
+        &json!({ "stream": stream, "partitions": partitions }),
+    ))
+}
+
+/// Where a time begins in a partition.
+async fn offset(
+    State(shared): State<Arc<Shared>>,
+    Path((stream, number)): Path<(String, String)>,
+    uri: axum::http::Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let visitor = Visitor::admit(&shared, &headers)?;
+    let partition = visitor.partition_of(&stream, &number)?;
+    let time = Query::parse(&uri, &["time"])?.time()?;
+    let numbers = [partition.number];
+    let places = visitor
+        .reading
+        .offsets_for_time(&stream, &numbers, time)
+        .await?;
+    let places: Vec<Value> = places
+        .iter()
+        .map(|place| json!({ "first": place.first, "offset": place.next }))
+        .collect();
+    Ok(page(StatusCode::OK, &json!({ "runs": places })))
+}
+
+fn page(status: StatusCode, value: &Value) -> Response {
+    let head = [(CONTENT_TYPE, "application/json")];
+    (status, head, format!("{value}\n")).into_response()
+}
+
+/// A partition as it is listed.
+fn shown(partition: &wire::Partition) -> Value {
+    let run = |run: &wire::Run| json!({ "first": run.first, "end": run.end, "epoch": run.epoch });
+    json!({
+        "number": partition.number,
+        "gateway": partition.gateway,
+        "partition": partition.partition,
+        "epoch": partition.epoch,
+        "earliest": partition.earliest,
+        "end": partition.end,
+        "ahead": partition.ahead.iter().map(run).collect::<Vec<_>>(),
+    })
+}
+
+impl Refusal {
+    fn new(status: StatusCode, what: impl Into<String>) -> Self {
+        Self {
+            status,
+            what: what.into(),
+        }
+    }
+
+    fn bad(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, what)
+    }
+}
+
+impl From<NotRead> for Refusal {
+    fn from(why: NotRead) -> Self {
+        let status = match why {
+            NotRead::NotAllowed => StatusCode::FORBIDDEN,
+            NotRead::Unknown { .. } => StatusCode::NOT_FOUND,
+            NotRead::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, why.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = page(self.status, &json!({ "error": self.what }));
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}

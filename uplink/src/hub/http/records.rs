@@ -1,0 +1,441 @@
+//! What stands in a stream, from a place on: at once or as soon as something comes, as lines of JSON, or as events that go on and on.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use sedge_core::Micros;
+use tokio::time::Instant;
+
+use super::cursor;
+use super::query::{From, Limits, Query};
+use super::{Refusal, Seat, Visitor};
+use crate::client::positions::{Positions, RunKey};
+use crate::client::{Item, Origin, Start, decode};
+use crate::hub::Shared;
+use crate::hub::guard::Grant;
+use crate::hub::reading::{Read, Reading};
+use crate::json::write_line;
+use crate::wire::{self, Want};
+
+pub(super) async fn of_partition(
+    State(shared): State<Arc<Shared>>,
+    Path((stream, number)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let visitor = Visitor::admit(&shared, &headers)?;
+    let partition = visitor.partition_of(&stream, &number)?;
+    let query = Query::parse(&uri, &["from", "max", "bytes", "wait"])?;
+    let from = match last_event(&headers) {
+        Some(id) => From::Start(Start::Offset(id.parse().map_err(|_| bad_id())?)),
+        None => query.from()?,
+    };
+    let at = first_in(&visitor, &partition, from).await?;
+    let course = Course::of_partition(visitor, &partition, at);
+    course.answer(query.limits()?, &headers).await
+}
+
+pub(super) async fn merged(
+    State(shared): State<Arc<Shared>>,
+    Path(stream): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let visitor = Visitor::admit(&shared, &headers)?;
+    let listed = visitor.partitions_of(&stream)?;
+    let query = Query::parse(&uri, &["from", "cursor", "max", "bytes", "wait"])?;
+    let word = last_event(&headers).or_else(|| query.get("cursor").map(str::to_owned));
+    let course = match word {
+        Some(_) if query.get("from").is_some() => {
+            return Err(Refusal::bad(
+                "cursor: says where to go on; leave `from` out",
+            ));
+        }
+        Some(word) => Course::going_on(visitor, &listed, &word)?,
+        None => Course::of_stream(visitor, &listed, query.from()?).await?,
+    };
+    course.answer(query.limits()?, &headers).await
+}
+
+/// What a browser says when it comes again.
+fn last_event(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get("last-event-id")?.to_str().ok()?;
+    Some(id.to_owned()).filter(|id| !id.is_empty())
+}
+
+fn bad_id() -> Refusal {
+    Refusal::bad("Last-Event-ID: accepted is the id of an event of this partition")
+}
+
+/// The offset that `from` means in `partition`.
+async fn first_in(
+    visitor: &Visitor,
+    partition: &wire::Partition,
+    from: From,
+) -> Result<u64, Refusal> {
+    let last = partition.ahead.last().map_or(partition.end, |run| run.end);
+    match from {
+        From::Start(Start::Earliest) => Ok(0),
+        From::Start(Start::Latest) => Ok(last),
+        From::Last(count) => Ok(partition.end.saturating_sub(count).max(partition.earliest)),
+        From::Start(Start::Time(time)) => {
+            let (stream, numbers) = (&partition.stream, [partition.number]);
+            let found = visitor
+                .reading
+                .offsets_for_time(stream, &numbers, Micros::new(time));
+            Ok(found
+                .await?
+                .first()
+                .map_or(partition.end, |place| place.next))
+        }
+        From::Start(Start::Offset(offset)) if offset > last => Err(Refusal::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            format!("from: {offset} is beyond the end, {last}"),
+        )),
+        From::Start(Start::Offset(offset)) => Ok(offset),
+    }
+}
+
+/// A way through a partition, or through all partitions of a stream.
+struct Course {
+    shared: Arc<Shared>,
+    reading: Reading,
+    grant: Grant,
+    _seat: Seat,
+    stream: String,
+    stand: Stand,
+}
+
+enum Stand {
+    One(Box<One>),
+    All(All),
+}
+
+struct One {
+    origin: Arc<Origin>,
+    /// Next offset behind what was given, and behind what was fetched.
+    given: u64,
+    fetch: u64,
+    epoch: Option<u32>,
+}
+
+#[derive(Default)]
+struct All {
+    positions: Positions,
+    turn: RunKey,
+    /// The mark of the runs that are known.
+    runs: u32,
+}
+
+impl Course {
+    fn new(visitor: Visitor, stream: &str, stand: Stand) -> Self {
+        let Visitor {
+            shared,
+            grant,
+            reading,
+            seat,
+        } = visitor;
+        Self {
+            shared,
+            reading,
+            grant,
+            _seat: seat,
+            stream: stream.to_owned(),
+            stand,
+        }
+    }
+
+    fn of_partition(visitor: Visitor, partition: &wire::Partition, at: u64) -> Self {
+        let one = One {
+            origin: Arc::new(Origin::of(partition)),
+            given: at,
+            fetch: at,
+            epoch: None,
+        };
+        Self::new(visitor, &partition.stream, Stand::One(Box::new(one)))
+    }
+
+    async fn of_stream(
+        visitor: Visitor,
+        listed: &[wire::Partition],
+        from: From,
+    ) -> Result<Self, Refusal> {
+        let stream = &listed[0].stream;
+        let by_time = match from {
+            From::Start(Start::Time(time)) => {
+                let found = visitor
+                    .reading
+                    .offsets_for_time(stream, &[], Micros::new(time));
+                found.await?
+            }
+            _ => Vec::new(),
+        };
+        let mut all = All::knowing(listed);
+        for partition in listed {
+            let start = match from {
+                From::Start(start) => start,
+                From::Last(count) => {
+                    let first = partition.end.saturating_sub(count);
+                    Start::Offset(first.max(partition.earliest))
+                }
+            };
+            all.positions.begin(partition, start, &[], &by_time);
+        }
+        Ok(Self::new(visitor, stream, Stand::All(all)))
+    }
+
+    /// Goes on where `word` says; what has come since is read from its beginning.
+    fn going_on(visitor: Visitor, listed: &[wire::Partition], word: &str) -> Result<Self, Refusal> {
+        let stream = &listed[0].stream;
+        let places = cursor::read(stream, word)?;
+        let mut all = All::knowing(listed);
+        for partition in listed {
+            all.positions
+                .begin(partition, Start::Earliest, &places, &[]);
+        }
+        Ok(Self::new(visitor, stream, Stand::All(all)))
+    }
+
+    /// What comes next, about `bytes_max` of frames; nothing if there is nothing until `deadline`.
+    async fn more(&mut self, bytes_max: usize, deadline: Instant) -> Result<Vec<Item>, Refusal> {
+        loop {
+            let items = match &mut self.stand {
+                Stand::One(one) => one.more(&self.reading, bytes_max, deadline).await?,
+                Stand::All(all) => {
+                    all.more(&self.reading, &self.stream, bytes_max, deadline)
+                        .await?
+                }
+            };
+            if !items.is_empty() || Instant::now() >= deadline {
+                return Ok(items);
+            }
+        }
+    }
+
+    fn given(&mut self, item: &Item) {
+        match &mut self.stand {
+            Stand::One(one) => one.given = item.next(),
+            Stand::All(all) => {
+                let number = item.origin().number;
+                all.positions.given(number, item.first(), item.next());
+            }
+        }
+    }
+
+    /// Where to go on behind what was given.
+    fn place(&self) -> String {
+        match &self.stand {
+            Stand::One(one) => one.given.to_string(),
+            Stand::All(all) => cursor::write(&self.stream, &all.positions.places()),
+        }
+    }
+
+    async fn answer(self, limits: Limits, headers: &HeaderMap) -> Result<Response, Refusal> {
+        let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        match accepts.is_some_and(|accept| accept.contains(EVENTS)) {
+            true => Ok(self.events()),
+            false => self.lines(limits).await,
+        }
+    }
+
+    /// As much as is there, within `limits`.
+    async fn lines(mut self, limits: Limits) -> Result<Response, Refusal> {
+        let shared = Arc::clone(&self.shared);
+        let mut deadline = Instant::now() + limits.wait;
+        let (mut body, mut left) = (Vec::new(), limits.items);
+        while left > 0 && body.len() < limits.bytes {
+            let found = tokio::select! {
+                biased;
+                found = self.more(limits.bytes - body.len(), deadline) => found?,
+                () = shared.stopped() => Vec::new(),
+            };
+            if found.is_empty() {
+                break;
+            }
+            for item in found {
+                write_line(&mut body, &item);
+                self.given(&item);
+                left -= 1;
+                if left == 0 || body.len() >= limits.bytes {
+                    break;
+                }
+            }
+            // What is there now is enough.
+            deadline = Instant::now();
+        }
+        let status = match body.is_empty() {
+            true => StatusCode::NO_CONTENT,
+            false => StatusCode::OK,
+        };
+        let head = [(CONTENT_TYPE, LINES), (CACHE_CONTROL, "no-store")];
+        let mut response = (status, head, body).into_response();
+        for (name, value) in self.places() {
+            let value = HeaderValue::from_str(&value).expect("digits and base64 are of ASCII");
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+        Ok(response)
+    }
+
+    fn places(&self) -> Vec<(&'static str, String)> {
+        match &self.stand {
+            Stand::One(one) => {
+                let number = one.origin.number;
+                let partition = self.shared.registry.partition(&self.stream, number);
+                let bounds = partition.map(|p| {
+                    let (first, end) = (p.earliest(), p.describe().end);
+                    [(START_OFFSET, first), (END_OFFSET, end)]
+                });
+                let places = bounds
+                    .into_iter()
+                    .flatten()
+                    .chain([(NEXT_OFFSET, one.given)]);
+                places.map(|(name, at)| (name, at.to_string())).collect()
+            }
+            Stand::All(_) => vec![(CURSOR, self.place())],
+        }
+    }
+
+    /// All that there is and all that will come, each with the place to go on from, until the reader has enough, may read no more, or the hub ends.
+    fn events(self) -> Response {
+        let steps = stream::unfold(Some(self), |course| async {
+            let mut course = course?;
+            let (bytes, goes_on) = course.next_events().await;
+            Some((Ok::<_, Infallible>(bytes), goes_on.then_some(course)))
+        });
+        let head = [(CONTENT_TYPE, EVENTS), (CACHE_CONTROL, "no-store")];
+        (head, Body::from_stream(steps)).into_response()
+    }
+
+    /// The text of some events, and whether there will be more.
+    async fn next_events(&mut self) -> (Bytes, bool) {
+        let shared = Arc::clone(&self.shared);
+        let mut grant = std::mem::replace(&mut self.grant, Grant::of_nobody());
+        let found = tokio::select! {
+            biased;
+            () = shared.stopped() => return (failed("the hub is being stopped"), false),
+            denied = grant.withdrawn() => return (failed(&denied.0), false),
+            found = self.more(EVENTS_BYTES, Instant::now() + SIGN_OF_LIFE_EVERY) => found,
+        };
+        self.grant = grant;
+        let items = match found {
+            Ok(items) => items,
+            Err(refusal) => return (failed(&refusal.what), false),
+        };
+        let mut text = Vec::new();
+        for item in &items {
+            self.given(item);
+            text.extend_from_slice(b"id: ");
+            text.extend_from_slice(self.place().as_bytes());
+            text.extend_from_slice(b"\ndata: ");
+            write_line(&mut text, item);
+            text.push(b'\n');
+        }
+        if items.is_empty() {
+            text.extend_from_slice(b": nothing yet\n\n");
+        }
+        (text.into(), true)
+    }
+}
+
+impl One {
+    async fn more(
+        &mut self,
+        reading: &Reading,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Item>, Refusal> {
+        let wants = [Want {
+            number: self.origin.number,
+            from: self.fetch,
+            epoch: self.epoch,
+        }];
+        let stream = &self.origin.stream;
+        let read = reading.fetch(stream, &wants, bytes_max, None, deadline);
+        let mut items = Vec::new();
+        for part in read.await?.parts {
+            let (head, from) = (&part.head, self.fetch.min(part.head.from));
+            decode::part(head, &part.frames, &self.origin, from, &mut items);
+            (self.fetch, self.epoch) = (head.next, Some(head.epoch));
+        }
+        Ok(items)
+    }
+}
+
+impl All {
+    fn knowing(listed: &[wire::Partition]) -> Self {
+        Self {
+            runs: wire::mark(listed.iter().flat_map(wire::Partition::runs)),
+            ..Self::default()
+        }
+    }
+
+    async fn more(
+        &mut self,
+        reading: &Reading,
+        stream: &str,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Item>, Refusal> {
+        let wants = self.positions.wants(self.turn, true).take(WANTS_MAX);
+        let wants: Vec<Want> = wants.collect();
+        let read = reading.fetch(stream, &wants, bytes_max, Some(self.runs), deadline);
+        let Read { runs, parts } = read.await?;
+        let mut items = Vec::new();
+        for part in parts {
+            if let Some((key, mut found)) = self.positions.take(&part.head, &part.frames, true) {
+                items.append(&mut found);
+                self.turn = (key.0, key.1 + 1);
+            }
+        }
+        if runs != self.runs {
+            self.meet(reading, stream);
+        }
+        Ok(items)
+    }
+
+    /// Partitions and runs that have come, or are no more.
+    fn meet(&mut self, reading: &Reading, stream: &str) {
+        let partitions = reading.partitions(Some(stream));
+        let listed: Vec<_> = partitions.iter().map(|p| p.describe()).collect();
+        self.runs = wire::mark(listed.iter().flat_map(wire::Partition::runs));
+        self.positions.compare(&listed);
+        for partition in &listed {
+            if self.positions.has(partition.number) {
+                self.positions.meet_ahead(partition);
+            } else {
+                self.positions.begin(partition, Start::Earliest, &[], &[]);
+            }
+        }
+    }
+}
+
+/// The event that says why there will be no more.
+fn failed(what: &str) -> Bytes {
+    format!(
+        "event: error\ndata: {}\n\n",
+        serde_json::json!({ "error": what })
+    )
+    .into()
+}
+
+const LINES: &str = "application/x-ndjson";
+const EVENTS: &str = "text/event-stream";
+const NEXT_OFFSET: &str = "sedge-next-offset";
+const START_OFFSET: &str = "sedge-start-offset";
+const END_OFFSET: &str = "sedge-end-offset";
+const CURSOR: &str = "sedge-cursor";
+/// Frames that are made into events at once.
+const EVENTS_BYTES: usize = 64 * 1024;
+/// So that proxies and readers know that nobody has gone.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
+/// Runs that are asked for at once.
+const WANTS_MAX: usize = 2_000;

@@ -1,0 +1,488 @@
+//! Streams read over HTTP, as anybody would with curl: where to begin, how much, where to go on, and what is refused.
+
+mod rig;
+mod trusted;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rig::{LIMIT, RunningForwarder, RunningHub, numbers, origin, stage, stage_sized, until};
+use sedge_uplink::forward::Log;
+use sedge_uplink::hub::HubHandle;
+use sedge_uplink::trust::register::Kind;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use trusted::TrustedHub;
+
+/// The pages of a hub, on a port of their own.
+struct Pages {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Pages {
+    async fn of(hub: &HubHandle) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = hub.http();
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, task }
+    }
+
+    async fn connect(&self, path: &str, headers: &[(&str, &str)]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut text = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n");
+        if headers.iter().all(|(name, _)| *name != "Host") {
+            text += "Host: localhost\r\n";
+        }
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all((text + "\r\n").as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut stream = self.connect(path, headers).await;
+        let mut answer = String::new();
+        timeout(LIMIT, stream.read_to_string(&mut answer))
+            .await
+            .expect("an answer")
+            .unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_ascii_lowercase(), value.to_owned())
+        };
+        Answer {
+            status: status.parse().unwrap(),
+            headers: lines.map(header).collect(),
+            body: body.to_owned(),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[]).await
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(has, _)| has == name);
+        &found.unwrap_or_else(|| panic!("no {name} in {self:?}")).1
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let line = |line: &str| serde_json::from_str(line).expect("a line is JSON");
+        self.body.lines().map(line).collect()
+    }
+
+    /// The values of the records.
+    fn values(&self) -> Vec<String> {
+        values(&self.lines())
+    }
+}
+
+fn values(lines: &[Value]) -> Vec<String> {
+    let records = lines.iter().filter(|line| !line["value"].is_null());
+    records.map(|line| line["value"].to_string()).collect()
+}
+
+/// A hub that has `0..count` of one gateway.
+async fn filled(count: u64) -> (tempfile::TempDir, RunningHub, RunningForwarder, Pages) {
+    let dir = tempfile::tempdir().unwrap();
+    let partition = origin(&dir.path().join("gw"));
+    stage(&partition, 0..count, 10).await;
+    let hub = RunningHub::start(&dir.path().join("hub")).await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-1", vec![rig::log(&partition)]);
+    gateway.drained().await;
+    let pages = Pages::of(&hub.handle).await;
+    (dir, hub, gateway, pages)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_there_is_is_listed_and_read_from_where_one_likes() {
+    let (_dir, _hub, _gateway, pages) = filled(100).await;
+    let listed = pages.get("/v1/streams").await.json();
+    let partition = &listed["streams"][0]["partitions"][0];
+    assert_eq!(listed["streams"][0]["stream"], "telemetry");
+    assert_eq!(
+        (&partition["gateway"], &partition["end"]),
+        (&"gw-1".into(), &100.into())
+    );
+    assert_eq!(
+        pages.get("/v1/streams/telemetry").await.json()["partitions"][0],
+        *partition
+    );
+    let records = "/v1/streams/telemetry/0/records";
+    let all = pages.get(records).await;
+    assert_eq!((all.status, all.values()), (200, numbers(0..100)));
+    assert_eq!(all.header("content-type"), "application/x-ndjson");
+    assert_eq!(all.header("sedge-next-offset"), "100");
+    assert_eq!(all.header("sedge-start-offset"), "0");
+    assert_eq!(all.header("sedge-end-offset"), "100");
+    for (asked, got) in [
+        ("from=97", 97..100),
+        ("from=-5", 95..100),
+        ("from=-500", 0..100),
+        ("from=30&max=3", 30..33),
+        ("from=earliest&max=1", 0..1),
+    ] {
+        let answer = pages.get(&format!("{records}?{asked}")).await;
+        assert_eq!(answer.values(), numbers(got.clone()), "{asked}");
+        assert_eq!(answer.header("sedge-next-offset"), got.end.to_string());
+    }
+    let few = pages.get(&format!("{records}?bytes=1")).await;
+    assert_eq!(few.values(), numbers(0..1), "one line, however long it is");
+    let none = pages.get(&format!("{records}?from=latest")).await;
+    assert_eq!((none.status, none.body.as_str()), (204, ""));
+    assert_eq!(none.header("sedge-next-offset"), "100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_leads_to_the_first_record_of_it() {
+    let (_dir, _hub, _gateway, pages) = filled(20).await;
+    let records = "/v1/streams/telemetry/0/records";
+    let taken = pages.get(records).await.lines();
+    let third = taken[10]["ingested"].as_str().expect("a time");
+    let by_time = pages.get(&format!("{records}?from={third}")).await;
+    let first = by_time.lines()[0]["offset"].as_u64().unwrap();
+    assert!(first <= 10, "{third} is of offset 10, not of {first}");
+    let found = pages
+        .get(&format!("/v1/streams/telemetry/0/offset?time={third}"))
+        .await;
+    assert_eq!(found.json()["runs"][0]["offset"], first);
+    let later = pages
+        .get(&format!("{records}?from=2100-01-01T00:00:00Z"))
+        .await;
+    assert_eq!(
+        (later.status, later.header("sedge-next-offset")),
+        (204, "20")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_hears_as_soon_as_something_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let partition = origin(&dir.path().join("gw"));
+    stage(&partition, 0..1, 1).await;
+    let hub = RunningHub::start(&dir.path().join("hub")).await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-1", vec![rig::log(&partition)]);
+    gateway.drained().await;
+    let pages = Pages::of(&hub.handle).await;
+    let records = "/v1/streams/telemetry/0/records";
+    let waited = pages.get(&format!("{records}?from=1&wait=50ms")).await;
+    assert_eq!(waited.status, 204);
+    let path = format!("{records}?from=1&wait=60s");
+    let (answer, ()) = tokio::join!(pages.get(&path), async {
+        until("somebody waits", || async {
+            (hub.handle.status().consumers > 0).then_some(())
+        })
+        .await;
+        stage(&partition, 1..2, 1).await;
+    });
+    assert_eq!((answer.status, answer.values()), (200, numbers(1..2)));
+    drop(gateway);
+}
+
+/// Two gateways, and a third that comes later: with the cursor of the answer before nothing comes twice and nothing is left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_stream_is_read_with_a_cursor() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = RunningHub::start(&dir.path().join("hub")).await;
+    let pages = Pages::of(&hub.handle).await;
+    let mut gateways = Vec::new();
+    for (name, numbers) in [("gw-1", 0..50), ("gw-2", 50..100), ("gw-3", 100..150)] {
+        let partition = origin(&dir.path().join(name));
+        stage(&partition, numbers, 5).await;
+        gateways.push((name, partition));
+    }
+    let start = |(name, partition): &(&str, _)| {
+        let log = Log {
+            ..rig::log(partition)
+        };
+        RunningForwarder::start(&hub.url(), name, vec![log])
+    };
+    let (first, second) = (start(&gateways[0]), start(&gateways[1]));
+    first.drained().await;
+    second.drained().await;
+    let records = "/v1/streams/telemetry/records";
+    let mut got = Vec::new();
+    let mut answer = pages.get(&format!("{records}?max=7")).await;
+    let third = start(&gateways[2]);
+    third.drained().await;
+    while answer.status == 200 {
+        assert!(answer.lines().len() <= 7);
+        got.extend(answer.lines());
+        let cursor = answer.header("sedge-cursor").to_owned();
+        answer = pages.get(&format!("{records}?max=7&cursor={cursor}")).await;
+    }
+    assert_eq!(answer.status, 204);
+    let mut all = values(&got);
+    all.sort_by_key(|value| value.parse::<u64>().unwrap());
+    assert_eq!(all, numbers(0..150));
+    // Each gateway's in its order.
+    for gateway in ["gw-1", "gw-2", "gw-3"] {
+        let of = got.iter().filter(|line| line["gateway"] == gateway);
+        let offsets: Vec<_> = of.map(|line| line["offset"].as_u64().unwrap()).collect();
+        assert_eq!(offsets, Vec::from_iter(0..50), "{gateway}");
+    }
+    let latest = pages.get(&format!("{records}?from=latest")).await;
+    assert_eq!(latest.status, 204);
+    let last = pages.get(&format!("{records}?from=-1")).await;
+    assert_eq!(last.lines().len(), 3, "one of each partition");
+}
+
+/// What live records passed is read beside them, and with the cursor each comes once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_on_its_way_comes_beside_what_has_passed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (
+        origin(&dir.path().join("old")),
+        origin(&dir.path().join("new")),
+    );
+    stage_sized(&old, 0..600, 5, 300).await;
+    stage(&new, 600..610, 1).await;
+    old.end();
+    let hub = RunningHub::start(&dir.path().join("hub")).await;
+    let logs = vec![
+        Log {
+            closed: true,
+            may_be_passed: false,
+            ..rig::log(&old)
+        },
+        Log {
+            chain: 1,
+            may_be_passed: false,
+            ..rig::log(&new)
+        },
+    ];
+    let slowly = sedge_uplink::forward::Limits {
+        rate_bytes: Some(64_000),
+        ..Default::default()
+    };
+    let gateway = RunningForwarder::start_limited(&hub.url(), logs, slowly, None);
+    let pages = Pages::of(&hub.handle).await;
+    let records = "/v1/streams/telemetry/records";
+    until("a stream", || async {
+        (pages.get(records).await.status != 404).then_some(())
+    })
+    .await;
+    let mut got: Vec<Value> = Vec::new();
+    let mut cursor = None::<String>;
+    let mut was_ahead = false;
+    while values(&got).len() < 610 {
+        let asked = cursor
+            .map(|cursor| format!("&cursor={cursor}"))
+            .unwrap_or_default();
+        let answer = pages.get(&format!("{records}?wait=20s{asked}")).await;
+        assert!([200, 204].contains(&answer.status), "{answer:?}");
+        got.extend(answer.lines());
+        let in_new = got
+            .iter()
+            .filter(|line| line["epoch"] == 1 && !line["value"].is_null());
+        was_ahead |= in_new.count() == 10 && values(&got).len() < 600;
+        cursor = Some(answer.header("sedge-cursor").to_owned());
+    }
+    assert!(was_ahead, "the live records came behind all of the backlog");
+    let mut all = values(&got);
+    all.sort_by_key(|value| value.parse::<u64>().unwrap());
+    assert_eq!(all, numbers(0..610));
+    gateway.drained().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_on_and_a_reader_that_comes_again_misses_none() {
+    let (_dir, hub, _gateway, pages) = filled(10).await;
+    let accept = ("Accept", "text/event-stream");
+    let path = "/v1/streams/telemetry/0/records?from=7";
+    let mut lines = BufReader::new(pages.connect(path, &[accept]).await).lines();
+    let mut next = async |begin: &str| loop {
+        let line = timeout(LIMIT, lines.next_line())
+            .await
+            .expect("an event")
+            .unwrap();
+        let line = line.expect("it goes on");
+        if let Some(rest) = line.strip_prefix(begin) {
+            return rest.to_owned();
+        }
+    };
+    assert_eq!(next("id: ").await, "8", "where to go on");
+    let data: Value = serde_json::from_str(&next("data: ").await).unwrap();
+    assert_eq!((&data["offset"], &data["value"]), (&7.into(), &7.into()));
+    assert_eq!(next("id: ").await, "9");
+    drop(lines);
+    let again = [accept, ("Last-Event-ID", "9")];
+    let mut lines = BufReader::new(pages.connect(path, &again).await).lines();
+    loop {
+        let line = timeout(LIMIT, lines.next_line())
+            .await
+            .expect("an event")
+            .unwrap();
+        if let Some(data) = line.expect("it goes on").strip_prefix("data: ") {
+            let data: Value = serde_json::from_str(data).unwrap();
+            assert_eq!(data["offset"], 9);
+            break;
+        }
+    }
+    // The hub's end is told, and ends the connection.
+    hub.stop().await.unwrap();
+    let mut rest = String::new();
+    while let Some(line) = timeout(LIMIT, lines.next_line())
+        .await
+        .expect("an end")
+        .unwrap()
+    {
+        rest += &line;
+    }
+    assert!(
+        rest.contains("event: error") && rest.contains("being stopped"),
+        "{rest}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_wrongly_is_refused_with_what_would_be_accepted() {
+    let (_dir, _hub, _gateway, pages) = filled(10).await;
+    let records = "/v1/streams/telemetry/0/records";
+    for (path, status, what) in [
+        (
+            format!("{records}?from=11"),
+            416,
+            "11 is beyond the end, 10",
+        ),
+        (format!("{records}?form=1"), 400, "unknown key \"form\""),
+        (format!("{records}?from=soon"), 400, "accepted: an offset"),
+        (format!("{records}?wait=1h"), 400, "accepted: a duration"),
+        (
+            "/v1/streams/telemetry/7/records".into(),
+            404,
+            "no such partition",
+        ),
+        (
+            "/v1/streams/telemetry/x/records".into(),
+            404,
+            "no such partition",
+        ),
+        ("/v1/streams/nothing".into(), 404, "no gateway has sent"),
+        (
+            "/v1/streams/telemetry/records?cursor=zzz".into(),
+            400,
+            "cursor",
+        ),
+        (
+            "/v1/streams/telemetry/records?cursor=zzz&from=1".into(),
+            400,
+            "leave `from` out",
+        ),
+        (
+            "/v1/streams/telemetry/0/offset".into(),
+            400,
+            "time: missing",
+        ),
+    ] {
+        let answer = pages.get(&path).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        let told = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(told.contains(what), "{path}: {told}");
+    }
+    let elsewhere = pages
+        .get_with("/v1/streams", &[("Host", "evil.example:7480")])
+        .await;
+    assert_eq!(elsewhere.status, 403, "a name of another site");
+    for here in ["127.0.0.1:7480", "[::1]:7480", "localhost", "[::1]"] {
+        assert_eq!(
+            pages
+                .get_with("/v1/streams", &[("Host", here)])
+                .await
+                .status,
+            200,
+            "{here}"
+        );
+    }
+}
+
+/// A hub that knows its consumers shows each what it may read, and nothing to anybody else; what is taken back ends at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_says_what_may_be_read() {
+    let trusted = TrustedHub::start().await;
+    let pages = Pages::of(&trusted.hub.handle).await;
+    let gateway = trusted.gateway("gw-1", &["*"]).await;
+    let partition = origin(&trusted.dir.path().join("gw"));
+    stage(&partition, 0..10, 10).await;
+    let running = RunningForwarder::start_with(
+        &trusted.url(),
+        "gw-1",
+        vec![rig::log(&partition)],
+        Some(gateway),
+    );
+    running.drained().await;
+    let bearer = |name: &str, streams: &[&str]| {
+        let access = trusted.consumer(name, streams, None);
+        format!("Bearer {}", access.token.expect("a token").reveal())
+    };
+    let (mine, other) = (
+        bearer("dashboard", &["telemetry"]),
+        bearer("billing", &["meters"]),
+    );
+    let records = "/v1/streams/telemetry/0/records";
+    let as_one =
+        async |who: &str, path: &str| pages.get_with(path, &[("Authorization", who)]).await;
+    assert_eq!(as_one(&mine, records).await.values(), numbers(0..10));
+    assert_eq!(as_one(&other, records).await.status, 403);
+    assert_eq!(
+        as_one(&other, "/v1/streams").await.json()["streams"],
+        serde_json::json!([])
+    );
+    let none = pages.get(records).await;
+    assert_eq!(
+        (none.status, none.header("www-authenticate")),
+        (401, "Bearer")
+    );
+    for wrong in ["Bearer x", "Basic eDp4", "Bearer sedge1.AAAA"] {
+        assert_eq!(as_one(wrong, records).await.status, 401, "{wrong}");
+    }
+    // Where tokens are asked for, names need not lead here.
+    let named = [("Authorization", &*mine), ("Host", "hub.example")];
+    assert_eq!(pages.get_with("/v1/streams", &named).await.status, 200);
+    let events = [("Authorization", &*mine), ("Accept", "text/event-stream")];
+    let mut open = pages
+        .connect(&format!("{records}?from=latest"), &events)
+        .await;
+    let mut begun = [0; 12];
+    timeout(LIMIT, open.read_exact(&mut begun))
+        .await
+        .expect("a head")
+        .unwrap();
+    trusted.revoke(Kind::Consumer, "dashboard");
+    let mut rest = String::new();
+    timeout(Duration::from_secs(10), open.read_to_string(&mut rest))
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert!(rest.contains("event: error"), "{rest}");
+    assert_eq!(as_one(&mine, records).await.status, 401);
+}
