@@ -735,6 +735,7 @@ fn start_doors(
             metrics: http::of_agent(Arc::clone(&within.gather)),
             ailments: Arc::new(move || refusals.lines()),
             vitals: vitals.clone(),
+            more: axum::Router::new(),
         };
         tasks.spawn(http::serve(listener, pages, shutdown.clone()));
     }

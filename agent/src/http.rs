@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz` and `/readyz`, for agent and hub, on loopback.
+//! `/metrics`, `/healthz` and `/readyz`, for agent and hub, on loopback, and what a hub adds to them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Pages {
     pub ailments: Ailments,
     /// Of `/readyz`.
     pub vitals: Vitals,
+    /// What else is to be had at this port.
+    pub more: Router,
 }
 
 /// The metrics of an agent.
@@ -50,11 +52,13 @@ pub async fn serve(listener: TcpListener, pages: Pages, mut shutdown: Shutdown) 
         metrics,
         ailments,
         vitals,
+        more,
     } = pages;
     let router = Router::new()
         .route("/metrics", get(move || answer(Arc::clone(&metrics))))
         .route("/healthz", get(move || health(Arc::clone(&ailments))))
-        .route("/readyz", get(move || readiness(vitals.clone())));
+        .route("/readyz", get(move || readiness(vitals.clone())))
+        .merge(more);
     let served = axum::serve(listener, router);
     let ended = tokio::select! {
         ended = served.into_future() => ended,

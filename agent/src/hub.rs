@@ -58,6 +58,7 @@ pub async fn run_seen(
         metrics: of_hub(hub.handle()),
         ailments: Arc::new(Vec::new),
         vitals: vitals.clone(),
+        more: hub.handle().http(),
     };
     let served = http.map(|http| tokio::spawn(http::serve(http, pages, shutdown.clone())));
     vitals.lives(life(hub.handle()));

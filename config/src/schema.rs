@@ -582,7 +582,7 @@ pub static HUB: Table = Table {
             "http",
             Kind::ListenOrOff,
             Is("\"127.0.0.1:7480\""),
-            "Where `/metrics`, `/healthz` and `/readyz` are served.",
+            "Where `/metrics`, `/healthz` and `/readyz` are served, and [streams are read over HTTP](http.md).",
         ),
         key(
             "disk_max",

@@ -131,6 +131,7 @@ fn hello_of(generation: u64) -> Vec<u8> {
 
 fn new_receiver(framing: Framing) -> TestReceiver {
     let settings = ReceiverSettings {
+        features: 0,
         boot: 2,
         framing,
         body_bytes_max: 1024,

@@ -1,6 +1,7 @@
 //! How long an agent with a large backlog takes to its first PUBACK, and what it reads for that: after a stop and after a kill, with the files in the page
 //! cache and, as root, without.
 
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -65,6 +66,7 @@ struct Start {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    let mut out = std::io::stdout();
     let folder = Folder::shared()?;
     let address = free_address();
     write_config(&folder.path(), address, arguments.gib)?;
@@ -72,14 +74,16 @@ fn main() -> Result<()> {
     listens(address);
     let count = (arguments.gib << 30) / EVENT_BYTES;
     load(address, Until::Count(count), IN_FLIGHT)?;
-    println!(
+    writeln!(
+        out,
         "{}\n{count} events of {PAYLOAD_BYTES} bytes, {} GiB of files, no hub.\n",
         machine()?,
         disk_bytes(&folder.path().join("data"))? >> 30
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "| start | to the first PUBACK, ms | bytes read | of them from the disk | RSS then, MiB |\n|---|---|---|---|---|"
-    );
+    )?;
     for (name, end, cache) in KINDS {
         let mut starts = Vec::new();
         for _ in 0..arguments.rounds {
@@ -97,14 +101,15 @@ fn main() -> Result<()> {
         }
         starts.sort_by_key(|start| start.took);
         let median = starts[starts.len() / 2];
-        println!(
+        writeln!(
+            out,
             "| {name} | {:.0} (at most {:.0}) | {} | {} | {:.1} |",
             median.took.as_secs_f64() * 1e3,
             starts[starts.len() - 1].took.as_secs_f64() * 1e3,
             median.read_bytes,
             median.fetched_bytes,
             median.resident_bytes as f64 / f64::from(1 << 20)
-        );
+        )?;
     }
     agent.stop(WITHIN);
     Ok(())

@@ -1,4 +1,4 @@
-//! Any bytes to the port of `/metrics`, `/healthz` and `/readyz`, by the door of agent and hub, on loopback.
+//! Any bytes to the port of `/metrics`, `/healthz`, `/readyz` and of an empty hub's streams, by the door of agent and hub, on loopback.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sedge::vitals::Vitals;
 use sedge::{http, shutdown};
+use sedge_uplink::hub::{Hub, HubOptions};
 
 /// Whatever is said, the answers are HTTP, those of the two doors or none; the connection ends when the peer has said all, and the next one is served.
 pub fn http_request(input: &[u8]) {
@@ -78,10 +79,13 @@ fn server() -> SocketAddr {
                     .expect("somebody waits for it");
                 let (_trigger, stop) = shutdown::pair();
                 let metrics: http::Metrics = Arc::new(|| "sedge_up 1\n".to_owned());
+                let dir = tempfile::tempdir().expect("a directory");
+                let hub = Hub::open(HubOptions::new(dir.path())).await;
                 let pages = http::Pages {
                     metrics,
                     ailments: Arc::new(Vec::new),
                     vitals: Vitals::default(),
+                    more: hub.expect("an empty hub").handle().http(),
                 };
                 http::serve(listener, pages, stop).await;
             });

@@ -69,6 +69,12 @@ pub(super) fn made() -> Vec<Input> {
         "metrics",
         b"GET /metrics HTTP/1.1\r\nHost: gw\r\n\r\n".into(),
     );
+    put(
+        "http_request",
+        "records",
+        b"GET /v1/streams/telemetry/records?from=-10&max=5&wait=0s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            .into(),
+    );
     put("http_request", "two-at-once", TWO.into());
     put("http_request", "a-body-in-chunks", CHUNKS.into());
     inputs
