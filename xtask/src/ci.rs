@@ -49,6 +49,13 @@ pub(crate) fn everything() -> Result<()> {
             "warnings",
         ]),
     )?;
+    // As the smallest program is built. What is left out leaves nothing unused.
+    let gateway = ["--package", "sedge", "--no-default-features", "--locked"];
+    let strict = ["--", "-D", "warnings"];
+    expect_success(
+        "clippy on a gateway alone",
+        cargo(&["clippy"]).args(gateway).args(strict),
+    )?;
     expect_success(
         "docs of the core with every feature",
         cargo(&[
