@@ -124,9 +124,15 @@ struct Partition {
     promised: BTreeMap<LogId, u64>,
     /// What stands where.
     places: BTreeMap<u64, (u32, u64)>,
-    /// What was given of later logs while an older one is still on its way to the hub; and where that goes on.
-    ahead: VecDeque<Item>,
-    ahead_next: u64,
+    /// What was given of later logs while older ones are still on their way to the hub: of each run, in order.
+    ahead: Vec<Stretch>,
+}
+
+/// What was given of a run, as it stands there without a hole.
+#[derive(Debug)]
+struct Stretch {
+    items: VecDeque<Item>,
+    next: u64,
 }
 
 /// What became of the events.
@@ -556,16 +562,12 @@ impl Books {
         if !is_later {
             return Ok(false);
         }
-        let begins = partition.ahead.is_empty();
-        if !begins && item.first() != partition.ahead_next {
-            return Err(format!(
-                "offset {} of {home:?} comes ahead, behind {}",
-                item.first(),
-                partition.ahead_next
-            ));
-        }
-        partition.ahead_next = item.next();
-        partition.ahead.push_back(item.clone());
+        partition.comes_ahead(item).map_err(|behind| {
+            format!(
+                "offset {} of {home:?} comes ahead, behind {behind:?}",
+                item.first()
+            )
+        })?;
         Ok(true)
     }
 
@@ -578,10 +580,8 @@ impl Books {
                 Item::Gap(gap) => self.gap(gap)?,
             }
             let home = Home::of(item.origin());
-            next = self.partitions.get_mut(&home).and_then(|partition| {
-                let follows = partition.ahead.front()?.first() <= partition.next;
-                follows.then(|| partition.ahead.pop_front()).flatten()
-            });
+            let partition = self.partitions.get_mut(&home);
+            next = partition.and_then(Partition::follows);
         }
         Ok(())
     }
@@ -720,10 +720,50 @@ impl Missing {
     }
 }
 
+impl Stretch {
+    fn first(&self) -> u64 {
+        self.items.front().map_or(self.next, Item::first)
+    }
+}
+
 impl Partition {
     /// Offsets that the hub said it has, in all logs together.
     fn promised(&self) -> u64 {
         self.promised.values().sum()
+    }
+
+    /// Keeps `item` where it goes on in its run, or where a log and with it a run begins; else says where the runs stand.
+    fn comes_ahead(&mut self, item: &Item) -> Result<(), Vec<u64>> {
+        let (first, next) = (item.first(), item.next());
+        // Runs that have met go on in the later one.
+        let mut known = self.ahead.iter_mut().rev();
+        if let Some(run) = known.find(|run| run.next == first) {
+            run.items.push_back(item.clone());
+            run.next = next;
+            return Ok(());
+        }
+        let begins = matches!(item, Item::Gap(gap) if gap.cause == "new-log" && gap.from == gap.to);
+        let at = self.ahead.partition_point(|run| run.next < first);
+        let is_between = self.ahead.get(at).is_none_or(|run| first < run.first());
+        if !begins || !is_between {
+            return Err(self.ahead.iter().map(|run| run.next).collect());
+        }
+        let items = VecDeque::from([item.clone()]);
+        self.ahead.insert(at, Stretch { items, next });
+        Ok(())
+    }
+
+    /// What was given ahead and is next now.
+    fn follows(&mut self) -> Option<Item> {
+        let run = self.ahead.first_mut()?;
+        if run.first() > self.next {
+            return None;
+        }
+        let item = run.items.pop_front();
+        if run.items.is_empty() {
+            self.ahead.remove(0);
+        }
+        item
     }
 
     /// Events that devices have lost and that no gap counts: what said so may have been evicted itself.

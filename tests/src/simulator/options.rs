@@ -157,7 +157,7 @@ impl Options {
             calm: millis(random.pick(&[20_000, 120_000, 400_000])),
             duration: Duration::from_secs(minutes * 60),
             outage: hours.map(|hours| Duration::from_secs(3600 * hours)),
-            // A hub that has forgotten a whole log has forgotten its place in the chain.
+            // A hub that has forgotten a whole partition has forgotten its number, and what gateways do not remember any more has its place in no chain.
             exchanges: exchanges && !hub_put_back,
             twins: days.one_in(8) && !hub_put_back && !exchanges,
             hub_put_back,

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::guard::{Caller, Grant};
 use super::quarrel::Claim;
-use super::registry::{Admitted, Offer, Refusal};
+use super::registry::{Admitted, Named, Offer, Refusal};
 use super::seats::{Replaced, Seat};
 use super::{Ended, Farewell, Shared, broken};
 use crate::forward::unix_us;
@@ -40,7 +40,7 @@ struct Session {
     grant: Option<Grant>,
     gateway: Option<Name>,
     /// All logs that the gateway has offered.
-    named: Vec<LogId>,
+    named: Vec<Named>,
     seat: Option<Seat>,
     slots: Vec<Option<Slot>>,
     commits: JoinSet<Committed>,
@@ -262,7 +262,7 @@ impl Session {
         self.stream.allow(wire::MESSAGE_BYTES_MAX);
         self.sit_down(&gateway, hello.intro.generation).await?;
         let logs: Vec<_> = hello.logs.iter().collect();
-        self.named = logs.iter().map(|offer| offer.log).collect();
+        self.named = logs.iter().map(named).collect();
         self.slots.clear();
         let offers = logs.iter().map(offer_of).collect();
         let answers = self.admit(gateway.clone(), offers, true).await?;
@@ -284,7 +284,10 @@ impl Session {
             return Ok(());
         }
         self.settle().await?;
-        self.named.push(offer.log);
+        // One that is offered again keeps its place.
+        if !self.named.iter().any(|named| named.log == offer.log) {
+            self.named.push(named(offer));
+        }
         let answers = self.admit(gateway, vec![offer_of(offer)], false).await?;
         for answer in answers {
             self.answer(offer, answer);
@@ -321,7 +324,7 @@ impl Session {
         let taken = self.slots.iter().flatten();
         let taken: Vec<_> = taken.map(|s| s.admitted.member.log_id()).collect();
         let mut untaken = named.clone();
-        untaken.retain(|log| !taken.contains(log));
+        untaken.retain(|named| !taken.contains(&named.log));
         let streams = self.grant.as_ref().map(Grant::streams);
         let piece = shared.underway.begin();
         let admitting = world::blocking(move || {
@@ -337,7 +340,7 @@ impl Session {
                     .registry
                     .admit(&shared.catalog, &gateway, o, &untaken);
                 if admitted.is_ok() {
-                    untaken.retain(|log| *log != o.log);
+                    untaken.retain(|named| named.log != o.log);
                 }
                 admitted
             };
@@ -574,6 +577,14 @@ async fn lost(seat: &mut Option<Seat>) -> Replaced {
     match seat {
         Some(seat) => seat.lost().await,
         None => std::future::pending().await,
+    }
+}
+
+fn named(offer: &sedge_core::custody::message::Offer<'_>) -> Named {
+    Named {
+        log: offer.log,
+        stream: offer.stream.into(),
+        partition: offer.partition,
     }
 }
 

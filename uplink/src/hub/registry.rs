@@ -55,6 +55,14 @@ pub(crate) struct Offer {
     pub(crate) closed: bool,
 }
 
+/// A log that a gateway has named in its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) log: LogId,
+    pub(crate) stream: String,
+    pub(crate) partition: u16,
+}
+
 /// A log that has its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
@@ -141,14 +149,14 @@ impl Registry {
         self.progress.send_modify(|n| *n += 1);
     }
 
-    /// Gives `offer` its place in a chain, durably, and says from where to go on. `untaken` are logs that the gateway has as well and that have not been
-    /// taken: what is left of them comes before what joins behind them, so nothing does for now.
+    /// Gives `offer` its place in a chain, durably, and says from where to go on. `untaken` are logs that the gateway has as well, in the order in which it
+    /// named them, and that have not been taken: what is left of them comes before what joins behind them, so nothing does for now.
     pub(crate) fn admit(
         &self,
         catalog: &Catalog,
         gateway: &Name,
         offer: &Offer,
-        untaken: &[LogId],
+        untaken: &[Named],
     ) -> Result<Admitted, Refusal> {
         let stream = Name::new(offer.stream.as_str()).map_err(|_| Refusal::NAME)?;
         let _turn = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +175,7 @@ impl Registry {
         &self,
         gateway: &Name,
         taken: &[Admitted],
-        named: &[LogId],
+        named: &[Named],
     ) -> io::Result<()> {
         for partition in self
             .partitions(None)
@@ -178,7 +186,7 @@ impl Registry {
                 continue;
             }
             for member in partition.members() {
-                if !named.contains(&member.log_id()) {
+                if !named.iter().any(|named| named.log == member.log_id()) {
                     self.seal(&member, Offset::ZERO)?;
                 }
             }
@@ -219,7 +227,7 @@ impl Registry {
         gateway: &Name,
         stream: Name,
         offer: &Offer,
-        untaken: &[LogId],
+        untaken: &[Named],
     ) -> io::Result<Admitted> {
         let offered = Offered {
             log: *offer.log.as_bytes(),
@@ -250,10 +258,13 @@ impl Registry {
                 known,
             ) => {
                 let last = known.as_ref().and_then(|p| p.members().pop());
+                let last = last.filter(|_| supersedes.is_some());
+                let is_last =
+                    |named: &Named| last.as_ref().is_some_and(|last| last.log_id() == named.log);
+                if untaken.iter().any(is_last) || comes_behind(offer, untaken) {
+                    return Err(io::Error::other("the log before it is not taken yet"));
+                }
                 if let (Some(end), Some(last)) = (supersedes, last) {
-                    if untaken.contains(&last.log_id()) {
-                        return Err(io::Error::other("the log before it is not taken yet"));
-                    }
                     last.fix_end(end)?;
                 }
                 let number = known.map_or_else(
@@ -433,6 +444,15 @@ impl Registry {
     }
 }
 
+/// Whether a log of the same chain that is not taken yet was named before it.
+fn comes_behind(offer: &Offer, untaken: &[Named]) -> bool {
+    let at = untaken.iter().position(|named| named.log == offer.log);
+    let before = &untaken[..at.unwrap_or(0)];
+    before
+        .iter()
+        .any(|named| named.stream == offer.stream && named.partition == offer.partition)
+}
+
 /// Where a gateway goes on: behind what is durable, with the fingerprint of the frame before it.
 fn verdict(partition: &Partition, at: usize) -> io::Result<Verdict<'static>> {
     let members = partition.members();
@@ -514,7 +534,7 @@ mod tests {
         let registry = Registry::open(&HubOptions::new(dir.path())).unwrap();
         let catalog = Catalog::open(dir.path()).unwrap();
         let gateway = Name::new("gw-7").unwrap();
-        let admit = |offer: &Offer, untaken: &[LogId]| {
+        let admit = |offer: &Offer, untaken: &[Named]| {
             let admitted = registry.admit(&catalog, &gateway, offer, untaken);
             admitted.map(|admitted| admitted.member.link())
         };
@@ -525,7 +545,7 @@ mod tests {
             next: Offset::new(0),
             closed: false,
         };
-        admit(&open, &[open.log]).unwrap();
+        admit(&open, &[named(&open)]).unwrap();
         let closed = Offer {
             next: Offset::new(50),
             closed: true,
@@ -535,7 +555,7 @@ mod tests {
             log: LogId::new([0xB; 16]),
             ..open.clone()
         };
-        let named = [closed.log, behind.log];
+        let named = [named(&closed), named(&behind)];
         // A directory where the new identity file would be made.
         let in_the_way = dir.path().join("mirrors/0000/.new-identity.toml");
         std::fs::create_dir(&in_the_way).unwrap();
@@ -544,6 +564,48 @@ mod tests {
         assert_eq!(admit(&behind, &named), Err(Refusal::INTERNAL));
         assert_eq!(admit(&closed, &named).map(|l| l.end), Ok(Some(50)));
         assert_eq!(admit(&behind, &named[1..]).map(|l| l.shift), Ok(50));
+    }
+
+    /// The same where the first log is new as well: no directory can be made for it, and a moment later one can.
+    #[test]
+    fn a_log_joins_only_behind_those_that_were_named_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&HubOptions::new(dir.path())).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let gateway = Name::new("gw-7").unwrap();
+        let offer = |log, closed, partition| Offer {
+            log: LogId::new([log; 16]),
+            stream: "telemetry".into(),
+            partition,
+            next: Offset::new(50),
+            closed,
+        };
+        let offers = [
+            offer(0xA, true, 0),
+            offer(0xB, false, 0),
+            offer(0xC, false, 1),
+        ];
+        let admit = |at: usize, untaken: &[Named]| {
+            let admitted = registry.admit(&catalog, &gateway, &offers[at], untaken);
+            admitted.map(|admitted| admitted.member.link().shift)
+        };
+        let all = offers.each_ref().map(named);
+        let in_the_way = dir.path().join("mirrors/.new-0000");
+        std::fs::write(&in_the_way, "").unwrap();
+        assert_eq!(admit(0, &all), Err(Refusal::INTERNAL));
+        std::fs::remove_file(&in_the_way).unwrap();
+        assert_eq!(admit(1, &all), Err(Refusal::INTERNAL));
+        assert_eq!(admit(2, &all), Ok(0), "that is another chain");
+        assert_eq!(admit(0, &all[..2]), Ok(0));
+        assert_eq!(admit(1, &all[1..2]), Ok(50));
+    }
+
+    fn named(offer: &Offer) -> Named {
+        Named {
+            log: offer.log,
+            stream: offer.stream.clone(),
+            partition: offer.partition,
+        }
     }
 
     /// A gateway's disk is put back to a time before its log had ended, and the hub has not had all of it: what there was then and is not there now is
