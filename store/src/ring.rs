@@ -369,6 +369,12 @@ impl Ring {
                 .map_err(commit_io)?,
             outcome => outcome.map_err(commit_io)?,
         };
+        self.look_at_head(head, skipped, now);
+        Ok(true)
+    }
+
+    /// The head was `head` before, with so much skipped: if it is another one now, readers are to know of it.
+    fn look_at_head(&mut self, head: u32, skipped: u64, now: Micros) {
         self.opened = None;
         if self.log.head().0 != head {
             let number = self.media.number_of(self.log.head().0);
@@ -378,7 +384,6 @@ impl Ring {
             self.rolled = Instant::now();
             self.prepare_next();
         }
-        Ok(true)
     }
 
     /// The head, of which the disk does not give back for a moment what was just written: readers must know of it all the same. What was skipped before it
@@ -447,16 +452,23 @@ impl Ring {
 
     /// Writes that the log ends here, once. Without room for it, and nothing that may be recycled, a later life has to.
     pub(crate) fn end(&mut self, checkpoint: &[u8], now: Micros) -> io::Result<()> {
+        self.opened = None;
         if self.is_ended() {
             return Ok(());
         }
+        let (head, _) = self.log.head();
+        let skipped = self.log.ledger().skipped;
         for attempt in 0..2 {
             match self.at_desk(|log, desk| log.end(desk, checkpoint, now)) {
                 Err(CommitError::NeedsMaintain) if attempt == 0 => drop(self.maintain(now)?),
                 Err(CommitError::NeedsMaintain) => return Ok(()),
-                outcome => return outcome.map_err(commit_io),
+                outcome => {
+                    outcome.map_err(commit_io)?;
+                    break;
+                }
             }
         }
+        self.look_at_head(head, skipped, now);
         Ok(())
     }
 

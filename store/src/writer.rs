@@ -322,7 +322,14 @@ impl Writer {
             Errand::End => {
                 self.checkpoint.clear();
                 self.owner.checkpoint(&mut self.checkpoint);
-                self.ring.end(&self.checkpoint, now)
+                self.ring.end(&self.checkpoint, now)?;
+                // Offsets may have been burned before it, and they are part of the log.
+                let durable = self.ring.durable();
+                let (head_bytes, opened) = (self.ring.head_bytes(), self.ring.opened());
+                self.index
+                    .committed(durable, head_bytes, opened, self.ring.ledger());
+                self.durable.send_replace(durable);
+                Ok(())
             }
             _ => Ok(()),
         }

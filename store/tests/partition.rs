@@ -299,6 +299,21 @@ fn an_ended_log_takes_nothing_more_and_is_still_read() {
     assert_eq!(payloads(&read_all(&partition, Offset::ZERO)), ["one"]);
 }
 
+/// The life before was killed, so offsets are burned before the end is written. A hub that was told of less would take the log of the next life for one that
+/// has gone on.
+#[test]
+fn a_log_ends_where_the_next_life_finds_its_end() {
+    let given = Given::default();
+    fixture::put(&given.open(), &["one"]);
+    let partition = given.open();
+    partition.end();
+    let (next, durable) = (partition.next(), *partition.durable().borrow());
+    assert_eq!((next, next.get() > 1), (durable, true));
+    assert_eq!(payloads(&read_all(&partition, Offset::ZERO)), ["one"]);
+    drop(partition);
+    assert_eq!(given.open().next(), next);
+}
+
 /// A log of an earlier arrangement of partitions drains: its uplink goes on, the agent stops and starts.
 #[test]
 fn an_ended_log_drains_and_closes_without_a_word_behind_its_end() {
