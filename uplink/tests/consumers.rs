@@ -145,6 +145,26 @@ async fn a_follower_goes_on_over_the_death_of_the_hub_and_meets_new_partitions_f
     drop((gateway, second, hub));
 }
 
+/// It says that all is safe with its caller only when the hub is back. Nobody was the group's member meanwhile, so it goes on where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_follows_commits_over_the_death_of_the_hub_and_goes_on_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub, _partition, _gateway) = filled(dir.path(), 20).await;
+    let (address, url) = (hub.address, hub.url());
+    let mut reader = Reader::new(PullOptions {
+        follow: true,
+        ..for_group(&url, "a")
+    });
+    assert_eq!(take(&mut reader, 12).await, numbers(0..12));
+    hub.kill().await;
+    let hub = RunningHub::start_with(HubOptions::new(dir.path().join("hub")), address).await;
+    timeout(LIMIT, reader.flushed()).await.unwrap().unwrap();
+    assert_eq!(take(&mut reader, 8).await, numbers(12..20));
+    drop(reader);
+    let next = pull(for_group(&hub.url(), "a")).await;
+    assert_eq!(next, numbers(12..20), "those were not said to be safe");
+}
+
 /// The hub is put back to a copy from before the second gateway. A follower goes on with what there is, and with the rest when its gateway has brought it
 /// again.
 #[tokio::test(flavor = "multi_thread")]

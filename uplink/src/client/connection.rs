@@ -428,3 +428,27 @@ impl From<wire::Malformed> for ClientError {
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const FETCH_BYTES_MAX: u32 = (wire::MESSAGE_BYTES_MAX - wire::FETCHED_HEAD_BYTES_MAX) as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_connection_helps_unless_the_hub_means_what_it_says() {
+        let ended = |code| ClientError::Ended {
+            code,
+            reason: String::new(),
+        };
+        let failed = |code| ClientError::Failed {
+            code,
+            reason: String::new(),
+        };
+        assert!(ClientError::Silent.is_passing() && ClientError::Closed.is_passing());
+        assert!(ended(wire::bye::BUSY).is_passing());
+        assert!(!ended(wire::bye::VERSION).is_passing());
+        assert!(!ended(wire::bye::NOT_ALLOWED).is_passing());
+        assert!(failed(code::INTERNAL).is_passing());
+        assert!(!failed(code::INTERNAL + 1).is_passing());
+        assert!(!ClientError::Fenced.is_passing());
+    }
+}

@@ -358,6 +358,30 @@ mod tests {
         );
     }
 
+    /// The hub evicted up to 110, and the reader stands inside of that: it is told the rest, and no more than that can be lost in it.
+    #[test]
+    fn a_gap_that_was_told_in_part_goes_on_where_the_reader_is() {
+        let told_from = |expected, lost| {
+            let mut head = head(expected, 110);
+            let (from, to, cause) = (100, 110, Cause::Evicted.code());
+            let (when, when_last) = (0, 0);
+            head.gaps = vec![wire::Gap {
+                from,
+                to,
+                lost,
+                cause,
+                when,
+                when_last,
+            }];
+            told(&head, Vec::new(), expected)
+        };
+        assert_eq!(told_from(100, 7), ["100..110 7 evicted"]);
+        assert_eq!(told_from(104, 10), ["104..110 6 evicted"]);
+        assert_eq!(told_from(104, 5), ["104..110 5 evicted"]);
+        assert_eq!(told_from(110, 10), [""; 0]);
+        assert_eq!(told_from(111, 10), [""; 0]);
+    }
+
     #[test]
     fn what_a_part_covers_and_does_not_show_is_a_gap() {
         let mut frames = Vec::new();

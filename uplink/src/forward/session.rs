@@ -832,3 +832,53 @@ const GREETING_BYTES: usize = 16 * 1024;
 const DRY_PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_PATIENCE: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use sedge_core::frame::{Form, Label, emit_data};
+    use sedge_core::{LogId, Micros};
+
+    use super::*;
+
+    fn frame(first: u64) -> Vec<u8> {
+        let label = Label {
+            form: Form::Explicit,
+            first: Offset::new(first),
+            time: Micros::new(1),
+            first_of_commit: false,
+        };
+        let mut bytes = [0; 64];
+        let len = emit_data(&mut bytes, &LogId::new([7; 16]), label, 1, &[], b"ab").unwrap();
+        bytes[..len].to_vec()
+    }
+
+    #[test]
+    fn frames_are_trimmed_to_whole_ones_and_at_least_one() {
+        let frames: Vec<u8> = (5..8).flat_map(frame).collect();
+        let each = frames.len() / 3;
+        let trimmed = |bytes: &[u8], bytes_max| {
+            let bytes = Bytes::copy_from_slice(bytes);
+            match trim(Offset::new(5), Offset::new(8), bytes, bytes_max) {
+                Found::Frames { next, frames, .. } => Some((next.get(), frames.len())),
+                _ => None,
+            }
+        };
+        for (bytes_max, next, kept) in [
+            (0, 6, 1),
+            (each, 6, 1),
+            (2 * each - 1, 6, 1),
+            (2 * each, 7, 2),
+            (3 * each - 1, 7, 2),
+            (3 * each, 8, 3),
+        ] {
+            let kept = kept * each;
+            assert_eq!(
+                trimmed(&frames, bytes_max),
+                Some((next, kept)),
+                "{bytes_max}"
+            );
+        }
+        assert_eq!(trimmed(&frames[..each], 1), Some((8, each)), "the only one");
+        assert_eq!(trimmed(&frames[1..], 1), None, "no frame begins there");
+    }
+}

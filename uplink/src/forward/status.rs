@@ -217,3 +217,26 @@ pub(super) fn made_at(log: &Log, offset: Offset) -> Option<Micros> {
 pub(super) fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
     board.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uplink_lags_by_all_its_logs_and_is_as_old_as_the_oldest() {
+        let log = |next, acked, oldest_unacked| LogStatus {
+            stream: "telemetry".into(),
+            partition: 0,
+            log: LogId::new([7; 16]),
+            next: Offset::new(next),
+            acked: Offset::new(acked),
+            oldest_unacked,
+            diverged: false,
+            refused: None,
+        };
+        let mut status = ForwardStatus::default();
+        assert_eq!((status.lag(), status.oldest_unacked()), (0, None));
+        status.logs = vec![log(9, 9, None), log(7, 2, Some(30)), log(4, 3, Some(20))];
+        assert_eq!((status.lag(), status.oldest_unacked()), (6, Some(20)));
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use sedge_core::frame::Header;
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{Mirror, Name, Numbered, ReadError};
+use sedge_store::{Beginning, Mirror, Name, Numbered, ReadError};
 
 use super::chain::{self, Identity, Link};
 use crate::wire;
@@ -247,6 +247,11 @@ fn readable(links: &[Link], from: u64) -> Option<usize> {
 fn beginnings(members: &[Arc<Member>], at: usize, frames: &[u8]) -> Vec<(u16, i64)> {
     let from_here = members.iter().skip(at).chain(members.iter().take(at));
     let told: Vec<_> = from_here.flat_map(|m| m.mirror.beginnings()).collect();
+    beginnings_told(&told, frames)
+}
+
+/// Those of `told` that times in `frames` count from, each once.
+fn beginnings_told(told: &[Beginning], frames: &[u8]) -> Vec<(u16, i64)> {
     let mut found: Vec<(u16, i64)> = Vec::new();
     let mut at = 0;
     while !told.is_empty()
@@ -292,3 +297,47 @@ fn shifted(gap: &Gap, shift: u64) -> wire::Gap {
 
 /// Starts of one gateway that the frames of one part can be of: each had events, and less than a part of them.
 pub(crate) const BEGINNINGS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use sedge_core::LogId;
+    use sedge_core::frame::{Form, Label, emit_data};
+
+    use super::*;
+
+    fn frame_at(time: Micros) -> Vec<u8> {
+        let label = Label {
+            form: Form::Explicit,
+            first: Offset::ZERO,
+            time,
+            first_of_commit: false,
+        };
+        let mut bytes = [0; 64];
+        let len = emit_data(&mut bytes, &LogId::new([7; 16]), label, 1, &[], b"ab").unwrap();
+        bytes[..len].to_vec()
+    }
+
+    fn frames_of(starts: impl IntoIterator<Item = u16>) -> Vec<u8> {
+        let starts = starts.into_iter();
+        starts
+            .flat_map(|start| frame_at(Micros::of_uptime(start, 9)))
+            .collect()
+    }
+
+    #[test]
+    fn beginnings_of_the_starts_in_the_frames_are_told_each_once() {
+        let told: Vec<_> = (1..=9)
+            .map(|start| Beginning {
+                start,
+                unix_us: i64::from(start) * 100,
+            })
+            .collect();
+        let found = |frames: &[u8]| beginnings_told(&told, frames);
+        assert_eq!(found(&frames_of([3, 3, 1, 77, 3])), [(3, 300), (1, 100)]);
+        let with_time = [frame_at(Micros::new(5)), frames_of([2])].concat();
+        assert_eq!(found(&with_time), [(2, 200)]);
+        assert_eq!(found(&frames_of(1..=9)).len(), BEGINNINGS_MAX);
+        assert_eq!(found(&[]), []);
+        assert_eq!(beginnings_told(&[], &frames_of([1])), []);
+    }
+}
