@@ -6,6 +6,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rig::{LIMIT, RunningForwarder, RunningHub, log, numbers, origin, pull_all, stage, until};
+use sedge_core::custody::message::{
+    Bye, Clock, Close, Code, Data, Intro, Message, Offer, emit_hello, kind,
+};
+use sedge_core::frame::{Form, Label, emit_data};
+use sedge_core::{LogId, Micros, Offset};
 use sedge_uplink::hub::{Hub, HubError, HubOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -77,6 +82,122 @@ async fn what_breaks_the_rules_ends_its_own_connection_with_a_reason() {
         "the gateway was not disturbed"
     );
     assert_eq!(pull_all(&hub.url()).await, numbers(0..50));
+}
+
+/// What a gateway says that offers one log of ten offsets, and another behind its greeting.
+fn gateway_says(messages: &[Message<'_>]) -> Vec<u8> {
+    let intro = Intro {
+        protocol_min: 1,
+        protocol_max: 1,
+        features: 0,
+        identity: "gw-raw",
+        generation: 1,
+        clock: Clock::default(),
+        credential: &[],
+    };
+    let mut body = [0; 1024];
+    let (len, _) = emit_hello(&intro, [offer_at(0)].into_iter(), &mut body).unwrap();
+    let mut said = message(kind::HELLO, &body[..len]);
+    for next in messages {
+        let len = next.emit(&mut body).unwrap();
+        said.extend(message(next.kind(), &body[..len]));
+    }
+    said
+}
+
+fn offer_at(slot: u16) -> Offer<'static> {
+    Offer {
+        slot,
+        log: LogId::new([7 + (slot % 100) as u8; 16]),
+        stream: "telemetry",
+        partition: slot % 1000,
+        oldest: Offset::ZERO,
+        next: Offset::new(10),
+        tail_crc: None,
+        closed: false,
+        chain: 0,
+    }
+}
+
+fn frame_at(first: u64) -> Vec<u8> {
+    let label = Label {
+        form: Form::Explicit,
+        first: Offset::new(first),
+        time: Micros::new(1),
+        first_of_commit: true,
+    };
+    let mut bytes = [0; 64];
+    let len = emit_data(&mut bytes, &offer_at(0).log, label, 1, &[], &[0; 2]).unwrap();
+    bytes[..len].to_vec()
+}
+
+/// The messages in what a hub said.
+fn heard(mut answer: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut messages = Vec::new();
+    while let Some((len, rest)) = answer.split_first_chunk::<4>()
+        && let Some((now, later)) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)
+    {
+        messages.push((now[0], now[1..].to_vec()));
+        answer = later;
+    }
+    messages
+}
+
+/// What is said of a log that is none, or no part of one, ends the conversation: more logs than a hub has places for, and frames behind the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_offers_too_much_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = RunningHub::start(dir.path()).await;
+    let end_of = |answer: Vec<u8>| heard(&answer).pop().map(|(kind, body)| (kind, body[0]));
+    let places = 4096;
+    let leave = Message::Bye(Bye {
+        code: Code::SHUTTING_DOWN,
+        reason: "",
+    });
+    let more = [Message::Offer(offer_at(places - 1)), leave];
+    let answer = heard(&answer_to(hub.address, &gateway_says(&more)).await);
+    assert!(
+        answer.iter().any(|(kind, _)| *kind == kind::ANSWER),
+        "{answer:?}"
+    );
+    let more = [Message::Offer(offer_at(places)), leave];
+    let answer = answer_to(hub.address, &gateway_says(&more)).await;
+    assert_eq!(end_of(answer), Some((kind::BYE, Code::TOO_LARGE.0 as u8)));
+
+    let data = |first: u64, frames| {
+        Message::Data(Data {
+            slot: 0,
+            first: Offset::new(first),
+            base_time: Some(Micros::UNKNOWN),
+            frames,
+        })
+    };
+    let end = Offset::new(1);
+    let (first, beyond) = (frame_at(0), frame_at(1));
+    let closed = [data(0, &first), Message::Close(Close { slot: 0, end })];
+    let mut tcp = TcpStream::connect(hub.address).await.unwrap();
+    tcp.write_all(&gateway_says(&closed)).await.unwrap();
+    let is_ended = |answer: &[u8]| {
+        let told = heard(answer);
+        told.iter()
+            .any(|(kind, body)| match Message::parse(*kind, body) {
+                Ok(Message::Ack(ack)) => ack.ended,
+                _ => false,
+            })
+    };
+    let mut answer = Vec::new();
+    while !is_ended(&answer) {
+        let read = timeout(LIMIT, tcp.read_buf(&mut answer)).await;
+        assert_ne!(read.expect("an answer").unwrap(), 0, "{answer:?}");
+    }
+    // Its end is known, and here it goes on.
+    let (next, mut body) = (data(1, &beyond), [0; 1024]);
+    let len = next.emit(&mut body).unwrap();
+    let beyond = message(next.kind(), &body[..len]);
+    tcp.write_all(&beyond).await.unwrap();
+    let read = timeout(LIMIT, tcp.read_to_end(&mut answer)).await;
+    read.expect("the hub closes the connection").ok();
+    assert_eq!(end_of(answer), Some((kind::BYE, Code::MALFORMED.0 as u8)));
 }
 
 /// A second gateway takes the first one's name: the newer connection wins each time, and what both have arrives.

@@ -341,6 +341,26 @@ mod tests {
         (Pace::new(limits, now), now)
     }
 
+    /// What was spent on a day and in a month is a sum, whichever way the clock goes in between.
+    #[test]
+    fn what_is_spent_is_counted_by_the_day_and_by_the_month() {
+        let mut spent = Spent::default();
+        let mut sums = |bytes, date| {
+            spent.spend(bytes, date);
+            (spent.day_bytes, spent.month_bytes, spent.unkept)
+        };
+        let day = |day| Some(date(2026, 11, day));
+        assert_eq!(sums(10, None), (10, 10, 10));
+        assert_eq!(sums(5, day(20)), (15, 15, 15));
+        assert_eq!(sums(5, day(20)), (20, 20, 20));
+        assert_eq!(sums(7, day(21)), (7, 27, 27));
+        assert_eq!(sums(1, day(21)), (8, 28, 28));
+        assert_eq!(sums(1, day(20)), (9, 29, 29), "the clock was put back");
+        assert_eq!(sums(1, day(21)), (10, 30, 30));
+        assert_eq!(sums(1, Some(date(2026, 12, 1))), (1, 1, 31));
+        assert_eq!(sums(1, Some(date(2026, 12, 1))), (2, 2, 32));
+    }
+
     #[test]
     fn a_rate_holds_over_a_minute_and_never_bursts_more_than_a_piece() {
         let rate = 32_000;

@@ -210,3 +210,37 @@ impl Shared {
         Ok(groups.into_values().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number that only grows is seen by nobody until it is needed.
+    #[test]
+    fn each_thing_that_happens_is_counted_as_what_it_is() {
+        let counters = Counters::default();
+        counters.refused();
+        (0..2).for_each(|_| counters.broken());
+        (0..3).for_each(|_| counters.unknown());
+        (0..4).for_each(|_| counters.replaced());
+        (0..5).for_each(|_| counters.full());
+        (0..8).for_each(|_| counters.consumer_came());
+        (0..2).for_each(|_| counters.consumer_went());
+        (0..7).for_each(|_| counters.stored(10, 3));
+        counters.served(8);
+        let c = &counters;
+        let each = [
+            &c.refused,
+            &c.broken,
+            &c.unknown,
+            &c.replaced,
+            &c.full,
+            &c.consumers,
+            &c.commits,
+            &c.served_bytes,
+        ];
+        assert_eq!(each.map(|c| c.load(Relaxed)), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(c.stored_bytes.load(Relaxed), 70);
+        assert_eq!(c.stored_offsets.load(Relaxed), 21);
+    }
+}
