@@ -166,7 +166,7 @@ fn command(tests: &Tests, names: &[&str], limit: Limit) -> Command {
         .env("SEDGE_CUTS", "1000")
         .env("SEDGE_BURSTS", "1000")
         .env("SEDGE_PAIRS", "100")
-        .env("SEDGE_SEEDS", "6")
+        .env("SEDGE_SEEDS", "3")
         .env("SEDGE_SEED", "100")
         .stdin(Stdio::null())
         .stderr(Stdio::null());

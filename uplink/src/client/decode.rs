@@ -358,6 +358,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_is_missing_between_frames_is_a_gap_and_a_gap_in_the_log_is_told_as_it_is() {
+        let mut frames = Vec::new();
+        data(&mut frames, 2, &["c"]);
+        data(&mut frames, 5, &["f"]);
+        let gap = CoreGap {
+            from: Offset::new(6),
+            to: Offset::new(9),
+            lost: 2,
+            cause: Cause::Evicted,
+            when: Micros::UNKNOWN,
+            when_last: Micros::UNKNOWN,
+        };
+        let mut frame = [0; 128];
+        let len = emit_gap(&mut frame, &LOG, label(6), &gap).unwrap();
+        frames.extend_from_slice(&frame[..len]);
+        let shown = [
+            "100..102 2 corrupt",
+            "102 c",
+            "103..105 2 corrupt",
+            "105 f",
+            "106..109 2 evicted",
+        ];
+        assert_eq!(told(&head(100, 109), frames, 100), shown);
+    }
+
     /// The hub evicted up to 110, and the reader stands inside of that: it is told the rest, and no more than that can be lost in it.
     #[test]
     fn a_gap_that_was_told_in_part_goes_on_where_the_reader_is() {

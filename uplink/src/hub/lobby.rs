@@ -166,4 +166,22 @@ mod tests {
         drop((quiet, many));
         assert!(lobby.waiting.lock().unwrap().list.is_empty());
     }
+
+    #[test]
+    fn each_name_has_as_many_chairs_as_it_may_and_one_that_is_left_is_free() {
+        let chairs = Arc::new(Chairs::default());
+        let [one, other] = ["one", "other"].map(|name| Name::new(name).unwrap());
+        let mut taken: Vec<_> = (0..CONNECTIONS_OF_ONE_MAX)
+            .filter_map(|_| chairs.take(Some(&one)))
+            .collect();
+        assert_eq!(taken.len(), CONNECTIONS_OF_ONE_MAX);
+        assert!(chairs.take(Some(&one)).is_none());
+        assert!(chairs.take(Some(&other)).is_some() && chairs.take(None).is_some());
+        taken.pop();
+        taken.extend(chairs.take(Some(&one)));
+        assert_eq!(taken.len(), CONNECTIONS_OF_ONE_MAX);
+        assert!(chairs.take(Some(&one)).is_none());
+        taken.clear();
+        assert!(chairs.0.lock().unwrap().is_empty(), "nobody is remembered");
+    }
 }
