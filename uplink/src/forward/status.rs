@@ -220,6 +220,9 @@ pub(super) fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::{Limits, Time};
     use super::*;
 
     #[test]
@@ -238,5 +241,37 @@ mod tests {
         assert_eq!((status.lag(), status.oldest_unacked()), (0, None));
         status.logs = vec![log(9, 9, None), log(7, 2, Some(30)), log(4, 3, Some(20))];
         assert_eq!((status.lag(), status.oldest_unacked()), (6, Some(20)));
+    }
+
+    #[test]
+    fn what_a_forwarder_does_is_written_down_and_the_same_trouble_is_news_once() {
+        let mut board = Board::new(&ForwardOptions {
+            url: "sedge://hub.example:7443".into(),
+            identity: "gw-7".into(),
+            uplink: 1,
+            retry_max: Duration::from_secs(30),
+            trust: None,
+            limits: Limits::default(),
+            time: Time::default(),
+            live_first_after: None,
+        });
+        assert!(board.disconnected("no route".into()));
+        assert!(!board.disconnected("no route".into()));
+        assert!(board.disconnected("refused".into()));
+        board.connected();
+        assert_eq!(board.sessions(), (1, true));
+        let said = board.status();
+        assert!(said.connected && said.last_error.is_none() && said.held.is_none());
+        assert!(board.disconnected("refused".into()), "it was connected");
+        assert_eq!(board.sessions(), (1, false));
+        board.connected();
+        (0..2).for_each(|_| board.replaced());
+        (0..3).for_each(|_| board.sent(10));
+        (0..4).for_each(|_| board.acked(5));
+        let said = board.status();
+        assert_eq!((said.sessions, said.replaced), (2, 2));
+        assert_eq!((said.sent_bytes, said.acked_offsets), (30, 20));
+        assert!(said.acked_per_second > 0.0);
+        assert_eq!(board.status().acked_per_second, 0.0, "nothing since");
     }
 }

@@ -323,4 +323,52 @@ mod tests {
             .unwrap();
         assert_eq!(restarted.active().await, 1);
     }
+
+    /// It is silent, so another one may come when its time is over, and not before; who waits no longer than that is told who holds the lease.
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_member_keeps_its_lease_for_as_long_as_it_lasts() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = groups(&dir);
+        let start = Instant::now();
+        let (generation, _) = groups.join(&name(), &applicant(1), start).await.unwrap();
+        tokio::time::advance(LEASE / 2).await;
+        let early = start + LEASE - Duration::from_secs(1);
+        let refused = groups.join(&name(), &applicant(2), early).await;
+        assert!(matches!(refused, Err(GroupError::Held { holder }) if holder == "m1"));
+        assert_eq!(start.elapsed().as_secs(), LEASE.as_secs() - 1);
+        // A renewal begins it anew, and one of somebody else changes nothing.
+        let late = groups
+            .commit(&name(), &applicant(3), generation - 1, vec![at(1)])
+            .await;
+        assert!(matches!(late, Err(GroupError::Fenced)));
+        let renewed = Instant::now();
+        groups
+            .commit(&name(), &applicant(1), generation, vec![at(5)])
+            .await
+            .unwrap();
+        let stale = Applicant {
+            generation: Some(generation - 1),
+            ..applicant(2)
+        };
+        let taken = groups.join(&name(), &stale, renewed + 9 * LEASE).await;
+        assert_eq!(taken.unwrap(), (generation + 1, vec![at(5)]));
+        assert_eq!(renewed.elapsed().as_secs(), LEASE.as_secs());
+    }
+
+    #[tokio::test]
+    async fn a_lease_ends_with_its_connection_or_by_its_own_member_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = groups(&dir);
+        let now = Instant::now();
+        let (generation, _) = groups.join(&name(), &applicant(1), now).await.unwrap();
+        let other = groups.leave(&name(), generation + 1).await;
+        assert!(matches!(other, Err(GroupError::Fenced)));
+        groups.connection_ended(2).await;
+        assert_eq!(groups.active().await, 1);
+        groups.connection_ended(1).await;
+        assert_eq!(groups.active().await, 0);
+        let (generation, _) = groups.join(&name(), &applicant(2), now).await.unwrap();
+        groups.leave(&name(), generation).await.unwrap();
+        assert_eq!(groups.active().await, 0);
+    }
 }
