@@ -256,6 +256,42 @@ fn frames_that_count_from_another_time_are_handed_over_apart() {
     assert_eq!(behind.next_base_time, Micros::new(NOW.get() + 40_000));
 }
 
+/// What cannot be read goes to the receiver as a gap in its place, between what stands before it and behind it; and frames are taken as far as there is room.
+#[test]
+fn what_is_handed_over_has_a_gap_where_a_record_is_rotten() {
+    let mut log = new_log(FILE);
+    fill(&mut log, 4);
+    let (segment, position) = log.head();
+    fill(&mut log, 5);
+    let ram = &mut log.media_mut().ram;
+    let mut byte = [0];
+    ram.read(segment, position + 30, &mut byte).unwrap();
+    ram.program(segment, position + 30, &[!byte[0]]).unwrap();
+    let mut reader = reader_of(&log, 0);
+    let mut told = |from, bytes_max| {
+        let want = Want {
+            slot: 0,
+            from: Offset::new(from),
+            bytes_max,
+        };
+        let handed = log.stretch(&mut reader, 0, &want, &mut [0; 1000]);
+        handed.map(|stretch| match stretch {
+            Stretch::Frames(run) => (run.first.get(), run.next.get(), run.len as u64),
+            Stretch::Gap(gap) => (gap.from.get(), gap.to.get(), gap.lost),
+        })
+    };
+    let (_, _, all) = told(0, 1000).expect("frames");
+    let each = all / 4;
+    assert_eq!(told(0, 1000), Some((0, 4, all)));
+    assert_eq!(told(4, 1000), Some((4, 5, 1)), "the gap");
+    assert_eq!(told(5, 1000), Some((5, 9, all)));
+    assert_eq!(told(9, 1000), None);
+    let twice = 2 * each as usize;
+    assert_eq!(told(0, twice), Some((0, 2, 2 * each)));
+    assert_eq!(told(0, twice - 1), Some((0, 1, each)));
+    assert_eq!(told(5, 1), Some((5, 6, each)), "always one whole frame");
+}
+
 fn stretch_from(log: &mut TestLog, from: u64) -> Run {
     let want = Want {
         slot: 0,
