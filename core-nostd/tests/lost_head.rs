@@ -1,0 +1,77 @@
+//! Stories of a head whose own beginning is damaged: what proves that it was there, and how far its offsets may have been given.
+
+mod fixture;
+
+use fixture::*;
+use sedge_core::media::Media;
+use sedge_core::segment::{Dimensions, STAMP_LEN};
+
+/// Changes one byte, as age does.
+fn rot(disk: &mut Disk, segment: u32, position: u32) {
+    let mut byte = [0];
+    disk.ram.read(segment, position, &mut byte).unwrap();
+    disk.ram
+        .program(segment, position, &[byte[0] ^ 0x20])
+        .unwrap();
+}
+
+/// A log that has just gone on in another segment, and where that one's open header stands.
+fn rolled(dimensions: Dimensions) -> (TestLog, u32) {
+    let mut log = new_log(dimensions);
+    let first = log.head().0;
+    while log.head().0 == first {
+        fill(&mut log, 1);
+    }
+    (log, STAMP_LEN as u32 + 4)
+}
+
+/// Beyond the last frame that is proven, one commit may have been torn; on flash, what was touched behind it tells how large that was.
+#[test]
+fn offsets_of_a_lost_head_reach_as_far_as_a_torn_commit_may_have() {
+    for dimensions in [FLASH, FILE] {
+        for torn_bytes in [0, 120] {
+            let (mut log, header) = rolled(dimensions);
+            fill(&mut log, 2);
+            let (next, (segment, position)) = (log.next(), log.head());
+            let mut disk = log.into_media();
+            disk.ram
+                .program(segment, position, &vec![0x55; torn_bytes])
+                .unwrap();
+            rot(&mut disk, segment, header);
+            let (log, recovered) = open(dimensions, disk);
+            let lost = recovered.lost_head.expect("its frames prove it");
+            let beyond = match (dimensions == FLASH, torn_bytes) {
+                (true, 120) => 120,
+                _ => 16,
+            };
+            assert_eq!(lost.to.since(next), beyond, "{dimensions:?} {torn_bytes}");
+            assert_eq!(log.next(), lost.to);
+        }
+    }
+}
+
+/// On files the header and the first commit are written together, so alone they prove nothing: both may have been torn. A later commit does, even if the
+/// first one cannot be read any more.
+#[test]
+fn a_lost_head_is_proven_by_a_commit_that_is_not_its_first() {
+    for commits in 1..4 {
+        for is_first_rotten in [false, true] {
+            let (mut log, header) = rolled(FILE);
+            let segment = log.head().0;
+            let (base, first_end) = (log.head_base(), log.head().1);
+            fill(&mut log, commits - 1);
+            let next = log.next();
+            let mut disk = log.into_media();
+            rot(&mut disk, segment, header);
+            if is_first_rotten {
+                rot(&mut disk, segment, first_end - 20);
+            }
+            let (log, recovered) = open(FILE, disk);
+            let lost = recovered.lost_head.map(|lost| (lost.from, lost.lost));
+            let is_proven = commits > 1;
+            let expected = is_proven.then(|| (base, next.since(base)));
+            assert_eq!(lost, expected, "{commits} {is_first_rotten}");
+            assert!(log.next() >= if is_proven { next } else { base });
+        }
+    }
+}
