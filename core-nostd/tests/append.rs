@@ -381,7 +381,7 @@ fn a_lone_header_that_is_not_trusted_is_made_anew_unless_offsets_stand_before_it
 fn a_head_that_failures_used_up_is_not_written_beyond_its_end() {
     let mut ended = [0, 0];
     for dimensions in [FLASH, FILE, MIRROR] {
-        for filler in (0..100).step_by(3) {
+        for filler in (0..100).step_by(5) {
             for failures in 0..6 {
                 for what in [Asked::End, Asked::Close, Asked::Ledger, Asked::Segment] {
                     let mut log = used_up(dimensions, filler, failures);
@@ -430,6 +430,13 @@ fn used_up(dimensions: Dimensions, filler: usize, failures: u64) -> TestLog {
         log.media_mut().fail_programs = 1;
         assert!(log.save_ledger(NOW).is_err());
         log.media_mut().fail_programs = 0;
+        let (segment, position) = log.head();
+        // A part of it was written.
+        let torn = &[0x55; 4][..(dimensions.segment_bytes - position).min(4) as usize];
+        log.media_mut()
+            .ram
+            .program(segment, position, torn)
+            .unwrap();
     }
     log.media_mut().fail_erases = 0;
     log.set_cursor(1, Offset::new(9)).unwrap();

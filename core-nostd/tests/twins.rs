@@ -109,8 +109,8 @@ fn want(from: u64) -> Want {
     }
 }
 
-/// The bytes of a log on flash and what it told: `waits` says which of the twins it is.
-fn lived(waits: bool, ends: bool) -> (Vec<u8>, Vec<String>) {
+/// The bytes of a log on flash, what it told, and how often it was made durable: `waits` says which of the twins it is.
+fn lived(waits: bool, ends: bool) -> (Vec<u8>, Vec<String>, u64) {
     let dimensions = Dimensions {
         write_unit: 8,
         ..FLASH
@@ -128,7 +128,8 @@ fn lived(waits: bool, ends: bool) -> (Vec<u8>, Vec<String>) {
             false => format!("{:?}", done(log.close(at(152)))),
         });
         drop(log);
-        return (medium.0.ram.into_inner(), told);
+        let syncs = medium.0.syncs;
+        return (medium.0.ram.into_inner(), told, syncs);
     }
     let scratch = vec![0; options.geometry.scratch_bytes()];
     let (mut log, _) = Log::open(disk, options, FRESH, scratch).unwrap();
@@ -138,7 +139,8 @@ fn lived(waits: bool, ends: bool) -> (Vec<u8>, Vec<String>) {
         true => format!("{:?}", log.end(b"over", at(152))),
         false => format!("{:?}", log.close(at(152))),
     });
-    (log.into_media().ram.into_inner(), told)
+    let disk = log.into_media();
+    (disk.ram.into_inner(), told, disk.syncs)
 }
 
 #[test]
@@ -151,6 +153,7 @@ fn a_log_that_is_waited_for_lives_as_one_that_is_called() {
             assert!(is_told, "{fact}: {:#?}", called.1);
         }
         assert!(called.0 == waited.0, "other bytes");
+        assert_eq!(called.2, waited.2, "made durable as often");
     }
 }
 

@@ -42,6 +42,7 @@ const PARTS: [Part; 2] = [
             ("sedge-core", "custody_rules"),
             ("sedge-core", "custody_times"),
             ("sedge-core", "twins"),
+            ("sedge-core", "lost_head"),
             ("sedge-core", "custody"),
             ("sedge-tests", "drops"),
             ("sedge-tests", "scripts"),
