@@ -420,4 +420,61 @@ mod tests {
         let cut = positions.served(3, 310).unwrap();
         assert_eq!(cut.0, (3, 300), "the hub's chain was cut");
     }
+
+    #[test]
+    fn what_was_given_is_committed_once_and_not_to_a_hub_that_does_not_know_the_partition() {
+        let partition = whole(400, 1);
+        let mut positions = begun(&partition, Start::Earliest, &[place(0, 10)]);
+        assert_eq!(positions.uncommitted(), [], "that it has from the hub");
+        assert!(!positions.are_at_their_ends());
+        positions.given(3, 10, 20);
+        positions.given(4, 10, 99);
+        assert_eq!(positions.uncommitted(), [place(0, 20)]);
+        positions.committed(&[place(0, 20), place(5, 7)]);
+        assert_eq!(positions.uncommitted(), []);
+        positions.given(3, 20, 30);
+        for (listed, is_there) in [
+            (vec![], false),
+            (vec![partition.clone()], true),
+            (
+                vec![Partition {
+                    gateway: "gw-2".into(),
+                    ..partition.clone()
+                }],
+                false,
+            ),
+            (
+                vec![Partition {
+                    number: 4,
+                    ..partition.clone()
+                }],
+                false,
+            ),
+        ] {
+            positions.compare(&listed);
+            assert_eq!(positions.has(3), is_there, "{listed:?}");
+            assert_eq!(positions.uncommitted().len(), usize::from(is_there));
+        }
+        assert!(!positions.has(4));
+        let mut position = positions.0.get_mut(&(3, 0)).unwrap();
+        position.fetch = 400;
+        assert!(positions.are_at_their_ends());
+        position = positions.0.get_mut(&(3, 0)).unwrap();
+        position.fetch = 399;
+        assert!(!positions.are_at_their_ends());
+    }
+
+    #[test]
+    fn positions_are_asked_in_turn() {
+        let positions = begun(&split(), Start::Earliest, &[]);
+        let order = |key| {
+            positions
+                .from(key)
+                .map(|(key, _)| key.1)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(order((0, 0)), [0, 300]);
+        assert_eq!(order((3, 1)), [300, 0]);
+        assert_eq!(order((3, 301)), [0, 300]);
+    }
 }

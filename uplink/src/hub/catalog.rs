@@ -554,4 +554,22 @@ mod tests {
             3
         );
     }
+
+    /// A disk that fails or is full, and another who writes, are no reason to set a catalog aside.
+    #[test]
+    fn only_what_is_no_database_any_more_is_damage() {
+        let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        for code in [rusqlite::ffi::SQLITE_CORRUPT, rusqlite::ffi::SQLITE_NOTADB] {
+            assert!(is_damage(&failure(code)));
+        }
+        for code in [
+            rusqlite::ffi::SQLITE_IOERR,
+            rusqlite::ffi::SQLITE_FULL,
+            rusqlite::ffi::SQLITE_BUSY,
+            rusqlite::ffi::SQLITE_CANTOPEN,
+        ] {
+            assert!(!is_damage(&failure(code)));
+        }
+        assert!(!is_damage(&rusqlite::Error::QueryReturnedNoRows));
+    }
 }
