@@ -13,7 +13,7 @@ use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot,
 };
 use sedge_core::frame::{Form, Label, emit_gap};
-use sedge_core::{Gap, LogId, Offset};
+use sedge_core::{Gap, Offset};
 use sedge_store::{AppendError, Name, world};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
