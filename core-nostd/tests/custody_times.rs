@@ -539,6 +539,29 @@ fn an_answer_that_is_repeated_moves_nothing() {
     assert_eq!(sender.poll_event(), None);
 }
 
+/// A Hello takes as many offers as there is room for; the others are offered once the session has begun, each once.
+#[test]
+fn logs_that_do_not_fit_into_a_hello_are_offered_behind_it() {
+    let mut sender = new_sender(Framing::Stream, 4);
+    let mut body = [0; 130];
+    let said = sender.poll_transmit(at(0), |slot| Some(offer(slot)), &mut body);
+    let said = said.expect("a Hello");
+    let Ok(Message::Hello(hello)) = Message::parse(said.kind, &body[..said.len]) else {
+        panic!("a Hello")
+    };
+    let fitting: Vec<_> = hello.logs.iter().map(|offer| offer.slot).collect();
+    assert!((1..4).contains(&fitting.len()), "{fitting:?}");
+    sender.welcomed_by(1, fitting.len() as u16, 1000);
+    let mut offered = Vec::new();
+    while let Some(said) = sender.poll_transmit(at(0), |slot| Some(offer(slot)), &mut body) {
+        match Message::parse(said.kind, &body[..said.len]) {
+            Ok(Message::Offer(offer)) => offered.push(offer.slot),
+            other => panic!("an Offer, not {other:?}"),
+        }
+    }
+    assert_eq!([fitting, offered].concat(), [0, 1, 2, 3]);
+}
+
 /// Lists in messages are the same if they say the same.
 #[test]
 fn lists_in_messages_can_be_compared() {

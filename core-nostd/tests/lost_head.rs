@@ -50,6 +50,25 @@ fn offsets_of_a_lost_head_reach_as_far_as_a_torn_commit_may_have() {
     }
 }
 
+/// More than one commit can have been torn there. Each grid point may have begun one, and each byte may have been an offset.
+#[test]
+fn offsets_behind_a_lost_head_count_all_that_was_touched_on_flash() {
+    let (mut log, header) = rolled(FLASH);
+    fill(&mut log, 2);
+    let (next, (segment, position)) = (log.next(), log.head());
+    let stride = log.geometry().grid_stride().get();
+    let mut disk = log.into_media();
+    let torn = vec![0x55; 600];
+    disk.ram.program(segment, position, &torn).unwrap();
+    rot(&mut disk, segment, header);
+    let (log, recovered) = open(FLASH, disk);
+    let lost = recovered.lost_head.expect("its frames prove it");
+    let points = u64::from(600 / stride) + 2;
+    let (beyond, least) = (lost.to.since(next), 600 + 16 * points);
+    assert!((least..least + 64).contains(&beyond), "{beyond}, not {least}");
+    assert_eq!(log.next(), lost.to);
+}
+
 /// On files the header and the first commit are written together, so alone they prove nothing: both may have been torn. A later commit does, even if the
 /// first one cannot be read any more.
 #[test]
