@@ -140,6 +140,17 @@ mod tests {
         assert_eq!(lost(loss.gap(&ledger, 1, Offset::new(130))), 60);
     }
 
+    /// What was told in the session before may not have arrived: if the hub stands inside of it, what lies behind may be lost, all of it.
+    #[test]
+    fn a_new_session_does_not_take_for_told_what_the_one_before_said() {
+        let (mut loss, ledger) = (Loss::default(), ledger(200, 100, 95));
+        let told = |loss: &mut Loss, from| lost(loss.gap(&ledger, 1, Offset::new(from)));
+        assert_eq!(told(&mut loss, 100), 95);
+        assert_eq!(told(&mut loss, 150), 0, "in the same session");
+        loss.restart();
+        assert_eq!(told(&mut loss, 150), 50);
+    }
+
     /// Its message was lost, or the hub had no room for it.
     #[test]
     fn a_gap_that_is_asked_for_again_counts_the_same() {
