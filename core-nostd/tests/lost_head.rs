@@ -65,7 +65,10 @@ fn offsets_behind_a_lost_head_count_all_that_was_touched_on_flash() {
     let lost = recovered.lost_head.expect("its frames prove it");
     let points = u64::from(600 / stride) + 2;
     let (beyond, least) = (lost.to.since(next), 600 + 16 * points);
-    assert!((least..least + 64).contains(&beyond), "{beyond}, not {least}");
+    assert!(
+        (least..least + 64).contains(&beyond),
+        "{beyond}, not {least}"
+    );
     assert_eq!(log.next(), lost.to);
 }
 
