@@ -562,6 +562,37 @@ fn logs_that_do_not_fit_into_a_hello_are_offered_behind_it() {
     assert_eq!([fitting, offered].concat(), [0, 1, 2, 3]);
 }
 
+/// The same at the other end: what does not fit into a Welcome is answered behind it.
+#[test]
+fn answers_that_do_not_fit_into_a_welcome_are_given_behind_it() {
+    let mut receiver = new_receiver(Framing::Stream);
+    *receiver.slots_mut() = vec![ReceiverSlot::default(); 6];
+    let hello = hello_of(1);
+    receiver.handle_message(at(0), kind::HELLO, &hello);
+    let resume = Verdict::Resume {
+        next: Offset::ZERO,
+        crc_below: None,
+    };
+    (0..6).for_each(|slot| receiver.answer(&offer(slot), resume));
+    receiver.welcome();
+    let mut body = [0; 26];
+    let said = receiver.poll_transmit(at(0), &mut body);
+    let said = said.expect("a Welcome");
+    let Ok(Message::Welcome(welcome)) = Message::parse(said.kind, &body[..said.len]) else {
+        panic!("a Welcome")
+    };
+    let fitting: Vec<_> = welcome.logs.iter().map(|answer| answer.slot).collect();
+    assert!((1..6).contains(&fitting.len()), "{fitting:?}");
+    let mut answered = Vec::new();
+    while let Some(said) = receiver.poll_transmit(at(0), &mut body) {
+        match Message::parse(said.kind, &body[..said.len]) {
+            Ok(Message::Answer(answer)) => answered.push(answer.slot),
+            other => panic!("an Answer, not {other:?}"),
+        }
+    }
+    assert_eq!([fitting, answered].concat(), [0, 1, 2, 3, 4, 5]);
+}
+
 /// Lists in messages are the same if they say the same.
 #[test]
 fn lists_in_messages_can_be_compared() {

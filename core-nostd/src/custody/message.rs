@@ -804,6 +804,31 @@ mod tests {
     }
 
     #[test]
+    fn names_and_credentials_are_taken_up_to_their_longest() {
+        let text = [b'x'; CREDENTIAL_LEN_MAX + 1];
+        let name = |len| core::str::from_utf8(&text[..len]).unwrap();
+        let is_taken = |identity, credential, stream| {
+            let mut bytes = [0; 2048];
+            let intro = Intro {
+                identity: name(identity),
+                credential: &text[..credential],
+                ..intro()
+            };
+            let offer = Offer {
+                stream: name(stream),
+                ..OFFER
+            };
+            let (len, _) = emit_hello(&intro, [offer].into_iter(), &mut bytes).unwrap();
+            Message::parse(kind::HELLO, &bytes[..len]).is_ok()
+        };
+        let (longest, most) = (NAME_LEN_MAX, CREDENTIAL_LEN_MAX);
+        assert!(is_taken(longest, most, longest) && is_taken(1, 0, 1));
+        assert!(!is_taken(longest + 1, 0, 1));
+        assert!(!is_taken(1, most + 1, 1));
+        assert!(!is_taken(1, 0, longest + 1));
+    }
+
+    #[test]
     fn a_body_that_says_more_or_less_than_its_type_is_malformed() {
         let long_name = core::str::from_utf8(&[b'x'; NAME_LEN_MAX + 1]).unwrap();
         let mut bytes = [0; 512];
