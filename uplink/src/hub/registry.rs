@@ -545,7 +545,12 @@ mod tests {
             next: Offset::new(0),
             closed: false,
         };
+        assert_eq!(registry.disk_bytes(), 0);
         admit(&open, &[named(&open)]).unwrap();
+        assert!(
+            registry.disk_bytes() > 1_000_000,
+            "a mirror has its segment"
+        );
         let closed = Offer {
             next: Offset::new(50),
             closed: true,
