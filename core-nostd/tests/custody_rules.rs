@@ -369,6 +369,35 @@ fn a_rewind_beyond_what_was_sent_or_below_what_was_acknowledged_moves_nothing() 
     }
 }
 
+/// It was overtaken on its way, and says what was true before.
+#[test]
+fn an_acknowledgement_below_the_last_one_grants_nothing() {
+    let mut sender = welcomed_sender(100, 35);
+    send_all(&mut sender);
+    ack(&mut sender, 3, 35);
+    ack(&mut sender, 2, 1000);
+    assert_eq!(send_all(&mut sender), 3);
+}
+
+#[test]
+fn frames_with_a_hole_between_them_are_taken_up_to_the_hole() {
+    let mut receiver = live_receiver::<1>(0);
+    let frames = [frame_at(0), frame_at(2)].concat();
+    let taken = hears_data(&mut receiver, 0, Some(Micros::UNKNOWN), &frames);
+    assert_eq!(taken, Some((0, 1, Micros::UNKNOWN)));
+    assert_eq!(said(&mut receiver), ["Rewind 1"]);
+}
+
+#[test]
+fn what_could_not_be_stored_is_asked_for_at_once() {
+    let mut receiver = live_receiver::<1>(0);
+    hears_data(&mut receiver, 0, Some(START), &timed_frame(0)).expect("it is new");
+    receiver.unstored(0);
+    assert_eq!(said(&mut receiver), ["Rewind 0"]);
+    receiver.unstored(0);
+    assert_eq!(said(&mut receiver), [""; 0], "nothing was handed out since");
+}
+
 /// What is sound before the damage is taken, and the rest is asked for at once, not when a timer ends.
 #[test]
 fn frames_behind_a_damaged_one_are_asked_for_at_once() {
