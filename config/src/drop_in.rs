@@ -44,6 +44,10 @@ impl Files {
     pub fn read(path: &Path) -> Result<Self, Problems> {
         let mut files = Self::one(path, &text_of(path)?);
         for drop_in in drop_ins(path)? {
+            // A pipe would be waited for.
+            if std::fs::metadata(&drop_in).is_ok_and(|seen| !seen.is_file()) {
+                return Err(Problems::whole(&drop_in, "is no file".to_owned()));
+            }
             files.push(&drop_in, &text_of(&drop_in)?);
         }
         Ok(files)

@@ -470,4 +470,11 @@ fn drop_ins_stand_in_a_directory_beside_the_file_and_are_read_in_the_order_of_th
         told.contains("agent.d/d.toml") && told.contains("cannot be read"),
         "{told}"
     );
+    std::fs::remove_file(drop_ins.join("d.toml")).expect("it is there");
+    std::fs::create_dir(drop_ins.join("e.toml")).expect("a directory");
+    let told = memory().expect_err("it is no file").to_string();
+    assert!(
+        told.contains("agent.d/e.toml") && told.contains("is no file"),
+        "{told}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use sedge_core::custody::message::{
     Ack, Answer, Bye, Clock, Code, Data, Intro, List, Message, Offer, Ping, Rewind, Terms, Verdict,
-    emit_hello, emit_welcome, kind,
+    emit_hello, emit_welcome, feature, kind,
 };
 use sedge_core::custody::{
     Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Run, Sender,
@@ -551,6 +551,16 @@ fn logs_that_do_not_fit_into_a_hello_are_offered_behind_it() {
     };
     let fitting: Vec<_> = hello.logs.iter().map(|offer| offer.slot).collect();
     assert!((1..4).contains(&fitting.len()), "{fitting:?}");
+    assert_eq!(hello.intro.features, feature::MORE_FOLLOW);
+    assert_eq!(hello.intro.identity, "gw-7");
+    let mut whole = [0; 130];
+    let said = new_sender(Framing::Stream, 1)
+        .poll_transmit(at(0), |slot| Some(offer(slot)), &mut whole)
+        .expect("a Hello");
+    let Ok(Message::Hello(one)) = Message::parse(said.kind, &whole[..said.len]) else {
+        panic!("a Hello")
+    };
+    assert_eq!(one.intro.features, 0, "it names every log");
     sender.welcomed_by(1, fitting.len() as u16, 1000);
     let mut offered = Vec::new();
     while let Some(said) = sender.poll_transmit(at(0), |slot| Some(offer(slot)), &mut body) {

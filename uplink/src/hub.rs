@@ -83,6 +83,8 @@ struct Shared {
     connections: AtomicU64,
     /// Connections that are past the lobby.
     served: AtomicUsize,
+    /// Requests at the HTTP port.
+    visitors: AtomicUsize,
 }
 
 /// Opens a hub and runs it: [`Hub::open`], then [`Hub::run`].
@@ -123,6 +125,7 @@ impl Hub {
                 underway: Underway::default(),
                 connections: AtomicU64::new(0),
                 served: AtomicUsize::new(0),
+                visitors: AtomicUsize::new(0),
                 lobby: Arc::default(),
                 chairs: Arc::default(),
                 guard,

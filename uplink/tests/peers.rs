@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rig::{LIMIT, RunningForwarder, RunningHub, log, numbers, origin, pull_all, stage, until};
 use sedge_core::custody::message::{
-    Bye, Clock, Close, Code, Data, Intro, Message, Offer, emit_hello, kind,
+    Bye, Clock, Close, Code, Data, Intro, Message, Offer, Verdict, emit_hello, feature, kind,
 };
 use sedge_core::frame::{Form, Label, emit_data};
 use sedge_core::{LogId, Micros, Offset};
@@ -86,17 +86,21 @@ async fn what_breaks_the_rules_ends_its_own_connection_with_a_reason() {
 
 /// What a gateway says that offers one log of ten offsets, and another behind its greeting.
 fn gateway_says(messages: &[Message<'_>]) -> Vec<u8> {
+    greeted(0, offer_at(0), messages)
+}
+
+fn greeted(features: u32, offer: Offer<'_>, messages: &[Message<'_>]) -> Vec<u8> {
     let intro = Intro {
         protocol_min: 1,
         protocol_max: 1,
-        features: 0,
+        features,
         identity: "gw-raw",
         generation: 1,
         clock: Clock::default(),
         credential: &[],
     };
     let mut body = [0; 1024];
-    let (len, _) = emit_hello(&intro, [offer_at(0)].into_iter(), &mut body).unwrap();
+    let (len, _) = emit_hello(&intro, [offer].into_iter(), &mut body).unwrap();
     let mut said = message(kind::HELLO, &body[..len]);
     for next in messages {
         let len = next.emit(&mut body).unwrap();
@@ -198,6 +202,40 @@ async fn a_gateway_that_offers_too_much_is_told_so() {
     let read = timeout(LIMIT, tcp.read_to_end(&mut answer)).await;
     read.expect("the hub closes the connection").ok();
     assert_eq!(end_of(answer), Some((kind::BYE, Code::MALFORMED.0 as u8)));
+}
+
+/// A greeting without room for all logs says so: of what it does not name nobody can say that it is gone, and its place is not filled with a gap.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_a_greeting_had_no_room_for_is_not_taken_for_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = RunningHub::start(dir.path()).await;
+    let leave = Message::Bye(Bye {
+        code: Code::SHUTTING_DOWN,
+        reason: "",
+    });
+    let old = Offer {
+        closed: true,
+        ..offer_at(0)
+    };
+    let new = Offer {
+        partition: 0,
+        chain: 1,
+        ..offer_at(1)
+    };
+    answer_to(hub.address, &greeted(0, old, &[leave])).await;
+    let behind = [Message::Offer(old), leave];
+    let said = greeted(feature::MORE_FOLLOW, new, &behind);
+    let answer = heard(&answer_to(hub.address, &said).await);
+    let goes_on = answer
+        .iter()
+        .find_map(|(kind, body)| match Message::parse(*kind, body) {
+            Ok(Message::Answer(answer)) => Some(answer.verdict),
+            _ => None,
+        });
+    let Some(Verdict::Resume { next, .. }) = goes_on else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(next, Offset::ZERO, "all ten are still to come");
 }
 
 /// A second gateway takes the first one's name: the newer connection wins each time, and what both have arrives.

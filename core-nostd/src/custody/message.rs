@@ -25,6 +25,8 @@ pub const DATA_HEAD_LEN_MAX: usize = 3 + 10 + 10;
 pub mod feature {
     /// Data that were made smaller, which this crate itself neither makes nor reads.
     pub const PACKED: u32 = 1;
+    /// In Hello: not every log is named in it, the others follow as Offer.
+    pub const MORE_FOLLOW: u32 = 1 << 1;
 }
 
 /// The type byte of each message.
@@ -89,7 +91,7 @@ pub struct Intro<'a> {
     pub protocol_min: u8,
     /// Highest protocol version spoken.
     pub protocol_max: u8,
-    /// Optional abilities of a sender; none are defined.
+    /// What there is to know of this Hello: [`feature`].
     pub features: u32,
     /// Who is speaking: a device or gateway name.
     pub identity: &'a str,
@@ -517,6 +519,13 @@ pub fn emit_hello<'l>(
 ) -> Option<(usize, usize)> {
     let head = emit(intro, bytes)?;
     emit_list(head, logs, bytes)
+}
+
+/// Marks the Hello in `bytes`, which begins with `intro`, as one that does not name every log.
+pub(crate) fn mark_cut(intro: &Intro<'_>, bytes: &mut [u8]) {
+    let features = intro.features | feature::MORE_FOLLOW;
+    // One byte of features, as before.
+    emit(&Intro { features, ..*intro }, bytes);
 }
 
 /// Writes a Welcome with as many of `logs` as fit; the body's length and how many did.

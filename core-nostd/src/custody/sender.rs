@@ -508,15 +508,20 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
             .iter_mut()
             .zip(0..=u16::MAX)
             .filter(|(place, _)| place.state == SlotState::Offered);
+        let mut there = 0;
         let described = offered.filter_map(|(place, slot)| {
             let Some(offer) = offers(slot) else {
                 *place = SenderSlot::default();
                 return None;
             };
             place.described(&offer);
+            there += 1;
             Some(Offer { slot, ..offer })
         });
         let (len, count) = message::emit_hello(&intro, described, body)?;
+        if there > count {
+            message::mark_cut(&intro, body);
+        }
         let offered = slots
             .iter_mut()
             .filter(|place| place.state == SlotState::Offered);

@@ -116,14 +116,14 @@ impl Positions {
         Some((key, items))
     }
 
-    /// How far the caller has been given each run.
-    pub(crate) fn places(&self) -> Vec<Place> {
+    /// How far the caller has been given each run, beginning with the run `turn`.
+    pub(crate) fn places(&self, turn: RunKey) -> Vec<Place> {
         let place = |(&(number, first), p): (&RunKey, &Position)| Place {
             number,
             first,
             next: p.given,
         };
-        self.0.iter().map(place).collect()
+        self.from(turn).map(place).collect()
     }
 
     /// The position for which a part was sent that begins at `from`.

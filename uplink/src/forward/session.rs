@@ -826,8 +826,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const UNSENT_BYTES_MIN: usize = 4 * 1024;
 /// What may not go now is looked at again after this long.
 const HELD_PATIENCE: Duration = Duration::from_secs(10);
-/// What a Hello may take; logs that do not fit are offered one by one.
-const GREETING_BYTES: usize = 16 * 1024;
+/// What a Hello may take, some 1,500 logs; those that do not fit are offered one by one, and then the hub seals none that is gone.
+const GREETING_BYTES: usize = 60 * 1024;
+const _: () = assert!(GREETING_BYTES < wire::REQUEST_BYTES_MAX);
 /// A read that found nothing is tried again, even without growth.
 const DRY_PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_PATIENCE: Duration = Duration::from_secs(15);

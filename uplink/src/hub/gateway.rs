@@ -265,7 +265,9 @@ impl Session {
         self.named = logs.iter().map(named).collect();
         self.slots.clear();
         let offers = logs.iter().map(offer_of).collect();
-        let answers = self.admit(gateway.clone(), offers, true).await?;
+        // Of a log that may still be named nobody can say that it is gone.
+        let names_all = hello.intro.features & feature::MORE_FOLLOW == 0;
+        let answers = self.admit(gateway.clone(), offers, names_all).await?;
         tracing::info!(%gateway, peer = %self.peer, logs = logs.len(), "gateway connected");
         for (offer, answer) in logs.iter().zip(answers) {
             self.answer(offer, answer);

@@ -8,6 +8,7 @@ mod query;
 mod records;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -58,6 +59,7 @@ struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.shared.counters.consumer_went();
+        self.shared.visitors.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -94,6 +96,12 @@ impl Visitor {
             shared: Arc::clone(shared),
             _chair: chair,
         };
+        if shared.visitors.fetch_add(1, Ordering::Relaxed) >= VISITORS_MAX {
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{VISITORS_MAX} requests are open already"),
+            ));
+        }
         Ok(Self {
             reading: Reading::new(shared, grant.streams()),
             shared: Arc::clone(shared),
@@ -278,3 +286,6 @@ impl IntoResponse for Refusal {
         response
     }
 }
+
+/// Requests that are answered at the same time: each may hold an answer.
+const VISITORS_MAX: usize = 256;

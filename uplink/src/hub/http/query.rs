@@ -137,7 +137,7 @@ fn micros(written: &str) -> Option<i64> {
 const ITEMS: usize = 1_000;
 const ITEMS_MAX: usize = 100_000;
 const BYTES: usize = 1 << 20;
-const BYTES_MAX: usize = 4 << 20;
+const BYTES_MAX: usize = 2 << 20;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -187,7 +187,7 @@ mod tests {
             "max=0",
             "max=100001",
             "bytes=0",
-            "bytes=4194305",
+            "bytes=2097153",
             "wait=61s",
             "wait=20",
             "wait=-1s",

@@ -1,5 +1,6 @@
 //! What stands in a stream, from a place on: at once or as soon as something comes, as lines of JSON, or as events that go on and on.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,20 +81,24 @@ async fn first_in(
     partition: &wire::Partition,
     from: From,
 ) -> Result<u64, Refusal> {
-    let last = partition.ahead.last().map_or(partition.end, |run| run.end);
+    let last = end_of(partition);
     match from {
         From::Start(Start::Earliest) => Ok(0),
         From::Start(Start::Latest) => Ok(last),
-        From::Last(count) => Ok(partition.end.saturating_sub(count).max(partition.earliest)),
+        From::Last(count) => Ok(last_of(partition, count)),
         From::Start(Start::Time(time)) => {
             let (stream, numbers) = (&partition.stream, [partition.number]);
             let found = visitor
                 .reading
                 .offsets_for_time(stream, &numbers, Micros::new(time));
-            Ok(found
-                .await?
-                .first()
-                .map_or(partition.end, |place| place.next))
+            let ends = std::iter::once(partition.end).chain(partition.ahead.iter().map(|r| r.end));
+            // The first run that has something of that time, if one has.
+            let found = found.await?;
+            let mut within = found
+                .iter()
+                .zip(ends)
+                .filter(|(place, end)| place.next < *end);
+            Ok(within.next().map_or(last, |(place, _)| place.next))
         }
         From::Start(Start::Offset(offset)) if offset > last => Err(Refusal::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
@@ -103,13 +108,29 @@ async fn first_in(
     }
 }
 
+/// One past the last offset that can be read, live records that passed a backlog included.
+fn end_of(partition: &wire::Partition) -> u64 {
+    partition.ahead.last().map_or(partition.end, |run| run.end)
+}
+
+/// Where the last `count` offsets begin, within the last run.
+fn last_of(partition: &wire::Partition, count: u64) -> u64 {
+    let first = partition
+        .ahead
+        .last()
+        .map_or(partition.earliest, |run| run.first);
+    end_of(partition).saturating_sub(count).max(first)
+}
+
 /// A way through a partition, or through all partitions of a stream.
 struct Course {
     shared: Arc<Shared>,
     reading: Reading,
     grant: Grant,
-    _seat: Seat,
+    seat: Seat,
     stream: String,
+    /// Items that are still to be made into events.
+    queue: VecDeque<Item>,
     stand: Stand,
 }
 
@@ -130,7 +151,8 @@ struct One {
 struct All {
     positions: Positions,
     turn: RunKey,
-    /// The mark of the runs that are known.
+    /// The partitions and runs that are known, and their mark.
+    listed: Vec<wire::Partition>,
     runs: u32,
 }
 
@@ -146,8 +168,9 @@ impl Course {
             shared,
             reading,
             grant,
-            _seat: seat,
+            seat,
             stream: stream.to_owned(),
+            queue: VecDeque::new(),
             stand,
         }
     }
@@ -181,10 +204,7 @@ impl Course {
         for partition in listed {
             let start = match from {
                 From::Start(start) => start,
-                From::Last(count) => {
-                    let first = partition.end.saturating_sub(count);
-                    Start::Offset(first.max(partition.earliest))
-                }
+                From::Last(count) => Start::Offset(last_of(partition, count)),
             };
             all.positions.begin(partition, start, &[], &by_time);
         }
@@ -194,8 +214,11 @@ impl Course {
     /// Goes on where `word` says; what has come since is read from its beginning.
     fn going_on(visitor: Visitor, listed: &[wire::Partition], word: &str) -> Result<Self, Refusal> {
         let stream = &listed[0].stream;
-        let places = cursor::read(stream, word)?;
-        let mut all = All::knowing(listed);
+        let (places, turn) = cursor::read(stream, word, listed)?;
+        let mut all = All {
+            turn,
+            ..All::knowing(listed)
+        };
         for partition in listed {
             all.positions
                 .begin(partition, Start::Earliest, &places, &[]);
@@ -233,7 +256,10 @@ impl Course {
     fn place(&self) -> String {
         match &self.stand {
             Stand::One(one) => one.given.to_string(),
-            Stand::All(all) => cursor::write(&self.stream, &all.positions.places()),
+            Stand::All(all) => {
+                let places = all.positions.places(all.turn);
+                cursor::write(&self.stream, &places, &all.listed)
+            }
         }
     }
 
@@ -248,12 +274,17 @@ impl Course {
     /// As much as is there, within `limits`.
     async fn lines(mut self, limits: Limits) -> Result<Response, Refusal> {
         let shared = Arc::clone(&self.shared);
+        let mut grant = std::mem::replace(&mut self.grant, Grant::of_nobody());
         let mut deadline = Instant::now() + limits.wait;
         let (mut body, mut left) = (Vec::new(), limits.items);
         while left > 0 && body.len() < limits.bytes {
+            let bytes_max = (limits.bytes - body.len()).min(left.saturating_mul(RECORD_BYTES));
             let found = tokio::select! {
                 biased;
-                found = self.more(limits.bytes - body.len(), deadline) => found?,
+                denied = grant.withdrawn() => {
+                    return Err(Refusal::new(StatusCode::UNAUTHORIZED, denied.0));
+                }
+                found = self.more(bytes_max, deadline) => found?,
                 () = shared.stopped() => Vec::new(),
             };
             if found.is_empty() {
@@ -262,6 +293,10 @@ impl Course {
             for item in found {
                 write_line(&mut body, &item);
                 self.given(&item);
+                // Behind a seam one stands where one stood before it: no answer ends there.
+                if item.next() == item.first() {
+                    continue;
+                }
                 left -= 1;
                 if left == 0 || body.len() >= limits.bytes {
                     break;
@@ -275,8 +310,15 @@ impl Course {
             false => StatusCode::OK,
         };
         let head = [(CONTENT_TYPE, LINES), (CACHE_CONTROL, "no-store")];
-        let mut response = (status, head, body).into_response();
-        for (name, value) in self.places() {
+        let places = self.places();
+        let seat = self.seat;
+        let mut response = (
+            status,
+            head,
+            Bytes::from_owner(Answer { body, _seat: seat }),
+        )
+            .into_response();
+        for (name, value) in places {
             let value = HeaderValue::from_str(&value).expect("digits and base64 are of ASCII");
             response
                 .headers_mut()
@@ -291,7 +333,7 @@ impl Course {
                 let number = one.origin.number;
                 let partition = self.shared.registry.partition(&self.stream, number);
                 let bounds = partition.map(|p| {
-                    let (first, end) = (p.earliest(), p.describe().end);
+                    let (first, end) = (p.earliest(), end_of(&p.describe()));
                     [(START_OFFSET, first), (END_OFFSET, end)]
                 });
                 let places = bounds
@@ -315,6 +357,17 @@ impl Course {
         (head, Body::from_stream(steps)).into_response()
     }
 
+    /// What comes next, unless some is left of what came before.
+    async fn more_events(&mut self) -> Result<Vec<Item>, Refusal> {
+        match self.queue.is_empty() {
+            true => {
+                let deadline = Instant::now() + SIGN_OF_LIFE_EVERY;
+                self.more(EVENTS_BYTES, deadline).await
+            }
+            false => Ok(Vec::new()),
+        }
+    }
+
     /// The text of some events, and whether there will be more.
     async fn next_events(&mut self) -> (Bytes, bool) {
         let shared = Arc::clone(&self.shared);
@@ -323,23 +376,25 @@ impl Course {
             biased;
             () = shared.stopped() => return (failed("the hub is being stopped"), false),
             denied = grant.withdrawn() => return (failed(&denied.0), false),
-            found = self.more(EVENTS_BYTES, Instant::now() + SIGN_OF_LIFE_EVERY) => found,
+            found = self.more_events() => found,
         };
         self.grant = grant;
-        let items = match found {
-            Ok(items) => items,
+        match found {
+            Ok(items) => self.queue.extend(items),
             Err(refusal) => return (failed(&refusal.what), false),
-        };
+        }
         let mut text = Vec::new();
-        for item in &items {
-            self.given(item);
+        while text.len() < EVENTS_TEXT_BYTES
+            && let Some(item) = self.queue.pop_front()
+        {
+            self.given(&item);
             text.extend_from_slice(b"id: ");
             text.extend_from_slice(self.place().as_bytes());
             text.extend_from_slice(b"\ndata: ");
-            write_line(&mut text, item);
+            write_line(&mut text, &item);
             text.push(b'\n');
         }
-        if items.is_empty() {
+        if text.is_empty() {
             text.extend_from_slice(b": nothing yet\n\n");
         }
         (text.into(), true)
@@ -374,6 +429,7 @@ impl All {
     fn knowing(listed: &[wire::Partition]) -> Self {
         Self {
             runs: wire::mark(listed.iter().flat_map(wire::Partition::runs)),
+            listed: listed.to_vec(),
             ..Self::default()
         }
     }
@@ -385,15 +441,14 @@ impl All {
         bytes_max: usize,
         deadline: Instant,
     ) -> Result<Vec<Item>, Refusal> {
-        let wants = self.positions.wants(self.turn, true).take(WANTS_MAX);
-        let wants: Vec<Want> = wants.collect();
+        let wants: Vec<Want> = self.positions.wants(self.turn, true).collect();
         let read = reading.fetch(stream, &wants, bytes_max, Some(self.runs), deadline);
         let Read { runs, parts } = read.await?;
         let mut items = Vec::new();
         for part in parts {
             if let Some((key, mut found)) = self.positions.take(&part.head, &part.frames, true) {
                 items.append(&mut found);
-                self.turn = (key.0, key.1 + 1);
+                self.turn = (key.0, key.1.saturating_add(1));
             }
         }
         if runs != self.runs {
@@ -415,6 +470,19 @@ impl All {
                 self.positions.begin(partition, Start::Earliest, &[], &[]);
             }
         }
+        self.listed = listed;
+    }
+}
+
+/// The lines of an answer, and the reader's seat for as long as they are held.
+struct Answer {
+    body: Vec<u8>,
+    _seat: Seat,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
     }
 }
 
@@ -435,7 +503,9 @@ const END_OFFSET: &str = "sedge-end-offset";
 const CURSOR: &str = "sedge-cursor";
 /// Frames that are made into events at once.
 const EVENTS_BYTES: usize = 64 * 1024;
+/// Text of events that is made at once, but for the last of them.
+const EVENTS_TEXT_BYTES: usize = 256 * 1024;
+/// What a record may take of the log, as far as is known before it is read: so much is fetched for each line that is wanted, and more if it was too little.
+const RECORD_BYTES: usize = 1024;
 /// So that proxies and readers know that nobody has gone.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
-/// Runs that are asked for at once.
-const WANTS_MAX: usize = 2_000;
