@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -234,9 +235,22 @@ pub(crate) fn sample(name: &str) -> String {
         .to_string()
 }
 
+/// Below the range from which the kernel takes ports for whoever connects or asks for any, and away from that of the whole-system tests: it stays free until
+/// somebody of this story listens there.
 fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("it is bound")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = (std::process::id() % 50) as u16 * PORTS_OF_ONE;
+    for _ in 0..PORTS {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
+        let port = 10_000 + (begin + number) % PORTS;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no free port")
 }
 
+const PORTS: u16 = 10_000;
+const PORTS_OF_ONE: u16 = 200;
 const PATIENCE: Duration = Duration::from_secs(30);
