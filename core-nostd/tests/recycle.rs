@@ -62,16 +62,22 @@ fn overtaken_uplink_is_told_exactly_what_it_lost() {
     assert_eq!(log.ledger().cursor(1), Some(cursor));
 }
 
+/// A log that refuses when it is full and has an uplink, and how many commits of 100 bytes it cannot have room for.
+fn refusing_log(dimensions: Dimensions) -> (TestLog, u32) {
+    let refusing = Options {
+        when_full: WhenFull::Refuse,
+        ..options(dimensions)
+    };
+    let (mut log, _) = open_with(refusing, Disk::blank(&dimensions));
+    log.set_cursor(1, Offset::ZERO).unwrap();
+    let commits = dimensions.segment_count * dimensions.segment_bytes / 100;
+    (log, commits)
+}
+
 #[test]
 fn refusing_log_waits_for_its_uplink() {
     for dimensions in [FLASH, FILE] {
-        let refusing = Options {
-            when_full: WhenFull::Refuse,
-            ..options(dimensions)
-        };
-        let (mut log, _) = open_with(refusing, Disk::blank(&dimensions));
-        log.set_cursor(1, Offset::ZERO).unwrap();
-        let commits_that_fit = dimensions.segment_count * dimensions.segment_bytes / 100;
+        let (mut log, commits_that_fit) = refusing_log(dimensions);
         let refused = (0..commits_that_fit).find_map(|_| {
             let is_full = log.needs_maintain() && log.maintain(NOW).unwrap() == Maintained::Full;
             match try_commit(&mut log, &[&[0; 100]]) {
@@ -96,13 +102,7 @@ fn refusing_log_waits_for_its_uplink() {
 #[test]
 fn refusing_log_goes_on_when_its_oldest_segment_was_handed_over() {
     for dimensions in [FLASH, FILE] {
-        let refusing = Options {
-            when_full: WhenFull::Refuse,
-            ..options(dimensions)
-        };
-        let (mut log, _) = open_with(refusing, Disk::blank(&dimensions));
-        log.set_cursor(1, Offset::ZERO).unwrap();
-        let commits_that_fit = dimensions.segment_count * dimensions.segment_bytes / 100;
+        let (mut log, commits_that_fit) = refusing_log(dimensions);
         let is_full = (0..commits_that_fit).any(|_| {
             if log.needs_maintain() && log.maintain(NOW).unwrap() == Maintained::Full {
                 return true;

@@ -76,7 +76,7 @@ impl Positions {
     }
 
     /// Whether the partition is known, and the hub has it.
-    pub(crate) fn has(&self, number: u32) -> bool {
+    fn has(&self, number: u32) -> bool {
         self.of(number).next().is_some_and(|(_, p)| p.is_there)
     }
 
@@ -223,8 +223,24 @@ impl Positions {
         }
     }
 
+    /// What is new in `listed`: a run of a partition that is known, or a partition, which begins as for [`Positions::begin`].
+    pub(crate) fn meet(
+        &mut self,
+        listed: &[Partition],
+        start: Start,
+        places: &[Place],
+        by_time: &[Place],
+    ) {
+        for partition in listed {
+            match self.has(partition.number) {
+                true => self.meet_ahead(partition),
+                false => self.begin(partition, start, places, by_time),
+            }
+        }
+    }
+
     /// Another log has joined the partition behind one that is still being filled: what stands in it is a run of its own, which nobody has read.
-    pub(crate) fn meet_ahead(&mut self, partition: &Partition) {
+    fn meet_ahead(&mut self, partition: &Partition) {
         let number = partition.number;
         for run in &partition.ahead {
             let below = self.0.range((number, 0)..=(number, run.first)).next_back();

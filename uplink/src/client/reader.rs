@@ -276,12 +276,8 @@ impl Reader {
         self.listed = wire::mark(listed.iter().flat_map(Partition::runs));
         self.positions.compare(&listed);
         let takes_more = !self.begun || self.options.follow;
-        for partition in listed.iter().filter(|_| takes_more) {
-            if self.positions.has(partition.number) {
-                self.positions.meet_ahead(partition);
-            } else {
-                self.positions.begin(partition, start, places, &by_time);
-            }
+        if takes_more {
+            self.positions.meet(&listed, start, places, &by_time);
         }
         self.begun = true;
         Ok(())

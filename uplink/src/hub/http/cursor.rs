@@ -10,10 +10,7 @@ use crate::wire::{Partition, Place};
 
 /// The word for `places` in the stream whose partitions are `listed`. The one that is read next comes first.
 pub(super) fn write(stream: &str, places: &[Place], listed: &[Partition]) -> String {
-    let marked = |place: &Place| {
-        let partition = listed.iter().find(|p| p.number == place.number);
-        (*place, partition.map_or(0, mark))
-    };
+    let marked = |place: &Place| (*place, mark_of(place, listed).unwrap_or_default());
     let places: Vec<_> = places.iter().map(marked).collect();
     let bytes =
         postcard::to_allocvec(&(FORM, stream, places)).expect("postcard writes every cursor");
@@ -47,20 +44,19 @@ pub(super) fn read(
     let turn = places
         .first()
         .map_or((0, 0), |(place, _)| (place.number, place.first));
-    let is_here = |(place, marked): &(Place, u16)| {
-        let partition = listed.iter().find(|p| p.number == place.number);
-        partition.is_some_and(|p| mark(p) == *marked)
-    };
+    let is_here = |(place, marked): &(Place, u16)| mark_of(place, listed) == Some(*marked);
     let places = places.into_iter().filter(is_here).map(|(place, _)| place);
     Ok((places.collect(), turn))
 }
 
-/// Tells partitions apart that had one number at different times.
-fn mark(partition: &Partition) -> u16 {
+/// Tells partitions apart that had one number at different times. `listed` are in the order of their numbers.
+fn mark_of(place: &Place, listed: &[Partition]) -> Option<u16> {
+    let at = listed.binary_search_by_key(&place.number, |p| p.number);
+    let partition = &listed[at.ok()?];
     let mut digest = Digest::new();
     digest.update(partition.gateway.as_bytes());
     digest.update(&partition.partition.to_le_bytes());
-    digest.finish() as u16
+    Some(digest.finish() as u16)
 }
 
 /// What stands before the rest.

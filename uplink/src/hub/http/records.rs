@@ -219,10 +219,7 @@ impl Course {
             turn,
             ..All::knowing(listed)
         };
-        for partition in listed {
-            all.positions
-                .begin(partition, Start::Earliest, &places, &[]);
-        }
+        all.positions.meet(listed, Start::Earliest, &places, &[]);
         Ok(Self::new(visitor, stream, Stand::All(all)))
     }
 
@@ -333,8 +330,8 @@ impl Course {
                 let number = one.origin.number;
                 let partition = self.shared.registry.partition(&self.stream, number);
                 let bounds = partition.map(|p| {
-                    let (first, end) = (p.earliest(), end_of(&p.describe()));
-                    [(START_OFFSET, first), (END_OFFSET, end)]
+                    let p = p.describe();
+                    [(START_OFFSET, p.earliest), (END_OFFSET, end_of(&p))]
                 });
                 let places = bounds
                     .into_iter()
@@ -463,13 +460,7 @@ impl All {
         let listed: Vec<_> = partitions.iter().map(|p| p.describe()).collect();
         self.runs = wire::mark(listed.iter().flat_map(wire::Partition::runs));
         self.positions.compare(&listed);
-        for partition in &listed {
-            if self.positions.has(partition.number) {
-                self.positions.meet_ahead(partition);
-            } else {
-                self.positions.begin(partition, Start::Earliest, &[], &[]);
-            }
-        }
+        self.positions.meet(&listed, Start::Earliest, &[], &[]);
         self.listed = listed;
     }
 }
