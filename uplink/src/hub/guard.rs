@@ -177,11 +177,6 @@ impl Held {
 }
 
 impl Grant {
-    /// Nobody in particular, as on a hub that serves this machine only.
-    pub(super) fn of_nobody() -> Self {
-        Self(None)
-    }
-
     /// Who it is; nobody in particular on a hub that serves this machine only.
     pub(super) fn name(&self) -> Option<&Name> {
         self.0.as_ref().map(|held| &held.name)

@@ -223,22 +223,6 @@ impl Course {
         Ok(Self::new(visitor, stream, Stand::All(all)))
     }
 
-    /// What comes next, about `bytes_max` of frames; nothing if there is nothing until `deadline`.
-    async fn more(&mut self, bytes_max: usize, deadline: Instant) -> Result<Vec<Item>, Refusal> {
-        loop {
-            let items = match &mut self.stand {
-                Stand::One(one) => one.more(&self.reading, bytes_max, deadline).await?,
-                Stand::All(all) => {
-                    all.more(&self.reading, &self.stream, bytes_max, deadline)
-                        .await?
-                }
-            };
-            if !items.is_empty() || Instant::now() >= deadline {
-                return Ok(items);
-            }
-        }
-    }
-
     fn given(&mut self, item: &Item) {
         match &mut self.stand {
             Stand::One(one) => one.given = item.next(),
@@ -270,19 +254,17 @@ impl Course {
 
     /// As much as is there, within `limits`.
     async fn lines(mut self, limits: Limits) -> Result<Response, Refusal> {
-        let shared = Arc::clone(&self.shared);
-        let mut grant = std::mem::replace(&mut self.grant, Grant::of_nobody());
         let mut deadline = Instant::now() + limits.wait;
         let (mut body, mut left) = (Vec::new(), limits.items);
         while left > 0 && body.len() < limits.bytes {
             let bytes_max = (limits.bytes - body.len()).min(left.saturating_mul(RECORD_BYTES));
             let found = tokio::select! {
                 biased;
-                denied = grant.withdrawn() => {
+                denied = self.grant.withdrawn() => {
                     return Err(Refusal::new(StatusCode::UNAUTHORIZED, denied.0));
                 }
-                found = self.more(bytes_max, deadline) => found?,
-                () = shared.stopped() => Vec::new(),
+                found = self.stand.more(&self.reading, &self.stream, bytes_max, deadline) => found?,
+                () = self.shared.stopped() => Vec::new(),
             };
             if found.is_empty() {
                 break;
@@ -354,31 +336,19 @@ impl Course {
         (head, Body::from_stream(steps)).into_response()
     }
 
-    /// What comes next, unless some is left of what came before.
-    async fn more_events(&mut self) -> Result<Vec<Item>, Refusal> {
-        match self.queue.is_empty() {
-            true => {
-                let deadline = Instant::now() + SIGN_OF_LIFE_EVERY;
-                self.more(EVENTS_BYTES, deadline).await
-            }
-            false => Ok(Vec::new()),
-        }
-    }
-
     /// The text of some events, and whether there will be more.
     async fn next_events(&mut self) -> (Bytes, bool) {
-        let shared = Arc::clone(&self.shared);
-        let mut grant = std::mem::replace(&mut self.grant, Grant::of_nobody());
-        let found = tokio::select! {
+        // Some may be left of what came before.
+        let (is_empty, deadline) = (self.queue.is_empty(), Instant::now() + SIGN_OF_LIFE_EVERY);
+        tokio::select! {
             biased;
-            () = shared.stopped() => return (failed("the hub is being stopped"), false),
-            denied = grant.withdrawn() => return (failed(&denied.0), false),
-            found = self.more_events() => found,
-        };
-        self.grant = grant;
-        match found {
-            Ok(items) => self.queue.extend(items),
-            Err(refusal) => return (failed(&refusal.what), false),
+            () = self.shared.stopped() => return (failed("the hub is being stopped"), false),
+            denied = self.grant.withdrawn() => return (failed(&denied.0), false),
+            found = self.stand.more(&self.reading, &self.stream, EVENTS_BYTES, deadline), if is_empty => match found {
+                Ok(items) => self.queue.extend(items),
+                Err(refusal) => return (failed(&refusal.what), false),
+            },
+            () = std::future::ready(()), if !is_empty => {}
         }
         let mut text = Vec::new();
         while text.len() < EVENTS_TEXT_BYTES
@@ -395,6 +365,27 @@ impl Course {
             text.extend_from_slice(b": nothing yet\n\n");
         }
         (text.into(), true)
+    }
+}
+
+impl Stand {
+    /// What comes next, about `bytes_max` of frames; nothing if there is nothing until `deadline`.
+    async fn more(
+        &mut self,
+        reading: &Reading,
+        stream: &str,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Item>, Refusal> {
+        loop {
+            let items = match self {
+                Self::One(one) => one.more(reading, bytes_max, deadline).await?,
+                Self::All(all) => all.more(reading, stream, bytes_max, deadline).await?,
+            };
+            if !items.is_empty() || Instant::now() >= deadline {
+                return Ok(items);
+            }
+        }
     }
 }
 
