@@ -252,10 +252,22 @@ impl Header {
             .saturating_add(self.payload_len as usize)
     }
 
-    /// Whether an explicit frame may begin with this byte.
+    /// The first of `bytes` that an explicit frame may begin with.
+    ///
+    /// Most of what a hunt goes over is empty, so blocks are looked at whole.
     #[must_use]
-    pub(crate) fn may_begin_explicit(byte: u8) -> bool {
-        matches!(parse_tag(byte), Ok((Form::Explicit, ..)))
+    pub(crate) fn find_explicit(bytes: &[u8]) -> Option<usize> {
+        const BLOCK: usize = 64;
+        let begins = |byte: u8| matches!(parse_tag(byte), Ok((Form::Explicit, ..)));
+        let none_in = |block: &[u8]| !block.iter().fold(false, |any, &byte| any | begins(byte));
+        let empty = bytes
+            .chunks_exact(BLOCK)
+            .take_while(|block| none_in(block))
+            .count()
+            .saturating_mul(BLOCK);
+        let rest = bytes.get(empty..)?;
+        let ahead = rest.iter().position(|&byte| begins(byte))?;
+        Some(empty.saturating_add(ahead))
     }
 
     fn is_plausible(&self) -> bool {
@@ -631,6 +643,22 @@ mod tests {
         let len = emit_data(&mut buffer, &LOG, label(form), count, annotation, &entries).unwrap();
         buffer.truncate(len);
         buffer
+    }
+
+    #[test]
+    fn the_first_byte_that_may_begin_a_frame_is_found_wherever_it_stands() {
+        let mut bytes = [0_u8; 200];
+        for byte in 0..=u8::MAX {
+            let begins = parse_tag(byte).is_ok_and(|(form, ..)| form == Form::Explicit);
+            for at in 0..bytes.len() {
+                bytes[at] = byte;
+                let found = Header::find_explicit(&bytes);
+                assert_eq!(found, begins.then_some(at), "{byte:#x} at {at}");
+                let before = Header::find_explicit(&bytes[..at]);
+                assert_eq!(before, None, "{byte:#x} at {at}");
+                bytes[at] = 0;
+            }
+        }
     }
 
     #[test]

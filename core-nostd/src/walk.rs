@@ -348,10 +348,7 @@ impl Walk {
             let Some(bytes) = window.at(at, 1) else {
                 return Look::read(at, self.form().header_len());
             };
-            let Some(ahead) = bytes
-                .iter()
-                .position(|&byte| Header::may_begin_explicit(byte))
-            else {
+            let Some(ahead) = Header::find_explicit(bytes) else {
                 at = at.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
                 continue;
             };

@@ -500,7 +500,7 @@ impl Inode {
             let part = &bytes[at..at + n];
             let held = self.pages.get(&page);
             self.dirty.entry(page).or_insert_with(|| held.cloned());
-            if held.is_some() || part.iter().any(|b| *b != 0) {
+            if held.is_some() || !is_blank(part) {
                 let page = self.pages.entry(page).or_insert_with(blank);
                 page[within..within + n].copy_from_slice(part);
             }
@@ -785,7 +785,7 @@ impl Opened for Handle {
             inode.write(&bytes[..written], position);
         }
         // Zeros are written to a segment before it is used.
-        let is_filled = bytes.iter().any(|byte| *byte != 0);
+        let is_filled = !is_blank(bytes);
         if let Some(dir) = self.dir.as_ref().filter(|_| is_filled) {
             state.heads.insert(dir.clone(), self.inode);
         }
@@ -882,6 +882,11 @@ fn bare() -> BTreeMap<PathBuf, Node> {
     let ways = root.ancestors();
     ways.map(|path| (path.to_owned(), Node::Directory))
         .collect()
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    let is_zero = |block: &[u8]| block.iter().fold(0, |all, byte| all | byte) == 0;
+    bytes.chunks(256).all(is_zero)
 }
 
 fn blank() -> Page {
