@@ -706,8 +706,9 @@ async fn ready(listening: Vec<Arc<telemetry::Source>>, vitals: Vitals, mut shutd
         }
     };
     tokio::select! {
-        () = all => vitals.ready(),
+        biased;
         () = shutdown.requested() => {}
+        () = all => vitals.ready(),
     }
 }
 
@@ -745,8 +746,9 @@ fn start_doors(
         let mut second = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
-                _ = second.tick() => looker.lock().unwrap_or_else(PoisonError::into_inner).sample(),
+                biased;
                 () = shutdown.requested() => return,
+                _ = second.tick() => looker.lock().unwrap_or_else(PoisonError::into_inner).sample(),
             }
         }
     });

@@ -13,8 +13,9 @@ use sedge_config::Template;
 use sedge_config::checked::DEAD_LETTER;
 use sedge_core::Micros;
 use sedge_core::entry::Notice;
+use sedge_store::watch;
 use sedge_store::{Batch, Partition, Producer, StageError, Ticket, Unit};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::dead_letter::DeadLetter;
 use crate::owner::Claims;

@@ -4,7 +4,7 @@
 //! `LogOwner` lives in the partition's writer and is told of everything that goes into the log, in log order; `Claims` is the
 //! sources' view of the same state. Knows nothing of connections, packets or files.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sedge_core::Offset;
@@ -321,7 +321,7 @@ fn next_entry(entries: &[u8]) -> Option<(Entry<'_>, &[u8])> {
 
 #[derive(Debug, Default)]
 struct State {
-    devices: HashMap<[u8; 16], Device>,
+    devices: BTreeMap<[u8; 16], Device>,
     sessions: BTreeMap<u32, Session>,
     number_next: u32,
     /// Grows with each use of anything; the smallest is what has not been used for longest.

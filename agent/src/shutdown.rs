@@ -1,6 +1,6 @@
 //! The wish to stop, passed down to every task; and who may wish it.
 
-use tokio::sync::watch;
+use sedge_store::watch;
 
 /// Held by every task that must stop in time. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -8,11 +8,11 @@ use std::io;
 use std::sync::Arc;
 
 use sedge_core::Offset;
+use sedge_store::watch;
 use sedge_store::{Partition, ReadError, world};
 use sedge_uplink::client::{Item, Origin, items_of};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::lines::{self, Format};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::watch;
+use sedge_store::watch;
 
 /// All sources of one agent. Cheap to clone.
 #[derive(Clone, Debug)]

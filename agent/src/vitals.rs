@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sedge_store::Pulse;
-use tokio::sync::watch;
+use sedge_store::watch;
 use tokio::time::Instant;
 
 use crate::cli::span;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sedge_benches::folder::Folder;
+use sedge_store::watch;
 use sedge_store::{Batch, Name, NoOwner, Partition, PartitionOptions, system_clock};
 use sedge_uplink::forward::{ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority, Time};
 use sedge_uplink::hub::{Hub, HubOptions, HubTrust};
@@ -15,7 +16,7 @@ use sedge_uplink::trust::enrol::{self, GatewayFiles};
 use sedge_uplink::trust::register::{self, Kind};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 fn forward(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("forward");

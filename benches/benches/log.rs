@@ -10,9 +10,9 @@ use sedge_core::frame::{Form, Frame, Label, emit_data};
 use sedge_core::log::{CommitError, Fresh, Log, Options, WhenFull};
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
 use sedge_core::{LogId, Micros, Offset};
+use sedge_store::watch;
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, Producer, Ticket, system_clock};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 /// What the log machine itself costs: a commit of 100 events into memory.
 fn append_without_sync(criterion: &mut Criterion) {

@@ -92,7 +92,7 @@ fn stage_all(partition: &Partition, events: u64, window: u64, per_batch: u64) {
     wait(&settled, *tickets.back().expect("something was staged"));
 }
 
-fn wait(settled: &tokio::sync::watch::Receiver<Ticket>, ticket: Ticket) {
+fn wait(settled: &sedge_store::watch::Receiver<Ticket>, ticket: Ticket) {
     while *settled.borrow() < ticket {
         std::thread::sleep(Duration::from_micros(30));
     }

@@ -26,6 +26,7 @@ mod ring;
 mod salvage;
 mod stats;
 mod survey;
+pub mod watch;
 mod work;
 pub mod world;
 mod writer;

@@ -7,13 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::watch;
 use sedge_core::frame::{self, EXPLICIT_HEADER_LEN, Form, Frame, Kind, Label};
 use sedge_core::ledger::Ledger;
 use sedge_core::log::WhenFull;
 use sedge_core::segment::Role;
 use sedge_core::{Gap, LogId, Micros, Offset};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use crate::budget::Budget;
 use crate::clock::{Beginning, Clock};

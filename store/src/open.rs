@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::watch;
 use sedge_core::entry::Entry;
 use sedge_core::frame::{Control, Frame, Kind};
 use sedge_core::ledger::Ledger;
 use sedge_core::segment::{Geometry, Role};
 use sedge_core::{LogId, Micros, Offset, varint};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::budget::Budget;

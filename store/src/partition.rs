@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::watch;
 use sedge_core::ledger::{Cursor, Ledger};
 use sedge_core::log::WhenFull;
 use sedge_core::{LogId, Micros, Offset};
-use tokio::sync::watch;
 
 use crate::clock::{Clock, Timekeeping};
 use crate::group::{FRAME_BYTES_WANTED, FRAME_OVERHEAD_MAX};

@@ -7,11 +7,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::watch;
 use sedge_core::Offset;
 use sedge_core::frame::Control;
 use sedge_core::ledger;
 use sedge_core::planted::Fault;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::Timekeeping;

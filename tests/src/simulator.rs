@@ -35,10 +35,10 @@ use std::time::Duration;
 
 use sedge::source::mqtt_listen::socket;
 use sedge::source::serial::port;
+use sedge_store::watch;
 use sedge_store::world;
 use sedge_uplink::net;
 use tokio::runtime::Builder;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use failure::{Call, Failure, Then, Way};

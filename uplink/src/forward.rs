@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use sedge_core::LogId;
 use sedge_core::custody::message::Code;
+use sedge_store::watch;
 use sedge_store::{Pulse, Timekeeping, system_clock};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::address::{self, BadAddress};

@@ -145,7 +145,7 @@ async fn a_log_that_is_closed_in_mid_session_is_finished_before_its_successor_is
             ..log(&second)
         },
     ];
-    gateway.logs.send(logs).unwrap();
+    gateway.logs.send_replace(logs);
     gateway.drained().await;
     let pulled = pull_all(&hub.url()).await;
     assert!(
@@ -256,13 +256,10 @@ async fn a_restored_gateway_disk_is_noticed_and_goes_on_in_a_new_log() {
     let fresh_dir = tempfile::tempdir().unwrap();
     let fresh = origin(fresh_dir.path());
     stage(&fresh, 20..25, 5).await;
-    gateway
-        .logs
-        .send(vec![Log {
-            chain: 1,
-            ..log(&fresh)
-        }])
-        .unwrap();
+    gateway.logs.send_replace(vec![Log {
+        chain: 1,
+        ..log(&fresh)
+    }]);
     gateway.drained().await;
     assert_eq!(records(&pull_all(&hub.url()).await), numbers(0..25));
 }

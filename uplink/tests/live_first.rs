@@ -149,7 +149,7 @@ async fn an_old_backlog_waits_until_its_owner_has_decided() {
     // It may be passed: closed, with another one behind it.
     first.end();
     stage(&second, 100..110, 10).await;
-    gateway.logs.send(side_by_side(&first, &second)).unwrap();
+    gateway.logs.send_replace(side_by_side(&first, &second));
     gateway.drained().await;
     let pulled = pull_all(&hub.url()).await;
     assert_eq!(records(&pulled), numbers(0..110));
@@ -244,7 +244,7 @@ async fn what_follows_a_removed_log_keeps_its_place_at_a_hub_that_is_put_back() 
         stage(&first, copied_at..100, 10).await;
         first.end();
         stage(&second, 100..110, 1).await;
-        gateway.logs.send(side_by_side(&first, &second)).unwrap();
+        gateway.logs.send_replace(side_by_side(&first, &second));
         gateway.drained().await;
         let mut given = Given::default();
         let mut reader = Reader::new(for_follower(&url));
@@ -257,7 +257,7 @@ async fn what_follows_a_removed_log_keeps_its_place_at_a_hub_that_is_put_back() 
             log: first.log_id(),
             end: first.next(),
         };
-        gateway.logs.send(logs).unwrap();
+        gateway.logs.send_replace(logs);
         hub.kill().await;
         std::fs::remove_dir_all(&hub_dir).unwrap();
         rig::copy_dir(&copy, &hub_dir);

@@ -320,14 +320,14 @@ async fn a_gateway_that_comes_back_often_is_not_taken_for_two() {
 /// A wire that can be cut at the gateway's end only: the hub's end stays open and silent.
 struct Network {
     address: SocketAddr,
-    cut: tokio::sync::watch::Sender<()>,
+    cut: sedge_store::watch::Sender<()>,
 }
 
 impl Network {
     async fn to(hub: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let cut = tokio::sync::watch::Sender::new(());
+        let cut = sedge_store::watch::Sender::new(());
         let cuts = cut.clone();
         tokio::spawn(async move {
             let mut silent = Vec::new();

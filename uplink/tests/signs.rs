@@ -3,10 +3,11 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use sedge_store::watch;
 use sedge_uplink::forward::{ForwardOptions, Forwarder, Limits, Time};
 use sedge_uplink::hub::{Hub, HubOptions};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{advance, timeout};
 
 const MINUTE: Duration = Duration::from_secs(60);

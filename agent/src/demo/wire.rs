@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 
+use sedge_store::watch;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// A relay to one address. Dropped, it is gone.

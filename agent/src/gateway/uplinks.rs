@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use sedge_config::checked;
 use sedge_store::Partition;
+use sedge_store::watch;
 use sedge_uplink::forward::{
     ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, GatewayTrust, Limits, Log, Priority,
     Time, Window,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::disk::{Disk, Removed};

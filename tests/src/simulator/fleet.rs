@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sedge_store::watch;
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, Producer, system_clock, world};
 use sedge_uplink::forward::{
     ForwardEvent, ForwardHandle, ForwardOptions, Forwarder, Limits, Log, Priority, Time,
 };
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::files::Disk;

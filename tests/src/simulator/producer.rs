@@ -7,7 +7,7 @@ use std::time::Duration;
 use sedge::ingest::{Ingest, Intake, Receipt};
 use sedge::route::Subject;
 use sedge_config::Template;
-use tokio::sync::watch;
+use sedge_store::watch;
 
 use super::ledger::Home;
 use super::site::{SECOND_STREAM, STREAM, Site};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use sedge_store::watch;
 
 use super::failure::{Call, Failure};
 use super::files::Down;

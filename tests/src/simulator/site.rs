@@ -11,10 +11,11 @@ use sedge::route;
 use sedge::shutdown;
 use sedge_core::crc;
 use sedge_core::log::WhenFull;
+use sedge_store::watch;
 use sedge_uplink::client::{Access, PullOptions, Reader, Start};
 use sedge_uplink::hub::{Hub, HubOptions, StreamOptions};
 use sedge_uplink::net::Listener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::client::{self, Client, INFLIGHT_MAX};

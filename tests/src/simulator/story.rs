@@ -45,8 +45,7 @@ impl Story {
                 .wrapping_mul(0x0100_0000_01B3)
                 .rotate_left(23);
         }
-        // What happens at one moment has no order: whom a runtime wakes first, where two wait for the same, is left to chance.
-        told.hash = told.hash.wrapping_add(event ^ (event >> 29));
+        told.hash = (told.hash.rotate_left(5) ^ event).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         told.steps += 1;
     }
 

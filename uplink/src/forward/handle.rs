@@ -1,8 +1,8 @@
 //! What there is of a log that is to be sent: the log, or the knowledge that there was one.
 
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+use sedge_store::watch;
 use sedge_store::{Partition, ReadError};
-use tokio::sync::watch;
 
 /// A log, or what is left of it.
 #[derive(Clone, Debug)]

@@ -18,8 +18,9 @@ use sedge_core::custody::{
 use sedge_core::frame::{Bad, Header};
 use sedge_core::planted::Fault;
 use sedge_core::{Gap, LogId, Micros, Offset};
+use sedge_store::watch;
 use sedge_store::{Pulse, ReadError, system_clock, world};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 

@@ -5,9 +5,9 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sedge_store::watch;
 use sedge_store::{Name, world};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsStream;
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+use sedge_store::watch;
 use sedge_store::{Budget, DataDir, Mirror, MirrorOptions, Name, Numbered, OpenError};
-use tokio::sync::watch;
 
 use super::HubError;
 use super::catalog::{Catalog, KnownPartition};

@@ -7,7 +7,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard, watch};
+use sedge_store::watch;
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use super::quarrel::{Claim, Quarrel, Verdict};

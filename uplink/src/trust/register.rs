@@ -8,9 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sedge_store::watch;
 use sedge_store::{Name, read_toml, write_toml};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use crate::pattern::fits;
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use sedge_store::watch;
 use sedge_store::{Batch, NoOwner, Partition, PartitionOptions, system_clock};
 use sedge_uplink::client::{Access, Item, PullOptions, Reader, Start};
 use sedge_uplink::forward::{
@@ -16,7 +17,7 @@ use sedge_uplink::forward::{
 };
 use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 

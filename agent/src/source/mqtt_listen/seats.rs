@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use sedge_store::watch;
 
 /// The seats of one listener. Cheap to clone.
 #[derive(Clone, Debug)]
