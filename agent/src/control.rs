@@ -28,7 +28,7 @@ use tokio::io::{
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use crate::dead_letter::{DeadLetter, Reason, Remains};
+use crate::dead_letter::{self, DeadLetter, Reason, Remains};
 use crate::gateway::Load;
 use crate::gateway::reload::{self, Reloader};
 use crate::ingest::{Ingest, Intake, Receipt, Reserved};
@@ -305,7 +305,8 @@ impl Pusher {
             }
             self.take(&line).await;
             line = Line::default();
-            if from.buffer().is_empty() {
+            // What became a dead letter takes more than it did as a line.
+            if from.buffer().is_empty() || self.reserved.bytes() > self.together_max() {
                 self.acknowledge(to).await?;
             }
         }
@@ -315,7 +316,8 @@ impl Pusher {
 
     /// What is staged together at most: a commit of the smallest log holds the largest record, and perhaps no more.
     fn together_max(&self) -> usize {
-        GROUP_BYTES.min(self.ingest.record_bytes_max())
+        let most = GROUP_BYTES.min(self.ingest.record_bytes_max());
+        most.saturating_sub(dead_letter::OVERHEAD_BYTES_MAX)
     }
 
     async fn acknowledge(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
@@ -353,6 +355,9 @@ impl Pusher {
             topic: "",
             payload: &payload,
         };
+        let more = dead_letter::OVERHEAD_BYTES_MAX;
+        self.reserved
+            .add(self.ingest.budget().reserve(more, more).await);
         self.intake.dead_letter(&letter);
         self.done.dead_letter += 1;
         self.waiting += 1;

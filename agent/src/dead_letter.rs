@@ -115,6 +115,8 @@ fn cut(text: &[u8]) -> &[u8] {
     &text[..text.len().min(TEXT_BYTES_MAX)]
 }
 
+/// What a dead letter takes beside what is kept of its payload, at most: device, topic and detail, and some words.
+pub(crate) const OVERHEAD_BYTES_MAX: usize = 3 * TEXT_BYTES_MAX + 256;
 /// What is kept of a payload.
 const HEAD_BYTES_MAX: usize = 4096;
 

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rig::{Place, Service, eventually, get, sedge};
+use rig::{Place, Service, eventually, get, sedge, sedge_with};
 
 fn numbers(range: std::ops::Range<u64>) -> String {
     range.map(|number| format!("{number}\n")).collect()
@@ -313,6 +313,33 @@ fn a_line_that_is_too_long_is_a_dead_letter_and_holds_nothing_up() {
         ran.out.contains("\"reason\":\"oversize\"") && ran.out.contains("\"length\":\"307200\""),
         "{}",
         ran.out
+    );
+}
+
+/// What is written beside each of them is more than the line itself.
+#[test]
+fn many_short_lines_without_a_key_are_dead_letters_all_of_them() {
+    let place = Place::new();
+    let _agent = place.start_agent();
+    let ran = sedge_with(
+        &[
+            "push",
+            "telemetry",
+            "--key",
+            "{/id}",
+            "--config",
+            &place.text("agent.toml"),
+        ],
+        &"no object\n".repeat(5_000),
+    );
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (
+            Some(0),
+            "5000 lines are on disk, 5000 of them as dead letters\n"
+        ),
+        "{}",
+        ran.err
     );
 }
 
