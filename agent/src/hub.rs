@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use sedge_config::checked;
 use sedge_core::log::WhenFull;
-use sedge_uplink::hub::{Hub, HubError, HubHandle, HubOptions, HubStatus, HubTrust, StreamOptions};
+use sedge_uplink::hub::{
+    Advertised, Hub, HubError, HubHandle, HubOptions, HubStatus, HubTrust, KafkaOptions,
+    StreamOptions,
+};
 use sedge_uplink::trust::accept::ServerFiles;
 use tokio::net::TcpListener;
 
@@ -53,6 +56,13 @@ pub async fn run_seen(
         Some(address) => Some(listen("hub.http", address).await?),
         None => None,
     };
+    let kafka = match &config.kafka {
+        Some(kafka) => Some((
+            listen("hub.kafka", kafka.listen).await?,
+            kafka_options(kafka),
+        )),
+        None => None,
+    };
     let hub = Hub::open(options(&config)).await?;
     let pages = Pages {
         metrics: of_hub(hub.handle()),
@@ -61,6 +71,13 @@ pub async fn run_seen(
         more: hub.handle().http(),
     };
     let served = http.map(|http| tokio::spawn(http::serve(http, pages, shutdown.clone())));
+    let kafka = match kafka {
+        Some((listener, options)) => {
+            let door = hub.handle().kafka(listener, options)?;
+            Some(tokio::spawn(door.serve()))
+        }
+        None => None,
+    };
     vitals.lives(life(hub.handle()));
     // Whoever connects from now on is served.
     vitals.ready();
@@ -70,7 +87,20 @@ pub async fn run_seen(
     if let Some(served) = served {
         served.abort();
     }
+    if let Some(kafka) = kafka {
+        kafka.abort();
+    }
     Ok(outcome?)
+}
+
+fn kafka_options(kafka: &checked::Kafka) -> KafkaOptions {
+    KafkaOptions {
+        advertised: kafka.advertised.as_ref().map(|at| Advertised {
+            host: at.host.clone(),
+            port: at.port,
+        }),
+        shows_gaps: kafka.shows_gaps,
+    }
 }
 
 async fn listen(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, HubEnded> {

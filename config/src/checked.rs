@@ -384,12 +384,25 @@ pub struct Hub {
     pub client_ca: Option<PathBuf>,
     /// Where metrics are served, on loopback; none is off.
     pub http: Option<SocketAddr>,
+    /// How Kafka's consumers are served; none is not at all.
+    pub kafka: Option<Kafka>,
     /// Disk space of all mirrors together, in bytes.
     pub disk_bytes_max: u64,
     /// How often the catalog is copied.
     pub catalog_copy: Duration,
     /// The first that matches counts; the last matches every name.
     pub streams: Vec<HubStream>,
+}
+
+/// A port for Kafka's consumers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kafka {
+    /// Where they connect; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where they are told to connect; none is where they are.
+    pub advertised: Option<Endpoint>,
+    /// They get a record for each gap.
+    pub shows_gaps: bool,
 }
 
 impl Hub {

@@ -50,10 +50,20 @@ fn hub(file: &file::Hub) -> Option<checked::Hub> {
         certificate: certificate(&file.hub),
         client_ca: file.hub.path("client_ca"),
         http: file.hub.address("http")?,
+        kafka: kafka(&file.hub)?,
         disk_bytes_max: file.hub.number("disk_max")?,
         catalog_copy: file.hub.duration("catalog_copy")?,
         streams: file.streams.iter().map(stream).collect::<Option<_>>()?,
     })
+}
+
+fn kafka(section: &Section) -> Option<Option<checked::Kafka>> {
+    let (listen, gaps) = (section.address("kafka")?, section.text("kafka_gaps")?);
+    Some(listen.map(|listen| checked::Kafka {
+        listen,
+        advertised: section.endpoint("kafka_advertised"),
+        shows_gaps: gaps == "record",
+    }))
 }
 
 /// The certificate that a table names, if it names one.
@@ -97,12 +107,19 @@ fn default_stream() -> Section {
 
 fn check(file: &file::Hub, reader: &mut Reader<'_>) {
     check_certificate(&file.hub, reader);
-    if let (Some(listen), Some(Some(http))) = (file.hub.address("listen"), file.hub.address("http"))
-        && listen == Some(http)
-        && http.port() != 0
-    {
-        let what = format!("\"{http}\" is already used by hub.listen");
-        reader.problem(file.hub.place_of("http"), file.hub.path_of("http"), what);
+    let mut taken: Vec<(&str, std::net::SocketAddr)> = Vec::new();
+    for key in ["listen", "http", "kafka"] {
+        let Some(Some(address)) = file.hub.address(key) else {
+            continue;
+        };
+        let same = taken
+            .iter()
+            .find(|(_, of)| *of == address && address.port() != 0);
+        if let Some((other, _)) = same {
+            let what = format!("\"{address}\" is already used by hub.{other}");
+            reader.problem(file.hub.place_of(key), file.hub.path_of(key), what);
+        }
+        taken.push((key, address));
     }
     let mut all_taken = None;
     for section in &file.streams {

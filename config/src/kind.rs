@@ -44,6 +44,8 @@ pub enum Kind {
     Listen,
     /// The same on loopback, or `"off"`.
     ListenOrOff,
+    /// The same anywhere, or `"off"`.
+    ListenAnywhereOrOff,
     /// A list of MQTT topic filters.
     Topics,
     /// A name with `*`.
@@ -75,7 +77,7 @@ pub enum Value {
     Endpoint(Endpoint),
     /// Of [`Kind::Broker`], and whether TLS is spoken.
     Broker((Endpoint, bool)),
-    /// Of [`Kind::Listen`], and of [`Kind::ListenOrOff`], where off is none.
+    /// Of [`Kind::Listen`], and of [`Kind::ListenOrOff`] and [`Kind::ListenAnywhereOrOff`], where off is none.
     Address(Option<SocketAddr>),
     /// Of [`Kind::Topics`].
     Topics(Vec<String>),
@@ -162,6 +164,7 @@ impl Kind {
             }
             Self::Listen => "an address and port, such as \"127.0.0.1:1883\"".to_owned(),
             Self::ListenOrOff => "a loopback address and port, or \"off\"".to_owned(),
+            Self::ListenAnywhereOrOff => "an address and port, or \"off\"".to_owned(),
             Self::Topics => "a list of MQTT topic filters, such as [\"sensors/#\"]".to_owned(),
             Self::Pattern => "a name, `*` standing for any characters".to_owned(),
             Self::Patterns => "a list of names, `*` standing for any characters".to_owned(),
@@ -225,8 +228,12 @@ impl Kind {
                 let (scheme, port) = if tls { ("mqtts", 8883) } else { ("mqtt", 1883) };
                 Endpoint::of_url(text, scheme, port).map(|endpoint| Value::Broker((endpoint, tls)))
             }
-            Self::ListenOrOff if text == "off" => Ok(Value::Address(None)),
-            Self::Listen => listen::parse(text).map(|address| Value::Address(Some(address))),
+            Self::ListenOrOff | Self::ListenAnywhereOrOff if text == "off" => {
+                Ok(Value::Address(None))
+            }
+            Self::Listen | Self::ListenAnywhereOrOff => {
+                listen::parse(text).map(|address| Value::Address(Some(address)))
+            }
             Self::ListenOrOff => {
                 listen::parse_local(text).map(|address| Value::Address(Some(address)))
             }

@@ -585,6 +585,24 @@ pub static HUB: Table = Table {
             "Where `/metrics`, `/healthz` and `/readyz` are served, and [streams are read over HTTP](http.md).",
         ),
         key(
+            "kafka",
+            Kind::ListenAnywhereOrOff,
+            Is("\"off\""),
+            "Where [Kafka's consumers](kafka.md) connect. On loopback, unless the hub has a certificate.",
+        ),
+        key(
+            "kafka_advertised",
+            Kind::Url("kafka", 9092),
+            Otherwise("where a client has connected already"),
+            "Where Kafka's clients are told to connect, if that is another name or port than they began with.",
+        ),
+        key(
+            "kafka_gaps",
+            Kind::OneOf(&["skip", "record"]),
+            Is("\"skip\""),
+            "What Kafka's consumers get of a gap: nothing, or a record without a value that says so in a header `sedge-gap`.",
+        ),
+        key(
             "disk_max",
             Kind::Size(16 * MIB, 1024 * TIB),
             Is("\"100GiB\""),

@@ -34,7 +34,7 @@ impl Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target::new("open_flash_image", image::open_flash_image),
     Target::new("open_file_image", image::open_file_image),
     Target::new("inspect_directory", inspect::inspect_directory),
@@ -50,6 +50,7 @@ pub const TARGETS: [Target; 15] = [
     Target::new("config_file", text::config_file),
     Target::new("key_template", text::key_template),
     Target::new("http_request", http::http_request),
+    Target::new("kafka_request", peers::kafka_request),
 ];
 
 /// What `body` takes of a processor for `input`. What is measured is the time in this thread: others do not count.

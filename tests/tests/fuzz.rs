@@ -155,6 +155,11 @@ fn any_request_is_answered_in_http_and_the_next_one_is_served() {
     try_kept(target("http_request"));
 }
 
+#[test]
+fn any_request_of_kafkas_protocol_takes_no_more_than_it_brings() {
+    try_kept(target("kafka_request"));
+}
+
 /// A change of format changes what is made; then what is kept must be made anew.
 #[test]
 fn kept_inputs_are_those_that_are_made() {

@@ -64,6 +64,51 @@ pub fn written_again(kind: u8, body: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// A request of Kafka's protocol: how many things it names, none if it is malformed or not spoken.
+#[cfg(feature = "hub")]
+#[must_use]
+pub fn kafka_request(bytes: &[u8]) -> Option<usize> {
+    use crate::kafka::api::{self, Api, Head, Known};
+    use crate::kafka::octets::Reader;
+    use crate::kafka::streams::Topics;
+    use crate::kafka::{groups, streams};
+    fn count<T>(topics: &Topics<T>) -> usize {
+        topics.iter().map(|(_, of)| 1 + of.len()).sum()
+    }
+    let mut from = Reader::new(bytes);
+    let head = Head::read(&mut from).ok()?;
+    let Known::Yes(api) = head.known() else {
+        return None;
+    };
+    let (from, version) = (&mut from, head.version);
+    let named = match api {
+        Api::Produce => streams::Produce::read(from).map(|of| count(&of.topics)),
+        Api::Fetch => streams::Fetch::read(from, version).map(|of| count(&of.topics)),
+        Api::ListOffsets => streams::read_list_offsets(from, version).map(|of| count(&of)),
+        Api::Metadata => {
+            streams::read_metadata(from, version).map(|of| of.map_or(0, |of| of.len()))
+        }
+        Api::OffsetCommit => groups::Commit::read(from, version).map(|of| count(&of.topics)),
+        Api::OffsetFetch => {
+            groups::read_offset_fetch(from, version).map(|(_, of)| of.map_or(0, |of| count(&of)))
+        }
+        Api::FindCoordinator | Api::SaslHandshake => from.string().map(|_| 1),
+        Api::JoinGroup => groups::Join::read(from, version).map(|of| of.protocols.len()),
+        Api::Heartbeat => groups::MemberOf::read_heartbeat(from, version).map(|_| 1),
+        Api::LeaveGroup => groups::read_leave(from, version).map(|(_, of)| of.len()),
+        Api::SyncGroup => groups::Sync::read(from, version).map(|of| of.assignments.len()),
+        Api::DescribeGroups => groups::read_describe(from, version).map(|of| of.len()),
+        Api::ListGroups | Api::InitProducerId => Ok(0),
+        Api::ApiVersions => api::read_versions(from, version).map(|_| 0),
+        Api::OffsetForLeaderEpoch => streams::read_epochs(from, version).map(|of| count(&of)),
+        Api::DescribeConfigs => streams::read_configs(from, version).map(|of| of.len()),
+        Api::SaslAuthenticate => from.bytes().map(|of| groups::read_plain(of).iter().count()),
+        Api::DeleteGroups => from.list(Reader::string).map(|of| of.len()),
+        Api::OffsetDelete => groups::read_offset_delete(from).map(|(_, of)| count(&of)),
+    };
+    named.ok()
+}
+
 fn again<M: Message + DeserializeOwned>(body: &[u8]) -> Option<Vec<u8>> {
     let message: M = wire::parse(body).ok()?;
     let mut framed = BytesMut::new();
@@ -111,6 +156,21 @@ pub fn shown(part: &Part) -> Vec<Item> {
         partition: 0,
         number: 0,
     });
+    let mut items = Vec::new();
+    decode::part(&head(part), &part.frames, &origin, part.from, &mut items);
+    items
+}
+
+/// The batches that a client of Kafka's gets of a part.
+#[cfg(feature = "hub")]
+#[must_use]
+pub fn kafka_batches(part: &Part, shows_gaps: bool) -> Vec<u8> {
+    let mut batches = crate::kafka::batch::Batches::new(1, shows_gaps, 0);
+    decode::walk(&head(part), &part.frames, part.from, &mut batches);
+    batches.up_to(part.next)
+}
+
+fn head(part: &Part) -> wire::PartHead {
     let gap = |&(from, to, lost, cause): &(u64, u64, u64, u8)| wire::Gap {
         from,
         to,
@@ -119,7 +179,7 @@ pub fn shown(part: &Part) -> Vec<Item> {
         when: 0,
         when_last: 0,
     };
-    let head = wire::PartHead {
+    wire::PartHead {
         number: 0,
         log_id: *part.log.as_bytes(),
         epoch: 0,
@@ -131,10 +191,7 @@ pub fn shown(part: &Part) -> Vec<Item> {
         gaps: part.gaps.iter().map(gap).collect(),
         frames_len: 0,
         beginnings: Vec::new(),
-    };
-    let mut items = Vec::new();
-    decode::part(&head, &part.frames, &origin, part.from, &mut items);
-    items
+    }
 }
 
 /// What [`wire::emit`] puts before a body: length and type.

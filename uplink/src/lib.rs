@@ -14,6 +14,8 @@ pub mod forward;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod json;
+#[cfg(feature = "hub")]
+mod kafka;
 pub mod net;
 mod packed;
 mod pattern;

@@ -1,12 +1,19 @@
 //! Any bytes on a TCP connection of the uplink, and any answer of a hub to a consumer.
 
 use bytes::Bytes;
+use sedge_core::crc::crc32c;
 use sedge_core::frame::{self, Control, Form, Label};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use sedge_uplink::any_bytes::{self, Part};
 use sedge_uplink::client::{Item, Record};
 use sedge_uplink::json;
 use serde_json::Value;
+
+/// A request of a client of Kafka's. Nothing is taken for there that has no bytes.
+pub fn kafka_request(input: &[u8]) {
+    let named = any_bytes::kafka_request(input);
+    assert!(named.is_none_or(|named| named <= input.len()), "{named:?}");
+}
 
 /// `piece 1 | bytes on the connection`. However they are cut, the same messages are heard and the same rule is broken; a message is written as it was read.
 pub fn stream_messages(input: &[u8]) {
@@ -63,6 +70,34 @@ pub fn fetched(input: &[u8]) {
         is_one_line(item);
     }
     assert!(expected >= part.next, "{expected} of {}", part.next);
+    for shows_gaps in [false, true] {
+        in_batches(&part, &items, shows_gaps);
+    }
+}
+
+/// A client of Kafka's gets the same records, and goes on behind the part.
+fn in_batches(part: &Part, items: &[Item], shows_gaps: bool) {
+    let bytes = any_bytes::kafka_batches(part, shows_gaps);
+    let (mut rest, mut next, mut count) = (&bytes[..], None, 0);
+    while !rest.is_empty() {
+        let number = |at: usize| i32::from_be_bytes(rest[at..at + 4].try_into().expect("four"));
+        let first = u64::from_be_bytes(rest[..8].try_into().expect("eight"));
+        let len = 12 + usize::try_from(number(8)).expect("a length");
+        let sum = crc32c(&rest[21..len]).to_be_bytes();
+        assert_eq!(sum, rest[17..21], "the checksum");
+        assert!(next.is_none_or(|next| next <= first), "{next:?} {first}");
+        let delta = u64::try_from(number(23)).expect("a delta");
+        next = Some(first.saturating_add(delta).saturating_add(1));
+        count += usize::try_from(number(57)).expect("a count");
+        rest = &rest[len..];
+    }
+    let shown = |item: &&Item| match item {
+        Item::Record(_) => true,
+        Item::Gap(gap) => shows_gaps && gap.from < gap.to,
+    };
+    assert_eq!(count, items.iter().filter(shown).count());
+    let behind = items.last().map_or(part.next, Item::next).max(part.next);
+    assert!(next.unwrap_or(behind) >= part.next, "{next:?} of {part:?}");
 }
 
 fn part(input: &[u8]) -> Option<Part> {

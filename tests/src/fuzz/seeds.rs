@@ -76,6 +76,10 @@ pub(super) fn made() -> Vec<Input> {
             .into(),
     );
     put("http_request", "two-at-once", TWO.into());
+    for (name, key, version, body) in KAFKA {
+        let head = [0, *key, 0, *version, 0, 0, 0, 7, 0, 1, b'c'];
+        put("kafka_request", name, [&head[..], body].concat());
+    }
     put("http_request", "a-body-in-chunks", CHUNKS.into());
     inputs
 }
@@ -392,3 +396,37 @@ retain_for = "30d"
 "#;
 const TWO: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: gw\r\n\r\nHEAD /nothing HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n";
 const CHUNKS: &[u8] = b"POST /metrics HTTP/1.1\r\nHost: gw\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+
+/// Requests of clients of Kafka's: name, key, version, and what stands behind the head.
+const KAFKA: &[(&str, u8, u8, &[u8])] = &[
+    ("versions", 18, 0, &[]),
+    ("flexible-versions", 18, 3, b"\0\x05kcat\x031.7\0"),
+    ("metadata-of-all", 3, 1, &[0xFF; 4]),
+    ("metadata", 3, 8, b"\0\0\0\x01\0\x01t\0\0\0"),
+    (
+        "list-offsets",
+        2,
+        5,
+        b"\xFF\xFF\xFF\xFF\0\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFE",
+    ),
+    (
+        "fetch",
+        1,
+        4,
+        b"\xFF\xFF\xFF\xFF\0\0\x01\xF4\0\0\0\x01\0\x10\0\0\0\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0",
+    ),
+    (
+        "join",
+        11,
+        2,
+        b"\0\x01g\0\0\x75\x30\0\0\x75\x30\0\0\0\x08consumer\0\0\0\x01\0\x05range\0\0\0\x01m",
+    ),
+    (
+        "commit",
+        8,
+        3,
+        b"\0\x01g\xFF\xFF\xFF\xFF\0\0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x05\xFF\xFF",
+    ),
+    ("authenticate", 36, 0, b"\0\0\0\x09\0name\0pw1"),
+    ("a-count-that-is-none", 3, 1, b"\x3F\xFF\xFF\xFF"),
+];

@@ -11,6 +11,34 @@ use sedge_core::{Cause, LogId, Micros};
 use super::item::{Clock, Gap, Item, Origin, Record};
 use crate::wire::PartHead;
 
+/// What takes the records and gaps of a part, in their order.
+pub(crate) trait Sink {
+    fn record(&mut self, seen: &Seen, record: &entry::Record<'_>);
+    fn gap(&mut self, missing: &Missing);
+}
+
+/// Where and when a record was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) offset: u64,
+    /// When it happened, if it brought a time, and when a gateway took it: µs since 1970, if that is known.
+    pub(crate) time: Option<i64>,
+    pub(crate) ingested: Option<i64>,
+    /// For what was taken without a clock.
+    pub(crate) clock: Option<Clock>,
+}
+
+/// What is not there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Missing {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) lost: u64,
+    pub(crate) cause: Cause,
+    /// µs since 1970, if that is known.
+    pub(crate) when: Option<i64>,
+}
+
 /// Appends the items of one part at and above the shifted offset `from`. What the part covers and does not show is a Gap.
 pub(crate) fn part(
     head: &PartHead,
@@ -19,11 +47,21 @@ pub(crate) fn part(
     from: u64,
     items: &mut Vec<Item>,
 ) {
+    let mut sink = Items {
+        epoch: head.epoch,
+        frames,
+        origin,
+        items,
+    };
+    walk(head, frames, from, &mut sink);
+}
+
+/// Gives `sink` what stands in one part at and above the shifted offset `from`.
+pub(crate) fn walk(head: &PartHead, frames: &[u8], from: u64, sink: &mut impl Sink) {
     let mut walk = Walk {
         head,
-        origin,
         expected: from,
-        items,
+        sink,
     };
     for gap in &head.gaps {
         let cause = Cause::from_code(gap.cause).unwrap_or(Cause::Corrupt);
@@ -33,22 +71,65 @@ pub(crate) fn part(
     let log = LogId::new(head.log_id);
     let mut at = 0;
     while let Ok((frame, len)) = Frame::parse(frames.get(at..).unwrap_or_default(), &log, None) {
-        walk.frame(&frame, frames);
+        walk.frame(&frame);
         at += len;
     }
     walk.missing_until(head.next);
 }
 
-/// Position in a part: everything below `expected` has been told.
-struct Walk<'a> {
-    head: &'a PartHead,
+/// Makes items.
+struct Items<'a> {
+    epoch: u32,
+    frames: &'a Bytes,
     origin: &'a Arc<Origin>,
-    expected: u64,
     items: &'a mut Vec<Item>,
 }
 
-impl Walk<'_> {
-    fn frame(&mut self, frame: &Frame<'_>, frames: &Bytes) {
+impl Sink for Items<'_> {
+    fn record(&mut self, seen: &Seen, record: &entry::Record<'_>) {
+        let header = |(name, value): (&str, &[u8])| {
+            let name = if name == "topic" {
+                Cow::Borrowed("topic")
+            } else {
+                Cow::Owned(name.into())
+            };
+            (name, self.frames.slice_ref(value))
+        };
+        self.items.push(Item::Record(Record {
+            origin: Arc::clone(self.origin),
+            offset: seen.offset,
+            epoch: self.epoch,
+            time: seen.time,
+            ingested: seen.ingested,
+            clock: seen.clock,
+            key: record.key.map(|key| self.frames.slice_ref(key)),
+            value: self.frames.slice_ref(record.value),
+            headers: record.headers.iter().map(header).collect(),
+        }));
+    }
+
+    fn gap(&mut self, missing: &Missing) {
+        self.items.push(Item::Gap(Gap {
+            origin: Arc::clone(self.origin),
+            epoch: self.epoch,
+            from: missing.from,
+            to: missing.to,
+            lost: missing.lost,
+            cause: missing.cause.name(),
+            when: missing.when,
+        }));
+    }
+}
+
+/// Position in a part: everything below `expected` has been told.
+struct Walk<'a, S> {
+    head: &'a PartHead,
+    expected: u64,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Walk<'_, S> {
+    fn frame(&mut self, frame: &Frame<'_>) {
         let shift = self.head.shift;
         self.missing_until(shift.saturating_add(frame.header.first.get()));
         if let Some(gap) = frame.gap() {
@@ -58,6 +139,8 @@ impl Walk<'_> {
             );
             return self.gap(from, to, gap.lost, gap.cause, gap.when);
         }
+        let made = frame.header.time;
+        let ingested = self.time_of_day(made);
         for (offset, entry) in frame.entries() {
             // Behind the last offset of all there is none to go on from.
             let Some(next) = shift
@@ -71,7 +154,19 @@ impl Walk<'_> {
                 continue;
             }
             match entry {
-                Entry::Record(record) => self.record(offset, frame.header.time, &record, frames),
+                Entry::Record(record) => {
+                    let time = record.time.map(|after| made.get().saturating_add(after));
+                    let seen = Seen {
+                        offset,
+                        time: time.and_then(|time| self.time_of_day(Micros::new(time))),
+                        ingested,
+                        clock: made.uptime().map(|_| match ingested {
+                            Some(_) => Clock::Corrected,
+                            None => Clock::Unknown,
+                        }),
+                    };
+                    self.sink.record(&seen, &record);
+                }
                 Entry::Notice(notice) => {
                     self.gap(offset, next, notice.lost, Cause::Device, notice.when)
                 }
@@ -80,33 +175,6 @@ impl Walk<'_> {
         }
         // Only a faulty writer seals entries that do not parse; their offsets are told all the same.
         self.missing_until(shift.saturating_add(frame.end().get()));
-    }
-
-    fn record(&mut self, offset: u64, made: Micros, record: &entry::Record<'_>, frames: &Bytes) {
-        let ingested = self.time_of_day(made);
-        let time = record.time.map(|after| made.get().saturating_add(after));
-        let header = |(name, value): (&str, &[u8])| {
-            let name = if name == "topic" {
-                Cow::Borrowed("topic")
-            } else {
-                Cow::Owned(name.into())
-            };
-            (name, frames.slice_ref(value))
-        };
-        self.items.push(Item::Record(Record {
-            origin: Arc::clone(self.origin),
-            offset,
-            epoch: self.head.epoch,
-            time: time.and_then(|time| self.time_of_day(Micros::new(time))),
-            ingested,
-            clock: made.uptime().map(|_| match ingested {
-                Some(_) => Clock::Corrected,
-                None => Clock::Unknown,
-            }),
-            key: record.key.map(|key| frames.slice_ref(key)),
-            value: frames.slice_ref(record.value),
-            headers: record.headers.iter().map(header).collect(),
-        }));
     }
 
     /// µs since 1970, also for an uptime if it was learned later when the start was that it is of.
@@ -126,15 +194,13 @@ impl Walk<'_> {
         if to < from || (told && to == from) {
             return;
         }
-        self.items.push(Item::Gap(Gap {
-            origin: Arc::clone(self.origin),
-            epoch: self.head.epoch,
+        self.sink.gap(&Missing {
             from,
             to,
             lost: if told { lost.min(to - from) } else { lost },
-            cause: cause.name(),
+            cause,
             when: self.time_of_day(when),
-        }));
+        });
         self.expected = to;
     }
 

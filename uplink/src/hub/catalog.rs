@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
 
 use crate::wire::Place;
 
@@ -43,6 +43,17 @@ pub(crate) struct GroupPlace {
     pub(crate) group: String,
     pub(crate) stream: String,
     pub(crate) place: Place,
+}
+
+/// How far a group has come in one run of a partition, as it was told over Kafka's protocol or HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) stream: String,
+    pub(crate) place: Place,
+    /// Epoch of the log that was read last; -1 is not told.
+    pub(crate) epoch: i32,
+    /// What the consumer wants to find beside it.
+    pub(crate) note: String,
 }
 
 impl Catalog {
@@ -114,17 +125,12 @@ impl Catalog {
         stream: &str,
     ) -> Result<(u64, Vec<Place>), CatalogError> {
         self.write(|tx| {
-            let generation = tx.query_row(
-                "INSERT INTO consumer_group(name, stream, generation) VALUES (?1, ?2, 1)
-                 ON CONFLICT DO UPDATE SET generation = generation + 1 RETURNING generation",
-                [group, stream],
-                |row| row.get::<_, i64>(0),
-            )?;
+            let generation = next_generation(tx, group, stream)?;
             let mut query = tx.prepare(
                 "SELECT number, first, next FROM group_run WHERE name = ?1 AND stream = ?2",
             )?;
             let places = query.query_map([group, stream], |row| place(row, 0))?;
-            Ok((offset(generation), places.collect::<Result<_, _>>()?))
+            Ok((generation, places.collect::<Result<_, _>>()?))
         })
     }
 
@@ -140,28 +146,86 @@ impl Catalog {
         places: &[Place],
     ) -> Result<bool, CatalogError> {
         self.write(|tx| {
-            let newest: Option<i64> = tx
-                .query_row(
-                    "SELECT generation FROM consumer_group WHERE name = ?1 AND stream = ?2",
-                    [group, stream],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            if newest.map(offset) != Some(generation) {
+            if generation_of(tx, group, stream)? != Some(generation) {
                 return Ok(false);
             }
-            for Place { number, first, next } in places {
-                tx.execute(
-                    "INSERT OR REPLACE INTO group_run(name, stream, number, first, next) VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![group, stream, number, column(*first), column(*next)],
-                )?;
-                // It has come to where a later run begins: that is the same run now.
-                tx.execute(
-                    "DELETE FROM group_run WHERE name = ?1 AND stream = ?2 AND number = ?3 AND first > ?4 AND first <= ?5",
-                    params![group, stream, number, column(*first), column(*next)],
-                )?;
+            for place in places {
+                put_place(tx, group, stream, place, -1, "")?;
             }
             Ok(true)
+        })
+    }
+
+    /// Puts down where `group` has come to, all of it or nothing. Each of `streams` has the generation in force that is named with it, or gets a new one, so that
+    /// members who joined before are fenced. The generations that are in force then; none, and nothing is kept, when there would be too many groups.
+    ///
+    /// # Errors
+    /// When the catalog cannot be written.
+    pub(crate) fn keep(
+        &self,
+        group: &str,
+        streams: &[(String, Option<u64>)],
+        kept: &[Kept],
+    ) -> Result<Option<Vec<u64>>, CatalogError> {
+        self.write(|tx| {
+            let mut generations = Vec::with_capacity(streams.len());
+            for (stream, known) in streams {
+                let newest = generation_of(tx, group, stream)?;
+                if newest.is_none() && count_of_groups(tx)? >= GROUPS_MAX {
+                    return Ok(None);
+                }
+                generations.push(match newest {
+                    Some(newest) if Some(newest) == *known => newest,
+                    _ => next_generation(tx, group, stream)?,
+                });
+            }
+            for of in kept {
+                put_place(tx, group, &of.stream, &of.place, of.epoch, &of.note)?;
+            }
+            Ok(Some(generations))
+        })
+    }
+
+    /// Where `group` has come to in every stream.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub(crate) fn kept(&self, group: &str) -> Result<Vec<Kept>, CatalogError> {
+        let connection = self.lock();
+        let mut query = connection.prepare(
+            "SELECT stream, number, first, next, epoch, note FROM group_run WHERE name = ?1",
+        )?;
+        let rows = query.query_map([group], |row| {
+            Ok(Kept {
+                stream: row.get(0)?,
+                place: place(row, 1)?,
+                epoch: row.get(4)?,
+                note: row.get(5)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets where `group` has come to, in this partition of a stream, or everywhere. Its members are fenced. Whether there was anything.
+    ///
+    /// # Errors
+    /// When the catalog cannot be written.
+    pub(crate) fn forget(
+        &self,
+        group: &str,
+        of: Option<(&str, u32)>,
+    ) -> Result<bool, CatalogError> {
+        self.write(|tx| {
+            let (stream, number) = of.unzip();
+            let forgotten = tx.execute(
+                "DELETE FROM group_run WHERE name = ?1 AND (?2 IS NULL OR stream = ?2) AND (?3 IS NULL OR number = ?3)",
+                params![group, stream, number],
+            )?;
+            tx.execute(
+                "UPDATE consumer_group SET generation = generation + 1 WHERE name = ?1 AND (?2 IS NULL OR stream = ?2)",
+                params![group, stream],
+            )?;
+            Ok(forgotten > 0)
         })
     }
 
@@ -208,7 +272,7 @@ impl Catalog {
     /// One transaction. When the file turns out to be damaged, it is set aside and the next call finds its replacement.
     fn write<T>(
         &self,
-        steps: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+        steps: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
         let mut connection = self.lock();
         let done = connection.transaction().and_then(|tx| {
@@ -318,9 +382,58 @@ fn open_checked(path: &Path) -> rusqlite::Result<Connection> {
     match version {
         0 => connection.pragma_update(None, "user_version", VERSION)?,
         1 => connection.execute_batch(FROM_VERSION_1)?,
+        2 => connection.execute_batch(FROM_VERSION_2)?,
         _ => {}
     }
     Ok(connection)
+}
+
+/// The generation in force.
+fn generation_of(tx: &Transaction<'_>, group: &str, stream: &str) -> rusqlite::Result<Option<u64>> {
+    let newest = tx.query_row(
+        "SELECT generation FROM consumer_group WHERE name = ?1 AND stream = ?2",
+        [group, stream],
+        |row| row.get::<_, i64>(0),
+    );
+    Ok(newest.optional()?.map(offset))
+}
+
+fn next_generation(tx: &Transaction<'_>, group: &str, stream: &str) -> rusqlite::Result<u64> {
+    let generation = tx.query_row(
+        "INSERT INTO consumer_group(name, stream, generation) VALUES (?1, ?2, 1)
+         ON CONFLICT DO UPDATE SET generation = generation + 1 RETURNING generation",
+        [group, stream],
+        |row| row.get::<_, i64>(0),
+    );
+    generation.map(offset)
+}
+
+fn count_of_groups(tx: &Transaction<'_>) -> rusqlite::Result<i64> {
+    tx.query_row("SELECT count(*) FROM consumer_group", [], |row| row.get(0))
+}
+
+fn put_place(
+    tx: &Transaction<'_>,
+    group: &str,
+    stream: &str,
+    Place {
+        number,
+        first,
+        next,
+    }: &Place,
+    epoch: i32,
+    note: &str,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT OR REPLACE INTO group_run(name, stream, number, first, next, epoch, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![group, stream, number, column(*first), column(*next), epoch, note],
+    )?;
+    // It has come to where a later run begins: that is the same run now.
+    tx.execute(
+        "DELETE FROM group_run WHERE name = ?1 AND stream = ?2 AND number = ?3 AND first > ?4 AND first <= ?5",
+        params![group, stream, number, column(*first), column(*next)],
+    )?;
+    Ok(())
 }
 
 fn is_damage(e: &rusqlite::Error) -> bool {
@@ -411,19 +524,32 @@ CREATE TABLE IF NOT EXISTS consumer_group(
     PRIMARY KEY (name, stream)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS group_run(
     name TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, first INTEGER NOT NULL, next INTEGER NOT NULL,
+    epoch INTEGER NOT NULL DEFAULT -1, note TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (name, stream, number, first)) WITHOUT ROWID;
 ";
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// In the first version a group had one place in each partition.
 const FROM_VERSION_1: &str = "
 BEGIN;
-INSERT OR IGNORE INTO group_run SELECT name, stream, number, 0, next FROM group_place;
+INSERT OR IGNORE INTO group_run(name, stream, number, first, next) SELECT name, stream, number, 0, next FROM group_place;
 DROP TABLE group_place;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 COMMIT;
 ";
+
+/// In the second version nobody could tell an epoch, or leave a note.
+const FROM_VERSION_2: &str = "
+BEGIN;
+ALTER TABLE group_run ADD COLUMN epoch INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE group_run ADD COLUMN note TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 3;
+COMMIT;
+";
+
+/// Groups of all streams: each takes room for ever.
+const GROUPS_MAX: i64 = 100_000;
 
 #[cfg(test)]
 mod tests {

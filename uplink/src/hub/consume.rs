@@ -419,7 +419,9 @@ impl From<GroupError> for Failure {
         let code = match e {
             GroupError::Held { .. } => code::HELD,
             GroupError::Fenced => code::FENCED,
-            GroupError::ShuttingDown | GroupError::Catalog(_) => code::INTERNAL,
+            GroupError::TooMany | GroupError::ShuttingDown | GroupError::Catalog(_) => {
+                code::INTERNAL
+            }
         };
         Self {
             code,

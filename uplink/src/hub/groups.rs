@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
-use super::catalog::{Catalog, CatalogError};
+use super::catalog::{Catalog, CatalogError, Kept};
+use super::kafka::Members;
 use crate::wire::Place;
 
 /// All groups of a hub.
@@ -19,6 +20,8 @@ pub(crate) struct Groups {
     leases: Mutex<HashMap<GroupName, Lease>>,
     /// Some lease has ended early.
     freed: Notify,
+    /// Those with members over Kafka's protocol.
+    members: Members,
 }
 
 /// A group: its name and its stream.
@@ -52,6 +55,125 @@ impl Groups {
             catalog,
             leases: Mutex::default(),
             freed: Notify::new(),
+            members: Members::new(),
+        }
+    }
+
+    /// The groups with members over Kafka's protocol.
+    pub(crate) const fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Puts down where `group` has come to, in any streams, for somebody without a lease: members over Kafka's protocol (`MEMBERS`, who then have it), or one
+    /// who comes and goes. Others who had a lease and were silent for too long are fenced.
+    ///
+    /// # Errors
+    /// Somebody else has a lease; there are too many groups; the catalog cannot be written.
+    pub(crate) async fn keep(
+        &self,
+        group: &str,
+        connection: u64,
+        kept: Vec<Kept>,
+    ) -> Result<(), GroupError> {
+        let mut streams: Vec<&str> = kept.iter().map(|of| of.stream.as_str()).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        let names: Vec<GroupName> = streams
+            .iter()
+            .map(|stream| GroupName {
+                group: group.to_owned(),
+                stream: (*stream).to_owned(),
+            })
+            .collect();
+        let mut leases = self.leases.lock().await;
+        let now = Instant::now();
+        let mut known = Vec::with_capacity(names.len());
+        for name in &names {
+            let lease = leases.get(name);
+            let own = lease.filter(|lease| lease.connection == connection);
+            match lease.filter(|lease| own.is_none() && now < lease.until) {
+                Some(other) => return Err(GroupError::held(&other.member)),
+                None => known.push((name.stream.clone(), own.map(|lease| lease.generation))),
+            }
+        }
+        if connection != MEMBERS && self.members.are_in(group) {
+            return Err(GroupError::held(OVER_KAFKA));
+        }
+        let (catalog, of) = (Arc::clone(&self.catalog), group.to_owned());
+        let generations = blocking(move || catalog.keep(&of, &known, &kept)).await?;
+        let generations = generations.ok_or(GroupError::TooMany)?;
+        for (name, generation) in names.into_iter().zip(generations) {
+            match connection {
+                MEMBERS => {
+                    let applicant = Applicant {
+                        member: OVER_KAFKA.to_owned(),
+                        connection,
+                        generation: None,
+                    };
+                    leases.insert(name, Lease::new(&applicant, generation, now));
+                }
+                _ => drop(leases.remove(&name)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `group` has come to, in all streams.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub(crate) async fn kept(&self, group: &str) -> Result<Vec<Kept>, GroupError> {
+        let (catalog, group) = (Arc::clone(&self.catalog), group.to_owned());
+        blocking(move || catalog.kept(&group)).await
+    }
+
+    /// Forgets where `group` has come to, in a partition of a stream or everywhere. Whether there was anything.
+    ///
+    /// # Errors
+    /// Somebody has a lease of it; the catalog cannot be written.
+    pub(crate) async fn forget(
+        &self,
+        group: &str,
+        of: Option<(String, u32)>,
+    ) -> Result<bool, GroupError> {
+        let leases = self.leases.lock().await;
+        if let Some(holder) = held(&leases, group, u64::MAX) {
+            return Err(GroupError::held(holder));
+        }
+        let (catalog, name) = (Arc::clone(&self.catalog), group.to_owned());
+        blocking(move || {
+            let of = of
+                .as_ref()
+                .map(|(stream, number)| (stream.as_str(), *number));
+            catalog.forget(&name, of)
+        })
+        .await
+    }
+
+    /// The names of all groups that have come to some place.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub(crate) async fn names(&self) -> Result<Vec<String>, GroupError> {
+        let catalog = Arc::clone(&self.catalog);
+        let places = blocking(move || catalog.group_places()).await?;
+        let mut names: Vec<String> = places.into_iter().map(|place| place.group).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Who has a lease of `group` and is no member over Kafka's protocol.
+    pub(crate) async fn holder(&self, group: &str) -> Option<String> {
+        held(&*self.leases.lock().await, group, MEMBERS).map(str::to_owned)
+    }
+
+    /// The last member over Kafka's protocol has gone.
+    pub(crate) async fn members_left(&self, group: &str) {
+        let mut leases = self.leases.lock().await;
+        if !self.members.are_in(group) {
+            leases.retain(|name, lease| name.group != group || lease.connection != MEMBERS);
+            self.freed.notify_waiters();
         }
     }
 
@@ -67,10 +189,12 @@ impl Groups {
             let freed = self.freed.notified();
             let mut leases = self.leases.lock().await;
             let now = Instant::now();
-            let Some(held) = leases.get(name).filter(|l| l.excludes(applicant, now)) else {
-                return self.take(&mut leases, name, applicant, now).await;
+            let held = leases.get(name).filter(|l| l.excludes(applicant, now));
+            let (until, holder) = match held {
+                Some(held) => (held.until, held.member.clone()),
+                None if self.members.are_in(&name.group) => (deadline, OVER_KAFKA.to_owned()),
+                None => return self.take(&mut leases, name, applicant, now).await,
             };
-            let (until, holder) = (held.until, held.member.clone());
             drop(leases);
             if now >= deadline {
                 return Err(GroupError::Held { holder });
@@ -178,6 +302,20 @@ impl Lease {
     }
 }
 
+/// Who has a lease of `group`, other than by `connection`.
+fn held<'a>(
+    leases: &'a HashMap<GroupName, Lease>,
+    group: &str,
+    connection: u64,
+) -> Option<&'a str> {
+    let now = Instant::now();
+    let mut held = leases
+        .iter()
+        .filter(|(name, lease)| name.group == group && now < lease.until);
+    held.find(|(_, lease)| lease.connection != connection)
+        .map(|(_, lease)| lease.member.as_str())
+}
+
 async fn blocking<T: Send + 'static>(
     step: impl FnOnce() -> Result<T, CatalogError> + Send + 'static,
 ) -> Result<T, GroupError> {
@@ -199,6 +337,9 @@ pub(crate) enum GroupError {
     /// A newer member has taken over.
     #[error("a newer member has joined")]
     Fenced,
+    /// There are as many groups as may be.
+    #[error("there are too many groups; forget some")]
+    TooMany,
     /// The hub is going.
     #[error("the hub is shutting down")]
     ShuttingDown,
@@ -207,6 +348,17 @@ pub(crate) enum GroupError {
     Catalog(#[from] CatalogError),
 }
 
+impl GroupError {
+    fn held(holder: &str) -> Self {
+        Self::Held {
+            holder: holder.to_owned(),
+        }
+    }
+}
+
+/// In the place of a connection: the members over Kafka's protocol, of whatever group.
+pub(crate) const MEMBERS: u64 = u64::MAX - 1;
+const OVER_KAFKA: &str = "members over Kafka's protocol";
 /// How long a member may be silent.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 

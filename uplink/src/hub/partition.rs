@@ -113,6 +113,24 @@ impl Partition {
         held.unwrap_or_else(|| chain::end(&self.links()).0)
     }
 
+    /// The epoch of the log in which `offset` stands, or would stand next.
+    pub(crate) fn epoch_at(&self, offset: u64) -> u32 {
+        let links = self.links();
+        chain::holding(&links, offset).map_or(0, |at| links[at].epoch)
+    }
+
+    /// Where what was written in `epoch` and before ends, and the newest epoch of those; nowhere if such an epoch is not known.
+    pub(crate) fn end_of_epoch(&self, epoch: u32) -> Option<(u32, u64)> {
+        let links = self.links();
+        let (end, newest) = chain::end(&links);
+        if epoch > newest {
+            return None;
+        }
+        let at = links.iter().rposition(|l| l.epoch <= epoch)?;
+        let behind = links.get(at + 1).map_or(end, |next| next.base().min(end));
+        Some((links[at].epoch, behind))
+    }
+
     /// Whether [`Partition::read`] would find something. Touches no disk.
     pub(crate) fn has_news(&self, want: &wire::Want) -> bool {
         let links = self.links();

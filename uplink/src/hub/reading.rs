@@ -34,6 +34,9 @@ pub(super) enum NotRead {
     Internal(String),
 }
 
+/// A partition and what is wanted of it.
+pub(super) type Wanted = (Arc<Partition>, Want);
+
 /// What there was.
 pub(super) struct Read {
     /// The mark of the runs that the stream has.
@@ -81,7 +84,8 @@ impl Reading {
             let there = self.shared.registry.partitions(Some(stream));
             let runs = wire::mark(there.iter().flat_map(|p| p.runs()));
             let parts = if wanted.iter().any(|(p, want)| p.has_news(want)) {
-                blocking(move || read(&wanted, bytes_max)).await?
+                let parts = blocking(move || read(&wanted, bytes_max, PART_BYTES_MAX)).await?;
+                parts.into_iter().map(|(_, part)| part).collect()
             } else {
                 Vec::new()
             };
@@ -92,6 +96,39 @@ impl Reading {
                 let bytes = parts.iter().map(|part| part.frames.len()).sum();
                 self.shared.counters.served(bytes);
                 return Ok(Read { runs, parts });
+            }
+            tokio::select! {
+                biased;
+                _ = progress.changed() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// Reads what is wanted of any streams, about `bytes_max` in all and `part_bytes_max` of one partition, each part with the place of its want in `wanted`. Waits until
+    /// there is some of it, or `deadline`.
+    pub(super) async fn fetch_all(
+        &self,
+        wanted: Vec<Wanted>,
+        bytes_max: usize,
+        part_bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<(usize, Part)>, NotRead> {
+        let wanted = Arc::new(wanted);
+        let mut progress = self.shared.registry.progress();
+        loop {
+            progress.mark_unchanged();
+            let mut parts = Vec::new();
+            if wanted.iter().any(|(p, want)| p.has_news(want)) {
+                let wanted = Arc::clone(&wanted);
+                parts = blocking(move || read(&wanted, bytes_max, part_bytes_max)).await?;
+            }
+            if !parts.is_empty() || Instant::now() >= deadline {
+                // It may have been taken back while this waited.
+                parts.retain(|(at, _)| self.streams.has(wanted[*at].0.stream.as_str()));
+                let bytes = parts.iter().map(|(_, part)| part.frames.len()).sum();
+                self.shared.counters.served(bytes);
+                return Ok(parts);
             }
             tokio::select! {
                 biased;
@@ -147,15 +184,20 @@ impl NotRead {
     }
 }
 
-/// Parts in the order of the wants, until `bytes_max` is used up; the first may be larger than that by a frame.
-fn read(wanted: &[(Arc<Partition>, Want)], bytes_max: usize) -> Result<Vec<Part>, NotRead> {
-    let (mut parts, mut left): (Vec<Part>, usize) = (Vec::new(), bytes_max);
-    for (partition, want) in wanted.iter().filter(|(p, want)| p.has_news(want)) {
+/// Parts in the order of the wants, each with the place of its want, until `bytes_max` is used up; the first may be larger than that by a frame.
+fn read(
+    wanted: &[Wanted],
+    bytes_max: usize,
+    part_bytes_max: usize,
+) -> Result<Vec<(usize, Part)>, NotRead> {
+    let (mut parts, mut left): (Vec<(usize, Part)>, usize) = (Vec::new(), bytes_max);
+    let there = wanted.iter().enumerate();
+    for (at, (partition, want)) in there.filter(|(_, (p, want))| p.has_news(want)) {
         if parts.len() >= PARTS_MAX || (!parts.is_empty() && left < PART_BYTES_MIN) {
             break;
         }
         let Some(part) = partition
-            .read(want, left.min(PART_BYTES_MAX))
+            .read(want, left.min(part_bytes_max))
             .map_err(NotRead::internal)?
         else {
             continue;
@@ -164,7 +206,7 @@ fn read(wanted: &[(Arc<Partition>, Want)], bytes_max: usize) -> Result<Vec<Part>
             break;
         }
         left = left.saturating_sub(part.frames.len());
-        parts.push(part);
+        parts.push((at, part));
     }
     Ok(parts)
 }

@@ -1,0 +1,299 @@
+//! One connection: requests come in one after the other and are answered in that order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::visit::{Known, Visit};
+use super::{Advertised, KafkaOptions};
+use crate::hub::guard::Caller;
+use crate::hub::{HANDSHAKE_PATIENCE, Shared};
+use crate::kafka::api::{self, Api, Head};
+use crate::kafka::octets::{Malformed, Reader, Writer};
+use crate::kafka::streams::Produce;
+use crate::kafka::{code, streams};
+use crate::trust::explain;
+
+/// Why a connection ends before its client wants it to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    NoHandshake(String),
+    #[error("a request of {0} bytes")]
+    TooLarge(i64),
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    #[error("request {key} in version {version}, which is not spoken")]
+    Unknown { key: i16, version: i16 },
+    #[error("a request before it is known who asks")]
+    NotKnown,
+    #[error("{0}")]
+    Denied(String),
+    #[error("no request in time")]
+    Silent,
+    #[error("answers are not taken")]
+    Stuck,
+    #[error("too many connections")]
+    Full,
+}
+
+/// Serves `socket` until its client goes, or something ends it.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    options: &Arc<KafkaOptions>,
+) -> Result<(), Broken> {
+    let mut place = shared.lobby.enter(peer.ip());
+    socket.set_nodelay(true)?;
+    let known_by = Instant::now() + HANDSHAKE_PATIENCE;
+    let local = socket.local_addr()?;
+    let mut here = options.advertised.clone().unwrap_or(Advertised {
+        host: local.ip().to_canonical().to_string(),
+        port: local.port(),
+    });
+    let shaken = async {
+        let Some(guard) = &shared.guard else {
+            return Ok::<_, Broken>((Box::new(socket) as Socket, Caller::Local));
+        };
+        let met = guard.meet(socket).await;
+        let (tls, caller) = met.map_err(|e| Broken::NoHandshake(explain(&e)))?;
+        if let (None, tokio_rustls::TlsStream::Server(server)) = (&options.advertised, &tls) {
+            // What the client calls this machine is what it can reach it by.
+            if let Some(name) = server.get_ref().1.server_name() {
+                name.clone_into(&mut here.host);
+            }
+        }
+        Ok((Box::new(tls) as Socket, caller))
+    };
+    let shaken = tokio::select! {
+        biased;
+        shaken = timeout_at(known_by, shaken) => shaken,
+        () = shared.stopped() => return Ok(()),
+        () = place.pushed_out() => return Err(Broken::Full),
+    };
+    let (socket, caller) = shaken.map_err(|_| Broken::Silent)??;
+    let _admitted = shared.admit_one().ok_or(Broken::Full)?;
+    let mut visit = Visit {
+        shared: Arc::clone(shared),
+        options: Arc::clone(options),
+        caller,
+        here,
+        host: peer.ip().to_canonical(),
+        is_shaking_hands: false,
+        reader: None,
+    };
+    visit.known_at_once();
+    let (read, mut write) = tokio::io::split(socket);
+    let mut incoming = Incoming {
+        read,
+        buffer: BytesMut::new(),
+    };
+    let mut place = Some(place);
+    let mut ahead = None;
+    loop {
+        if visit.reader.is_some() {
+            place = None;
+        }
+        let patience = match place {
+            Some(_) => known_by,
+            None => Instant::now() + IDLE_PATIENCE,
+        };
+        let bytes_max = match place {
+            Some(_) => UNKNOWN_BYTES_MAX,
+            None => REQUEST_BYTES_MAX,
+        };
+        let request = match ahead.take() {
+            Some(request) => request,
+            None => tokio::select! {
+                biased;
+                () = shared.stopped() => return Ok(()),
+                () = pushed_out(&mut place) => return Err(Broken::Full),
+                denied = withdrawn(&mut visit.reader) => return Err(Broken::Denied(denied)),
+                request = timeout_at(patience, incoming.request(bytes_max)) => {
+                    let Some(request) = request.map_err(|_| Broken::Silent)?? else {
+                        return Ok(());
+                    };
+                    request
+                }
+            },
+        };
+        // A client that goes while it is waited for something is noticed; what it sends meanwhile is kept, one request of it.
+        let answer = {
+            let mut answering = std::pin::pin!(visit.answer(request));
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut answering => break answer?,
+                    () = shared.stopped() => return Ok(()),
+                    request = incoming.request(bytes_max), if ahead.is_none() => match request? {
+                        Some(request) => ahead = Some(request),
+                        None => return Ok(()),
+                    },
+                }
+            }
+        };
+        if let Some(bytes) = answer.bytes {
+            let sent = timeout(ANSWER_PATIENCE, async {
+                write.write_all(&bytes).await?;
+                write.flush().await
+            });
+            sent.await.map_err(|_| Broken::Stuck)??;
+        }
+        if !answer.goes_on {
+            return Ok(());
+        }
+    }
+}
+
+async fn pushed_out(place: &mut Option<crate::hub::lobby::Place>) {
+    match place {
+        Some(place) => place.pushed_out().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn withdrawn(reader: &mut Option<Known>) -> String {
+    match reader {
+        Some(known) => known.grant.withdrawn().await.0,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is said to a request, and whether the connection goes on after it.
+struct Answer {
+    bytes: Option<Vec<u8>>,
+    goes_on: bool,
+}
+
+impl Visit {
+    async fn answer(&mut self, request: Bytes) -> Result<Answer, Broken> {
+        let mut from = Reader::new(&request);
+        let head = Head::read(&mut from)?;
+        let mut into = Writer::on(vec![0; LENGTH_BYTES]);
+        into.i32(head.correlation);
+        let (from, version) = (&mut from, head.version);
+        let mut goes_on = true;
+        let api = match head.known() {
+            api::Known::Yes(api) => api,
+            api::Known::Otherwise(Api::ApiVersions) => {
+                api::write_versions(&mut into, version, false);
+                return Ok(Answer::of(into, true));
+            }
+            _ => {
+                let key = head.key;
+                return Err(Broken::Unknown { key, version });
+            }
+        };
+        match api {
+            Api::ApiVersions => {
+                let named = api::read_versions(from, version)?;
+                if let Some((software, number)) = named {
+                    tracing::debug!(
+                        software,
+                        number,
+                        client = head.client,
+                        "a client of Kafka's"
+                    );
+                }
+                api::write_versions(&mut into, version, true);
+            }
+            Api::SaslHandshake => self.handshake(from, &mut into)?,
+            Api::SaslAuthenticate => goes_on = self.authenticate(from, &mut into, version)?,
+            _ if self.reader.is_none() => return Err(Broken::NotKnown),
+            Api::Produce => {
+                let produce = Produce::read(from)?;
+                if produce.acks == 0 {
+                    // It does not listen: the end of the connection is what it notices.
+                    return Ok(Answer {
+                        bytes: None,
+                        goes_on: false,
+                    });
+                }
+                produce.refuse(&mut into, version, code::POLICY_VIOLATION, READ_ONLY);
+            }
+            Api::InitProducerId => streams::write_producer_id(&mut into),
+            Api::Metadata => self.metadata(from, &mut into, version)?,
+            Api::ListOffsets => self.list_offsets(from, &mut into, version).await?,
+            Api::Fetch => self.fetch(from, &mut into, version).await?,
+            Api::OffsetForLeaderEpoch => self.epochs(from, &mut into, version)?,
+            Api::DescribeConfigs => self.configs(from, &mut into, version)?,
+            Api::FindCoordinator => self.find_coordinator(from, &mut into, version)?,
+            Api::JoinGroup => self.join(from, &mut into, version, head.client).await?,
+            Api::SyncGroup => self.sync(from, &mut into, version).await?,
+            Api::Heartbeat => self.heartbeat(from, &mut into, version)?,
+            Api::LeaveGroup => self.leave(from, &mut into, version)?,
+            Api::OffsetCommit => self.commit(from, &mut into, version).await?,
+            Api::OffsetFetch => self.offset_fetch(from, &mut into, version).await?,
+            Api::DescribeGroups => self.describe_groups(from, &mut into, version).await?,
+            Api::ListGroups => self.list_groups(&mut into, version).await?,
+            Api::DeleteGroups => self.delete_groups(from, &mut into).await?,
+            Api::OffsetDelete => self.delete_offsets(from, &mut into).await?,
+        }
+        Ok(Answer::of(into, goes_on))
+    }
+}
+
+impl Answer {
+    fn of(into: Writer, goes_on: bool) -> Self {
+        let mut bytes = into.into_bytes();
+        let len = u32::try_from(bytes.len() - LENGTH_BYTES).expect("it is far below 4 GiB");
+        bytes[..LENGTH_BYTES].copy_from_slice(&len.to_be_bytes());
+        Self {
+            bytes: Some(bytes),
+            goes_on,
+        }
+    }
+}
+
+/// What comes from a client.
+struct Incoming {
+    read: ReadHalf<Socket>,
+    buffer: BytesMut,
+}
+
+impl Incoming {
+    /// The next request; none when the client has gone. Safe to drop and call again.
+    async fn request(&mut self, bytes_max: usize) -> Result<Option<Bytes>, Broken> {
+        loop {
+            if let Some(head) = self.buffer.first_chunk::<LENGTH_BYTES>() {
+                let said = i32::from_be_bytes(*head);
+                let len = usize::try_from(said).ok().filter(|len| *len <= bytes_max);
+                let len = len.ok_or(Broken::TooLarge(said.into()))?;
+                if self.buffer.len() - LENGTH_BYTES >= len {
+                    self.buffer.advance(LENGTH_BYTES);
+                    return Ok(Some(self.buffer.split_to(len).freeze()));
+                }
+            }
+            // Room for what comes, and not for what a length promises.
+            self.buffer.reserve(READ_BYTES);
+            if self.read.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+type Socket = Box<dyn Duplex>;
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+const READ_ONLY: &str =
+    "this hub is read-only over Kafka's protocol: its streams are written by sedge gateways";
+const LENGTH_BYTES: usize = 4;
+/// A request of somebody who is known, and of somebody who is not.
+const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+const UNKNOWN_BYTES_MAX: usize = 16 * 1024;
+const READ_BYTES: usize = 8 * 1024;
+/// As Kafka's connections.max.idle.ms.
+const IDLE_PATIENCE: Duration = Duration::from_secs(600);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
