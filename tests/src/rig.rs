@@ -8,6 +8,7 @@ pub mod calls;
 pub mod clock;
 pub mod daemon;
 pub mod device;
+pub mod kafka;
 pub mod ledger;
 pub mod manager;
 pub mod memory;

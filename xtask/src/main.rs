@@ -12,6 +12,7 @@ mod fuzz;
 mod header;
 mod mutants;
 mod package;
+mod peers;
 mod planted;
 mod run;
 mod tests;
@@ -38,6 +39,7 @@ usage: cargo xtask COMMAND
   package   make the Debian package, for this machine or with --arm64
   manual    write the manual pages and shell completions into target/manual
   arm64     build sedge for a 64-bit Raspberry Pi and run its demo under QEMU
+  peers     install clients of Kafka's below target/peers and have each read a hub; --python: those for Python only; --install: nothing is run
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy      what a machine can check about how the project is laid out
 ";
@@ -74,6 +76,7 @@ fn command() -> Result<()> {
         Some("package") => package::build(&arguments[1..]),
         Some("manual") => package::write_manual(),
         Some("arm64") => arm64::build_and_run(),
+        Some("peers") => peers::run(&arguments[1..]),
         Some("bench") => bench::measure(&arguments[1..]),
         Some("tidy") => tidy::check(&run::workspace_root()),
         _ => bail!("{USAGE}"),

@@ -27,6 +27,8 @@ pub struct Site {
     pub agent_http: SocketAddr,
     /// The hub's.
     pub hub_http: SocketAddr,
+    /// Where Kafka's consumers connect to the hub.
+    pub kafka: SocketAddr,
 }
 
 /// What a test may want different.
@@ -83,6 +85,7 @@ impl Site {
             hub: free_address(),
             agent_http: free_address(),
             hub_http: free_address(),
+            kafka: free_address(),
         };
         std::fs::write(site.agent_toml(), site.agent_config()).expect("a configuration file");
         std::fs::write(site.hub_toml(), site.hub_config()).expect("a configuration file");
@@ -112,7 +115,9 @@ impl Site {
         self.hub_seen_at = Some(address);
         std::fs::write(self.agent_toml(), self.agent_config()).expect("a configuration file");
         let names = [address.ip().to_string(), self.hub.ip().to_string()];
-        self.said_by_hub(&["init", "--name", &names[0], "--name", &names[1]], "");
+        let name = ["--name", "localhost"];
+        let named = ["init", "--name", &names[0], "--name", &names[1]];
+        self.said_by_hub(&[&named[..], &name[..]].concat(), "");
         let shown = self.said_by_hub(&["tokens", "add", "reader"], "sedge1.");
         std::fs::write(self.file("token"), shown).expect("a token");
     }
@@ -421,6 +426,7 @@ retry_max = "200ms"
 data_dir = "{data}"
 listen = "{hub}"
 http = "{http}"
+kafka = "{kafka}"
 
 [[hub.stream]]
 name = "*"
@@ -430,6 +436,7 @@ retention = "{retention}"
             data = self.hub_data().display(),
             hub = self.hub,
             http = self.hub_http,
+            kafka = self.kafka,
             capacity = self.setup.mirror_capacity,
             retention = self.setup.retention,
         )

@@ -32,7 +32,7 @@ pub(crate) enum Api {
 
 /// Each request with its key, and the first and the last version of it that is spoken.
 ///
-/// Produce and InitProducerId are only refused. librdkafka fetches nothing from who does not name Produce 3 to 7 and Fetch 4 to 10, since it takes
+/// SaslHandshake 0 is what older versions of librdkafka look for, though they use 1. Produce and InitProducerId are only refused. librdkafka fetches nothing from who does not name Produce 3 to 7 and Fetch 4 to 10, since it takes
 /// that for a server without batches of records.
 pub(crate) const APIS: [(Api, i16, i16, i16); 21] = [
     (Api::Produce, 0, 3, 8),
@@ -48,7 +48,7 @@ pub(crate) const APIS: [(Api, i16, i16, i16); 21] = [
     (Api::SyncGroup, 14, 0, 3),
     (Api::DescribeGroups, 15, 0, 4),
     (Api::ListGroups, 16, 0, 2),
-    (Api::SaslHandshake, 17, 1, 1),
+    (Api::SaslHandshake, 17, 0, 1),
     (Api::ApiVersions, 18, 0, 4),
     (Api::InitProducerId, 22, 0, 1),
     (Api::OffsetForLeaderEpoch, 23, 2, 3),

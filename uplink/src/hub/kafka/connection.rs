@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::visit::{Known, Visit};
+use super::visit::{Handshake, Known, Visit};
 use super::{Advertised, KafkaOptions};
 use crate::hub::guard::Caller;
 use crate::hub::{HANDSHAKE_PATIENCE, Shared};
@@ -87,7 +87,7 @@ pub(super) async fn serve(
         caller,
         here,
         host: peer.ip().to_canonical(),
-        is_shaking_hands: false,
+        handshake: Handshake::None,
         reader: None,
     };
     visit.known_at_once();
@@ -175,6 +175,14 @@ struct Answer {
 
 impl Visit {
     async fn answer(&mut self, request: Bytes) -> Result<Answer, Broken> {
+        if self.handshake == Handshake::Bare {
+            let is_good = self.authenticate_bare(&request);
+            // An empty message says so; who is not let in sees the end.
+            return Ok(Answer {
+                bytes: is_good.then(|| vec![0; LENGTH_BYTES]),
+                goes_on: is_good,
+            });
+        }
         let mut from = Reader::new(&request);
         let head = Head::read(&mut from)?;
         let mut into = Writer::on(vec![0; LENGTH_BYTES]);
@@ -205,7 +213,7 @@ impl Visit {
                 }
                 api::write_versions(&mut into, version, true);
             }
-            Api::SaslHandshake => self.handshake(from, &mut into)?,
+            Api::SaslHandshake => self.handshake(from, &mut into, version)?,
             Api::SaslAuthenticate => goes_on = self.authenticate(from, &mut into, version)?,
             _ if self.reader.is_none() => return Err(Broken::NotKnown),
             Api::Produce => {

@@ -21,9 +21,18 @@ pub(super) struct Visit {
     /// Where it is told to connect.
     pub(super) here: Advertised,
     pub(super) host: IpAddr,
-    /// It has said that it will authenticate by PLAIN.
-    pub(super) is_shaking_hands: bool,
+    pub(super) handshake: Handshake,
     pub(super) reader: Option<Known>,
+}
+
+/// Whether a client has said that it will authenticate by PLAIN, and how its password comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    None,
+    /// In a request.
+    Begun,
+    /// As the next message, with nothing around it, after the first version of the handshake.
+    Bare,
 }
 
 /// Who may read.
@@ -82,10 +91,15 @@ impl Visit {
         &mut self,
         from: &mut Reader<'_>,
         into: &mut Writer,
+        version: i16,
     ) -> Result<(), Malformed> {
-        let mechanism = from.string()?;
-        self.is_shaking_hands = mechanism == groups::PLAIN;
-        let code = match self.is_shaking_hands {
+        let is_plain = from.string()? == groups::PLAIN;
+        self.handshake = match version {
+            _ if !is_plain => Handshake::None,
+            0 => Handshake::Bare,
+            _ => Handshake::Begun,
+        };
+        let code = match is_plain {
             true => code::NONE,
             false => code::UNSUPPORTED_SASL_MECHANISM,
         };
@@ -101,16 +115,26 @@ impl Visit {
         version: i16,
     ) -> Result<bool, Malformed> {
         let message = from.bytes()?;
-        let refused = match self.is_shaking_hands {
-            true => self.check(message).err().map(|Denied(why)| {
+        let refused = match self.handshake {
+            Handshake::Begun => self.check(message).err().map(|Denied(why)| {
                 self.shared.counters.unknown();
                 (code::SASL_AUTHENTICATION_FAILED, why)
             }),
-            false => Some((code::ILLEGAL_SASL_STATE, "no handshake came before".into())),
+            _ => Some((code::ILLEGAL_SASL_STATE, "no handshake came before".into())),
         };
         let told = refused.as_ref().map(|(code, why)| (*code, why.as_str()));
         groups::write_authenticated(into, version, told);
         Ok(refused.is_none())
+    }
+
+    /// As [`Visit::authenticate`], of a message with nothing around it. Whether it is good.
+    pub(super) fn authenticate_bare(&mut self, message: &[u8]) -> bool {
+        self.handshake = Handshake::None;
+        let is_good = self.check(message).is_ok();
+        if !is_good {
+            self.shared.counters.unknown();
+        }
+        is_good
     }
 
     fn check(&mut self, message: &[u8]) -> Result<(), Denied> {

@@ -1,0 +1,116 @@
+//! `cargo xtask peers`: installs the clients of others below `target/peers` and has each read a hub. What cannot be installed is told, and not run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::run::{cargo, expect_success, say, target_folder, workspace_root};
+use crate::tests;
+
+/// Installs all of them, or with `--python` those for Python only, which is quick; with `--install` nothing is run.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let folder = target_folder().join("peers");
+    fs::create_dir_all(&folder).context("target/peers")?;
+    let steps: [(&str, Step); 4] = [
+        ("clients for Python", python),
+        ("KafkaJS", node),
+        ("Kafka's client for Java", java),
+        ("franz-go", go),
+    ];
+    let steps = if has("--python") {
+        &steps[..1]
+    } else {
+        &steps[..]
+    };
+    for (what, install) in steps {
+        if let Err(error) = install(&folder, &workspace_root().join("tests/peers")) {
+            say(&format!("NOT INSTALLED, so not run: {what}: {error:#}"))?;
+        }
+    }
+    if has("--install") {
+        return Ok(());
+    }
+    tests::build_release_binary()?;
+    let arguments = [
+        "test",
+        "--package",
+        "sedge-tests",
+        "--test",
+        "kafka_clients",
+    ];
+    expect_success(
+        "clients of others",
+        cargo(&arguments).args(["--", "--nocapture", "--test-threads", "1"]),
+    )
+}
+
+type Step = fn(&Path, &Path) -> Result<()>;
+
+fn python(folder: &Path, from: &Path) -> Result<()> {
+    let folder = folder.join("python");
+    if !folder.join("bin/pip").exists() {
+        let mut make = Command::new("python3");
+        expect_success("python", make.args(["-m", "venv"]).arg(&folder))?;
+    }
+    let mut pip = Command::new(folder.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]);
+    expect_success(
+        "clients for Python",
+        pip.arg(from.join("python/requirements.txt")),
+    )
+}
+
+fn node(folder: &Path, from: &Path) -> Result<()> {
+    let folder = made(folder, "node")?;
+    fs::copy(from.join("node/package.json"), folder.join("package.json"))?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund"]);
+    expect_success("KafkaJS", npm.current_dir(folder))
+}
+
+fn java(folder: &Path, from: &Path) -> Result<()> {
+    let folder = made(folder, "java")?;
+    let mut maven = Command::new("mvn");
+    maven.args([
+        "--quiet",
+        "--batch-mode",
+        "dependency:copy-dependencies",
+        "-f",
+    ]);
+    maven.arg(from.join("java/pom.xml"));
+    maven.arg(format!(
+        "-DoutputDirectory={}",
+        folder.join("lib").display()
+    ));
+    expect_success("Kafka's client for Java", &mut maven)?;
+    let mut javac = Command::new("javac");
+    javac
+        .arg("-cp")
+        .arg(format!("{}/*", folder.join("lib").display()));
+    javac
+        .arg("-d")
+        .arg(&folder)
+        .arg(from.join("java/Consume.java"));
+    expect_success("its program", &mut javac)
+}
+
+fn go(folder: &Path, from: &Path) -> Result<()> {
+    let folder = made(folder, "go")?;
+    for file in ["go.mod", "main.go"] {
+        fs::copy(from.join("go").join(file), folder.join(file))?;
+    }
+    for arguments in [&["mod", "tidy"][..], &["build", "-o", "consume", "."]] {
+        let mut go = Command::new("go");
+        expect_success("franz-go", go.args(arguments).current_dir(&folder))?;
+    }
+    Ok(())
+}
+
+fn made(folder: &Path, name: &str) -> Result<PathBuf> {
+    let folder = folder.join(name);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
