@@ -32,8 +32,8 @@ struct Books {
     adrift: BTreeSet<(String, Home)>,
     /// Two machines have one log here, and one of them will learn that it is not the hub's.
     shared: BTreeSet<Home>,
-    /// Two machines had one log here.
-    cloned: BTreeSet<Home>,
+    /// Gateways of whose name there were two. Whether what a producer sends stays in its order.
+    alike: BTreeMap<String, bool>,
     /// The hub was put back to an earlier state.
     hub_was_put_back: bool,
     /// Places of disks that rotted or could not be read for a moment, and gaps that tell of one.
@@ -67,6 +67,8 @@ struct Producer {
     retired: bool,
     /// The number that is expected next.
     next: u64,
+    /// Events before it that may still come, where an order is not kept.
+    late: BTreeMap<u64, Told>,
     kind: Kind,
     /// Events that may come again, and how often.
     copies: BTreeMap<u64, u32>,
@@ -191,6 +193,7 @@ impl Ledger {
             told: Vec::new(),
             retired: false,
             next: 0,
+            late: BTreeMap::new(),
             kind,
             copies: BTreeMap::new(),
         });
@@ -306,16 +309,21 @@ impl Ledger {
             producers,
             partitions,
             shared,
-            cloned,
             ..
         } = &mut *books;
         for producer in producers.iter().filter(|p| p.machine == machine) {
-            let home = &producer.home;
             let rest = &producer.told[producer.next as usize..];
-            partitions.entry(home.clone()).or_default().loose += rest.len() as u64;
-            shared.insert(home.clone());
-            cloned.insert(home.clone());
+            let partition = partitions.entry(producer.home.clone()).or_default();
+            partition.loose += rest.len() as u64;
         }
+        let homes = partitions.keys();
+        shared.extend(homes.filter(|home| home.gateway == machine).cloned());
+    }
+
+    /// There are two machines with the name `gateway` from now on. The hub takes what either has of a log, in turns: of two logs that a machine has at one time,
+    /// as when live records pass a backlog, the rest of the older may come behind the younger.
+    pub(super) fn is_named_alike(&self, gateway: &str, keeps_order: bool) {
+        self.lock().alike.insert(gateway.to_owned(), keeps_order);
     }
 
     /// A place of some disk has rotted, or cannot be read for a moment.
@@ -426,7 +434,8 @@ impl Ledger {
         let books = self.lock();
         books.producers.iter().all(|p| {
             let partition = &books.partitions[&p.home];
-            books.is_through(p) && partition.next >= partition.promised()
+            let is_counted = partition.missing.acked <= partition.lost + partition.hidden();
+            books.is_through(p) && is_counted && partition.next >= partition.promised()
         })
     }
 
@@ -593,6 +602,9 @@ impl Books {
         if number < book.next && book.is_copy(number) {
             return self.copy(record, &home, (producer, number));
         }
+        if let Some(told) = book.late.remove(&number) {
+            return self.late(record, &home, (producer, number), told);
+        }
         if number < book.next {
             return Err(format!(
                 "producer {producer}'s event {number} comes again or too late at offset {} of {home:?}, behind {}",
@@ -602,18 +614,40 @@ impl Books {
         }
         let missing = Missing::of(&book.told[book.next as usize..number as usize]);
         let first = book.next;
+        let keeps_order = self.alike.get(&home.gateway).is_none_or(|keeps| *keeps);
+        if !keeps_order {
+            let skipped = first..number;
+            book.late
+                .extend(skipped.map(|number| (number, book.told[number as usize])));
+        }
         book.next = number + 1;
         self.seen += 1;
         let partition = self.partitions.get_mut(&home).expect("a producer has one");
         partition.advance(record.offset, record.offset + 1, record.epoch)?;
         partition.missing.add(missing);
         partition.places.insert(record.offset, (producer, number));
-        if partition.missing.acked > partition.lost + partition.hidden() {
+        if keeps_order && partition.missing.acked > partition.lost + partition.hidden() {
             return Err(format!(
                 "producer {producer}'s events from {first} to {number} ({missing:?}) are missing before offset {} of {home:?}, and no gap counts them: {:?}, {} lost",
                 record.offset, partition.missing, partition.lost
             ));
         }
+        Ok(())
+    }
+
+    /// An event that was missing so far, for which it was `told`.
+    fn late(
+        &mut self,
+        record: &Record,
+        home: &Home,
+        event: (u32, u64),
+        told: Told,
+    ) -> Result<(), String> {
+        self.seen += 1;
+        let partition = self.partitions.get_mut(home).expect("a producer has one");
+        partition.missing.take(told);
+        partition.advance(record.offset, record.offset + 1, record.epoch)?;
+        partition.places.insert(record.offset, event);
         Ok(())
     }
 
@@ -652,7 +686,10 @@ impl Books {
             "burned" => Err(format!("burned offsets were never events: {gap:?}")),
             // A closed log whose rest is nowhere any more, and what a hub has forgotten and no gateway holds: offsets are counted.
             // With two gateways of one name, too, what the one has not handed over of a closed log when the other connects.
-            "new-log" if self.cloned.contains(&home) || self.producers.iter().any(had_gone) => {
+            "new-log"
+                if self.alike.contains_key(&home.gateway)
+                    || self.producers.iter().any(had_gone) =>
+            {
                 partition.loose += gap.lost;
                 Ok(())
             }
@@ -710,6 +747,15 @@ impl Missing {
             acked: count(Told::Acked),
             doubt: count(Told::Doubt),
             gone: count(Told::Gone),
+        }
+    }
+
+    /// One of those is not missing.
+    fn take(&mut self, told: Told) {
+        match told {
+            Told::Doubt => self.doubt -= 1,
+            Told::Acked => self.acked -= 1,
+            Told::Gone => self.gone -= 1,
         }
     }
 

@@ -128,8 +128,14 @@ impl Site {
         begin: impl Fn(&Self, oneshot::Receiver<()>) -> Life,
         ended: impl Fn(&Self, bool),
     ) {
-        if name.starts_with(TWIN) && orders.recv().await.is_none() {
-            return;
+        if name.starts_with(TWIN) {
+            if orders.recv().await.is_none() {
+                return;
+            }
+            disk.come_up(Down::Kill);
+            self.ledger
+                .is_named_alike(TWINNED, self.options.live_first_after.is_none());
+            self.story.tell(&format!("{name} begins"));
         }
         let mut random = Random::new(seed_for(
             self.options.seed,
@@ -224,6 +230,8 @@ impl Site {
             (ToDisk::Twin(twin), _) => {
                 disk.take_copy();
                 let root = Path::new(super::ROOT);
+                // It may run already, with an empty disk.
+                twin.disk.go_down();
                 twin.disk
                     .become_copy_of(disk, &root.join(name), &root.join(&twin.name));
                 self.ledger.forgets(&twin.name, &[], true);
@@ -258,7 +266,7 @@ impl Site {
 
     /// A second machine with the name and disk of the first gateway. It runs from its first order on.
     pub(super) fn twin(&self) -> (Machine, Vec<JoinHandle<()>>) {
-        self.gateway_named(TWIN_NUMBER, TWIN, "gw-0")
+        self.gateway_named(TWIN_NUMBER, TWIN, TWINNED)
     }
 
     fn gateway_named(&self, number: usize, name: &str, id: &str) -> (Machine, Vec<JoinHandle<()>>) {
@@ -591,8 +599,9 @@ fn hub_options(site: &Site) -> HubOptions {
 
 /// The machine that the others connect to.
 pub(super) const HUB: &str = "hub";
-/// The machine that begins as another one's copy.
+/// The machine that has another one's name, and begins as its copy or with an empty disk.
 pub(super) const TWIN: &str = "twin-0";
+const TWINNED: &str = "gw-0";
 const TWIN_NUMBER: usize = 9;
 /// The stream that is always there, and one that comes and goes.
 pub(super) const STREAM: &str = "telemetry";

@@ -3,6 +3,7 @@
 //! Frames that arrive wait beside their mirror. While one commit is under way the next one collects, so the slower the disk, the larger
 //! the commits: one sync and one Ack for all that came since the last.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -474,12 +475,7 @@ impl Session {
                 Ok(())
             }
             Err(AppendError::Full) => {
-                let data_dir = self.shared.options.data_dir.display();
-                tracing::warn!(log = %slot.admitted.member.log_id(), %data_dir, "{MIRROR_FULL}");
-                self.shared.counters.full();
-                // Refused, so that its bytes do not hold up the gateway's other logs; it is offered again after a while.
-                self.receiver.refuse(number, Code::DISK_FULL, MIRROR_FULL);
-                self.slots[usize::from(number)] = None;
+                self.refuse_for_want_of_room(number);
                 Ok(())
             }
             Err(AppendError::Io(e)) => {
@@ -491,6 +487,17 @@ impl Session {
                 Err(Over::Broke(bye::INTERNAL, e.to_string()))
             }
         }
+    }
+
+    /// Its bytes are not to hold up the gateway's other logs; it is offered again after a while.
+    fn refuse_for_want_of_room(&mut self, number: u16) {
+        let Some(slot) = self.slots[usize::from(number)].take() else {
+            return;
+        };
+        let data_dir = self.shared.options.data_dir.display();
+        tracing::warn!(log = %slot.admitted.member.log_id(), %data_dir, "{MIRROR_FULL}");
+        self.shared.counters.full();
+        self.receiver.refuse(number, Code::DISK_FULL, MIRROR_FULL);
     }
 
     /// A closed log is here to its end.
@@ -507,6 +514,10 @@ impl Session {
         match completing.await {
             Ok(Ok(())) => {
                 self.receiver.stored(slot, end);
+                Ok(())
+            }
+            Ok(Err(e)) if e.kind() == ErrorKind::StorageFull => {
+                self.refuse_for_want_of_room(slot);
                 Ok(())
             }
             Ok(Err(e)) => {
@@ -595,7 +606,9 @@ fn offer_of(offer: &sedge_core::custody::message::Offer<'_>) -> Offer {
         log: offer.log,
         stream: offer.stream.into(),
         partition: offer.partition,
+        oldest: offer.oldest,
         next: offer.next,
+        tail_crc: offer.tail_crc,
         closed: offer.closed,
     }
 }

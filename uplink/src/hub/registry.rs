@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use sedge_store::watch;
-use sedge_store::{Budget, DataDir, Mirror, MirrorOptions, Name, Numbered, OpenError};
+use sedge_store::{AppendError, Budget, DataDir, Mirror, MirrorOptions, Name, Numbered, OpenError};
 
 use super::HubError;
 use super::catalog::{Catalog, KnownPartition};
@@ -51,7 +51,11 @@ pub(crate) struct Offer {
     pub(crate) log: LogId,
     pub(crate) stream: String,
     pub(crate) partition: u16,
+    /// The first offset that the gateway holds.
+    pub(crate) oldest: Offset,
     pub(crate) next: Offset,
+    /// Of the frame that ends there.
+    pub(crate) tail_crc: Option<u32>,
     pub(crate) closed: bool,
 }
 
@@ -194,10 +198,14 @@ impl Registry {
         Ok(())
     }
 
-    /// A log is in the hub's custody to its announced end.
+    /// A log is in the hub's custody to its announced end. If it was once said to be longer, other logs may stand where that would have ended: what lies between
+    /// is lost.
     pub(crate) fn complete(&self, member: &Member, end: Offset) -> io::Result<()> {
-        member.fix_end(end.get())?;
-        member.mirror.end().map_err(io::Error::other)
+        match member.link().end {
+            Some(_) => self.seal(member, end)?,
+            None => member.fix_end(end.get())?,
+        }
+        member.mirror.end().map_err(append_failed)
     }
 
     /// Lets go of what is older than its stream's retention.
@@ -290,7 +298,7 @@ impl Registry {
                 (partition, links.len())
             }
         };
-        let verdict = verdict(&partition, at)?;
+        let verdict = verdict(&partition, at, offer)?;
         let members = partition.members();
         let member = Arc::clone(&members[at]);
         // What goes on in a further mirror does not fill the one before to its end: what the gateway still has of that comes in the new one.
@@ -438,7 +446,7 @@ impl Registry {
         let lost = to.since(held.max(from).min(to));
         tracing::warn!(log = %member.log_id(), from = link.next, to = end, lost, "the gateway no longer has the rest of a log");
         let gap = gap_of(from, to, lost, self.options.clock.now());
-        member.mirror.append_gap(&gap).map_err(io::Error::other)?;
+        member.mirror.append_gap(&gap).map_err(append_failed)?;
         self.progressed();
         Ok(())
     }
@@ -454,8 +462,12 @@ fn comes_behind(offer: &Offer, untaken: &[Named]) -> bool {
 }
 
 /// Where a gateway goes on: behind what is durable, with the fingerprint of the frame before it.
-fn verdict(partition: &Partition, at: usize) -> io::Result<Verdict<'static>> {
+fn verdict(partition: &Partition, at: usize, offer: &Offer) -> io::Result<Verdict<'static>> {
     let members = partition.members();
+    if let Some(crc_below) = held_to_its_end(&members[..=at], offer)? {
+        let next = offer.next;
+        return Ok(Verdict::Resume { next, crc_below });
+    }
     let (link, next) = (members[at].link(), members[at].mirror.next());
     // What lies before the start of a log that came back stands in its mirror before.
     let before = members[..at]
@@ -467,6 +479,34 @@ fn verdict(partition: &Partition, at: usize) -> io::Result<Verdict<'static>> {
         .unwrap_or(&members[at]);
     let crc_below = holder.mirror.crc_below(next).map_err(io::Error::other)?;
     Ok(Verdict::Resume { next, crc_below })
+}
+
+/// Of a log that ends before its newest mirror does: the fingerprint at its end, if it is the beginning of what the mirrors have. Where the gateway holds nothing
+/// of it any more there is nothing to compare.
+fn held_to_its_end(mirrors: &[Arc<Member>], offer: &Offer) -> io::Result<Option<Option<u32>>> {
+    let end = offer.next;
+    let newest = mirrors.last().expect("it has its place");
+    if !offer.closed || newest.mirror.next() <= end {
+        return Ok(None);
+    }
+    if offer.oldest == end {
+        return Ok(Some(None));
+    }
+    let of_it = mirrors.iter().rev().filter(|m| m.log_id() == offer.log);
+    let mut holding = of_it.filter(|m| m.mirror.oldest() < end && end <= m.mirror.next());
+    let crc = match holding.find(|m| m.link().start < end.get()) {
+        Some(member) => member.mirror.crc_below(end).map_err(io::Error::other)?,
+        None => None,
+    };
+    Ok((crc.is_some() && crc == offer.tail_crc).then_some(crc))
+}
+
+/// A mirror that may not evict and is full has not failed.
+fn append_failed(error: AppendError) -> io::Error {
+    match error {
+        AppendError::Full => io::ErrorKind::StorageFull.into(),
+        error => io::Error::other(error),
+    }
 }
 
 /// A disk that has no room, or no more room for us.
@@ -525,6 +565,9 @@ const LOG_BYTES_MIN: u64 = 48 << 20;
 
 #[cfg(test)]
 mod tests {
+    use sedge_core::entry::{Entry, Headers, Record};
+    use sedge_core::frame::{Form, Frame, Label, emit_data};
+
     use super::*;
 
     /// The disk fails once, where the end of the first log is to be written down; the log behind it comes in the same breath.
@@ -542,7 +585,9 @@ mod tests {
             log: LogId::new([0xA; 16]),
             stream: "telemetry".into(),
             partition: 0,
+            oldest: Offset::ZERO,
             next: Offset::new(0),
+            tail_crc: None,
             closed: false,
         };
         assert_eq!(registry.disk_bytes(), 0);
@@ -582,7 +627,9 @@ mod tests {
             log: LogId::new([log; 16]),
             stream: "telemetry".into(),
             partition,
+            oldest: Offset::ZERO,
             next: Offset::new(50),
+            tail_crc: None,
             closed,
         };
         let offers = [
@@ -626,7 +673,9 @@ mod tests {
                 log: LogId::new([0xA; 16]),
                 stream: "telemetry".into(),
                 partition: 0,
+                oldest: Offset::ZERO,
                 next: Offset::new(next),
+                tail_crc: None,
                 closed,
             };
             let admitted = registry.admit(&catalog, &gateway, &offer, &[]).unwrap();
@@ -643,5 +692,81 @@ mod tests {
         assert_eq!(given_up.next, 50);
         let (link, _) = admit(25, false);
         assert_eq!(link.epoch, 1, "it goes on there");
+    }
+
+    /// Two gateways of one name, or one whose disk was put back: the log was said to be longer, and another one has joined behind that.
+    #[test]
+    fn a_log_that_ends_before_its_announced_end_leaves_no_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&HubOptions::new(dir.path())).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let gateway = Name::new("gw-7").unwrap();
+        let admit = |offer: &Offer| registry.admit(&catalog, &gateway, offer, &[]).unwrap();
+        let longer = Offer {
+            log: LogId::new([0xA; 16]),
+            stream: "telemetry".into(),
+            partition: 0,
+            oldest: Offset::ZERO,
+            next: Offset::new(50),
+            tail_crc: None,
+            closed: true,
+        };
+        let behind = Offer {
+            log: LogId::new([0xB; 16]),
+            next: Offset::ZERO,
+            closed: false,
+            ..longer.clone()
+        };
+        let (first, _) = (admit(&longer), admit(&behind));
+        let (frame, crc) = frame_of(&longer.log, 30);
+        first.member.mirror.append(&frame).unwrap();
+        let end = Offset::new(30);
+        registry.complete(&first.member, end).unwrap();
+        let runs = chain::runs(&first.partition.links());
+        assert_eq!((runs.len(), runs[0].end), (1, 50), "{runs:?}");
+        let gap = first.member.mirror.read(end, 1_000).unwrap().frames;
+        let gap = Frame::parse(&gap, &longer.log, None)
+            .unwrap()
+            .0
+            .gap()
+            .unwrap();
+        assert_eq!((gap.to.get(), gap.lost, gap.cause), (50, 20, Cause::NewLog));
+        // The Ack did not arrive, and the log is offered again.
+        let again = |oldest: Offset, tail_crc| {
+            let offer = Offer {
+                oldest,
+                next: end,
+                tail_crc,
+                ..longer.clone()
+            };
+            admit(&offer).verdict
+        };
+        let resume = |next, crc_below| Verdict::Resume { next, crc_below };
+        assert_eq!(again(Offset::ZERO, Some(crc)), resume(end, Some(crc)));
+        let other = again(Offset::ZERO, Some(crc ^ 1));
+        assert_eq!(other, resume(Offset::new(50), None), "another history");
+        assert_eq!(again(end, None), resume(end, None), "what is left of it");
+    }
+
+    /// A frame of `count` records from the first offset on, and its fingerprint.
+    fn frame_of(log: &LogId, count: u16) -> (Vec<u8>, u32) {
+        let label = Label {
+            form: Form::Explicit,
+            first: Offset::ZERO,
+            time: Micros::new(1),
+            first_of_commit: true,
+        };
+        let (mut entries, mut bytes) = ([0; 16], [0; 1_024]);
+        let entry = Entry::Record(Record {
+            time: None,
+            key: None,
+            headers: Headers::default(),
+            value: b"v",
+        });
+        let len = entry.encode(&mut entries).unwrap();
+        let entries = entries[..len].repeat(count.into());
+        let len = emit_data(&mut bytes, log, label, count, &[], &entries).unwrap();
+        let crc = Frame::parse(&bytes[..len], log, None).unwrap().0.header.crc;
+        (bytes[..len].to_vec(), crc)
     }
 }
