@@ -224,7 +224,13 @@ impl Ring {
             source,
         };
         let segment_bytes = wanted.segment_bytes();
-        let count_wanted = wanted.segment_count();
+        let aside = match options.role {
+            Role::Origin => found::segments_aside(dir, segment_bytes).map_err(io)?,
+            // The number of its segments is part of where they stand.
+            Role::Mirror => 0,
+        };
+        let count_wanted = wanted.segment_count().saturating_sub(aside);
+        let count_wanted = count_wanted.max(SEGMENTS_MIN);
         let media = FileMedia::new(dir, segment_bytes)
             .within(options.budget.clone())
             .map_err(io)?;

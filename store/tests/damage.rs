@@ -97,6 +97,45 @@ fn what_does_not_belong_is_set_aside_and_can_be_salvaged() {
     assert_eq!(inspect(&own.dir).unwrap().log.unwrap().held, own.entries);
 }
 
+/// The beginnings of two segments rot: of one that is in use, and of one that never was.
+#[test]
+fn a_damaged_segment_is_kept_if_anything_was_in_it_and_takes_no_room_beyond_the_capacity() {
+    let given = Given::default();
+    fixture::put(&given.open(), &["one"]);
+    let log = given.dir.path().join("log");
+    let files = || {
+        let mut files: Vec<_> = fs::read_dir(&log)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some())
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    for file in [&before[0], before.last().unwrap()] {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[..200]
+            .iter_mut()
+            .step_by(40)
+            .for_each(|byte| *byte ^= 1);
+        fs::write(file, bytes).unwrap();
+    }
+    let (partition, opened) = open(&given).unwrap();
+    let [(aside, _)] = &opened.set_aside[..] else {
+        panic!("one: {opened:?}")
+    };
+    let kept = fs::metadata(aside).unwrap().len();
+    assert_eq!(kept, u64::from(opened.segment_bytes));
+    let taken: u64 = files().iter().map(|f| fs::metadata(f).unwrap().len()).sum();
+    assert_eq!(files().len() + 1, before.len(), "one in the place of two");
+    assert!(taken + kept <= given.options.capacity_bytes);
+    drop(partition);
+    fs::remove_file(aside).unwrap();
+    drop(open(&given).unwrap());
+    assert_eq!(files().len(), before.len(), "there is room again");
+}
+
 #[test]
 fn a_report_balances_after_evictions_and_kills() {
     let given = Given::default();

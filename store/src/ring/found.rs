@@ -3,14 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role};
+use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role, STAMP_LEN};
 
 use super::patience::Patience;
 use super::{OpenError, Opened, RingOptions};
 use crate::data_dir::{IDENTITY, SET_ASIDE};
-use crate::disk;
+use crate::disk::{self, File};
 use crate::durable_file;
-use crate::media::{self, FileMedia, SYNC_FAILED, UNREADABLE, Unread, file_name};
+use crate::media::{self, FileMedia, SYNC_FAILED, UNREADABLE, Unread, file_name, read_or_zeros};
 use crate::mend;
 use crate::mirror::BEGINNINGS;
 use crate::survey::{self, StampSeen, Surveyed};
@@ -110,6 +110,12 @@ pub(super) fn survey_usable(
                 });
             }
             StampSeen::Bad(BadStamp::Corrupt) if surveyed.header.is_none() => {
+                if holds_nothing(dir, &surveyed).unwrap_or(false) {
+                    let file = dir.join(file_name(surveyed.segment));
+                    tracing::warn!(file = %file.display(), "a segment that was never used is damaged, and made anew");
+                    disk::remove_file(file).map_err(io)?;
+                    continue;
+                }
                 "its stamp is damaged"
             }
             StampSeen::Good(stamp) if !fits(stamp.geometry) => {
@@ -129,6 +135,35 @@ pub(super) fn survey_usable(
             .map_err(io)?;
     }
     Ok(usable)
+}
+
+/// Whether nothing was ever written into a segment, or a stamp and nothing else, but for bytes that rotted since.
+fn holds_nothing(dir: &Path, surveyed: &Surveyed) -> io::Result<bool> {
+    let file = File::open(dir.join(file_name(surveyed.segment)))?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let (mut at, mut traces) = (STAMP_LEN as u64, 0);
+    while at < surveyed.bytes && traces <= TRACES_MAX {
+        read_or_zeros(&file, &mut piece, at)?;
+        traces += piece.iter().filter(|byte| **byte != 0).count();
+        at += PIECE_BYTES as u64;
+    }
+    Ok(traces <= TRACES_MAX)
+}
+
+/// As many segments as those that were set aside take the room of: a log and what it has lost keep within one capacity.
+pub(super) fn segments_aside(dir: &Path, segment_bytes: u32) -> io::Result<u32> {
+    let aside = dir.join(SET_ASIDE);
+    if !disk::is_dir(&aside) {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    for file in disk::read_dir(&aside)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains("-seg-") {
+            bytes += disk::len(&file)?;
+        }
+    }
+    Ok(u32::try_from(bytes / u64::from(segment_bytes)).unwrap_or(u32::MAX))
 }
 
 /// A log that cannot begin keeps no room from others: the segments that were just made, and none that was `found`, go again.
@@ -194,6 +229,10 @@ pub(super) fn scratch_bytes(dir: &Path, geometry: &Geometry) -> io::Result<usize
     Ok(largest.unwrap_or(0).max(geometry.scratch_bytes()))
 }
 
+/// Read at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// Fewer bytes than the log id and the sum of an open header have, with which every segment begins that is used.
+const TRACES_MAX: usize = 16;
 /// A log has at least this many.
 pub(super) const SEGMENTS_MIN: u32 = 3;
 /// Segments in a log of usual size: recycling one takes away a 64th of what is held.
