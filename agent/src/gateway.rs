@@ -7,6 +7,7 @@
 //! to hold another history of a log (a restored or cloned disk): then the next life opens new logs in those chains.
 
 mod disk;
+mod diverged;
 mod look;
 mod measure;
 pub mod reload;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use sedge_config::checked;
 use sedge_core::LogId;
-use sedge_store::{Timekeeping, WriteBudget, world};
+use sedge_store::{Partition, Timekeeping, WriteBudget, world};
 use sedge_uplink::forward::ForwardEvent;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -39,6 +40,7 @@ use crate::timekeeper::Timekeeper;
 use crate::vitals::{self, Vitals};
 use crate::{control, source, tail};
 use disk::{Disk, Drained, OnFatal, Outfit};
+use diverged::Untold;
 use look::Looker;
 use reload::{NotReloaded, Owed, Reloader, Reloads, Trial, Wish};
 use uplinks::{Listed, carriers, start_forwarders};
@@ -284,18 +286,22 @@ impl Life {
             budget.clone(),
             fatal_sender,
         );
-        let disk = disk.await?;
+        let mut disk = disk.await?;
         let doors = match entrance {
             Entrance::Doors(_) => Some(Doors::open(&agent).await?),
             Entrance::Given(_) => None,
         };
         settle_cursors(&agent, &disk, about.before.is_some());
         take_over::sessions(&disk).await;
+        let untold = diverged::tell_all(untold(&agent, &mut disk), Arc::clone(time) as _).await;
         let (stop_sources, sources_shutdown) = shutdown::pair();
         let (stop_others, others_shutdown) = shutdown::pair();
         let (events, forward) = mpsc::unbounded_channel();
         let ingest = ingest(&agent, &disk);
         let mut others = JoinSet::new();
+        if let Some(rest) = untold {
+            others.spawn(rest);
+        }
         let (forwarders, lists) =
             start_forwarders(&agent, &disk, time, &events, &others_shutdown, &mut others);
         let parts = look::parts(&agent, &disk, &forwarders);
@@ -657,6 +663,17 @@ fn settle_cursors(agent: &checked::Agent, disk: &Disk, on_trial: bool) {
             }
         }
     }
+}
+
+/// Logs that hubs hold otherwise and that are told of nowhere.
+fn untold(agent: &checked::Agent, disk: &mut Disk) -> Vec<Untold> {
+    let untold = disk.untold().into_iter();
+    let with_uplinks = |(stream, log, heir): (String, Partition, Partition)| Untold {
+        log,
+        heir,
+        uplinks: carriers(agent, &stream).into_keys().collect(),
+    };
+    untold.map(with_uplinks).collect()
 }
 
 fn start_source(

@@ -165,6 +165,9 @@ struct LogIdentity {
     /// A hub holds another history under this log's id: it is not offered any more, and kept for `sedge inspect`.
     #[serde(default)]
     diverged: bool,
+    /// The chain says what only this log has.
+    #[serde(default)]
+    told: bool,
     /// It ended so that live records pass what it holds. Nothing else has changed: the next log takes over all it knew.
     #[serde(default)]
     passed: bool,
@@ -273,6 +276,26 @@ impl Disk {
             }
         }
         Ok(())
+    }
+
+    /// Logs that a hub holds otherwise, whose chains do not say yet what only they have; with the stream, and the log that may say it. Blocks for the disk.
+    pub(crate) fn untold(&mut self) -> Vec<(String, Partition, Partition)> {
+        let mut untold = Vec::new();
+        for chain in self.chains.iter_mut().filter(|chain| !chain.draining) {
+            let heir = chain.head().partition.clone();
+            let mut told = lock(&chain.identity).identity.stood();
+            told.extend(chain.logs.iter().flat_map(|log| log.claims.devices()));
+            let set_aside = chain.logs.iter_mut().filter(|log| log.owes_its_loss());
+            for log in set_aside {
+                let id = log.partition.log_id();
+                if !told.iter().any(|stood| stood.log == *id.as_bytes()) {
+                    untold.push((chain.stream.clone(), log.partition.clone(), heir.clone()));
+                } else if let Err(error) = log.is_told() {
+                    tracing::debug!(log = %id, %error, "that a log is told of is found out again at the next start");
+                }
+            }
+        }
+        untold
     }
 
     /// Ends `log`, so that the next life opens another one behind it, which live records take. False if it may not be passed.
@@ -626,6 +649,7 @@ fn next_log(
             chain: place,
             ended: false,
             diverged: false,
+            told: false,
             passed: false,
         })?,
         options,
@@ -728,6 +752,19 @@ impl OpenLog {
     /// Whether a hub may be offered it.
     pub(crate) fn is_offered(&self) -> bool {
         !self.identity.identity.diverged
+    }
+
+    /// Whether a hub holds it otherwise, and nobody has written down that the chain says what only it has.
+    fn owes_its_loss(&self) -> bool {
+        self.is_ended() && !self.is_offered() && !self.identity.identity.told
+    }
+
+    fn is_told(&mut self) -> io::Result<()> {
+        let told = LogIdentity {
+            told: true,
+            ..self.identity.identity.clone()
+        };
+        self.identity.rewrite(told)
     }
 
     /// Bytes that its files take.

@@ -1,7 +1,7 @@
 //! What a log knew of MQTT sessions goes on in the log that follows it, where nothing but the log has changed.
 
 use sedge_core::Offset;
-use sedge_store::{Batch, Partition, StageError};
+use sedge_store::{Batch, Partition, Producer, StageError, Ticket};
 
 use super::disk::Disk;
 
@@ -36,23 +36,27 @@ async fn note(partition: &Partition, items: &[Vec<u8>]) {
     for item in items {
         batch.clear();
         batch.push_note(item);
-        loop {
-            let room = producer.staged_room();
-            match producer.stage(&batch) {
-                Ok(ticket) => {
-                    last = Some(ticket);
-                    break;
-                }
-                Err(StageError::Full) => room.await,
-                Err(error) => {
-                    tracing::warn!(log = %partition.log_id(), ?error, "MQTT sessions are not taken over: their clients start anew");
-                    return;
-                }
+        match staged(&mut producer, &batch).await {
+            Ok(ticket) => last = Some(ticket),
+            Err(error) => {
+                tracing::warn!(log = %partition.log_id(), ?error, "MQTT sessions are not taken over: their clients start anew");
+                return;
             }
         }
     }
     if let Some(last) = last {
         // A log that fails meanwhile ends the gateway.
         drop(settled.wait_for(|settled| *settled >= last).await);
+    }
+}
+
+/// Stages `batch` when there is room for it.
+pub(super) async fn staged(producer: &mut Producer, batch: &Batch) -> Result<Ticket, StageError> {
+    loop {
+        let room = producer.staged_room();
+        match producer.stage(batch) {
+            Err(StageError::Full) => room.await,
+            outcome => return outcome,
+        }
     }
 }

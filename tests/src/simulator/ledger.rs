@@ -693,6 +693,11 @@ impl Books {
                 partition.loose += gap.lost;
                 Ok(())
             }
+            // A log was set aside, for a place of it that rotted: what of it the hub had not acknowledged is counted.
+            "new-log" if gap.to == gap.from + 1 && self.hits > 0 => {
+                partition.loose += gap.lost;
+                Ok(())
+            }
             "corrupt" if self.hub_was_put_back => {
                 partition.loose += gap.lost;
                 Ok(())

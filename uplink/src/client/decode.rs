@@ -168,7 +168,12 @@ impl<S: Sink> Walk<'_, S> {
                     self.sink.record(&seen, &record);
                 }
                 Entry::Notice(notice) => {
-                    self.gap(offset, next, notice.lost, Cause::Device, notice.when)
+                    // Of a log that the gateway has set aside, or of a device's own.
+                    let cause = match (notice.cause, notice.key) {
+                        (Cause::NewLog, None) => Cause::NewLog,
+                        _ => Cause::Device,
+                    };
+                    self.gap(offset, next, notice.lost, cause, notice.when);
                 }
             }
             self.expected = next;
@@ -391,6 +396,32 @@ mod tests {
                 "104..109 0 burned",
                 "109 b"
             ]
+        );
+    }
+
+    /// One of a device names the device.
+    #[test]
+    fn a_notice_of_the_gateway_itself_tells_of_a_log_that_it_set_aside() {
+        let mut frames = Vec::new();
+        for (first, key) in [(0, None), (1, Some(&b"pump"[..]))] {
+            let mut entries = [0; 64];
+            let notice = Entry::Notice(entry::Notice {
+                time: None,
+                key,
+                cause: Cause::NewLog,
+                from: Offset::ZERO,
+                to: Offset::new(9),
+                lost: 7,
+                when: Micros::UNKNOWN,
+            });
+            let len = notice.encode(&mut entries).unwrap();
+            let mut frame = [0; 128];
+            let n = emit_data(&mut frame, &LOG, label(first), 1, &[], &entries[..len]).unwrap();
+            frames.extend_from_slice(&frame[..n]);
+        }
+        assert_eq!(
+            told(&head(100, 102), frames, 100),
+            ["100..101 7 new-log", "101..102 7 device"]
         );
     }
 

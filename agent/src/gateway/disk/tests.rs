@@ -2,9 +2,12 @@
 
 use std::fs;
 
-use sedge_core::Offset;
+use sedge_core::entry::Entry;
+use sedge_core::frame::Frame;
+use sedge_core::{Cause, Offset};
 use sedge_store::Batch;
 
+use super::super::diverged::{self, Untold};
 use super::*;
 use crate::owner::{ITEM_BYTES_MAX, Item};
 
@@ -113,6 +116,42 @@ fn a_log_that_diverged_stays() {
     let mut disk = given.open(&given.of(1));
     assert!(disk.drained(log, 1, |_| BTreeSet::from([1])).is_none());
     assert_eq!(given.logs(0), ["0000", "0001"]);
+}
+
+/// A hub holds another history of it: what the hub had not acknowledged counts as lost in the log behind it, once. That one turns out to be another one, too.
+#[tokio::test]
+async fn what_only_a_log_that_diverged_has_is_counted_once() {
+    let given = Given::new();
+    let agent = given.of(1);
+    for value in [b"one", b"two", b"six"] {
+        given.put(&agent, value);
+    }
+    let mut disk = given.open(&agent);
+    let first = &disk.chains[0].head().partition;
+    first.set_cursor(1, Offset::new(1));
+    disk.renew(disk.chains[0].head().partition.log_id())
+        .unwrap();
+    disk.close();
+    drop(disk);
+    // Killed before it was written down that it is told; started again; and with that written down.
+    let told = [
+        given.tell(&agent).await,
+        given.tell(&agent).await,
+        given.tell(&agent).await,
+    ];
+    assert_eq!(told, [1, 0, 0]);
+    let disk = given.open(&agent);
+    let heir = disk.chains[0].head().partition.clone();
+    assert_eq!(losses(&heir), [(2, Cause::NewLog)]);
+    drop(disk);
+    given.put(&agent, b"ten");
+    let mut disk = given.open(&agent);
+    disk.renew(heir.log_id()).unwrap();
+    drop(disk);
+    assert_eq!(given.tell(&agent).await, 1);
+    let disk = given.open(&agent);
+    let last = &disk.chains[0].head().partition;
+    assert_eq!(losses(last), [(3, Cause::NewLog)]);
 }
 
 /// A device's records went into logs that are all removed. It goes on where it stood, and no place in the chain is given twice.
@@ -275,6 +314,22 @@ impl Given {
         Disk::open(agent, &outfit).unwrap()
     }
 
+    /// Begins a life that tells of logs that diverged. Says of how many.
+    async fn tell(&self, agent: &checked::Agent) -> usize {
+        let mut disk = self.open(agent);
+        let untold = disk.untold().into_iter().map(|(_, log, heir)| Untold {
+            log,
+            heir,
+            uplinks: vec![1],
+        });
+        let untold: Vec<_> = untold.collect();
+        let count = untold.len();
+        let rest = diverged::tell_all(untold, Arc::new(system_clock())).await;
+        assert!(rest.is_none(), "it takes no second");
+        disk.close();
+        count
+    }
+
     /// Puts a record into the log of partition 0 that takes events, and says which log that was.
     fn put(&self, agent: &checked::Agent, value: &[u8]) -> LogId {
         self.put_with(agent, value, b"")
@@ -313,6 +368,17 @@ impl Given {
         names.sort();
         names
     }
+}
+
+/// What the notices in `log` tell.
+fn losses(log: &Partition) -> Vec<(u64, Cause)> {
+    let frames = log.read(Offset::ZERO, 1 << 20).unwrap().frames;
+    let (frame, _) = Frame::parse(&frames, &log.log_id(), None).unwrap();
+    let notices = frame.entries().filter_map(|(_, entry)| match entry {
+        Entry::Notice(notice) => Some((notice.lost, notice.cause)),
+        Entry::Record(_) => None,
+    });
+    notices.collect()
 }
 
 fn both(stream: &str) -> BTreeSet<u32> {
