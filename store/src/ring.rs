@@ -436,13 +436,10 @@ impl Ring {
         outcome
     }
 
-    /// Whether a commit of `bytes` may open the next segment. Errs on the side of yes.
+    /// Whether a commit of `bytes` opens the next segment.
     pub(crate) fn would_roll(&self, bytes: usize) -> bool {
-        let room = self
-            .geometry()
-            .segment_bytes()
-            .saturating_sub(self.log.head().1) as usize;
-        bytes + ROLL_MARGIN > room
+        self.log
+            .would_roll(u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 }
 

@@ -94,7 +94,9 @@ fn damaged(
     let shown = read_all(&partition, oldest);
     drop(partition);
     // It holds through another life, and the sum is right.
-    let (again, _, _) = open(copy.path(), given);
+    let (again, _, knows) = open(copy.path(), given);
+    let and_one = (u64::MAX, known.1 + 1);
+    assert_eq!(*knows.0.lock().unwrap(), and_one, "{segment:?} {opened:?}");
     let shown_again = read_all(&again, oldest);
     assert_eq!(payloads(&shown), payloads(&shown_again));
     let report = inspect(copy.path()).unwrap().log.unwrap();

@@ -518,6 +518,13 @@ impl RingLog {
         CommitError::Media(error)
     }
 
+    /// Whether a commit of `bytes`, with all padding, opens a segment: the head has no room for them, or takes no frames of this geometry.
+    #[must_use]
+    pub fn would_roll(&self, bytes: u32) -> bool {
+        let room = bytes.saturating_add(self.mark_room());
+        !self.has_room(room.saturating_add(self.reserve()))
+    }
+
     /// Whether the RESUME frame that settles a burn fits into the head.
     pub(super) fn has_room_for_resume(&self) -> bool {
         self.has_room(self.control_room(RESUME_PAYLOAD_MAX))

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use sedge_core::segment::STAMP_LEN;
 use sedge_store::disk::{Files, Kind, Open, Opened};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -784,8 +785,8 @@ impl Opened for Handle {
         if written > 0 {
             inode.write(&bytes[..written], position);
         }
-        // Zeros are written to a segment before it is used.
-        let is_filled = !is_blank(bytes);
+        // Zeros are written to a segment before it is used, and a stamp when it is made ready: another one is written to still.
+        let is_filled = !is_blank(bytes) && position + bytes.len() as u64 > STAMP_LEN as u64;
         if let Some(dir) = self.dir.as_ref().filter(|_| is_filled) {
             state.heads.insert(dir.clone(), self.inode);
         }
