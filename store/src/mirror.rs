@@ -270,6 +270,12 @@ impl Mirror {
         matches!(self.writing(false), Err(AppendError::Ended))
     }
 
+    /// Whether its disk failed, so that nothing more is taken until it is opened again. Does not wait for a commit that is under way.
+    pub fn has_failed(&self) -> bool {
+        let writing = self.0.writing.try_lock();
+        writing.is_ok_and(|writing| writing.state == State::Failed)
+    }
+
     /// The offset behind what is durable: what the origin is asked for next.
     pub fn next(&self) -> Offset {
         self.0.index.durable()

@@ -414,7 +414,7 @@ async fn upkeep(shared: Arc<Shared>) {
             _ = register.tick(), if shared.guard.is_some() => world::blocking(move || shared.look()),
             _ = retention.tick() => {
                 shared.seats.settle(Instant::now());
-                world::blocking(move || shared.registry.expire())
+                world::blocking(move || shared.expire())
             }
         };
         if step.await.is_err() {
@@ -424,6 +424,13 @@ async fn upkeep(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    /// A mirror whose disk failed is read again from the disk with the hub's next start, as after a failed commit.
+    fn expire(&self) {
+        if let Err(e) = self.registry.expire() {
+            self.fail(e.to_string());
+        }
+    }
+
     fn look(&self) {
         if let Some(guard) = &self.guard {
             guard.look();

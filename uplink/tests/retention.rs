@@ -13,7 +13,8 @@ use rig::{
 };
 use sedge_core::Micros;
 use sedge_store::Clock;
-use sedge_uplink::hub::{HubOptions, StreamOptions};
+use sedge_uplink::forward::Log;
+use sedge_uplink::hub::{HubError, HubOptions, StreamOptions};
 
 /// Half of the records came today, the other half two days later; what is kept is a day's. The old ones go, whole segments of them, each is
 /// counted, and who reads from the beginning meets one gap; the younger ones stay, and so does the account when the hub starts again.
@@ -77,6 +78,53 @@ async fn what_is_older_than_the_retention_is_one_gap_and_younger_records_stay() 
     .await;
     let pulled = pull_all(&url).await;
     assert_eq!(records(&pulled).len() as u64 + lost(&pulled), ALL + 100);
+    hub.stop().await.unwrap();
+}
+
+/// The disk fails where retention lets go of a segment (what is to be removed is not what was written there): the mirror takes nothing more and says nothing,
+/// until it is opened again. So the hub ends, as where a commit fails, and its next start finds all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_ends_when_the_disk_fails_its_retention() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = HandClock::new();
+    let options = HubOptions {
+        streams: vec![StreamOptions {
+            capacity: 32 << 20,
+            retention: Some(DAY),
+            ..StreamOptions::default()
+        }],
+        retention_every: Duration::from_millis(10),
+        clock: clock.clock().into(),
+        ..HubOptions::new(dir.path().join("hub"))
+    };
+    let hub = RunningHub::start_with(options.clone(), "127.0.0.1:0".parse().unwrap()).await;
+    let (address, url) = (hub.address, hub.url());
+    let partition = origin_of(&dir.path().join("gw-7"), 64 << 20);
+    stage_sized(&partition, 0..OLD, 50, 250).await;
+    partition.end();
+    let closed = Log {
+        closed: true,
+        ..log(&partition)
+    };
+    let gateway = RunningForwarder::start(&url, "gw-7", vec![closed]);
+    gateway.drained().await;
+    let first = dir.path().join("hub/mirrors/0000/log/seg-00000.log");
+    let aside = dir.path().join("aside");
+    std::fs::rename(&first, &aside).unwrap();
+    std::fs::create_dir(&first).unwrap();
+    clock.advance(2 * DAY);
+    let ended = hub.end().await;
+    assert!(matches!(ended, Err(HubError::Disk { .. })), "{ended:?}");
+
+    std::fs::remove_dir(&first).unwrap();
+    std::fs::rename(&aside, &first).unwrap();
+    let hub = RunningHub::start_with(options, address).await;
+    until("two segments are expired", || async {
+        (hub.handle.status().partitions[0].lost > OLD / 2).then_some(())
+    })
+    .await;
+    let pulled = pull_all(&url).await;
+    assert_eq!(records(&pulled).len() as u64 + lost(&pulled), OLD);
     hub.stop().await.unwrap();
 }
 

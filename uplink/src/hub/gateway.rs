@@ -478,7 +478,7 @@ impl Session {
                 self.refuse_for_want_of_room(number);
                 Ok(())
             }
-            Err(AppendError::Io(e)) => {
+            Err(e @ (AppendError::Io(_) | AppendError::Failed)) => {
                 self.shared.fail(e.to_string());
                 Err(Over::Gone)
             }

@@ -209,19 +209,29 @@ impl Registry {
     }
 
     /// Lets go of what is older than its stream's retention.
-    pub(crate) fn expire(&self) {
+    ///
+    /// # Errors
+    /// When a disk failed, here or before: that mirror takes nothing more until it is opened again.
+    pub(crate) fn expire(&self) -> Result<(), AppendError> {
         for partition in self.partitions(None) {
-            let Some(retention) = self.options.stream(partition.stream.as_str()).retention else {
-                continue;
-            };
-            let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-            let before = Micros::new(self.options.clock.now().get().saturating_sub(age));
+            let retention = self.options.stream(partition.stream.as_str()).retention;
+            let before = retention.map(|retention| {
+                let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+                Micros::new(self.options.clock.now().get().saturating_sub(age))
+            });
             for member in partition.members() {
-                if let Err(e) = member.mirror.expire(before) {
+                let outcome = match before {
+                    Some(before) => member.mirror.expire(before).map(drop),
+                    None if member.mirror.has_failed() => Err(AppendError::Failed),
+                    None => Ok(()),
+                };
+                if let Err(e) = &outcome {
                     tracing::error!(stream = %partition.stream, log = %member.log_id(), error = %e, "retention failed");
                 }
+                outcome?;
             }
         }
+        Ok(())
     }
 
     /// Bytes that all mirrors take on the disk.

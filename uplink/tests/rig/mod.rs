@@ -68,6 +68,12 @@ impl RunningHub {
         self.address
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn end(self) -> Result<(), HubError> {
+        let ended = timeout(LIMIT, self.task).await;
+        ended.expect("the hub ends in time").unwrap()
+    }
+
     pub(crate) async fn stop(mut self) -> Result<(), HubError> {
         drop(self.stop.take());
         timeout(LIMIT, self.task)
