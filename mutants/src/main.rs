@@ -74,6 +74,8 @@ const PARTS: [Part; 2] = [
             ("sedge-uplink", "live_first"),
             ("sedge-uplink", "permissions"),
             ("sedge-uplink", "trust"),
+            ("sedge-uplink", "http"),
+            ("sedge-uplink", "signs"),
             ("sedge-tests", "simulator"),
         ],
     },

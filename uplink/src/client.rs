@@ -7,6 +7,8 @@ mod here;
 mod item;
 pub(crate) mod positions;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Access, Client, ClientError, Joined, Membership};
 pub use here::items_of;

@@ -19,6 +19,8 @@ mod reading;
 mod registry;
 mod seats;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::net::SocketAddr;

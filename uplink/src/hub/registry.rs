@@ -779,4 +779,73 @@ mod tests {
         let crc = Frame::parse(&bytes[..len], log, None).unwrap().0.header.crc;
         (bytes[..len].to_vec(), crc)
     }
+
+    /// It was superseded by another one and has grown meanwhile: what it has goes on in a further mirror. The gateway is asked to show that it is the
+    /// same history, by the frame that stands before: at first that is the last one of the mirror before, later one of its own.
+    #[test]
+    fn a_log_that_comes_back_is_known_by_the_frame_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&HubOptions::new(dir.path())).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let gateway = Name::new("gw-7").unwrap();
+        let admit = |log: u8, next: u64| {
+            let offer = Offer {
+                log: LogId::new([log; 16]),
+                stream: "telemetry".into(),
+                partition: 0,
+                next: Offset::new(next),
+                closed: false,
+            };
+            registry.admit(&catalog, &gateway, &offer, &[]).unwrap()
+        };
+        let append = |admitted: &Admitted, offsets: std::ops::Range<u64>| {
+            for first in offsets {
+                let label = Label {
+                    form: Form::Explicit,
+                    first: Offset::new(first),
+                    time: Micros::new(1),
+                    first_of_commit: true,
+                };
+                let (mut frame, log) = ([0; 64], admitted.member.log_id());
+                let len = emit_data(&mut frame, &log, label, 1, &[], &[0; 2]).unwrap();
+                admitted.member.mirror.append(&frame[..len]).unwrap();
+            }
+        };
+        let resumes = |admitted: &Admitted, holder: &Admitted, at: u64| {
+            let (next, mirror) = (Offset::new(at), &holder.member.mirror);
+            let crc_below = mirror.crc_below(next).unwrap();
+            assert!(crc_below.is_some() || at == 0);
+            assert_eq!(admitted.verdict, Verdict::Resume { next, crc_below });
+        };
+        let first = admit(0xA, 50);
+        resumes(&first, &first, 0);
+        append(&first, 0..12);
+        resumes(&admit(0xA, 50), &first, 12);
+        append(&admit(0xB, 0), 0..3);
+        assert_eq!(first.member.link().end, Some(12));
+        let further = admit(0xA, 50);
+        let link = further.member.link();
+        assert_eq!(
+            (link.epoch, link.shift, link.start, link.next),
+            (2, 3, 12, 12)
+        );
+        resumes(&further, &first, 12);
+        append(&further, 12..14);
+        resumes(&admit(0xA, 50), &further, 14);
+        let partition = &further.partition;
+        assert_eq!((partition.describe().end, partition.earliest()), (17, 0));
+        let from = |from| {
+            let want = wire::Want {
+                number: 0,
+                from,
+                epoch: None,
+            };
+            let head = partition.read(&want, 1 << 20).unwrap().unwrap().head;
+            (head.epoch, head.next, head.gaps.len())
+        };
+        assert_eq!(
+            [0, 12, 14, 15, 16].map(from),
+            [(0, 12, 0), (1, 15, 1), (1, 15, 0), (2, 17, 1), (2, 17, 0)]
+        );
+    }
 }
