@@ -8,6 +8,8 @@ mod loss;
 mod pace;
 mod session;
 mod status;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::future::Future;

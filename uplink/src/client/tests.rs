@@ -1,72 +1,29 @@
 //! Stories of a client and a reader at a hub whose every answer the story gives itself, in simulated time.
 
-use std::cell::Cell;
-use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sedge_core::frame::{Form, Label, emit_data};
 use sedge_core::{LogId, Micros, Offset, entry};
 use serde::de::DeserializeOwned;
-use tokio::join;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::net::{self, Connecting, Connection, Network, Socket};
+use crate::net::tests::{Exchange, soon};
 use crate::stream::Stream;
 use crate::wire::{self, Fetched, FetchedHead, Message, PartHead, code};
 
-/// Connections to the hub, each of them the story's other end.
-struct Line {
-    arriving: mpsc::UnboundedSender<Stream>,
-    is_there: Rc<Cell<bool>>,
-}
-
-impl Network for Line {
-    fn connect(&self, _: &str) -> Connecting {
-        let (ours, theirs) = tokio::io::duplex(1 << 20);
-        let hub = Stream::new(
-            Connection::Simulated(Box::new(theirs)),
-            wire::MESSAGE_BYTES_MAX,
-        );
-        let is_there = self.is_there.get() && hub.is_ok_and(|hub| self.arriving.send(hub).is_ok());
-        Box::pin(async move {
-            let socket: Box<dyn Socket> = Box::new(ours);
-            match is_there {
-                true => Ok(socket),
-                false => Err(io::ErrorKind::ConnectionRefused.into()),
-            }
-        })
-    }
-}
-
-/// A hub to which connections come, as long as it is there.
-struct Hub {
-    arriving: mpsc::UnboundedReceiver<Stream>,
-    is_there: Rc<Cell<bool>>,
-    _network: net::Entered,
-}
+/// A hub to which connections come.
+struct Hub(Exchange);
 
 impl Hub {
     fn new() -> Self {
-        let (arrive, arriving) = mpsc::unbounded_channel();
-        let is_there = Rc::new(Cell::new(true));
-        let line = Line {
-            arriving: arrive,
-            is_there: Rc::clone(&is_there),
-        };
-        Self {
-            arriving,
-            is_there,
-            _network: net::enter(Rc::new(line)),
-        }
+        Self(Exchange::open())
     }
 
     /// The next connection, and what its consumer calls itself.
     async fn meets(&mut self) -> (Desk, String) {
-        let mut desk = Desk(soon(self.arriving.recv()).await.unwrap());
+        let mut desk = Desk(self.0.connection().await);
         let open: wire::Open = desk.hears().await;
         desk.says(&wire::Opened {
             chosen: wire::PROTOCOL,
@@ -146,13 +103,6 @@ impl Desk {
         })
         .await;
     }
-}
-
-/// In simulated time nothing is late but what never comes.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(600), what)
-        .await
-        .expect("it never comes")
 }
 
 fn listed(request: u32, partitions: &[Partition], more: bool) -> wire::Listed {
@@ -362,7 +312,7 @@ async fn a_hub_that_does_not_answer_is_silent_after_what_it_was_given_and_twenty
         silent_after!(client.fetch("telemetry", 0, Vec::new(), wait)),
         200
     );
-    hub.is_there.set(false);
+    hub.0.answers(false);
     let gone = Client::connect(URL, "reader").await.map(|_| ());
     assert!(matches!(gone, Err(ClientError::Io(_))), "{gone:?}");
 }
@@ -417,7 +367,7 @@ async fn each_failure_is_told_as_what_it_is() {
 async fn a_hub_of_another_version_is_none() {
     let mut hub = Hub::new();
     let answers = async {
-        let mut desk = Desk(hub.arriving.recv().await.unwrap());
+        let mut desk = Desk(hub.0.connection().await);
         let open: wire::Open = desk.hears().await;
         assert_eq!((open.protocol_min, open.protocol_max), (1, 1));
         let (chosen, features, message_bytes_max) = (2, 0, 1 << 20);
@@ -445,13 +395,13 @@ async fn a_reader_without_a_hub_says_so_and_a_follower_waits_for_one() {
     };
     let (lost, ()) = join!(soon(reader.next()), hangs_up);
     assert!(matches!(lost, Err(PullError::Hub(ClientError::Closed))));
-    hub.is_there.set(false);
+    hub.0.answers(false);
     let nobody = soon(Reader::new(options()).next()).await;
     assert!(matches!(nobody, Err(PullError::Hub(ClientError::Io(_)))));
 
     let mut reader = follower();
     assert!(timeout(HOUR, reader.next()).await.is_err());
-    hub.is_there.set(true);
+    hub.0.answers(true);
     let serves = async {
         let mut desk = hub.begins(&partitions).await;
         desk.serves(mark(&partitions), &[(0, 0, 1)]).await;

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::net::Socket;
+use crate::net::tests::soon;
 use crate::wire::{Fetched, Message, Place, Want, code};
 
 /// A hub that runs, and what it works on.
@@ -207,13 +208,6 @@ fn fetch(request: u32) -> wire::Fetch {
 /// Of the partitions with these numbers, whole each.
 fn mark(numbers: std::ops::Range<u32>) -> u32 {
     wire::mark(numbers.map(|number| (number, 0)))
-}
-
-/// In simulated time nothing is late but what never comes.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(3_600), what)
-        .await
-        .expect("it never comes")
 }
 
 const SECOND: Duration = Duration::from_secs(1);
