@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use sedge_core::frame::{Form, Label, emit_data};
 use sedge_core::{LogId, Micros, Offset, entry};
 use serde::de::DeserializeOwned;
+use tokio::join;
 use tokio::time::{Instant, timeout};
 
 use super::*;

@@ -324,10 +324,16 @@ async fn a_log_is_sent_as_it_grows_and_told_to_be_drained_when_all_of_a_closed_o
     let Heard::Hello(again, offers) = desk.hears().await else {
         panic!("a change of the list begins the session anew")
     };
-    assert_eq!((offers.len(), offers[0].closed, offers[0].next), (1, true, 4));
+    assert_eq!(
+        (offers.len(), offers[0].closed, offers[0].next),
+        (1, true, 4)
+    );
     desk.welcomes(again, &[from(4)]).await;
     assert_eq!(desk.hears().await, Heard::Close(0, 4));
-    assert!(gateway.events.try_recv().is_err(), "it may not be there yet");
+    assert!(
+        gateway.events.try_recv().is_err(),
+        "it may not be there yet"
+    );
     desk.acks(0, 4, true).await;
     let drained = ForwardEvent::Drained {
         log: log.handle.log_id(),
@@ -365,9 +371,13 @@ async fn a_log_that_is_refused_is_offered_again_after_a_while() {
         };
         assert_eq!((offer.slot, offer.next), (0, 3));
         let waited = began.elapsed().as_secs();
-        assert!(waited == if verdict == refused { 1 } else { 15 }, "{waited}");
+        assert!(
+            waited == if verdict == refused { 1 } else { 15 },
+            "{waited}"
+        );
         assert!(gateway.is_in_time());
-        desk.says(&Message::Answer(Answer { slot: 0, verdict })).await;
+        desk.says(&Message::Answer(Answer { slot: 0, verdict }))
+            .await;
     }
     assert_eq!(desk.hears().await, Heard::Data(0, 0));
     assert_eq!(gateway.handle.status().logs[0].refused, None);
@@ -444,7 +454,8 @@ async fn the_more_urgent_log_is_sent_first() {
     }
     let _gateway = Gateway::start(logs);
     let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
-    desk.welcomes(generation, &[from(0), from(0), from(0)]).await;
+    desk.welcomes(generation, &[from(0), from(0), from(0)])
+        .await;
     for slot in [2, 1, 0] {
         assert_eq!(desk.hears().await, Heard::Data(slot, 0));
     }
@@ -473,7 +484,10 @@ async fn a_gateway_comes_again_the_later_the_worse_it_went() {
         waited
     };
     let within = |most: u128, waited| {
-        assert!((most / 2..=most + 1).contains(&waited), "{waited} of {most} ms");
+        assert!(
+            (most / 2..=most + 1).contains(&waited),
+            "{waited} of {most} ms"
+        );
     };
     let moment = Duration::from_millis(10);
     // Two attempts at a time: each doubles the wait.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::groups::{Applicant, GroupError, GroupName, LEASE};
 use super::guard::{Caller, Grant};
 use super::lobby::CONNECTIONS_OF_ONE_MAX;
+use super::partition::Partition;
 use super::reading::{NotRead, Read, Reading};
 use super::{Ended, Farewell, Shared, broken};
 use crate::stream::{Incoming, Stream, StreamError, Turn};
@@ -227,20 +228,22 @@ async fn list(_: &Arc<Shared>, member: &Member, list: wire::List) -> Result<Byte
         .as_ref()
         .map(|(stream, number)| (stream.as_str(), *number));
     let all = member.reading.partitions(list.stream.as_deref());
-    let mut rest = all
-        .iter()
-        .filter(|p| after.is_none_or(|after| (p.stream.as_str(), p.number) > after));
-    let partitions: Vec<_> = rest
-        .by_ref()
-        .take(LISTED_MAX)
-        .map(|p| p.describe())
-        .collect();
-    let more = rest.next().is_some();
+    let (page, more) = page(&all, after);
+    let partitions = page.iter().map(|p| p.describe()).collect();
     Ok(framed(&wire::Listed {
         request: list.request,
         partitions,
         more,
     }))
+}
+
+/// Those of `all`, which are in order, that one Listed has room for and that stand behind `after`; and whether there are more.
+fn page<'a>(all: &'a [Arc<Partition>], after: Option<(&str, u32)>) -> (&'a [Arc<Partition>], bool) {
+    let is_told =
+        |p: &Arc<Partition>| after.is_some_and(|after| (p.stream.as_str(), p.number) <= after);
+    let rest = &all[all.partition_point(is_told)..];
+    let page = &rest[..rest.len().min(LISTED_MAX)];
+    (page, page.len() < rest.len())
 }
 
 async fn fetch(
@@ -442,3 +445,76 @@ const LISTED_MAX: usize = 2_000;
 const REASON_BYTES_MAX: usize = 256;
 
 const _: () = assert!(LISTED_MAX * 180 < wire::MESSAGE_BYTES_MAX / 2);
+
+#[cfg(test)]
+mod tests {
+    use sedge_store::Name;
+
+    use super::super::chain::{Identity, LogHex};
+    use super::*;
+
+    /// So many partitions of each of these streams.
+    fn partitions(of: &[(&str, u32)]) -> Vec<Arc<Partition>> {
+        let partition = |stream: &str, number| {
+            Arc::new(Partition::new(&Identity {
+                format: 1,
+                gateway: Name::new("gw-7").unwrap(),
+                stream: Name::new(stream).unwrap(),
+                partition: 0,
+                log: LogHex([7; 16]),
+                number,
+                epoch: 0,
+                shift: 0,
+                start: 0,
+                end: None,
+            }))
+        };
+        let each = of.iter().flat_map(|(stream, count)| {
+            let numbers = 0..*count;
+            numbers.map(move |number| partition(stream, number))
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn more_partitions_than_an_answer_has_room_for_are_listed_page_by_page() {
+        for (of, pages) in [
+            (&[][..], &[0][..]),
+            (&[("a", 2_000)], &[2_000]),
+            (&[("a", 2_001)], &[2_000, 1]),
+            (&[("a", 1_500), ("b", 2_600)], &[2_000, 2_000, 100]),
+        ] {
+            let (all, mut told, mut sizes) = (partitions(of), Vec::new(), Vec::new());
+            loop {
+                let last: Option<&Arc<Partition>> = told.last();
+                let after = last.map(|p| (p.stream.as_str(), p.number));
+                let (page, more) = page(&all, after);
+                sizes.push(page.len());
+                told.extend(page.iter().cloned());
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(sizes, pages);
+            let same = all
+                .iter()
+                .zip(&told)
+                .all(|(one, other)| Arc::ptr_eq(one, other));
+            assert!(same && all.len() == told.len(), "{of:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_to_what_a_peer_has_room_for() {
+        for (said, told) in [(255, 255), (256, 256), (400, 256)] {
+            let failure = Failure {
+                code: code::INTERNAL,
+                reason: "r".repeat(said),
+            };
+            let framed = answer(7, Err(failure)).split_off(5);
+            let failed: wire::Failed = wire::parse(&framed).unwrap();
+            assert_eq!((failed.request, failed.code), (7, code::INTERNAL));
+            assert_eq!(failed.reason.len(), told);
+        }
+    }
+}

@@ -575,9 +575,13 @@ const LOG_BYTES_MIN: u64 = 48 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
     use sedge_core::entry::{Entry, Headers, Record};
     use sedge_core::frame::{Form, Frame, Label, emit_data};
 
+    use super::super::options::StreamOptions;
     use super::*;
 
     /// The disk fails once, where the end of the first log is to be written down; the log behind it comes in the same breath.
@@ -847,5 +851,111 @@ mod tests {
             [0, 12, 14, 15, 16].map(from),
             [(0, 12, 0), (1, 15, 1), (1, 15, 0), (2, 17, 1), (2, 17, 0)]
         );
+    }
+
+    /// What the catalog remembers of partitions whose mirrors are gone: they have their numbers for ever, and nobody else gets them.
+    #[test]
+    fn a_partition_that_was_known_has_its_number_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&HubOptions::new(dir.path())).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let known = |number, gateway: &str, partition| KnownPartition {
+            stream: "telemetry".into(),
+            number,
+            gateway: gateway.into(),
+            partition,
+        };
+        let before = [
+            known(2, "gw-7", 0),
+            known(4, "gw-7", 1),
+            known(5, "gw-8", 0),
+        ];
+        catalog.note(&before).unwrap();
+        registry.reconcile(&catalog).unwrap();
+        let number = |gateway: &str, stream: &str, partition| {
+            let offer = Offer {
+                log: LogId::new([partition as u8 + 1; 16]),
+                stream: stream.into(),
+                partition,
+                next: Offset::ZERO,
+                closed: false,
+            };
+            let gateway = Name::new(gateway).unwrap();
+            let admitted = registry.admit(&catalog, &gateway, &offer, &[]);
+            admitted.unwrap().partition.number
+        };
+        let numbers = [
+            number("gw-7", "telemetry", 1),
+            number("gw-7", "telemetry", 2),
+            number("gw-8", "telemetry", 0),
+            number("gw-8", "telemetry", 1),
+            number("gw-7", "telemetry", 0),
+            number("gw-7", "alarms", 0),
+            number("gw-7", "alarms", 1),
+            number("gw-7", "telemetry", 2),
+        ];
+        assert_eq!(numbers, [4, 6, 5, 7, 2, 0, 1, 6]);
+        assert_eq!(catalog.partitions().unwrap().len(), 7);
+        let of = |stream| registry.partitions(stream).len();
+        assert_eq!((of(None), of(Some("alarms")), of(Some("none"))), (7, 2, 0));
+    }
+
+    /// Two streams, one of which keeps its records for an hour; four of the frames fill a segment.
+    #[test]
+    fn what_is_older_than_its_streams_retention_goes() {
+        let (dir, hour) = (tempfile::tempdir().unwrap(), 3_600_000_000_i64);
+        let now = Arc::new(AtomicI64::new(1_000 * hour));
+        let clock: sedge_store::Clock = {
+            let now = Arc::clone(&now);
+            Arc::new(move || Micros::new(now.load(Ordering::Relaxed)))
+        };
+        let stream = |name: &str, retention| StreamOptions {
+            name: name.into(),
+            capacity: 64 << 20,
+            retention,
+            ..StreamOptions::default()
+        };
+        let options = HubOptions {
+            streams: vec![
+                stream("kept", None),
+                stream("*", Some(Duration::from_secs(3_600))),
+            ],
+            clock: clock.into(),
+            ..HubOptions::new(dir.path())
+        };
+        let registry = Registry::open(&options).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let partitions = ["kept", "telemetry"].map(|stream| {
+            let offer = Offer {
+                log: LogId::new([7; 16]),
+                stream: stream.into(),
+                partition: 0,
+                next: Offset::ZERO,
+                closed: false,
+            };
+            let gateway = Name::new("gw-7").unwrap();
+            let admitted = registry.admit(&catalog, &gateway, &offer, &[]).unwrap();
+            for first in 0..10 {
+                let label = Label {
+                    form: Form::Explicit,
+                    first: Offset::new(first),
+                    time: Micros::new(1),
+                    first_of_commit: true,
+                };
+                let mut frame = vec![0; 1_010 << 10];
+                let entries = vec![0; 1_000 << 10];
+                let len = emit_data(&mut frame, &offer.log, label, 1, &[], &entries).unwrap();
+                admitted.member.mirror.append(&frame[..len]).unwrap();
+            }
+            admitted.partition
+        });
+        let earliest = || partitions.each_ref().map(|p| p.earliest());
+        now.fetch_add(hour - 1, Ordering::Relaxed);
+        registry.expire();
+        assert_eq!(earliest(), [0, 0]);
+        now.fetch_add(2, Ordering::Relaxed);
+        registry.expire();
+        let [kept, gone] = earliest();
+        assert_eq!((kept, gone), (0, 8));
     }
 }

@@ -609,4 +609,59 @@ async fn a_log_that_is_offered_in_the_middle_of_a_session_joins_behind_what_was_
     house.stop().await;
 }
 
+/// It stands in both runs of a partition whose first log is still being filled, and retention has overtaken it in another.
+#[tokio::test(start_paused = true)]
+async fn a_group_lags_in_each_run_by_what_it_has_not_read_there() {
+    let house = House::open().await;
+    let (catalog, registry) = (&house.shared.catalog, &house.shared.registry);
+    let gateway = Name::new("gw-7").unwrap();
+    let log = |log, closed| registry::Offer {
+        log: LogId::new([log; 16]),
+        stream: "telemetry".into(),
+        partition: 0,
+        next: Offset::new(10),
+        closed,
+    };
+    for (offer, frames) in [(log(0xA, true), 4), (log(0xB, false), 3)] {
+        let admitted = registry.admit(catalog, &gateway, &offer, &[]).unwrap();
+        for first in 0..frames {
+            let frame = frame(offer.log, first, 200);
+            admitted.member.mirror.append(&frame).unwrap();
+        }
+    }
+    house.holds(1, 0..10, 1_000 << 10);
+    let tomorrow = Micros::new(sedge_store::system_clock()().get() + 86_400_000_000);
+    let held = registry.partition("telemetry", 1).unwrap();
+    held.members()[0].mirror.expire(tomorrow).unwrap();
+    let earliest = held.earliest();
+    assert!((1..10).contains(&earliest));
+    let (generation, _) = catalog.join("billing", "telemetry").unwrap();
+    let at = |number, first, next| Place {
+        number,
+        first,
+        next,
+    };
+    for (places, lag, overtaken) in [
+        ([at(0, 0, 2), at(0, 10, 12)], 2 + 1, 0),
+        ([at(0, 0, 4), at(0, 10, 10)], 3, 0),
+        ([at(0, 0, 3), at(1, 0, earliest)], 1 + 3 + 10 - earliest, 0),
+        ([at(0, 0, 4), at(1, 0, earliest - 1)], 3 + 11 - earliest, 1),
+        ([at(2, 0, 0), at(1, 0, 10)], 3, 0),
+    ] {
+        let committed = catalog.commit("billing", "telemetry", generation, &places);
+        assert!(committed.unwrap());
+        let group = &house.shared.status().groups[0];
+        assert_eq!((group.lag, group.overtaken), (lag, overtaken), "{places:?}");
+    }
+    let partitions = house.shared.status().partitions;
+    let told = partitions
+        .iter()
+        .map(|p| (p.number, p.logs, p.earliest, p.end, p.lost));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [(0, 2, 0, 4, 0), (1, 1, earliest, 10, earliest)]
+    );
+    house.stop().await;
+}
+
 const WELCOME: u8 = 0x02;
