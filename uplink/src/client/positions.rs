@@ -493,4 +493,117 @@ mod tests {
         assert_eq!(order((3, 1)), [300, 0]);
         assert_eq!(order((3, 301)), [0, 300]);
     }
+
+    fn head(from: u64, next: u64) -> PartHead {
+        PartHead {
+            number: 3,
+            log_id: [7; 16],
+            epoch: 5,
+            shift: 0,
+            from,
+            next,
+            earliest: 0,
+            end: next,
+            gaps: Vec::new(),
+            frames_len: 0,
+            beginnings: Vec::new(),
+        }
+    }
+
+    /// From and to of what was sent, which is all missing.
+    fn taken(positions: &mut Positions, head: &PartHead, follows: bool) -> Option<Vec<(u64, u64)>> {
+        let (_, items) = positions.take(head, &Bytes::new(), follows)?;
+        let range = |item: &Item| (item.first(), item.next());
+        Some(items.iter().map(range).collect())
+    }
+
+    #[test]
+    fn what_has_nothing_to_give_is_not_asked_for() {
+        let mut positions = begun(&split(), Start::Earliest, &[]);
+        let wanted = |positions: &Positions, follows| {
+            let wants = positions.wants((0, 0), follows);
+            wants
+                .map(|want| (want.from, want.epoch))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(wanted(&positions, false), [(0, None), (300, None)]);
+        taken(&mut positions, &head(0, 119), false).unwrap();
+        taken(&mut positions, &head(300, 330), false).unwrap();
+        assert_eq!(wanted(&positions, false), [(119, Some(5))]);
+        taken(&mut positions, &head(119, 120), false).unwrap();
+        assert_eq!(wanted(&positions, false), []);
+        let live = [(120, Some(5)), (330, Some(5))];
+        assert_eq!(wanted(&positions, true), live);
+        // All of the backlog has come: its run is over, and the other one goes on.
+        taken(&mut positions, &head(120, 300), true).unwrap();
+        assert_eq!(wanted(&positions, true), [(330, Some(5))]);
+        positions.compare(&[]);
+        assert_eq!(wanted(&positions, true), [], "the hub does not know it");
+    }
+
+    #[test]
+    fn who_does_not_follow_is_given_what_was_there_at_the_start() {
+        for (follows, given) in [(false, vec![]), (true, vec![(330, 340)])] {
+            let mut positions = begun(&split(), Start::Latest, &[]);
+            assert_eq!(taken(&mut positions, &head(330, 340), follows), Some(given));
+            assert_eq!(stand(&positions), [(0, 340, 330)]);
+        }
+        let mut positions = begun(&split(), Start::Earliest, &[]);
+        // What begins below its end is given, though it goes beyond.
+        assert_eq!(
+            taken(&mut positions, &head(0, 140), false),
+            Some(vec![(0, 140)])
+        );
+        assert_eq!(
+            taken(&mut positions, &head(17, 20), false),
+            Some(vec![(17, 20)])
+        );
+        assert_eq!(taken(&mut positions, &head(900, 910), false), None);
+    }
+
+    /// The hub's chain was cut below where the reader is: what comes from there is another history, and it is given from there on.
+    #[test]
+    fn a_chain_that_was_cut_is_read_from_the_cut() {
+        let mut positions = begun(&whole(400, 1), Start::Offset(200), &[]);
+        assert_eq!(
+            taken(&mut positions, &head(150, 160), true),
+            Some(vec![(150, 160)])
+        );
+        assert_eq!(stand(&positions), [(0, 160, 400)]);
+        let places = positions.places((0, 0));
+        assert_eq!(places, [place(0, 200)], "what was given before");
+    }
+
+    #[test]
+    fn a_time_is_begun_at_in_each_run_or_at_the_beginning_of_one_that_was_not_looked_up() {
+        let mut positions = Positions::default();
+        let found = [place(0, 70), place(300, 310)];
+        positions.begin(&split(), Start::Time(9), &[], &found);
+        assert_eq!(stand(&positions), [(0, 70, 120), (300, 310, 330)]);
+        positions.begin(&split(), Start::Time(9), &[], &found[..1]);
+        assert_eq!(stand(&positions), [(0, 70, 120), (300, 300, 330)]);
+        let elsewhere = Place {
+            number: 4,
+            ..place(0, 70)
+        };
+        positions.begin(&split(), Start::Time(9), &[], &[elsewhere]);
+        assert_eq!(stand(&positions), [(0, 0, 120), (300, 300, 330)]);
+    }
+
+    /// It is on its way through the live records where they are found to be a run of their own.
+    #[test]
+    fn a_run_that_was_entered_already_is_not_met_again() {
+        for (at, runs) in [(299, 2), (300, 1), (310, 1)] {
+            let mut positions = begun(&whole(400, 1), Start::Offset(at), &[]);
+            positions.meet(&[split()], Start::Earliest, &[], &[]);
+            assert_eq!(stand(&positions).len(), runs, "{at}");
+        }
+        let mut positions = begun(&whole(400, 1), Start::Latest, &[]);
+        let other = Partition {
+            number: 4,
+            ..whole(9, 0)
+        };
+        positions.meet(&[whole(400, 1), other], Start::Earliest, &[], &[]);
+        assert_eq!(stand(&positions), [(0, 400, 400), (0, 0, 9)]);
+    }
 }

@@ -481,4 +481,129 @@ mod tests {
         );
         assert_eq!(pace.held(None), None, "nobody knows what time it is");
     }
+
+    /// It is written down when a hundredth of a day's share has moved since, by the smaller of what a day and a thirtieth of a month may cost.
+    #[test]
+    fn what_was_spent_is_kept_each_time_a_hundredth_of_a_day_has_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("budget/hq.toml");
+        let day = local(date(2026, 11, 26), 12);
+        let kept = || read_toml(&path).map_or(0, |spent: Spent| spent.day_bytes);
+        for (day_bytes, month_bytes, hundredth) in [
+            (Some(10_000), None, 100),
+            (Some(10_000), Some(150_000), 50),
+            (Some(10_000), Some(900_000), 100),
+            (None, Some(600_000), 200),
+        ] {
+            let (mut pace, now) = pace(Limits {
+                day_bytes,
+                month_bytes,
+                kept: Some(path.clone()),
+                ..Limits::default()
+            });
+            pace.moved(0, 0, false, now, day);
+            let already = kept();
+            pace.moved(hundredth, hundredth, false, now, day);
+            assert_eq!(kept(), already, "a hundredth and no more");
+            pace.moved(0, 1, false, now, day);
+            assert_eq!(kept(), already + hundredth + 1);
+            pace.moved(0, 1, false, now, day);
+            assert_eq!(kept(), already + hundredth + 1);
+            pace.keep();
+            assert_eq!(kept(), already + hundredth + 2);
+        }
+        let (mut unlimited, now) = pace(Limits {
+            kept: Some(path.clone()),
+            ..Limits::default()
+        });
+        let before = kept();
+        unlimited.moved(1 << 30, 1 << 30, false, now, day);
+        unlimited.keep();
+        assert_eq!(kept(), before, "nothing is counted");
+    }
+
+    /// A quarter of a second of a rate may go at once, whatever has waited before; what went too early is waited for.
+    #[test]
+    fn a_rate_lets_a_piece_go_at_once_and_no_more() {
+        let (mut pace, begin) = pace(Limits {
+            rate_bytes: Some(40_000),
+            ..Limits::default()
+        });
+        let at = |ms| begin + Duration::from_millis(ms);
+        assert_eq!(pace.wait(begin), None);
+        pace.moved(4_000, 4_000, false, begin, None);
+        assert_eq!(pace.wait(begin), Some(Duration::from_millis(100)));
+        assert_eq!(pace.wait(at(60)), Some(Duration::from_millis(40)));
+        assert_eq!(pace.wait(at(100)), None);
+        // An hour later it is a quarter of a second's worth, and no more.
+        pace.moved(10_000, 10_000, false, at(3_600_000), None);
+        assert_eq!(pace.wait(at(3_600_000)), None);
+        pace.moved(400, 400, false, at(3_600_000), None);
+        assert_eq!(pace.wait(at(3_600_000)), Some(Duration::from_millis(10)));
+        for bytes in [PIECE_FIRST, 10_000, 10_000] {
+            pace.began();
+            assert_eq!(pace.piece_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn messages_are_made_smaller_where_that_pays_and_only_if_asked() {
+        let packs = |packs, limits: Limits, bytes_per_second: Option<u64>| {
+            let (mut pace, begin) = pace(Limits { packs, ..limits });
+            let bytes = bytes_per_second.unwrap_or(0) / 10;
+            let is_busy = bytes_per_second.is_some();
+            for turn in 0..3 {
+                let now = begin + turn * Duration::from_millis(100);
+                pace.moved(bytes, bytes, is_busy, now, None);
+            }
+            pace.packs()
+        };
+        let rate = Limits {
+            rate_bytes: Some(1 << 30),
+            ..Limits::default()
+        };
+        let month = Limits {
+            month_bytes: Some(1 << 40),
+            ..Limits::default()
+        };
+        for (limits, measured, pays) in [
+            (Limits::default(), None, false),
+            (Limits::default(), Some(1_999_990), true),
+            (Limits::default(), Some(2_000_000), false),
+            (rate, None, true),
+            (month, None, true),
+        ] {
+            assert_eq!(packs(true, limits.clone(), measured), pays, "{limits:?}");
+            assert!(!packs(false, limits, measured));
+        }
+    }
+
+    #[test]
+    fn the_calendar_is_asked_only_where_something_depends_on_it() {
+        let noon = Micros::new(1_795_600_000_000_000);
+        let day = Limits {
+            day_bytes: Some(1),
+            ..Limits::default()
+        };
+        let window = Limits {
+            windows: vec![Window { from: 0, to: 60 }],
+            ..Limits::default()
+        };
+        for (limits, asks) in [
+            (Limits::default(), false),
+            (day.clone(), true),
+            (window, true),
+        ] {
+            assert_eq!(pace(limits).0.local(noon).is_some(), asks);
+        }
+        let (pace, _) = pace(day);
+        for unknown in [Micros::UNKNOWN, Micros::new(0), Micros::of_uptime(3, 9)] {
+            assert_eq!(pace.local(unknown), None);
+        }
+        assert!(pace.local(Micros::new(1)).is_some());
+        let (one, other) = (pace.local(noon), Micros::new(noon.get() + 3_600_000_000));
+        let minutes = |local: Option<Local>| local.unwrap().minute;
+        let later = (minutes(one) + 60) % DAY_MINUTES;
+        assert_eq!(minutes(pace.local(other)), later);
+    }
 }

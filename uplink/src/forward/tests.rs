@@ -26,19 +26,9 @@ struct Gateway {
 
 impl Gateway {
     fn start(logs: Vec<Log>) -> Self {
-        let options = ForwardOptions {
-            url: "sedge://hub.example:7443".into(),
-            identity: "gw-7".into(),
-            uplink: UPLINK,
-            retry_max: 30 * SECOND,
-            trust: None,
-            limits: Limits::default(),
-            time: Time::default(),
-            live_first_after: None,
-        };
         let (logs, seen) = watch::channel(logs);
         let (tell, events) = mpsc::unbounded_channel();
-        let forwarder = Forwarder::new(options, seen, tell).unwrap();
+        let forwarder = Forwarder::new(options(), seen, tell).unwrap();
         let handle = forwarder.handle();
         let (stop, stopped) = oneshot::channel::<()>();
         let run = tokio::spawn(forwarder.run(async move { drop(stopped.await) }));
@@ -53,6 +43,19 @@ impl Gateway {
 
     fn is_in_time(&self) -> bool {
         self.handle.pulse().late() < SECOND
+    }
+}
+
+fn options() -> ForwardOptions {
+    ForwardOptions {
+        url: "sedge://hub.example:7443".into(),
+        identity: "gw-7".into(),
+        uplink: UPLINK,
+        retry_max: 30 * SECOND,
+        trust: None,
+        limits: Limits::default(),
+        time: Time::default(),
+        live_first_after: None,
     }
 }
 
@@ -82,7 +85,7 @@ async fn grow(log: &Log, count: usize) {
     let partition = log.handle.log().unwrap();
     let (mut producer, mut settled) = (partition.producer(), partition.settled());
     let runtime = tokio::runtime::Handle::current();
-    let staging = tokio::task::spawn_blocking(move || {
+    let staging = sedge_store::world::blocking(move || {
         for _ in 0..count {
             let mut batch = Batch::new();
             batch.push(|unit| unit.record(None, None, &[], b"a value"), &[]);
@@ -521,6 +524,38 @@ async fn a_hub_that_is_silent_is_left_after_half_a_minute() {
         while soon(desk.0.receive()).await.is_ok() {}
         assert_eq!(began.elapsed().as_secs(), 30, "welcome: {is_welcome}");
         assert!(gateway.is_in_time());
+    }
+}
+
+/// As it is acknowledged, the oldest that is not is another one, and at last there is none.
+#[tokio::test]
+async fn a_status_tells_how_old_what_the_hub_lacks_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_in(&dir.path().join("log"), 3).await;
+    let made = |offset| status::made_at(&log, Offset::new(offset)).unwrap().get();
+    let partition = log.handle.log().unwrap();
+    let unacked = |log: &LogStatus| (log.acked.get(), log.next.get(), log.oldest_unacked);
+    let mut board = Board::new(&options());
+    board.logs(std::slice::from_ref(&log));
+    for (acked, oldest) in [
+        (0, Some(made(0))),
+        (2, Some(made(2))),
+        (3, None),
+        (1, Some(made(1))),
+    ] {
+        partition.set_cursor(UPLINK, Offset::new(acked));
+        let is_set = || {
+            let ledger = partition.ledger();
+            ledger.cursor(UPLINK).is_some_and(|c| c.next.get() == acked)
+        };
+        while !is_set() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..2 {
+            let status = board.status();
+            assert_eq!(unacked(&status.logs[0]), (acked, 3, oldest));
+            assert_eq!((status.lag(), status.oldest_unacked()), (3 - acked, oldest));
+        }
     }
 }
 

@@ -698,4 +698,42 @@ mod tests {
         }
         assert!(!is_damage(&rusqlite::Error::QueryReturnedNoRows));
     }
+
+    /// It rots under a hub that runs: the write that finds it out fails, and the next one finds another catalog, with what the copy has.
+    #[test]
+    fn a_catalog_that_is_damaged_in_use_is_replaced_for_the_next_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        catalog.note(&[known(0)]).unwrap();
+        catalog.copy().unwrap();
+        let written = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory;";
+        catalog.lock().execute_batch(written).unwrap();
+        let path = dir.path().join("catalog.sqlite");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4096..].fill(0x5A);
+        fs::write(&path, bytes).unwrap();
+        assert!(catalog.note(&[known(1)]).is_err());
+        catalog.note(&[known(2)]).unwrap();
+        assert_eq!(catalog.partitions().unwrap(), [known(0), known(2)]);
+        let aside = fs::read_dir(dir.path().join("set-aside")).unwrap();
+        assert!(aside.count() >= 1);
+        drop(catalog);
+        let catalog = Catalog::open(dir.path()).unwrap();
+        assert_eq!(catalog.partitions().unwrap(), [known(0), known(2)]);
+    }
+
+    #[test]
+    fn whoever_looks_for_room_is_told_where() {
+        let place = Path::new("/data/catalog.sqlite");
+        let told = |code| {
+            let failure = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let told = CatalogError::from(failure).at(place);
+            matches!(told, CatalogError::Unwritten { .. })
+        };
+        assert!(told(rusqlite::ffi::SQLITE_FULL) && told(rusqlite::ffi::SQLITE_IOERR));
+        assert!(!told(rusqlite::ffi::SQLITE_BUSY));
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let told = CatalogError::from(full).at(place).to_string();
+        assert!(told.contains("/data/catalog.sqlite: "), "{told}");
+    }
 }
