@@ -1,5 +1,7 @@
 //! Stories of a hub whose peers say each word themselves, in simulated time: what is answered, what is waited for, how long.
 
+mod gateways;
+
 use sedge_core::custody::message::{Clock, Intro, Message as Said, Offer, Verdict, emit_hello};
 use sedge_core::frame::{Form, Label, emit_data};
 use sedge_core::{LogId, Micros, Offset};
@@ -525,11 +527,15 @@ impl House {
 
 impl Peer {
     async fn greets(&mut self, offers: &[Offer<'_>]) {
+        self.greets_as("gw-7", offers).await;
+    }
+
+    async fn greets_as(&mut self, identity: &str, offers: &[Offer<'_>]) {
         let intro = Intro {
             protocol_min: 1,
             protocol_max: 1,
             features: 0,
-            identity: "gw-7",
+            identity,
             generation: 1,
             clock: Clock::default(),
             credential: &[],

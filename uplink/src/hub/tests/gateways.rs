@@ -1,0 +1,281 @@
+//! Stories of a gateway that says each word itself.
+
+use sedge_core::custody::message::{Ack, Close, Code, Data, Rewind, SlotGap, Welcome};
+use sedge_core::{Cause, Gap};
+
+use super::*;
+
+impl House {
+    /// A gateway with one log of which the hub has nothing.
+    async fn with_log(&self, closed: bool) -> Peer {
+        let offer = Offer {
+            closed,
+            ..offer(0, 0xA, 0)
+        };
+        self.gateway(&[offer]).await
+    }
+
+    /// Each part of what the first partition holds: from, next, and the gaps as from, to and lost.
+    async fn read_all(&self) -> Vec<(u64, u64, Vec<(u64, u64, u64)>)> {
+        let (mut peer, mut from, mut read) = (self.consumer().await, 0, Vec::new());
+        loop {
+            let wants = vec![Want { from, ..want(0) }];
+            peer.says(&wire::Fetch { wants, ..fetch(1) }).await;
+            let Some((head, _)) = peer.fetched().await.1.parts.pop() else {
+                return read;
+            };
+            let gaps = head.gaps.iter().map(|gap| (gap.from, gap.to, gap.lost));
+            read.push((head.from, head.next, gaps.collect()));
+            from = head.next;
+        }
+    }
+}
+
+impl Peer {
+    /// Sends so many frames of a log.
+    async fn sends(&mut self, slot: u16, log: u8, offsets: std::ops::Range<u64>) -> usize {
+        let first = Offset::new(offsets.start);
+        let frames = offsets.flat_map(|first| frame(LogId::new([log; 16]), first, 100));
+        let frames: Vec<u8> = frames.collect();
+        let base_time = Some(Micros::UNKNOWN);
+        self.tells(&Said::Data(Data {
+            slot,
+            first,
+            base_time,
+            frames: &frames,
+        }))
+        .await;
+        frames.len()
+    }
+
+    async fn misses(&mut self, from: u64, to: u64, lost: u64) {
+        let gap = Gap {
+            from: Offset::new(from),
+            to: Offset::new(to),
+            lost,
+            cause: Cause::Evicted,
+            when: Micros::new(5),
+            when_last: Micros::new(6),
+        };
+        self.tells(&Said::Gap(SlotGap { slot: 0, gap })).await;
+    }
+
+    /// The hub's custody of a log, as soon as it is as far as that.
+    async fn acked(&mut self, slot: u16, next: u64) -> Ack {
+        loop {
+            let heard = self.heard().await;
+            match Said::parse(heard.kind, &heard.body).unwrap() {
+                Said::Ack(ack) if ack.slot == slot && ack.next.get() >= next => return ack,
+                Said::Ack(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn welcomed(&mut self) -> Vec<Option<u64>> {
+        let heard = self.heard().await;
+        let Said::Welcome(Welcome { logs, .. }) = Said::parse(heard.kind, &heard.body).unwrap()
+        else {
+            panic!("{heard:?}")
+        };
+        let next = |verdict| match verdict {
+            Verdict::Resume { next, .. } => Some(next.get()),
+            Verdict::Refused { .. } => None,
+        };
+        logs.iter().map(|answer| next(answer.verdict)).collect()
+    }
+}
+
+/// What was sent is durable when it is acknowledged, gaps stand in their places, and all of it is counted.
+#[tokio::test(start_paused = true)]
+async fn what_a_gateway_sends_is_acknowledged_counted_and_read() {
+    let house = House::open().await;
+    let offers = [
+        offer(0, 0xA, 0),
+        Offer {
+            partition: 1,
+            ..offer(1, 0xB, 0)
+        },
+    ];
+    let mut peer = house.gateway(&offers).await;
+    assert_eq!(house.shared.status().gateways, ["gw-7"]);
+    let mut bytes = peer.sends(0, 0xA, 0..3).await;
+    assert!(!peer.acked(0, 3).await.ended);
+    bytes += peer.sends(1, 0xB, 0..5).await;
+    peer.acked(1, 5).await;
+    let status = house.shared.status();
+    let counted = (status.stored_bytes, status.stored_offsets);
+    assert_eq!(counted, (bytes as u64, 8));
+    assert!((2..=8).contains(&status.commits));
+    peer.misses(3, 7, 2).await;
+    peer.acked(0, 7).await;
+    // What was taken already is no news.
+    peer.sends(0, 0xA, 0..3).await;
+    peer.sends(0, 0xA, 7..9).await;
+    peer.acked(0, 9).await;
+    let parts = house.read_all().await;
+    let gaps: Vec<_> = parts.iter().flat_map(|part| part.2.clone()).collect();
+    assert_eq!(parts.last().map(|part| part.1), Some(9));
+    assert!(gaps.iter().all(|gap| *gap == (3, 7, 2)), "{gaps:?}");
+    let status = house.shared.status();
+    let ends: Vec<_> = status
+        .partitions
+        .iter()
+        .map(|p| (p.number, p.end))
+        .collect();
+    assert_eq!(ends, [(0, 9), (1, 5)]);
+    assert_eq!(status.stored_offsets, 14);
+    house.stop().await;
+}
+
+/// Behind a hole the hub says from where it misses something.
+#[tokio::test(start_paused = true)]
+async fn what_comes_behind_a_hole_is_asked_for_again() {
+    let house = House::open().await;
+    let mut peer = house.with_log(false).await;
+    peer.sends(0, 0xA, 2..4).await;
+    let heard = peer.heard().await;
+    let rewind = Said::Rewind(Rewind {
+        slot: 0,
+        next: Offset::ZERO,
+    });
+    assert_eq!(Said::parse(heard.kind, &heard.body), Ok(rewind));
+    peer.sends(0, 0xA, 0..4).await;
+    peer.acked(0, 4).await;
+    house.stop().await;
+}
+
+/// It said where the log ends. Up to there everything is taken, and not one more.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_beyond_the_end_of_a_closed_log() {
+    for (is_gap, to, is_taken) in [
+        (true, 10, true),
+        (true, 11, false),
+        (false, 10, true),
+        (false, 11, false),
+    ] {
+        let house = House::open().await;
+        let mut peer = house.with_log(true).await;
+        peer.sends(0, 0xA, 0..8).await;
+        peer.acked(0, 8).await;
+        match is_gap {
+            true => peer.misses(8, to, 1).await,
+            false => drop(peer.sends(0, 0xA, 8..to).await),
+        }
+        match is_taken {
+            true => {
+                peer.acked(0, 10).await;
+                let end = Offset::new(10);
+                peer.tells(&Said::Close(Close { slot: 0, end })).await;
+                assert!(peer.acked(0, 10).await.ended);
+                let partition = house.shared.registry.partition("telemetry", 0);
+                assert!(partition.unwrap().members()[0].mirror.is_ended());
+            }
+            false => assert_eq!(peer.ended().await.0, bye::MALFORMED),
+        }
+        house.stop().await;
+    }
+}
+
+/// A name that is none, too many logs, a message that cannot be unpacked: the conversation ends with the reason.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_says_what_cannot_be_is_told_so() {
+    let house = House::open().await;
+    for (identity, offers, code) in [
+        ("Gateway 7", vec![], Code::IDENTITY),
+        ("", vec![], Code::IDENTITY),
+        ("gw-7", vec![offer(4_096, 0xA, 0)], Code::TOO_LARGE),
+    ] {
+        let mut peer = house.connect();
+        peer.greets_as(identity, &offers).await;
+        assert_eq!(peer.ended_at_last().await.0, code.0, "{identity}");
+    }
+    let mut peer = house.connect();
+    peer.greets(&[offer(4_095, 0xA, 0)]).await;
+    assert_eq!(peer.welcomed().await, [Some(0)]);
+    wire::emit_raw(&mut peer.0.outgoing, kind::PACKED, &[&[0xFF; 9]]);
+    peer.0.flush().await.unwrap();
+    assert_eq!(peer.ended().await.0, bye::MALFORMED);
+    let mut peer = house.connect();
+    wire::emit_raw(&mut peer.0.outgoing, kind::PING, &[&[1, 0]]);
+    peer.0.flush().await.unwrap();
+    assert_eq!(peer.ended().await.0, bye::MALFORMED);
+    house.stop().await;
+}
+
+/// One of its streams has a name that is none: that log is refused, and what stands beside it is taken.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_taken_holds_up_no_other() {
+    let house = House::open().await;
+    let bad = Offer {
+        stream: "No Stream",
+        ..offer(0, 0xA, 0)
+    };
+    let mut peer = house.connect();
+    peer.greets(&[bad, offer(1, 0xB, 0)]).await;
+    assert_eq!(peer.welcomed().await, [None, Some(0)]);
+    peer.sends(0, 0xA, 0..1).await;
+    peer.sends(1, 0xB, 0..2).await;
+    peer.acked(1, 2).await;
+    // It begins anew, on the same connection: nobody is replaced, and it is told how far the hub is.
+    peer.greets(&[offer(0, 0xB, 0)]).await;
+    assert_eq!(peer.welcomed().await, [Some(2)]);
+    peer.sends(0, 0xB, 2..3).await;
+    peer.acked(0, 3).await;
+    let status = house.shared.status();
+    assert_eq!((status.replaced, status.gateways.len()), (0, 1));
+    house.stop().await;
+}
+
+/// The newer connection has the seat, the older one is told by whom; when both are gone nobody is there.
+#[tokio::test(start_paused = true)]
+async fn the_older_connection_is_told_that_it_is_replaced() {
+    let house = House::open().await;
+    let mut older = house.with_log(false).await;
+    older.sends(0, 0xA, 0..3).await;
+    let (newer, (told, _)) = tokio::join!(house.with_log(false), older.replaced());
+    assert_eq!(told, bye::REPLACED);
+    assert_eq!(house.shared.status().replaced, 1);
+    assert_eq!(house.shared.status().gateways, ["gw-7"]);
+    drop(newer);
+    let mut silent = house.consumer().await;
+    while !house.shared.status().gateways.is_empty() {
+        assert!(silent.hears_nothing(SECOND / 10).await);
+    }
+    house.stop().await;
+}
+
+impl Peer {
+    /// Acknowledgements may come before.
+    async fn replaced(&mut self) -> (u16, Duration) {
+        self.ended_at_last().await
+    }
+}
+
+/// It is asked whether it is there, and taken for gone half a minute after its last word.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_is_silent_is_asked_and_then_taken_for_gone() {
+    let house = House::open().await;
+    let mut peer = house.with_log(false).await;
+    let began = Instant::now();
+    let mut asked = 0;
+    while let Ok(heard) = soon(peer.0.receive()).await {
+        asked += u32::from(heard.kind == kind::PING);
+    }
+    assert_eq!((asked > 0, began.elapsed().as_secs()), (true, 30));
+    house.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_is_stopped_says_so_to_all() {
+    let house = House::open().await;
+    let mut gateway = house.with_log(false).await;
+    let mut consumer = house.consumer().await;
+    let all = async {
+        assert_eq!(gateway.ended_at_last().await.0, bye::SHUTTING_DOWN);
+        assert_eq!(consumer.ended().await.0, bye::SHUTTING_DOWN);
+    };
+    let began = Instant::now();
+    tokio::join!(house.stop(), all);
+    assert!(began.elapsed() < SECOND);
+}
