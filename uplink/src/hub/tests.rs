@@ -74,6 +74,8 @@ impl House {
             partition: number,
             next: Offset::new(1 << 20),
             closed: false,
+            oldest: Offset::ZERO,
+            tail_crc: None,
         };
         let (registry, gateway) = (&self.shared.registry, Name::new("gw-7").unwrap());
         let admitted = registry.admit(&self.shared.catalog, &gateway, &offer, &[]);
@@ -627,6 +629,8 @@ async fn a_group_lags_in_each_run_by_what_it_has_not_read_there() {
         partition: 0,
         next: Offset::new(10),
         closed,
+        oldest: Offset::ZERO,
+        tail_crc: None,
     };
     for (offer, frames) in [(log(0xA, true), 4), (log(0xB, false), 3)] {
         let admitted = registry.admit(catalog, &gateway, &offer, &[]).unwrap();

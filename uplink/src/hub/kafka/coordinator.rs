@@ -251,9 +251,9 @@ impl Group {
     /// Heartbeat.
     ///
     /// # Errors
-    /// `RebalanceInProgress` only while the group waits for its members to join. Between JoinGroup and SyncGroup it is well: the Java client's
-    /// heartbeats begin with the answer to JoinGroup, librdkafka's go on, and both would join again, so that a slow leader's
-    /// generation would never be completed. Brokers before 2.4 said so there too.
+    /// `RebalanceInProgress` only while the group waits for its members to join. Between JoinGroup and SyncGroup all is well, as in Kafka since
+    /// 2.7: the Java client's heartbeats begin with the answer to JoinGroup, so that a leader may take longer to assign than its session lasts, and
+    /// whoever did what older brokers said there would join again and end the generation it is in. librdkafka sends none before it has its assignment.
     pub(super) fn heartbeat(&mut self, now: Duration, caller: &Caller) -> Result<(), Code> {
         self.advance(now);
         let at = self.current(caller)?;
@@ -325,10 +325,8 @@ impl Group {
         let members = self.members.iter().filter_map(Member::over_at);
         let pending = self.pending.iter().map(|p| p.until);
         let of_phase = self.phase.ends_at().into_iter();
-        let unsynced = self.members.iter().any(|m| !m.synced);
-        let of_sync = self.sync_until.filter(|_| unsynced);
         let all = members.chain(pending).chain(of_phase);
-        all.chain(of_sync).chain(adrift).min()
+        all.chain(self.sync_until).chain(adrift).min()
     }
 
     /// Whether it can be dropped. A group that takes its place has to begin with a generation that is not below this one's.
@@ -354,25 +352,21 @@ impl Group {
     /// What DescribeGroups tells.
     pub(super) fn describe(&self) -> Described {
         let state = self.state();
-        let protocol = match state {
-            State::Stable => self.protocol.as_str(),
-            _ => "",
-        };
+        let stable = state == State::Stable;
+        let of_stable = |bytes: Bytes| if stable { bytes } else { Bytes::new() };
         let members = self.members.iter().map(|m| DescribedMember {
             member: m.id.clone(),
             instance: m.instance.clone(),
             client: m.client.clone(),
             host: m.host.clone(),
-            metadata: m.metadata(protocol),
-            assignment: match state {
-                State::Stable => m.assignment.clone(),
-                _ => Bytes::new(),
-            },
+            metadata: of_stable(m.metadata(&self.protocol)),
+            assignment: of_stable(m.assignment.clone()),
         });
+        let protocol = Some(&self.protocol).filter(|_| stable);
         Described {
             state,
             protocol_type: self.protocol_type.clone(),
-            protocol: protocol.to_owned(),
+            protocol: protocol.cloned().unwrap_or_default(),
             members: members.collect(),
         }
     }

@@ -48,14 +48,15 @@ impl Group {
     /// Whether there is a protocol that this one and all others support. Whoever is the only member may change everything; Kafka compares
     /// it with its own past and refuses that.
     fn agree(&self, asked: &Join, place: Option<usize>) -> Result<(), Code> {
+        if asked.protocol_type.is_empty() || asked.protocols.len() > PROTOCOLS_MAX {
+            return Err(Code::InconsistentProtocol);
+        }
         let members = self.members.iter().enumerate();
         let others = members.filter(|(at, _)| Some(*at) != place);
         let others: Vec<&Member> = others.map(|(_, m)| m).collect();
-        let said = !asked.protocol_type.is_empty() && asked.protocols.len() <= PROTOCOLS_MAX;
         let one_type = others.is_empty() || self.protocol_type == asked.protocol_type;
         let mut names = asked.protocols.iter().map(|(name, _)| name);
-        let shared = names.any(|name| others.iter().all(|m| m.supports(name)));
-        if said && one_type && shared {
+        if one_type && names.any(|name| others.iter().all(|m| m.supports(name))) {
             Ok(())
         } else {
             Err(Code::InconsistentProtocol)

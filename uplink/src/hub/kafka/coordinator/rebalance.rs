@@ -133,6 +133,7 @@ impl Group {
         if self.members.is_empty() {
             return self.clear();
         }
+        self.let_a_member_lead();
         if !self.elect() {
             // All are static and absent: they come back, or their sessions end.
             let until = self.now.saturating_add(self.rebalance_timeout());
@@ -205,11 +206,15 @@ impl Group {
         if let Some(ticket) = member.ticket {
             self.refuse(ticket, Code::UnknownMember, String::new());
         }
-        if member.id == self.leader {
-            let next = self.members.first().map(|m| m.id.clone());
-            self.leader = next.unwrap_or_default();
-        }
+        self.let_a_member_lead();
         self.prepare();
+    }
+
+    fn let_a_member_lead(&mut self) {
+        if !self.members.iter().any(|m| m.id == self.leader) {
+            let first = self.members.first().map(|m| m.id.clone());
+            self.leader = first.unwrap_or_default();
+        }
     }
 
     /// Nobody is left. A generation ends with that too.

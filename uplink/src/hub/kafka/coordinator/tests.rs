@@ -110,7 +110,7 @@ impl Scene {
         while self.now < end {
             self.pass((end - self.now).min(seconds(1)));
             for joined in alive {
-                self.heartbeat(joined).ok();
+                assert_ne!(self.heartbeat(joined), Err(Code::UnknownMember));
             }
         }
     }

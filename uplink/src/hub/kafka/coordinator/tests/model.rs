@@ -39,10 +39,12 @@ enum Step {
 /// What no client should do, or does once and is never heard of again.
 #[derive(Clone, Debug)]
 enum Wild {
-    /// Somebody joins, and says nothing any more.
-    Ghost {
+    /// Some join who bring much, and say nothing any more.
+    Ghosts {
+        count: usize,
         session: Duration,
         asks_for_id: bool,
+        bytes: usize,
     },
     /// Somebody joins with an id that was given to somebody, lately or long ago.
     Thief(usize),
@@ -213,16 +215,21 @@ impl World {
 
     fn go_wild(&mut self, wild: &Wild) {
         match *wild {
-            Wild::Ghost {
+            Wild::Ghosts {
+                count,
                 session,
                 asks_for_id,
+                bytes,
             } => {
                 let asked = Join {
                     session,
                     asks_for_id,
-                    ..supporting(consumer("ghost"), &["sticky", "range"])
+                    protocols: vec![("range".into(), vec![0; bytes].into())],
+                    ..consumer("ghost")
                 };
-                self.join(None, asked);
+                for _ in 0..count {
+                    self.join(None, asked.clone());
+                }
             }
             Wild::Thief(n) => {
                 let member = self.ledger.id(n);
@@ -424,14 +431,17 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn wild() -> impl Strategy<Value = Wild> {
-    let ghost = (1_u64..10, any::<bool>()).prop_map(|(session, asks_for_id)| Wild::Ghost {
+    let ghosts = (1_usize..8, 1_u64..10, any::<bool>(), 0_usize..400);
+    let ghosts = ghosts.prop_map(|(count, session, asks_for_id, bytes)| Wild::Ghosts {
+        count,
         session: seconds(session),
         asks_for_id,
+        bytes,
     });
     let generation = prop_oneof![-3..=-1, 1..=3];
     let stray = (any::<usize>(), generation);
     prop_oneof![
-        ghost,
+        ghosts,
         any::<usize>().prop_map(Wild::Thief),
         any::<usize>().prop_map(Wild::Twin),
         stray.prop_map(|(id, generation)| Wild::Stray { id, generation }),

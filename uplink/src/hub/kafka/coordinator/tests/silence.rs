@@ -177,6 +177,21 @@ fn member_whose_connection_broke_is_waited_for_as_long_as_its_session_lasts() {
     assert_eq!(scene.joined(a).members.len(), 1);
 }
 
+/// The group is empty from then on, and not only when the next thing is due.
+#[test]
+fn only_member_that_did_not_know_its_id_leaves_an_empty_group() {
+    let mut scene = Scene::new();
+    let nameless = scene.join(consumer("nameless"));
+    scene.group.forsake(nameless);
+    let nobody = Caller {
+        member: String::new(),
+        instance: None,
+        generation: -1,
+    };
+    assert_eq!(scene.group.may_commit(scene.now, &nobody), Ok(()));
+    assert!(scene.group.is_empty());
+}
+
 /// Nobody was ever told the id of this member, so that nobody can come back with it: it is not waited for.
 #[test]
 fn newcomer_whose_connection_breaks_before_it_knows_its_id_is_gone_at_once() {

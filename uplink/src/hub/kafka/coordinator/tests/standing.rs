@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// A static member that may be silent for so long.
+fn fixed_for(session: Duration) -> Join {
+    Join {
+        session,
+        ..fixed("i")
+    }
+}
+
 #[test]
 fn static_member_that_is_started_again_takes_its_place_and_nobody_else_notices() {
     let (mut scene, joined) = Scene::stable([consumer("a"), fixed("i")]);
@@ -45,6 +53,7 @@ fn member_whose_place_was_taken_is_fenced() {
     assert_eq!(scene.refused(sync).0, code);
     assert_eq!(scene.heartbeat(old), Err(Code::UnknownMember));
     let unheard_of = Caller {
+        member: joined[0].member.clone(),
         instance: Some("j".into()),
         ..caller
     };
@@ -112,15 +121,36 @@ fn metadata_that_is_no_subscription_is_compared_as_it_is() {
     }
 }
 
+/// All support both, and one vote goes to the other.
 #[test]
 fn static_member_that_changes_the_chosen_protocol_makes_all_join() {
-    let both = ["range", "sticky"];
-    let (mut scene, _) = Scene::stable([
-        supporting(consumer("a"), &both),
-        supporting(fixed("i"), &both),
+    let (range, sticky) = (["range", "sticky"], ["sticky", "range"]);
+    let (mut scene, joined) = Scene::stable([
+        supporting(consumer("a"), &range),
+        supporting(fixed("i"), &range),
+        supporting(consumer("b"), &sticky),
     ]);
-    let ticket = scene.join(supporting(fixed("i"), &["sticky"]));
+    assert_eq!(joined[1].protocol, "range");
+    let ticket = scene.join(supporting(fixed("i"), &range));
+    assert!(!scene.waits(ticket));
+    let ticket = scene.join(supporting(fixed("i"), &sticky));
     assert!(scene.waits(ticket));
+}
+
+/// Whoever had its place did not take its assignment in time. It has come only now, and has its session to do so.
+#[test]
+fn static_member_that_is_started_again_is_not_blamed_for_the_one_before() {
+    let mut scene = Scene::new();
+    let tickets = [consumer("a"), fixed_for(seconds(100))].map(|asked| scene.join(asked));
+    scene.pass(ms(600));
+    let [a, _] = tickets.map(|t| scene.joined(t));
+    scene.sync(leading_sync(&a));
+    scene.pass_with(seconds(59), &[&a]);
+    let ticket = scene.join(fixed_for(seconds(100)));
+    let new = scene.joined(ticket);
+    scene.pass_with(seconds(20), &[&a]);
+    assert_eq!(scene.group.state(), State::Stable);
+    assert_eq!(scene.members(), [a.member, new.member]);
 }
 
 /// The leader was told the id that is gone and would assign to it.
@@ -154,10 +184,7 @@ fn static_member_that_is_started_again_while_it_waits_is_one_member() {
 /// It is being started, or carried to another machine: its place is kept for as long as its session lasts, with what the leader gives it.
 #[test]
 fn absent_static_member_keeps_its_place_through_a_rebalance() {
-    let absent = Join {
-        session: seconds(100),
-        ..fixed("i")
-    };
+    let absent = fixed_for(seconds(100));
     let asked = consumer("a");
     let (mut scene, joined) = Scene::stable([absent.clone(), asked.clone()]);
     let a = scene.join(again(&other_topics(asked.clone()), &joined[1]));
@@ -171,6 +198,12 @@ fn absent_static_member_keeps_its_place_through_a_rebalance() {
     let back = scene.joined(back);
     let ticket = scene.sync(empty_sync(&back));
     assert_eq!(scene.assigned(ticket), part(&joined[0].member));
+    // It came first, and the other leads: that stays so.
+    let led = scene.join(again(&other_topics(asked.clone()), &a));
+    let back = scene.join(again(&fixed_for(seconds(100)), &back));
+    let (a, back) = (scene.joined(led), scene.joined(back));
+    assert_eq!((&a.leader, &back.leader), (&a.member, &a.member));
+    scene.sync_all(&[a.clone(), back]);
     // Again absent, and for too long. It is not expected to sync, its session alone counts.
     scene.pass_with(ms(99_999), &[&a]);
     assert_eq!(scene.members().len(), 2);
@@ -180,10 +213,7 @@ fn absent_static_member_keeps_its_place_through_a_rebalance() {
 
 #[test]
 fn absent_static_member_is_not_expected_to_take_its_assignment() {
-    let absent = Join {
-        session: seconds(300),
-        ..fixed("i")
-    };
+    let absent = fixed_for(seconds(300));
     let asked = consumer("a");
     let (mut scene, joined) = Scene::stable([asked.clone(), absent]);
     let a = scene.join(again(&asked, &joined[0]));
@@ -198,10 +228,7 @@ fn absent_static_member_is_not_expected_to_take_its_assignment() {
 /// The only ones that are left are absent: no generation begins that nobody has joined.
 #[test]
 fn rebalance_waits_when_all_that_are_left_are_static_and_absent() {
-    let absent = Join {
-        session: seconds(200),
-        ..fixed("i")
-    };
+    let absent = fixed_for(seconds(200));
     let (mut scene, joined) = Scene::stable([absent.clone(), consumer("a")]);
     assert_eq!(scene.leave(&joined[1].member, None), Ok(()));
     scene.pass(seconds(150));
@@ -211,6 +238,19 @@ fn rebalance_waits_when_all_that_are_left_are_static_and_absent() {
     assert_eq!(scene.joined(back).generation, 2);
     scene.pass(seconds(1_000));
     assert!(scene.group.is_empty());
+}
+
+/// The leader does not join in time, and only static members are left, all absent: one of them is to lead, and not somebody who is gone.
+#[test]
+fn leader_is_one_of_those_who_are_left() {
+    let asked = consumer("a");
+    let comers = [asked.clone(), consumer("b"), fixed_for(seconds(200))];
+    let (mut scene, joined) = Scene::stable(comers);
+    assert_eq!(scene.leave(&joined[1].member, None), Ok(()));
+    scene.pass_with(ms(59_999), &[&joined[0]]);
+    scene.pass(ms(1));
+    assert_eq!(scene.members(), [joined[2].member.clone()]);
+    assert_eq!(scene.group.leader, joined[2].member);
 }
 
 #[test]
