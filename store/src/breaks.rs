@@ -13,6 +13,8 @@ use crate::index::Held;
 pub(crate) struct Breaks {
     known_from: Offset,
     skipped: VecDeque<Range<Offset>>,
+    /// No stretch of skipped offsets is shorter.
+    least: u64,
 }
 
 impl Breaks {
@@ -44,7 +46,13 @@ impl Breaks {
         Self {
             known_from,
             skipped: VecDeque::new(),
+            least: 0,
         }
+    }
+
+    /// The same of a log that never skips fewer than `least` offsets at once: an origin burns what the largest commit may take.
+    pub(crate) const fn never_fewer_than(&mut self, least: u64) {
+        self.least = least;
     }
 
     /// No record has one of these offsets.
@@ -60,11 +68,13 @@ impl Breaks {
         }
     }
 
-    /// How many records stood from `from` up to `to`; `None` where that is not known any more.
+    /// How many records stood from `from` up to `to`; `None` where that is not known any more. Neither lies within a skipped stretch: a hub goes on behind whole
+    /// frames. So in what is shorter than any such stretch stood records alone, whatever life that was in.
     pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
         let within = |range: &Range<Offset>| range.end.min(to).since(range.start.max(from));
         let skipped: u64 = self.skipped.iter().map(within).sum();
-        (self.known_from <= from).then(|| to.since(from).saturating_sub(skipped))
+        let is_known = self.known_from <= from || to.since(from) < self.least;
+        is_known.then(|| to.since(from).saturating_sub(skipped))
     }
 }
 
@@ -122,6 +132,16 @@ mod tests {
         assert_eq!(records(&breaks, 305, 345), Some(20));
         assert_eq!(records(&breaks, 305, 315), Some(5));
         assert_eq!(records(&breaks, 299, 345), None);
+    }
+
+    /// The power failed twice, and between the two the log let go of where the uplink stood: of what the hub has since, all were records.
+    #[test]
+    fn what_is_shorter_than_anything_that_is_skipped_held_records_alone() {
+        let mut breaks = Breaks::known_from(Offset::new(76_000));
+        assert_eq!(records(&breaks, 44, 61), None);
+        breaks.never_fewer_than(65_536);
+        assert_eq!(records(&breaks, 44, 61), Some(17));
+        assert_eq!(records(&breaks, 44, 44 + 65_536), None);
     }
 
     #[test]

@@ -113,6 +113,13 @@ impl Index {
         self
     }
 
+    /// For the index of an origin, which burns so many offsets at least where it burns any.
+    pub(crate) fn burning(mut self, least: u32) -> Self {
+        let inner = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inner.breaks.never_fewer_than(least.into());
+        self
+    }
+
     /// How many records stood from `from` up to `to`, be they held or not; `None` where that is not known any more.
     pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
         self.lock().breaks.records_between(from, to)

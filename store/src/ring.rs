@@ -506,7 +506,11 @@ impl Ring {
         let held = survey::held(&survey::survey(&self.dir)?, self.log_id(), ledger.oldest);
         let (durable, head_bytes) = (self.durable(), self.head_bytes());
         let index = Index::new(held, durable, head_bytes, ledger, || self.skipped_in_head());
-        Ok(index.written_from(self.next()))
+        let index = index.written_from(self.next());
+        Ok(match self.geometry().role() {
+            Role::Origin => index.burning(self.geometry().commit_offsets_max()),
+            Role::Mirror => index,
+        })
     }
 
     /// Offsets without a record in the head: burned ones, and those of frames that cannot be read.

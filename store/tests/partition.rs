@@ -413,3 +413,19 @@ fn as_many_bytes_as_there_is_room_for_are_written_before_the_oldest_gives_way() 
     assert!(room > given.options.capacity_bytes / 2, "{room}");
     assert!(partition.room_before(partition.oldest()) < 2 * segment_bytes);
 }
+
+/// An uplink's cursor is behind what the hub has when the power fails; the log lets go of both places, and the power fails again. How many records the hub has
+/// above the cursor is still known: had any offset of so short a stretch been burned, all of it had been.
+#[test]
+fn how_many_records_stood_in_a_short_stretch_is_known_in_any_life() {
+    let given = Given::default();
+    for _ in 0..2 {
+        let held = fixture::fill(&given);
+        assert!(held > 100);
+    }
+    let partition = given.open();
+    assert!(partition.oldest() > Offset::new(100));
+    let between = |from, to| partition.records_between(Offset::new(from), Offset::new(to));
+    assert_eq!(between(44, 61), Some(17));
+    assert_eq!(between(44, 44 + 65_536), None);
+}
