@@ -517,4 +517,17 @@ mod tests {
             ["100 a", "101..104 3 corrupt"]
         );
     }
+
+    /// Three entries are promised, and what is there is none: their offsets are missing.
+    #[test]
+    fn entries_that_do_not_parse_are_a_gap() {
+        let mut frame = [0; 64];
+        let n = emit_data(&mut frame, &LOG, label(2), 3, &[], &[0xFF; 9]).unwrap();
+        let told = told(&head(102, 105), frame[..n].to_vec(), 102);
+        assert_eq!(told, ["102..105 3 corrupt"]);
+        let mut frames = frame[..n].to_vec();
+        data(&mut frames, 5, &["f"]);
+        let told = self::told(&head(102, 106), frames, 102);
+        assert_eq!(told, ["102..105 3 corrupt", "105 f"]);
+    }
 }

@@ -606,4 +606,25 @@ mod tests {
         positions.meet(&[whole(400, 1), other], Start::Earliest, &[], &[]);
         assert_eq!(stand(&positions), [(0, 400, 400), (0, 0, 9)]);
     }
+
+    #[test]
+    fn a_part_at_the_seam_of_two_runs_is_that_of_the_second() {
+        let mut positions = begun(&split(), Start::Earliest, &[]);
+        taken(&mut positions, &head(0, 300), true).unwrap();
+        let (key, _) = positions.served(3, 300).unwrap();
+        assert_eq!(key, (3, 300));
+        let (key, _) = positions.served(3, 0).unwrap();
+        assert_eq!(key, (3, 0), "cut down to its beginning");
+        let begun = |start| stand(&self::begun(&split(), start, &[]));
+        assert_eq!(begun(Start::Offset(300)), [(0, 300, 330)]);
+        assert_eq!(begun(Start::Offset(299)), [(0, 120, 120), (300, 300, 330)]);
+    }
+
+    #[test]
+    fn a_group_meets_the_live_records_that_came_while_it_was_away() {
+        let positions = begun(&split(), Start::Latest, &[place(0, 120)]);
+        assert_eq!(stand(&positions), [(0, 120, 120), (300, 300, 330)]);
+        let positions = begun(&split(), Start::Latest, &[]);
+        assert_eq!(stand(&positions), [(0, 330, 330)]);
+    }
 }

@@ -323,13 +323,13 @@ async fn a_hub_that_does_not_answer_is_silent_after_what_it_was_given_and_twenty
 async fn a_client_that_waits_says_that_it_is_there() {
     let mut hub = Hub::new();
     let (mut client, mut desk) = hub.client().await;
-    let ping = |reply| wire::Ping { token: 5, reply };
+    let ping = |token, reply| wire::Ping { token, reply };
     let pings = async {
         let list: wire::List = desk.hears().await;
-        desk.says(&ping(true)).await;
+        desk.says(&ping(4, true)).await;
         wire::emit_raw(&mut desk.0.outgoing, 0x7F, &[b"of a later version"]);
-        desk.says(&ping(false)).await;
-        assert_eq!(desk.hears::<wire::Ping>().await, ping(true));
+        desk.says(&ping(5, false)).await;
+        assert_eq!(desk.hears::<wire::Ping>().await, ping(5, true));
         desk.says(&listed(list.request, &[], false)).await;
     };
     let (answer, ()) = join!(soon(client.list(None)), pings);

@@ -216,4 +216,25 @@ mod tests {
         let gap = Loss::default().gap(&ledger(200, 200, 0), 1, Offset::new(200));
         assert_eq!(gap, None);
     }
+
+    /// A hub that was put back had some of it once; of what is recycled while that is told, each is counted once.
+    #[test]
+    fn what_is_forgotten_is_told_beside_what_was_never_sent() {
+        let mut loss = Loss::default();
+        let first = loss.gap(&ledger(200, 180, 20), 1, Offset::new(150));
+        assert_eq!(lost(first), 50);
+        let second = loss.gap(&ledger(260, 180, 75), 1, Offset::new(200));
+        assert_eq!(lost(second), 75 - 20);
+    }
+
+    #[test]
+    fn a_cursor_follows_to_what_is_held_and_passes_nothing_twice() {
+        let (mut loss, ledger) = (Loss::default(), ledger(200, 100, 60));
+        let all = |from: Offset, to: Offset| Some(to.since(from));
+        let mut follow = |next| loss.acknowledged(&ledger, 1, Offset::new(next), all);
+        assert_eq!(follow(150), Follow::Pass(Offset::new(100), 50));
+        assert_eq!(follow(150), Follow::Wait, "there it is already");
+        assert_eq!(follow(199), Follow::Pass(Offset::new(150), 49));
+        assert_eq!(follow(200), Follow::Set);
+    }
 }

@@ -601,9 +601,45 @@ mod tests {
             assert_eq!(pace.local(unknown), None);
         }
         assert!(pace.local(Micros::new(1)).is_some());
-        let (one, other) = (pace.local(noon), Micros::new(noon.get() + 3_600_000_000));
-        let minutes = |local: Option<Local>| local.unwrap().minute;
-        let later = (minutes(one) + 60) % DAY_MINUTES;
-        assert_eq!(minutes(pace.local(other)), later);
+        let minute = |after: i64| {
+            let time = Micros::new(noon.get() + after * 60_000_000);
+            pace.local(time).unwrap().minute
+        };
+        for minutes in 0..(2 * i64::from(DAY_MINUTES)) {
+            let expected = (i64::from(minute(0)) + minutes) % i64::from(DAY_MINUTES);
+            assert_eq!(i64::from(minute(minutes)), expected, "{minutes}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_followed_back_if_it_was_more_than_two_days_ahead() {
+        for (back_to, spent) in [(27, 8), (26, 8), (25, 8)] {
+            let mut spent_so_far = Spent::default();
+            let day = |day| Some(date(2026, 11, day));
+            spent_so_far.spend(7, day(28));
+            spent_so_far.spend(1, day(back_to));
+            assert_eq!(spent_so_far.day_bytes, spent);
+            let is_followed = spent_so_far.date == day(back_to);
+            assert_eq!(is_followed, back_to == 25, "{back_to}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_measured_when_it_was_busy_for_a_tenth_of_a_second() {
+        let (mut pace, begin) = pace(Limits::default());
+        for (ms, piece) in [(0, PIECE_FIRST), (99, PIECE_FIRST), (100, 12_500)] {
+            pace.moved(2_500, 2_500, true, begin + Duration::from_millis(ms), None);
+            assert_eq!(pace.piece_bytes(), piece, "{ms}");
+        }
+        // What moves while nothing waits says nothing of the link.
+        pace.moved(0, 0, false, begin + Duration::from_millis(150), None);
+        pace.moved(
+            1 << 30,
+            1 << 30,
+            false,
+            begin + Duration::from_millis(900),
+            None,
+        );
+        assert_eq!(pace.piece_bytes(), 12_500);
     }
 }

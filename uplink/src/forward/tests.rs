@@ -26,9 +26,13 @@ struct Gateway {
 
 impl Gateway {
     fn start(logs: Vec<Log>) -> Self {
+        Self::start_as(options(), logs)
+    }
+
+    fn start_as(options: ForwardOptions, logs: Vec<Log>) -> Self {
         let (logs, seen) = watch::channel(logs);
         let (tell, events) = mpsc::unbounded_channel();
-        let forwarder = Forwarder::new(options(), seen, tell).unwrap();
+        let forwarder = Forwarder::new(options, seen, tell).unwrap();
         let handle = forwarder.handle();
         let (stop, stopped) = oneshot::channel::<()>();
         let run = tokio::spawn(forwarder.run(async move { drop(stopped.await) }));
@@ -298,7 +302,9 @@ async fn logs_are_offered_in_the_order_of_their_chains_and_go_on_where_the_hub_s
     gateway.stop.send(()).unwrap();
     assert_eq!(desk.hears().await, Heard::Bye(Code::SHUTTING_DOWN));
     soon(gateway.run).await.unwrap();
-    assert!(gateway.handle.pulse().late() < SECOND);
+    tokio::time::advance(3_600 * SECOND).await;
+    let late = gateway.handle.pulse().late();
+    assert_eq!(late, Duration::ZERO, "one that was stopped owes no sign");
 }
 
 /// It grows while it is sent, is acknowledged bit by bit, and is closed.
@@ -313,7 +319,12 @@ async fn a_log_is_sent_as_it_grows_and_told_to_be_drained_when_all_of_a_closed_o
     desk.acks(0, 2, false).await;
     desk.acks(0, 3, false).await;
     grow(&log, 1).await;
+    let began = Instant::now();
     assert_eq!(desk.hears().await, Heard::Data(0, 3));
+    assert!(
+        began.elapsed() < SECOND / 100,
+        "it does not look now and then"
+    );
     let status = gateway.handle.status();
     assert_eq!((status.acked_offsets, status.sessions), (3, 1));
     assert!(status.sent_bytes > 100);
@@ -482,6 +493,11 @@ async fn a_gateway_comes_again_the_later_the_worse_it_went() {
         let next = exchange.connection().await;
         let waited = ended.elapsed().as_millis();
         assert!(gateway.is_in_time());
+        let said = gateway.handle.status().last_error.unwrap();
+        let told = code.map_or("the peer closed the connection".into(), |code| {
+            format!("{code}: a reason")
+        });
+        assert_eq!(said, told);
         // One that is not spoken to is another attempt that went badly.
         drop(next);
         waited
@@ -496,7 +512,7 @@ async fn a_gateway_comes_again_the_later_the_worse_it_went() {
     // Two attempts at a time: each doubles the wait.
     within(250, waits(moment, None).await);
     within(1_000, waits(moment, None).await);
-    within(4_000, waits(5 * SECOND - moment, None).await);
+    within(4_000, waits(5 * SECOND, None).await);
     within(250, waits(5 * SECOND + moment, None).await);
     within(1_000, waits(moment, Some(Code::BUSY)).await);
     for code in [Code::VERSION, Code::IDENTITY, Code::NOT_ALLOWED] {
@@ -504,7 +520,7 @@ async fn a_gateway_comes_again_the_later_the_worse_it_went() {
     }
     within(10_000, waits(moment, Some(Code::REPLACED)).await);
     within(20_000, waits(moment, Some(Code::REPLACED)).await);
-    within(40_000, waits(299 * SECOND, Some(Code::REPLACED)).await);
+    within(40_000, waits(300 * SECOND, Some(Code::REPLACED)).await);
     within(10_000, waits(301 * SECOND, Some(Code::REPLACED)).await);
     let status = gateway.handle.status();
     assert_eq!(status.replaced, 4);
@@ -557,6 +573,53 @@ async fn a_status_tells_how_old_what_the_hub_lacks_is() {
             assert_eq!((status.lag(), status.oldest_unacked()), (3 - acked, oldest));
         }
     }
+}
+
+/// A hub from which no answer comes at all, not even that there is none.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_to_connect_ends_after_ten_seconds_and_is_no_reason_to_worry() {
+    let mut exchange = Exchange::open();
+    exchange.swallows();
+    let gateway = Gateway::start(Vec::new());
+    for second in 0..60 {
+        let is_in_time = gateway.is_in_time();
+        assert!(is_in_time, "{second}");
+        tokio::time::sleep(SECOND).await;
+        let told = gateway.handle.status().last_error;
+        assert_eq!(told.is_some(), second >= 10, "{second}: {told:?}");
+    }
+    assert!(exchange.attempts() > 3);
+    exchange.answers(true);
+    let (_desk, _, _) = Desk::meet(&mut exchange).await;
+    assert_eq!(gateway.handle.sessions(), (0, false), "not welcome yet");
+}
+
+/// What a budget counts is what has moved on the wire, in both directions.
+#[tokio::test(start_paused = true)]
+async fn what_has_moved_is_counted_to_the_byte() {
+    let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+    let log = log_in(&dir.path().join("log"), 9).await;
+    let kept = dir.path().join("budget.toml");
+    let mut options = options();
+    options.limits = Limits {
+        day_bytes: Some(1 << 30),
+        kept: Some(kept.clone()),
+        ..Limits::default()
+    };
+    let gateway = Gateway::start_as(options, vec![log]);
+    let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+    desk.welcomes(generation, &[from(3)]).await;
+    assert_eq!(desk.hears().await, Heard::Data(0, 3));
+    desk.acks(0, 9, false).await;
+    assert!(desk.hears_nothing(25 * SECOND).await);
+    let (received, sent) = desk.0.traffic();
+    let status = gateway.handle.status();
+    assert_eq!((status.sent_bytes, status.acked_offsets), (received, 6));
+    drop(desk);
+    let (_desk, _, _) = Desk::meet(&mut exchange).await;
+    let kept = std::fs::read_to_string(kept).unwrap();
+    let both = format!("day_bytes = {}", received + sent);
+    assert!(kept.contains(&both), "{both}: {kept}");
 }
 
 const SECOND: Duration = Duration::from_secs(1);
