@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use sedge_core::custody::message::{
-    Ack, Answer, Bye, Clock, Message, Offer, Ping, Terms, Verdict, emit_welcome, kind,
+    Ack, Answer, Bye, Clock as Told, Message, Offer, Ping, Terms, Verdict, emit_welcome, kind,
 };
-use sedge_core::{Cause, Gap, Offset};
-use sedge_store::{Batch, NoOwner, Partition, PartitionOptions};
+use sedge_core::{Cause, Gap, Micros, Offset};
+use sedge_store::{Batch, Clock, NoOwner, Partition, PartitionOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -65,12 +65,19 @@ fn options() -> ForwardOptions {
 
 /// A log with so many records, each in a frame of its own.
 async fn log_in(dir: &Path, count: usize) -> Log {
+    log_made(dir, count, Duration::ZERO).await
+}
+
+/// As [`log_in`], with records that are so old.
+async fn log_made(dir: &Path, count: usize, age: Duration) -> Log {
+    let age = age.as_micros() as i64;
+    let clock: Clock = Arc::new(move || Micros::new(system_clock()().get() - age));
     let options = PartitionOptions {
         capacity_bytes: 4 << 20,
         linger: Duration::ZERO,
         ..PartitionOptions::default()
     };
-    let opened = Partition::open(dir, options, Box::new(NoOwner), system_clock());
+    let opened = Partition::open(dir, options, Box::new(NoOwner), clock);
     let log = Log {
         stream: "telemetry".into(),
         partition: 0,
@@ -204,7 +211,7 @@ impl Desk {
             chosen: 1,
             features: 0,
             generation,
-            clock: Clock::default(),
+            clock: Told::default(),
             credit: CREDIT,
         };
         let answers = verdicts.iter().zip(0..);
@@ -571,6 +578,63 @@ async fn a_status_tells_how_old_what_the_hub_lacks_is() {
             let status = board.status();
             assert_eq!(unacked(&status.logs[0]), (acked, 3, oldest));
             assert_eq!((status.lag(), status.oldest_unacked()), (3 - acked, oldest));
+        }
+    }
+}
+
+/// What the hub lacks is two hours old, and live records pass what is older than one: nothing is sent until the owner has decided, one way or the other.
+#[tokio::test(start_paused = true)]
+async fn an_old_backlog_waits_for_its_owner_and_no_other_does() {
+    let hours = |count: u32| count * 3_600 * SECOND;
+    for (case, (age, may_be_passed, closed, waits)) in [
+        (hours(2), true, false, true),
+        (hours(2), false, false, false),
+        (hours(2), true, true, false),
+        (hours(0), true, false, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for decides_to_pass in [false, true] {
+            let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+            let log = Log {
+                may_be_passed,
+                closed,
+                ..log_made(&dir.path().join("log"), 3, age).await
+            };
+            let mut options = options();
+            options.live_first_after = Some(hours(1));
+            let mut gateway = Gateway::start_as(options, vec![log.clone()]);
+            let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+            desk.welcomes(generation, &[from(1)]).await;
+            if !waits {
+                assert_eq!(desk.hears().await, Heard::Data(0, 1), "{case}");
+                assert!(gateway.events.try_recv().is_err());
+                continue;
+            }
+            let behind = ForwardEvent::Behind {
+                log: log.handle.log_id(),
+            };
+            assert_eq!(soon(gateway.events.recv()).await, Some(behind));
+            assert!(desk.hears_nothing(60 * SECOND).await);
+            gateway.logs.send_replace(vec![log.clone()]);
+            assert!(desk.hears_nothing(60 * SECOND).await, "nothing is decided");
+            let decided = Log {
+                closed: decides_to_pass,
+                may_be_passed: decides_to_pass,
+                ..log
+            };
+            gateway.logs.send_replace(vec![decided]);
+            if decides_to_pass {
+                let Heard::Hello(again, offers) = desk.hears().await else {
+                    panic!("a log that is closed begins the session anew")
+                };
+                assert!(offers[0].closed);
+                desk.welcomes(again, &[from(1)]).await;
+            }
+            assert_eq!(desk.hears().await, Heard::Data(0, 1));
+            assert!(gateway.events.try_recv().is_err(), "told once");
+            assert!(gateway.is_in_time());
         }
     }
 }

@@ -143,4 +143,17 @@ mod tests {
         assert!(!older.continues(&newer), "the older one comes back");
         assert!(!older.continues(&older), "a clone that counts alike");
     }
+
+    #[test]
+    fn a_minute_is_within_a_minute_and_a_moment_more_is_not() {
+        for (last, verdict) in [(60_000, Verdict::Raised), (60_001, Verdict::Calm)] {
+            let (mut quarrel, began) = (Quarrel::default(), Instant::now());
+            let said =
+                [0, 30_000, last].map(|ms| quarrel.replaced(began + Duration::from_millis(ms)));
+            assert_eq!(said, [Verdict::Calm, Verdict::Calm, verdict]);
+        }
+        let (newest, oldest) = (claim(2_000), claim(1_001));
+        assert!(newest.continues(&oldest), "a thousand sessions less one");
+        assert!(!newest.continues(&claim(1_000)));
+    }
 }
