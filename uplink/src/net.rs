@@ -108,6 +108,13 @@ pub(crate) enum Connection {
 pub(crate) struct Unsent(OwnedFd);
 
 impl Unsent {
+    /// What is set.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u32 {
+        let socket = socket2::SockRef::from(&self.0);
+        socket.tcp_notsent_lowat().expect("the kernel says")
+    }
+
     /// No more than about so many bytes.
     pub(crate) fn bound(&self, bytes: u32) {
         if let Err(error) = socket2::SockRef::from(&self.0).set_tcp_notsent_lowat(bytes) {

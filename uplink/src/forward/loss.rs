@@ -30,14 +30,10 @@ pub(super) enum Follow {
 impl Loss {
     /// The gap from `from` to the oldest offset that is held; `None` if `from` is held.
     pub(super) fn gap(&mut self, ledger: &Ledger, uplink: u32, from: Offset) -> Option<Gap> {
-        let to = ledger.oldest;
-        if from >= to {
-            return None;
-        }
         let mut gap = ledger.gap_before_oldest(from, Some(uplink))?;
         let cursor = ledger.cursor(uplink);
         // Below the cursor the hub had custody once. It was restored from an older copy, and these are gone there and here.
-        let forgotten = cursor.map_or(0, |c| c.next.min(to).since(from));
+        let forgotten = cursor.map_or(0, |c| c.next.min(gap.to).since(from));
         if forgotten > 0 {
             gap.cause = Cause::Corrupt;
         }

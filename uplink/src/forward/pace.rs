@@ -267,10 +267,11 @@ impl Spent {
             return;
         };
         let far = date.saturating_add(jiff::Span::new().days(DAYS_BACK));
-        if date > before || far < before {
+        if far < before {
             self.date = Some(date);
         }
         if date > before {
+            self.date = Some(date);
             self.day_bytes = 0;
             if date.first_of_month() > before.first_of_month() {
                 self.month_bytes = 0;

@@ -3,6 +3,9 @@
 //! The loop is: tell the machine what is new, do what it asks, say what it has to say, read ahead what it wants to send, wait.
 //! Frames are read by a thread that may block, one piece at a time, while the piece before it leaves.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -47,8 +50,9 @@ pub(super) struct Session<'a> {
     /// Whether the hub has said that it unpacks.
     unpacks: bool,
     stream: Stream,
-    /// How much of it the kernel may hold.
+    /// How much of it the kernel may hold, and what that was set to.
     unsent: Option<Unsent>,
+    unsent_bytes: u32,
     sender: Sender<Vec<SenderSlot>, String>,
     /// By slot number; a slot is never used for a second log.
     slots: Vec<Slot>,
@@ -160,7 +164,7 @@ impl<'a> Session<'a> {
             idle_timeout_us: IDLE_TIMEOUT.as_micros() as u64,
         };
         let unsent = connection.unsent();
-        let session = Self {
+        let mut session = Self {
             options,
             pace,
             paced: None,
@@ -168,6 +172,7 @@ impl<'a> Session<'a> {
             packer: Packer::default(),
             unpacks: false,
             unsent,
+            unsent_bytes: 0,
             stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
             sender: Sender::new(settings, Vec::new(), now(began)),
             slots: Vec::new(),
@@ -190,10 +195,12 @@ impl<'a> Session<'a> {
     }
 
     /// The kernel holds about half a piece, so that what is urgent waits for no more.
-    fn bound_unsent(&self) {
-        if let Some(unsent) = &self.unsent {
-            let bytes = (self.pace.piece_bytes() / 2).max(UNSENT_BYTES_MIN);
-            unsent.bound(u32::try_from(bytes).unwrap_or(u32::MAX));
+    fn bound_unsent(&mut self) {
+        let bytes = (self.pace.piece_bytes() / 2).max(UNSENT_BYTES_MIN);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.unsent_bytes, bytes);
+        if let Some(unsent) = self.unsent.as_ref().filter(|_| bytes != before) {
+            unsent.bound(bytes);
         }
     }
 
@@ -242,11 +249,8 @@ impl<'a> Session<'a> {
         self.traffic = (received, sent);
         let waiting = !self.stream.outgoing.is_empty();
         let local = self.pace.local(self.options.time.0.now());
-        let before = self.pace.piece_bytes();
         self.pace.moved(out, both, waiting, Instant::now(), local);
-        if self.pace.piece_bytes() != before {
-            self.bound_unsent();
-        }
+        self.bound_unsent();
         status::lock(&self.board).sent(out);
     }
 
@@ -532,8 +536,8 @@ impl<'a> Session<'a> {
 
     fn tell(&self, event: ForwardEvent) {
         // An owner that does not listen cannot be told; the state stays visible in the status.
-        if self.events.send(event).is_err() {
-            tracing::debug!(?event, "nobody listens");
+        if let Err(unheard) = self.events.send(event) {
+            tracing::debug!(event = ?unheard.0, "nobody listens");
         }
     }
 
@@ -834,53 +838,3 @@ const _: () = assert!(GREETING_BYTES < wire::REQUEST_BYTES_MAX);
 const DRY_PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_PATIENCE: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use sedge_core::frame::{Form, Label, emit_data};
-    use sedge_core::{LogId, Micros};
-
-    use super::*;
-
-    fn frame(first: u64) -> Vec<u8> {
-        let label = Label {
-            form: Form::Explicit,
-            first: Offset::new(first),
-            time: Micros::new(1),
-            first_of_commit: false,
-        };
-        let mut bytes = [0; 64];
-        let len = emit_data(&mut bytes, &LogId::new([7; 16]), label, 1, &[], b"ab").unwrap();
-        bytes[..len].to_vec()
-    }
-
-    #[test]
-    fn frames_are_trimmed_to_whole_ones_and_at_least_one() {
-        let frames: Vec<u8> = (5..8).flat_map(frame).collect();
-        let each = frames.len() / 3;
-        let trimmed = |bytes: &[u8], bytes_max| {
-            let bytes = Bytes::copy_from_slice(bytes);
-            match trim(Offset::new(5), Offset::new(8), bytes, bytes_max) {
-                Found::Frames { next, frames, .. } => Some((next.get(), frames.len())),
-                _ => None,
-            }
-        };
-        for (bytes_max, next, kept) in [
-            (0, 6, 1),
-            (each, 6, 1),
-            (2 * each - 1, 6, 1),
-            (2 * each, 7, 2),
-            (3 * each - 1, 7, 2),
-            (3 * each, 8, 3),
-        ] {
-            let kept = kept * each;
-            assert_eq!(
-                trimmed(&frames, bytes_max),
-                Some((next, kept)),
-                "{bytes_max}"
-            );
-        }
-        assert_eq!(trimmed(&frames[..each], 1), Some((8, each)), "the only one");
-        assert_eq!(trimmed(&frames[1..], 1), None, "no frame begins there");
-    }
-}

@@ -50,7 +50,7 @@ impl Gateway {
     }
 }
 
-fn options() -> ForwardOptions {
+pub(super) fn options() -> ForwardOptions {
     ForwardOptions {
         url: "sedge://hub.example:7443".into(),
         identity: "gw-7".into(),
