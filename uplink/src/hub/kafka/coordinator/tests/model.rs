@@ -450,7 +450,7 @@ fn wild() -> impl Strategy<Value = Wild> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 300, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
 
     /// Whatever happened before: when all do what they should, all read within bounded time, and then nothing changes any more.
     #[test]
