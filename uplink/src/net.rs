@@ -1,9 +1,6 @@
 //! Connections: TCP, TLS over it, or those of a network that a simulation brings, for its own thread alone
 //! ([decision 0015](../../docs/decisions/0015-simulation.md)).
 
-#[cfg(test)]
-pub(crate) mod tests;
-
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::future::Future;
@@ -210,3 +207,6 @@ impl Connection {
 thread_local! {
     static NETWORK: RefCell<Option<Rc<dyn Network>>> = const { RefCell::new(None) };
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

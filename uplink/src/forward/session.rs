@@ -3,9 +3,6 @@
 //! The loop is: tell the machine what is new, do what it asks, say what it has to say, read ahead what it wants to send, wait.
 //! Frames are read by a thread that may block, one piece at a time, while the piece before it leaves.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -838,3 +835,6 @@ const _: () = assert!(GREETING_BYTES < wire::REQUEST_BYTES_MAX);
 const DRY_PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_PATIENCE: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -274,4 +274,19 @@ mod tests {
         assert!(said.acked_per_second > 0.0);
         assert_eq!(board.status().acked_per_second, 0.0, "nothing since");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn acknowledged_offsets_a_second_are_those_since_it_was_asked_last() {
+        let mut board = Board::new(&super::super::tests::options());
+        for (offsets, millis, rate) in [
+            (30, 10_000, 3.0),
+            (0, 1_000, 0.0),
+            (5, 500, 10.0),
+            (1, 0, 1_000.0),
+        ] {
+            board.acked(offsets);
+            tokio::time::advance(Duration::from_millis(millis)).await;
+            assert_eq!(board.status().acked_per_second, rate);
+        }
+    }
 }

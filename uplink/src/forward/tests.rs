@@ -1,6 +1,7 @@
 //! Stories of a forwarder at a hub whose every word the story says itself, in simulated time.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use sedge_core::custody::message::{
     Ack, Answer, Bye, Clock as Told, Message, Offer, Ping, Terms, Verdict, emit_welcome, kind,
@@ -91,15 +92,20 @@ async fn log_made(dir: &Path, count: usize, age: Duration) -> Log {
     log
 }
 
-/// The time stands still until they are durable.
 async fn grow(log: &Log, count: usize) {
+    stage(log, count, b"a value").await;
+}
+
+/// The time stands still until they are durable.
+async fn stage(log: &Log, count: usize, value: &[u8]) {
+    let value = value.to_vec();
     let partition = log.handle.log().unwrap();
     let (mut producer, mut settled) = (partition.producer(), partition.settled());
     let runtime = tokio::runtime::Handle::current();
     let staging = sedge_store::world::blocking(move || {
         for _ in 0..count {
             let mut batch = Batch::new();
-            batch.push(|unit| unit.record(None, None, &[], b"a value"), &[]);
+            batch.push(|unit| unit.record(None, None, &[], &value), &[]);
             // The writer's thread goes by the time of day: nothing is staged at the time of the story.
             let ticket = std::thread::scope(|scope| {
                 let staged = scope.spawn(|| producer.stage(&batch).unwrap());
@@ -637,6 +643,65 @@ async fn an_old_backlog_waits_for_its_owner_and_no_other_does() {
             assert!(gateway.is_in_time());
         }
     }
+}
+
+/// Its day is spent before the session has begun: what is urgent goes, and the rest when it is another day, which is seen within ten seconds.
+#[tokio::test(start_paused = true)]
+async fn when_a_day_is_spent_what_is_urgent_goes_and_the_rest_the_next_day() {
+    let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+    let urgent = Log {
+        partition: 1,
+        priority: Priority::Urgent,
+        ..log_in(&dir.path().join("1"), 2).await
+    };
+    let logs = vec![log_in(&dir.path().join("0"), 2).await, urgent.clone()];
+    let days = Arc::new(AtomicI64::new(20_000));
+    let told = Arc::clone(&days);
+    let clock: Clock = Arc::new(move || Micros::new(told.load(Relaxed) * 86_400_000_000));
+    let mut options = options();
+    options.time = Time(Arc::new(clock));
+    options.limits.day_bytes = Some(1);
+    let gateway = Gateway::start_as(options, logs);
+    let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+    desk.welcomes(generation, &[from(0), from(0)]).await;
+    assert_eq!(desk.hears().await, Heard::Data(1, 0));
+    desk.acks(1, 2, false).await;
+    assert!(desk.hears_nothing(20 * SECOND).await);
+    let held = gateway.handle.status().held;
+    assert_eq!(held.as_deref(), Some("what a day may cost is spent"));
+    assert!(gateway.is_in_time());
+    days.fetch_add(1, Relaxed);
+    let began = Instant::now();
+    assert_eq!(desk.hears().await, Heard::Data(0, 0));
+    assert!(began.elapsed() <= 10 * SECOND);
+}
+
+/// Forty records of a kilobyte at ten kilobytes a second.
+#[tokio::test(start_paused = true)]
+async fn a_rate_is_kept_to_while_a_backlog_is_sent() {
+    let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+    let log = log_in(&dir.path().join("log"), 0).await;
+    stage(&log, 40, &[b'v'; 1_000]).await;
+    let mut options = options();
+    options.limits.rate_bytes = Some(10_000);
+    let gateway = Gateway::start_as(options, vec![log]);
+    let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+    let began = Instant::now();
+    desk.welcomes(generation, &[from(0)]).await;
+    let mut pieces = Vec::new();
+    while pieces.last() != Some(&38) {
+        let Heard::Data(0, first) = desk.hears().await else {
+            panic!("records")
+        };
+        pieces.push(first);
+        assert!(gateway.is_in_time());
+    }
+    let each_two: Vec<u64> = (0..20).map(|piece| 2 * piece).collect();
+    assert_eq!(pieces, each_two, "a quarter of a second holds two");
+    let seconds = began.elapsed().as_secs_f64();
+    assert!((3.5..4.5).contains(&seconds), "{seconds} s");
+    let sent = gateway.handle.status().sent_bytes as f64;
+    assert!((seconds - sent / 10_000.0).abs() < 0.5, "{sent} bytes");
 }
 
 /// A hub from which no answer comes at all, not even that there is none.

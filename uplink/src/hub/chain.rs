@@ -364,4 +364,41 @@ mod tests {
         assert!(LogHex::try_from("5".repeat(31)).is_err());
         assert!(LogHex::try_from("ä".repeat(16)).is_err());
     }
+
+    #[test]
+    fn an_end_is_announced_once_and_lies_behind_what_is_there() {
+        let closed = |next| Offered {
+            closed: true,
+            ..offered(A, next)
+        };
+        let open = link(A, 0, 0, None, 120);
+        assert_eq!(announced_end(&open, &offered(A, 150)), None);
+        assert_eq!(announced_end(&open, &closed(150)), Some(150));
+        assert_eq!(announced_end(&open, &closed(90)), Some(120));
+        let ended = link(A, 0, 0, Some(140), 120);
+        assert_eq!(announced_end(&ended, &closed(150)), Some(140));
+        assert_eq!((open.own_end(), ended.own_end()), (120, 140));
+        assert!(!open.is_filled() && !ended.is_filled());
+        assert!(link(A, 0, 0, Some(120), 120).is_filled());
+    }
+
+    #[test]
+    fn a_log_that_comes_back_begins_where_it_was_superseded() {
+        let back = Link {
+            start: 120,
+            ..link(A, 2, 30, None, 125)
+        };
+        let chain = [
+            link(A, 0, 0, Some(120), 120),
+            link(B, 1, 120, Some(30), 30),
+            back,
+        ];
+        assert_eq!(back.base(), 150);
+        let held = |at| holding(&chain, at);
+        assert_eq!([0, 119, 120, 149, 150].map(held), [0, 0, 1, 1, 2].map(Some));
+        assert_eq!(end(&chain), (155, 2));
+        assert_eq!(join(&chain, &offered(A, 130)), Join::Resume(2));
+        assert_eq!(holding(&[back], 149), None);
+        assert_eq!(end(&[]), (0, 0));
+    }
 }

@@ -152,6 +152,18 @@ impl Peer {
         (code, began.elapsed())
     }
 
+    /// Goes, and leaves so many others behind.
+    async fn leaves(&mut self, house: &House, others: u64) {
+        assert_eq!(house.shared.status().consumers, others + 1);
+        let going = wire::Bye {
+            code: bye::SHUTTING_DOWN,
+            reason: String::new(),
+        };
+        self.says(&going).await;
+        assert!(soon(self.0.receive()).await.is_err());
+        assert_eq!(house.shared.status().consumers, others);
+    }
+
     async fn fails(&mut self) -> (u32, u16) {
         let failed: wire::Failed = self.hears().await;
         assert!(failed.reason.len() <= 256);
@@ -364,6 +376,11 @@ async fn what_cannot_be_met_is_refused_by_its_reason() {
     other.says(&join(&longest, "telemetry")).await;
     let held: wire::Failed = other.hears().await;
     assert_eq!((held.code, held.reason), (code::HELD, "m".repeat(64)));
+    // Somebody else's connection ends, and it is still held.
+    let mut passing = house.consumer().await;
+    passing.leaves(&house, 2).await;
+    other.says(&join(&longest, "telemetry")).await;
+    assert_eq!(other.fails().await, (4, code::HELD));
 
     let commit = |generation, number| wire::Commit {
         request: 5,
@@ -469,15 +486,7 @@ async fn a_consumer_that_is_silent_is_taken_for_gone_unless_it_waits() {
     }
     let (code, after) = peer.ended().await;
     assert_eq!((code, after.as_secs()), (bye::BUSY, 30));
-    // It goes, and is gone.
-    let mut other = house.consumer().await;
-    let going = wire::Bye {
-        code: bye::SHUTTING_DOWN,
-        reason: String::new(),
-    };
-    other.says(&going).await;
-    assert!(soon(other.0.receive()).await.is_err());
-    assert_eq!(house.shared.status().consumers, 0);
+    house.consumer().await.leaves(&house, 0).await;
     house.stop().await;
 }
 
