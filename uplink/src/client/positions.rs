@@ -615,9 +615,9 @@ mod tests {
         assert_eq!(key, (3, 300));
         let (key, _) = positions.served(3, 0).unwrap();
         assert_eq!(key, (3, 0), "cut down to its beginning");
-        let begun = |start| stand(&self::begun(&split(), start, &[]));
-        assert_eq!(begun(Start::Offset(300)), [(0, 300, 330)]);
-        assert_eq!(begun(Start::Offset(299)), [(0, 120, 120), (300, 300, 330)]);
+        let from = |start| stand(&begun(&split(), start, &[]));
+        assert_eq!(from(Start::Offset(300)), [(0, 300, 330)]);
+        assert_eq!(from(Start::Offset(299)), [(0, 120, 120), (300, 300, 330)]);
     }
 
     #[test]
