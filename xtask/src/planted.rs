@@ -57,7 +57,7 @@ const TABLE: &[(&str, Finder)] = &[
         "trust-after-failed-sync",
         test("sedge-tests", "damage", "sync"),
     ),
-    ("retry-failed-sync", Finder::Seeds(20)),
+    ("retry-failed-sync", Finder::Seeds(150)),
     ("rot-is-the-end", test("sedge-core", "recovery", "")),
     ("pass-over-lost-head", test("sedge-core", "recovery", "")),
     (
