@@ -36,8 +36,6 @@ pub(crate) struct Disk {
     pub(crate) chains: Vec<Chain>,
     /// What is left of logs that were removed before it was opened.
     pub(crate) removed: Vec<Removed>,
-    /// What logs will take that the next life opens behind those that were passed in this one.
-    to_come_bytes: u64,
     /// Held until everything is closed.
     data: Arc<DataDir>,
 }
@@ -51,6 +49,8 @@ pub(crate) struct Chain {
     /// Not in the configuration any more.
     pub(crate) draining: bool,
     identity: SharedIdentity,
+    /// What its logs are opened with.
+    options: PartitionOptions,
 }
 
 /// A partition's identity, with which several logs may be removed.
@@ -237,7 +237,6 @@ impl Disk {
         Ok(Self {
             chains,
             removed,
-            to_come_bytes: 0,
             data: Arc::new(data),
         })
     }
@@ -298,7 +297,8 @@ impl Disk {
         untold
     }
 
-    /// Ends `log`, so that the next life opens another one behind it, which live records take. False if it may not be passed.
+    /// Ends `log`, so that the next life takes live records into another one behind it. That one is made at once: its room cannot go to something else any more,
+    /// and what `log` knows of sessions has a place to go on. False if it may not be passed.
     ///
     /// # Errors
     /// When the disk has no room for both, or it cannot be written down.
@@ -314,21 +314,28 @@ impl Disk {
         if let Some(why) = &head.opened.intake_refused {
             return Err(io::Error::other(why.to_string()));
         }
-        let needed = head.disk_bytes() + self.to_come_bytes;
+        let needed = head.disk_bytes();
         let free = files::free(&head.identity.path)?;
         if free < needed {
             return Err(io::Error::other(format!(
                 "another log needs {needed} bytes, and {free} are free"
             )));
         }
-        let ended = LogIdentity {
+        let before = head.identity.identity.clone();
+        let passed = LogIdentity {
             ended: true,
             passed: true,
-            ..head.identity.identity.clone()
+            ..before.clone()
         };
-        head.identity.rewrite(ended)?;
-        self.to_come_bytes = needed;
-        Ok(true)
+        head.identity.rewrite(passed)?;
+        match chain.make_room_for_next(&self.data)? {
+            None => Ok(true),
+            Some(why) => {
+                let head = chain.logs.last_mut().expect("a chain has a log");
+                head.identity.rewrite(before)?;
+                Err(io::Error::other(why))
+            }
+        }
     }
 
     /// The hub of `uplink` has all of `log`. If those of all `carriers` of its stream have, the log is taken out of its chain, to be
@@ -402,6 +409,26 @@ impl Chain {
     pub(crate) fn may_be_passed(&self) -> bool {
         let offered = self.logs.iter().filter(|log| log.is_offered()).count();
         !self.draining && offered == 1 && !self.head().is_ended()
+    }
+
+    /// Makes the log that the next life takes events into. If the disk has no room for it, nothing is left of it, and this says why.
+    fn make_room_for_next(&self, data: &DataDir) -> io::Result<Option<String>> {
+        let (within, given) = {
+            let identity = lock(&self.identity);
+            (relative(data, &identity.path), identity.identity.next_place)
+        };
+        let mut found = data.numbered::<LogIdentity>(within)?;
+        let place = self.head().place.saturating_add(1).max(given);
+        let next = match next_log(&mut found, place, &self.options) {
+            Ok(next) => next.map_err(io::Error::other)?,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        next.partition.close();
+        let Some(why) = next.opened.intake_refused else {
+            return Ok(None);
+        };
+        next.identity.remove()?.finish()?;
+        Ok(Some(why.to_string()))
     }
 
     /// The log that takes events, if any does.
@@ -578,6 +605,7 @@ fn open_stream(
                 logs,
                 draining: !takes,
                 identity: Arc::new(Mutex::new(known.clone())),
+                options: options.clone(),
             });
         }
     }

@@ -89,6 +89,12 @@ impl Ear {
                     .for_each(|answer| self.answered(&answer));
             }
             Message::Answer(answer) => self.answered(answer),
+            Message::Gap(told) => {
+                if let Some(offered) = self.slots.get(&told.slot) {
+                    let (offsets, lost) = (told.gap.span(), told.gap.lost);
+                    self.ledger.told_lost(&offered.home, offsets, lost);
+                }
+            }
             Message::Ack(ack) => self.has(ack.slot, ack.next.get()),
             _ => {}
         }

@@ -122,6 +122,8 @@ struct Partition {
     lost_behind: u64,
     /// Events that may have come once more, and were not seen again yet: if they are lost, they are counted.
     copies: u64,
+    /// What gateways told the hub to be lost: how many offsets, and how many events of them.
+    told_lost: BTreeSet<(u64, u64)>,
     /// What the hub said it has of each log.
     promised: BTreeMap<LogId, u64>,
     /// What stands where.
@@ -362,6 +364,13 @@ impl Ledger {
         let partition = books.partitions.entry(home.clone()).or_default();
         let promised = partition.promised.entry(log).or_default();
         *promised = next.max(*promised);
+    }
+
+    /// A gateway tells the hub of a gap: exactly so many events are lost in it.
+    pub(super) fn told_lost(&self, home: &Home, offsets: u64, lost: u64) {
+        let mut books = self.lock();
+        let partition = books.partitions.entry(home.clone()).or_default();
+        partition.told_lost.insert((offsets, lost));
     }
 
     /// The hub has taken something of what `machine` has for `home`: both mean the same log.
@@ -710,6 +719,13 @@ impl Books {
                 Ok(())
             }
             "corrupt" | "new-log" => Err(format!("nothing should be lost this way: {gap:?}")),
+            // The hub itself has let go of what the reader had not got yet: that is told as the most that can have been lost.
+            "evicted" | "expired"
+                if !partition.told_lost.contains(&(gap.to - gap.from, gap.lost)) =>
+            {
+                partition.loose += gap.lost;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

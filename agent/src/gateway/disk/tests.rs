@@ -11,6 +11,27 @@ use super::super::diverged::{self, Untold};
 use super::*;
 use crate::owner::{ITEM_BYTES_MAX, Item};
 
+/// Between its end and the next life the disk may fill with something else, and the next log is where sessions go on.
+#[test]
+fn a_log_is_passed_when_the_next_one_has_its_room() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(1));
+    assert!(disk.pass(log).unwrap());
+    assert_eq!(given.logs(0), ["0000", "0001"]);
+    let next = given.dir.path().join("streams/0000/0000/0001");
+    assert_eq!(bytes_in(&next).unwrap(), 4 << 20);
+    assert!(!disk.pass(log).unwrap(), "once");
+    drop(disk);
+    let disk = given.open(&given.of(1));
+    let [older, head] = &disk.chains[0].logs[..] else {
+        panic!("there are two")
+    };
+    assert!(older.is_passed() && older.is_ended() && older.partition.log_id() == log);
+    assert!(!head.is_ended() && !head.opened.created && head.opened.intake_refused.is_none());
+    assert_eq!((older.place, head.place), (0, 1));
+}
+
 /// Two hubs have to have everything before it goes.
 #[test]
 fn an_ended_log_goes_when_the_last_uplink_has_it() {
