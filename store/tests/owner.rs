@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use fixture::Given;
 use sedge_core::Offset;
-use sedge_store::{Batch, Owner, Partition, StageError, Ticket, inspect};
+use sedge_store::{Batch, Owner, Partition, StageError, Ticket};
 
 /// Remembers the last number it was told, how many it was told in all, and the notes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,25 +92,6 @@ fn an_owner_knows_after_each_kill_what_it_was_told_before() {
             partition.close();
         }
     }
-}
-
-/// The next life takes larger records, so the head takes nothing more, however much room it has: with the first commit a segment is opened, and what the
-/// owner knew is in its header.
-#[test]
-fn an_owner_knows_what_it_was_told_before_the_largest_record_became_another() {
-    let mut given = Given::default();
-    put(&given.open_with(Box::new(Counter::default())), 1..=100);
-    given.options.record_bytes_max = 128 << 10;
-    put(&given.open_with(Box::new(Counter::default())), 101..=101);
-    let counter = Counter::default();
-    let partition = given.open_with(Box::new(counter.clone()));
-    let told = counter.0.lock().unwrap().clone();
-    assert_eq!((told.last, told.units), (101, 101));
-    assert_eq!(told.notes, b"n");
-    drop(partition);
-    let segments = inspect(&given.dir.path().join("log")).unwrap().segments;
-    let held = segments.iter().filter(|segment| segment.state == "held");
-    assert_eq!(held.count(), 2);
 }
 
 /// Two entries a unit, a note with each hundredth.
