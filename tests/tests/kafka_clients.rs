@@ -159,7 +159,7 @@ fn alone_stories(client: Client) -> Result<(), Missing> {
 
     let mut listing = place.start(&Work::List)?;
     assert!(listing.wait(PATIENCE), "{}", listing.log());
-    let listed = listing.lines().join("\n");
+    let listed = listing.shown();
     let has =
         listed.contains("telemetry 4") || listed.contains("topic \"telemetry\" with 4 partitions");
     assert!(has, "{listed}");
@@ -271,7 +271,7 @@ fn guarded_story(client: Client) -> Result<(), Missing> {
     let mut refused = place.start_as(&Work::List, Some(&wrong))?;
     let well = refused.wait(PATIENCE);
     assert!(
-        !well || !refused.lines().join("\n").contains("telemetry"),
+        !well || !refused.shown().contains("telemetry"),
         "it was let in"
     );
     Ok(())

@@ -196,11 +196,7 @@ impl Hub {
             Ok((arrived, peer)) => {
                 connections.spawn(connection(Arc::clone(&self.shared), arrived, peer));
             }
-            Err(e) => {
-                // Out of descriptors, most likely: connections that end make room.
-                tracing::warn!(error = %e, "cannot accept");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(e) => not_accepted(&e).await,
         }
     }
 
@@ -266,6 +262,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// Out of descriptors, most likely: connections that end make room.
+async fn not_accepted(e: &std::io::Error) {
+    tracing::warn!(error = %e, "cannot accept");
+    tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
 /// One connection, from its handshake to its end.

@@ -16,13 +16,9 @@ use sedge_store::Clock;
 use sedge_uplink::forward::Log;
 use sedge_uplink::hub::{HubError, HubOptions, StreamOptions};
 
-/// Half of the records came today, the other half two days later; what is kept is a day's. The old ones go, whole segments of them, each is
-/// counted, and who reads from the beginning meets one gap; the younger ones stay, and so does the account when the hub starts again.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_older_than_the_retention_is_one_gap_and_younger_records_stay() {
-    let dir = tempfile::tempdir().unwrap();
-    let clock = HandClock::new();
-    let options = HubOptions {
+/// A hub below `dir` that keeps what is a day old by `clock`.
+fn keeps_a_day(dir: &Path, clock: &HandClock) -> HubOptions {
+    HubOptions {
         streams: vec![StreamOptions {
             capacity: 32 << 20,
             retention: Some(DAY),
@@ -30,8 +26,17 @@ async fn what_is_older_than_the_retention_is_one_gap_and_younger_records_stay() 
         }],
         retention_every: Duration::from_millis(10),
         clock: clock.clock().into(),
-        ..HubOptions::new(dir.path().join("hub"))
-    };
+        ..HubOptions::new(dir.join("hub"))
+    }
+}
+
+/// Half of the records came today, the other half two days later; what is kept is a day's. The old ones go, whole segments of them, each is
+/// counted, and who reads from the beginning meets one gap; the younger ones stay, and so does the account when the hub starts again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_older_than_the_retention_is_one_gap_and_younger_records_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = HandClock::new();
+    let options = keeps_a_day(dir.path(), &clock);
     let hub = RunningHub::start_with(options.clone(), "127.0.0.1:0".parse().unwrap()).await;
     let (address, url) = (hub.address, hub.url());
     let partition = origin_of(&dir.path().join("gw-7"), 64 << 20);
@@ -87,16 +92,7 @@ async fn what_is_older_than_the_retention_is_one_gap_and_younger_records_stay() 
 async fn a_hub_ends_when_the_disk_fails_its_retention() {
     let dir = tempfile::tempdir().unwrap();
     let clock = HandClock::new();
-    let options = HubOptions {
-        streams: vec![StreamOptions {
-            capacity: 32 << 20,
-            retention: Some(DAY),
-            ..StreamOptions::default()
-        }],
-        retention_every: Duration::from_millis(10),
-        clock: clock.clock().into(),
-        ..HubOptions::new(dir.path().join("hub"))
-    };
+    let options = keeps_a_day(dir.path(), &clock);
     let hub = RunningHub::start_with(options.clone(), "127.0.0.1:0".parse().unwrap()).await;
     let (address, url) = (hub.address, hub.url());
     let partition = origin_of(&dir.path().join("gw-7"), 64 << 20);

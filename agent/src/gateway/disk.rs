@@ -413,12 +413,12 @@ impl Chain {
 
     /// Makes the log that the next life takes events into. If the disk has no room for it, nothing is left of it, and this says why.
     fn make_room_for_next(&self, data: &DataDir) -> io::Result<Option<String>> {
-        let (within, given) = {
-            let identity = lock(&self.identity);
-            (relative(data, &identity.path), identity.identity.next_place)
+        let (within, place) = {
+            let partition = lock(&self.identity);
+            let place = place_behind(&self.logs, &partition.identity);
+            (relative(data, &partition.path), place)
         };
         let mut found = data.numbered::<LogIdentity>(within)?;
-        let place = self.head().place.saturating_add(1).max(given);
         let next = match next_log(&mut found, place, &self.options) {
             Ok(next) => next.map_err(io::Error::other)?,
             Err(error) => return Ok(Some(error.to_string())),
@@ -660,11 +660,16 @@ fn open_chain(
         logs.push(log);
     }
     if takes && logs.last().is_none_or(|last| last.identity.identity.ended) {
-        let behind = logs.iter().map(|log| log.place.saturating_add(1)).max();
-        let place = behind.unwrap_or(0).max(partition.identity.next_place);
+        let place = place_behind(&logs, &partition.identity);
         logs.push(next_log(&mut found, place, options).map_err(in_dir(path))??);
     }
     Ok(logs)
+}
+
+/// The place behind all logs that a partition has, and all that it ever had.
+fn place_behind(logs: &[OpenLog], partition: &PartitionIdentity) -> u16 {
+    let behind = logs.iter().map(|log| log.place.saturating_add(1)).max();
+    behind.unwrap_or(0).max(partition.next_place)
 }
 
 fn next_log(

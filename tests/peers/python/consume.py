@@ -28,6 +28,37 @@ def emit(partition, offset, value):
     sys.stdout.write(f"{partition} {offset} {value.decode()}\n")
 
 
+def emit_all(batches):
+    """Writes what was polled; how many records that were."""
+    count = 0
+    for messages in batches.values():
+        for message in messages:
+            emit(message.partition, message.offset, message.value)
+            count += 1
+    sys.stdout.flush()
+    return count
+
+
+def settings(mode, arguments):
+    """Of both clients that are written in Python; how TLS is set up is their own."""
+    config = {
+        "bootstrap_servers": HUB,
+        "group_id": arguments[0] if mode == "group" else None,
+        "auto_offset_reset": "earliest",
+        "enable_auto_commit": False,
+        "session_timeout_ms": SESSION_MS,
+        "heartbeat_interval_ms": 1000,
+    }
+    if CA:
+        config |= {
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "PLAIN",
+            "sasl_plain_username": USER,
+            "sasl_plain_password": PASSWORD,
+        }
+    return config
+
+
 def confluent(mode, arguments):
     from confluent_kafka import Consumer, TopicPartition
 
@@ -90,22 +121,9 @@ def confluent(mode, arguments):
 def kafka_python(mode, arguments):
     from kafka import KafkaConsumer, TopicPartition
 
-    config = {
-        "bootstrap_servers": HUB,
-        "group_id": arguments[0] if mode == "group" else None,
-        "auto_offset_reset": "earliest",
-        "enable_auto_commit": False,
-        "session_timeout_ms": SESSION_MS,
-        "heartbeat_interval_ms": 1000,
-    }
+    config = settings(mode, arguments)
     if CA:
-        config |= {
-            "security_protocol": "SASL_SSL",
-            "ssl_cafile": CA,
-            "sasl_mechanism": "PLAIN",
-            "sasl_plain_username": USER,
-            "sasl_plain_password": PASSWORD,
-        }
+        config["ssl_cafile"] = CA
     consumer = KafkaConsumer(**config)
     if mode == "list":
         for topic in consumer.topics():
@@ -129,11 +147,7 @@ def kafka_python(mode, arguments):
     ready()
     while not stopped and (mode == "group" or left):
         batches = consumer.poll(200, max_records=left or 200)
-        for messages in batches.values():
-            for message in messages:
-                emit(message.partition, message.offset, message.value)
-                left -= 1
-        sys.stdout.flush()
+        left -= emit_all(batches)
         if batches and mode == "group":
             consumer.commit()
             left = 0
@@ -143,22 +157,9 @@ def kafka_python(mode, arguments):
 async def aio(mode, arguments):
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
-    config = {
-        "bootstrap_servers": HUB,
-        "group_id": arguments[0] if mode == "group" else None,
-        "auto_offset_reset": "earliest",
-        "enable_auto_commit": False,
-        "session_timeout_ms": SESSION_MS,
-        "heartbeat_interval_ms": 1000,
-    }
+    config = settings(mode, arguments)
     if CA:
-        config |= {
-            "security_protocol": "SASL_SSL",
-            "ssl_context": ssl.create_default_context(cafile=CA),
-            "sasl_mechanism": "PLAIN",
-            "sasl_plain_username": USER,
-            "sasl_plain_password": PASSWORD,
-        }
+        config["ssl_context"] = ssl.create_default_context(cafile=CA)
     topics = [TOPIC] if mode == "group" else []
     consumer = AIOKafkaConsumer(*topics, **config)
     await consumer.start()
@@ -187,11 +188,7 @@ async def aio(mode, arguments):
         ready()
         while not stopped and (mode == "group" or left):
             batches = await consumer.getmany(timeout_ms=200, max_records=left or 200)
-            for messages in batches.values():
-                for message in messages:
-                    emit(message.partition, message.offset, message.value)
-                    left -= 1
-            sys.stdout.flush()
+            left -= emit_all(batches)
             if batches and mode == "group":
                 await consumer.commit()
                 left = 0

@@ -24,16 +24,23 @@ impl Daemon {
     /// If it cannot be started.
     #[must_use]
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Self {
-        let output = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .expect("a log file");
-        let errors = output.try_clone().expect("a log file");
+        Self::start_apart(name, command, log, log)
+    }
+
+    /// The same, but what it prints on standard output is appended to `output`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_apart(name: &str, command: &mut Command, log: &Path, output: &Path) -> Self {
+        let appended = |path| {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            file.expect("a log file")
+        };
         let child = command
             .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
+            .stdout(appended(output))
+            .stderr(appended(log))
             .spawn();
         let child =
             child.unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));

@@ -1,18 +1,13 @@
 //! Clients of Kafka's that people have, as programs: those in `tests/peers`, and kcat.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use super::{Missing, eventually};
+use super::Missing;
+use super::daemon::Daemon;
 
 /// A client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +75,8 @@ pub struct Shown {
 /// A client that runs.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
-    shown: Arc<Mutex<Vec<String>>>,
-    hears: Option<JoinHandle<()>>,
-    log: PathBuf,
+    daemon: Daemon,
+    shown: PathBuf,
 }
 
 impl Client {
@@ -213,32 +206,9 @@ impl Client {
         log: &Path,
     ) -> Result<Running, Missing> {
         let mut command = self.command(hub, work, login)?;
-        let file = File::create(log).expect("a log");
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(file)
-            .spawn();
-        let mut child = child.expect("the client starts");
-        let out = BufReader::new(child.stdout.take().expect("it is piped"));
-        let shown = Arc::new(Mutex::new(Vec::new()));
-        let hears = {
-            let shown = Arc::clone(&shown);
-            std::thread::spawn(move || {
-                for line in out.lines().map_while(Result::ok) {
-                    shown
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(line);
-                }
-            })
-        };
-        Ok(Running {
-            child,
-            shown,
-            hears: Some(hears),
-            log: log.to_owned(),
-        })
+        let shown = log.with_extension("shown");
+        let daemon = Daemon::start_apart(self.name(), &mut command, log, &shown);
+        Ok(Running { daemon, shown })
     }
 }
 
@@ -290,29 +260,20 @@ fn kcat(command: &mut Command, hub: SocketAddr, work: &Work, login: Option<&Logi
 impl Running {
     /// What it has shown so far.
     #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        self.shown
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub fn shown(&self) -> String {
+        std::fs::read_to_string(&self.shown).unwrap_or_default()
     }
 
     /// The records among it.
     #[must_use]
     pub fn records(&self) -> Vec<Shown> {
-        self.lines()
-            .iter()
-            .filter_map(|line| record(line))
-            .collect()
+        self.shown().lines().filter_map(record).collect()
     }
 
     /// Whether it has ended.
-    ///
-    /// # Panics
-    /// If the system does not say.
     #[must_use]
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("its status").is_some()
+        self.daemon.exit_status().is_some()
     }
 
     /// Waits until it ends by itself, and says whether that was well.
@@ -320,12 +281,7 @@ impl Running {
     /// # Panics
     /// If it does not end within `within`.
     pub fn wait(&mut self, within: Duration) -> bool {
-        let what = format!("a client ends; its log: {}", self.log());
-        let status = eventually(within, &what, || self.child.try_wait().expect("its status"));
-        if let Some(hears) = self.hears.take() {
-            hears.join().expect("it only listens");
-        }
-        status.success()
+        self.daemon.wait(within).success()
     }
 
     /// Asks it to end, as systemd would, and waits.
@@ -333,33 +289,21 @@ impl Running {
     /// # Panics
     /// If it does not end within `within`.
     pub fn stop(&mut self, within: Duration) {
-        self.signal(Signal::TERM);
-        self.wait(within);
+        self.daemon.stop(within);
     }
 
     /// Ends it at once.
+    ///
+    /// # Panics
+    /// If it had ended by itself.
     pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.wait(Duration::from_secs(5));
+        self.daemon.kill_now();
     }
 
     /// What it said on standard error.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).expect("a process");
-        // One that has ended hears nothing.
-        kill_process(pid, signal).unwrap_or_default();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-        self.child.wait().ok();
+        self.daemon.printed()
     }
 }
 

@@ -206,6 +206,17 @@ impl Catalog {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The names of all groups that have come to some place, in order.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub(crate) fn group_names(&self) -> Result<Vec<String>, CatalogError> {
+        let connection = self.lock();
+        let mut query = connection.prepare("SELECT DISTINCT name FROM group_run ORDER BY name")?;
+        let names = query.query_map([], |row| row.get(0))?;
+        Ok(names.collect::<Result<_, _>>()?)
+    }
+
     /// Forgets where `group` has come to, in this partition of a stream, or everywhere. Its members are fenced. Whether there was anything.
     ///
     /// # Errors

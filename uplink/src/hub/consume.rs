@@ -8,7 +8,7 @@ use sedge_core::Micros;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::groups::{Applicant, GroupError, GroupName, LEASE};
+use super::groups::{Applicant, GroupError, GroupName, LEASE, is_name};
 use super::guard::{Caller, Grant};
 use super::lobby::CONNECTIONS_OF_ONE_MAX;
 use super::partition::Partition;
@@ -264,7 +264,7 @@ async fn fetch(
     let deadline = Instant::now() + Duration::from_millis(fetch.wait_ms.into()).min(FETCH_WAIT_MAX);
     let (stream, wants) = (&fetch.stream, &fetch.wants);
     let reading = &member.reading;
-    let read = reading.fetch(stream, wants, bytes_max, Some(fetch.known), deadline);
+    let read = reading.fetch(stream, wants, bytes_max, fetch.known, deadline);
     Ok(fetched(fetch.request, read.await?))
 }
 
@@ -376,8 +376,7 @@ fn bounded(asked: usize, there: usize) -> Result<(), Failure> {
 }
 
 fn group(group: String, stream: String) -> Result<GroupName, Failure> {
-    let fits = |name: &str| (1..=wire::NAME_BYTES_MAX).contains(&name.len());
-    if !fits(&group) || !fits(&stream) {
+    if !is_name(&group) || !is_name(&stream) {
         let reason = format!("names have 1 to {} bytes", wire::NAME_BYTES_MAX);
         return Err(Failure {
             code: code::MALFORMED,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::catalog::{Catalog, CatalogError, Kept};
 use super::kafka::Members;
-use crate::wire::Place;
+use crate::wire::{NAME_BYTES_MAX, Place};
 
 /// All groups of a hub.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ pub(crate) struct Groups {
 pub(crate) struct GroupName {
     pub(crate) group: String,
     pub(crate) stream: String,
+}
+
+/// Whether a group or a stream may be called so, at whatever door.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
 }
 
 /// Who asks to become the active member.
@@ -156,11 +161,7 @@ impl Groups {
     /// The catalog cannot be read.
     pub(crate) async fn names(&self) -> Result<Vec<String>, GroupError> {
         let catalog = Arc::clone(&self.catalog);
-        let places = blocking(move || catalog.group_places()).await?;
-        let mut names: Vec<String> = places.into_iter().map(|place| place.group).collect();
-        names.sort_unstable();
-        names.dedup();
-        Ok(names)
+        blocking(move || catalog.group_names()).await
     }
 
     /// Who has a lease of `group` and is no member over Kafka's protocol.

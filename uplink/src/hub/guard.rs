@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsStream;
 
+use super::lobby::Chair;
 use super::options::HubTrust;
 use super::{Ended, Farewell, Shared};
 use crate::stream::{Incoming, Stream};
@@ -96,7 +97,29 @@ impl Guard {
     }
 }
 
+/// The place of a consumer among those who are served, while it is.
+pub(super) struct Seat {
+    shared: Arc<Shared>,
+    _chair: Chair,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.shared.counters.consumer_went();
+    }
+}
+
 impl Shared {
+    /// A seat for one more of a consumer, unless it has as many as it may.
+    pub(super) fn seat(self: &Arc<Self>, grant: &Grant) -> Option<Seat> {
+        let chair = self.chairs.take(grant.name())?;
+        self.counters.consumer_came();
+        Some(Seat {
+            shared: Arc::clone(self),
+            _chair: chair,
+        })
+    }
+
     /// What the gateway `name` may write.
     pub(super) fn admit_gateway(&self, caller: &Caller, name: &Name) -> Result<Grant, Denied> {
         self.admit(caller, |certified| {

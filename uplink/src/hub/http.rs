@@ -18,8 +18,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::guard::{Caller, Grant};
-use super::lobby::{CONNECTIONS_OF_ONE_MAX, Chair};
+use super::guard::{self, Caller, Grant};
+use super::lobby::CONNECTIONS_OF_ONE_MAX;
+use super::partition::Partition;
 use super::reading::{NotRead, Reading};
 use super::{HubHandle, Shared};
 use crate::trust::token::Token;
@@ -53,12 +54,11 @@ struct Visitor {
 /// Its place among those who are served, while it is.
 struct Seat {
     shared: Arc<Shared>,
-    _chair: Chair,
+    _consumer: guard::Seat,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.shared.counters.consumer_went();
         self.shared.visitors.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -86,15 +86,14 @@ impl Visitor {
             shared.counters.unknown();
             Refusal::new(StatusCode::UNAUTHORIZED, denied.0)
         })?;
-        let chair = shared.chairs.take(grant.name()).ok_or_else(|| {
+        let consumer = shared.seat(&grant).ok_or_else(|| {
             let what =
                 format!("{CONNECTIONS_OF_ONE_MAX} requests of this consumer are open already");
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, what)
         })?;
-        shared.counters.consumer_came();
         let seat = Seat {
             shared: Arc::clone(shared),
-            _chair: chair,
+            _consumer: consumer,
         };
         if shared.visitors.fetch_add(1, Ordering::Relaxed) >= VISITORS_MAX {
             return Err(Refusal::new(
@@ -178,21 +177,14 @@ async fn streams(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let visitor = Visitor::admit(&shared, &headers)?;
-    let mut streams: Vec<(String, Vec<Value>)> = Vec::new();
-    for partition in visitor.reading.partitions(None) {
-        let described = partition.describe();
-        let shown = shown(&described);
-        match streams
-            .last_mut()
-            .filter(|(name, _)| *name == described.stream)
-        {
-            Some((_, partitions)) => partitions.push(shown),
-            None => streams.push((described.stream, vec![shown])),
-        }
-    }
-    let streams: Vec<Value> = streams
-        .into_iter()
-        .map(|(stream, partitions)| json!({ "stream": stream, "partitions": partitions }))
+    let all = visitor.reading.partitions(None);
+    let stream = |of: &[Arc<Partition>]| {
+        let partitions: Vec<Value> = of.iter().map(|p| shown(&p.describe())).collect();
+        json!({ "stream": of[0].stream.as_str(), "partitions": partitions })
+    };
+    let streams: Vec<Value> = all
+        .chunk_by(|one, next| one.stream == next.stream)
+        .map(stream)
         .collect();
     Ok(page(StatusCode::OK, &json!({ "streams": streams })))
 }

@@ -10,17 +10,15 @@ mod members;
 mod streams;
 mod visit;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 pub(super) use members::Members;
 
-use super::{HubError, HubHandle, Shared};
+use super::{HubError, HubHandle, Shared, not_accepted};
 
 /// How the door is to be.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +82,7 @@ impl KafkaDoor {
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((socket, peer)) => self.visited(socket, peer, &mut connections),
-                    Err(e) => out_of_descriptors(&e).await,
+                    Err(e) => not_accepted(&e).await,
                 },
             }
         }
@@ -103,10 +101,4 @@ impl KafkaDoor {
             }
         });
     }
-}
-
-/// Connections that end make room.
-async fn out_of_descriptors(e: &io::Error) {
-    tracing::warn!(error = %e, "cannot accept");
-    tokio::time::sleep(Duration::from_millis(100)).await;
 }

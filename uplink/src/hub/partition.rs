@@ -113,6 +113,11 @@ impl Partition {
         held.unwrap_or_else(|| chain::end(&self.links()).0)
     }
 
+    /// The epoch of the log in which the chain ends, as far as it is whole.
+    pub(crate) fn epoch(&self) -> u32 {
+        chain::end(&self.links()).1
+    }
+
     /// The epoch of the log in which `offset` stands, or would stand next.
     pub(crate) fn epoch_at(&self, offset: u64) -> u32 {
         let links = self.links();

@@ -72,30 +72,88 @@ impl Reading {
         stream: &str,
         wants: &[Want],
         bytes_max: usize,
-        known: Option<u32>,
+        known: u32,
         deadline: Instant,
     ) -> Result<Read, NotRead> {
+        let mut runs = known;
+        let is_other = || {
+            let there = self.shared.registry.partitions(Some(stream));
+            runs = wire::mark(there.iter().flat_map(|p| p.runs()));
+            runs != known
+        };
+        let parts = self.parts(stream, wants, bytes_max, deadline, is_other);
+        let parts = parts.await?;
+        Ok(Read { runs, parts })
+    }
+
+    /// The same, whatever runs the stream has.
+    pub(super) async fn fetch_parts(
+        &self,
+        stream: &str,
+        wants: &[Want],
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<Part>, NotRead> {
+        self.parts(stream, wants, bytes_max, deadline, || false)
+            .await
+    }
+
+    async fn parts(
+        &self,
+        stream: &str,
+        wants: &[Want],
+        bytes_max: usize,
+        deadline: Instant,
+        is_enough: impl FnMut() -> bool,
+    ) -> Result<Vec<Part>, NotRead> {
         self.may_read(stream)?;
+        let wanted = Arc::new(self.wanted(stream, wants)?);
+        let parts = self.once_there(&wanted, bytes_max, PART_BYTES_MAX, deadline, is_enough);
+        let parts: Vec<Part> = parts.await?.into_iter().map(|(_, part)| part).collect();
+        // It may have been taken back while this waited.
+        self.may_read(stream)?;
+        self.served(parts.iter());
+        Ok(parts)
+    }
+
+    /// Reads what is wanted of any streams, about `bytes_max` in all and `part_bytes_max` of one partition, each part with the place of its want in `wanted`. Waits until
+    /// there is some of it, or `deadline`.
+    pub(super) async fn fetch_all(
+        &self,
+        wanted: &Arc<Vec<Wanted>>,
+        bytes_max: usize,
+        part_bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<Vec<(usize, Part)>, NotRead> {
+        let parts = self.once_there(wanted, bytes_max, part_bytes_max, deadline, || false);
+        let mut parts = parts.await?;
+        // It may have been taken back while this waited.
+        parts.retain(|(at, _)| self.streams.has(wanted[*at].0.stream.as_str()));
+        self.served(parts.iter().map(|(_, part)| part));
+        Ok(parts)
+    }
+
+    /// What is wanted, as soon as there is some of it; or what there is when `is_enough`, or at `deadline`.
+    async fn once_there(
+        &self,
+        wanted: &Arc<Vec<Wanted>>,
+        bytes_max: usize,
+        part_bytes_max: usize,
+        deadline: Instant,
+        mut is_enough: impl FnMut() -> bool,
+    ) -> Result<Vec<(usize, Part)>, NotRead> {
         let mut progress = self.shared.registry.progress();
         loop {
             // Marked as seen before looking, so that nothing that comes meanwhile is missed.
             progress.mark_unchanged();
-            let wanted = self.wanted(stream, wants)?;
-            let there = self.shared.registry.partitions(Some(stream));
-            let runs = wire::mark(there.iter().flat_map(|p| p.runs()));
-            let parts = if wanted.iter().any(|(p, want)| p.has_news(want)) {
-                let parts = blocking(move || read(&wanted, bytes_max, PART_BYTES_MAX)).await?;
-                parts.into_iter().map(|(_, part)| part).collect()
-            } else {
-                Vec::new()
-            };
-            let is_other = known.is_some_and(|known| known != runs);
-            if !parts.is_empty() || is_other || Instant::now() >= deadline {
-                // It may have been taken back while this waited.
-                self.may_read(stream)?;
-                let bytes = parts.iter().map(|part| part.frames.len()).sum();
-                self.shared.counters.served(bytes);
-                return Ok(Read { runs, parts });
+            let is_over = is_enough();
+            let mut parts = Vec::new();
+            if wanted.iter().any(|(p, want)| p.has_news(want)) {
+                let wanted = Arc::clone(wanted);
+                parts = blocking(move || read(&wanted, bytes_max, part_bytes_max)).await?;
+            }
+            if !parts.is_empty() || is_over || Instant::now() >= deadline {
+                return Ok(parts);
             }
             tokio::select! {
                 biased;
@@ -105,37 +163,9 @@ impl Reading {
         }
     }
 
-    /// Reads what is wanted of any streams, about `bytes_max` in all and `part_bytes_max` of one partition, each part with the place of its want in `wanted`. Waits until
-    /// there is some of it, or `deadline`.
-    pub(super) async fn fetch_all(
-        &self,
-        wanted: Vec<Wanted>,
-        bytes_max: usize,
-        part_bytes_max: usize,
-        deadline: Instant,
-    ) -> Result<Vec<(usize, Part)>, NotRead> {
-        let wanted = Arc::new(wanted);
-        let mut progress = self.shared.registry.progress();
-        loop {
-            progress.mark_unchanged();
-            let mut parts = Vec::new();
-            if wanted.iter().any(|(p, want)| p.has_news(want)) {
-                let wanted = Arc::clone(&wanted);
-                parts = blocking(move || read(&wanted, bytes_max, part_bytes_max)).await?;
-            }
-            if !parts.is_empty() || Instant::now() >= deadline {
-                // It may have been taken back while this waited.
-                parts.retain(|(at, _)| self.streams.has(wanted[*at].0.stream.as_str()));
-                let bytes = parts.iter().map(|(_, part)| part.frames.len()).sum();
-                self.shared.counters.served(bytes);
-                return Ok(parts);
-            }
-            tokio::select! {
-                biased;
-                _ = progress.changed() => {}
-                () = tokio::time::sleep_until(deadline) => {}
-            }
-        }
+    fn served<'p>(&self, parts: impl Iterator<Item = &'p Part>) {
+        let bytes = parts.map(|part| part.frames.len()).sum();
+        self.shared.counters.served(bytes);
     }
 
     /// For each run of the partitions with these numbers, or of all, where `time` begins.
@@ -160,7 +190,7 @@ impl Reading {
         .await
     }
 
-    fn wanted(&self, stream: &str, wants: &[Want]) -> Result<Vec<(Arc<Partition>, Want)>, NotRead> {
+    fn wanted(&self, stream: &str, wants: &[Want]) -> Result<Vec<Wanted>, NotRead> {
         let find = |want: &Want| {
             let partition = self.shared.registry.partition(stream, want.number);
             partition

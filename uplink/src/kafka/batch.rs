@@ -2,6 +2,7 @@
 
 use sedge_core::{crc, entry, varint};
 
+use super::octets::{Writer, put_varint};
 use crate::client::decode::{Missing, Seen, Sink};
 
 /// Makes batches of what it is given.
@@ -149,27 +150,24 @@ impl Batches {
         let Some(open) = self.open.take() else {
             return;
         };
-        let mut head = [0; HEAD_BYTES];
-        let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            head[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-        };
         let len = self.bytes.len() - open.at;
-        put(&open.first.to_be_bytes());
-        put(&((len - 12) as i32).to_be_bytes());
-        put(&self.epoch.to_be_bytes());
-        put(&[2]);
-        put(&[0; 4]);
-        put(&0_i16.to_be_bytes());
-        put(&((open.last - open.first) as i32).to_be_bytes());
-        put(&open.time.to_be_bytes());
-        put(&open.time_max.to_be_bytes());
-        put(&(-1_i64).to_be_bytes());
-        put(&(-1_i16).to_be_bytes());
-        put(&(-1_i32).to_be_bytes());
-        put(&open.count.to_be_bytes());
-        self.bytes[open.at..open.at + HEAD_BYTES].copy_from_slice(&head);
+        let mut head = Writer::on(Vec::with_capacity(HEAD_BYTES));
+        head.i64(open.first.cast_signed());
+        head.i32((len - NOT_COUNTED_BYTES) as i32);
+        head.i32(self.epoch.cast_signed());
+        // The version of batches; the checksum comes when the rest stands.
+        head.i8(2);
+        head.i32(0);
+        head.i16(0);
+        head.i32((open.last - open.first) as i32);
+        head.i64(open.time);
+        head.i64(open.time_max);
+        // No producer: its id, epoch and sequence.
+        head.i64(-1);
+        head.i16(-1);
+        head.i32(-1);
+        head.i32(open.count);
+        self.bytes[open.at..open.at + HEAD_BYTES].copy_from_slice(&head.into_bytes());
         self.last = Some(Last {
             at: open.at,
             first: open.first,
@@ -262,13 +260,7 @@ fn is_delta(offsets: u64) -> bool {
 
 /// A number whose magnitude is mostly small.
 fn signed(into: &mut Vec<u8>, value: i64) {
-    let value = varint::zigzag(value);
-    if value < 0x80 {
-        return into.push(value as u8);
-    }
-    let mut bytes = [0; varint::LEN_MAX];
-    let len = varint::encode(value, &mut bytes).expect("it has room for every number");
-    into.extend_from_slice(&bytes[..len]);
+    put_varint(into, varint::zigzag(value));
 }
 
 fn octets(into: &mut Vec<u8>, octets: Option<&[u8]>) {
@@ -288,6 +280,8 @@ const GAP_BEFORE: &str = "sedge-gap-before";
 const CLOCK: &str = "sedge-clock";
 const NO_TIME: i64 = -1;
 const HEAD_BYTES: usize = 61;
+/// What a batch's length does not count: its first offset, and the length itself.
+const NOT_COUNTED_BYTES: usize = 12;
 const CRC_AT: usize = 17;
 const DELTA_AT: usize = 23;
 /// A batch is closed when it has grown beyond this.

@@ -1,5 +1,7 @@
 //! The primitives: <https://kafka.apache.org/protocol#protocol_types>.
 
+use sedge_core::varint;
+
 /// Bytes that are not what the protocol says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed request")]
@@ -125,15 +127,12 @@ impl<'a> Reader<'a> {
     }
 
     fn unsigned_varint(&mut self) -> Result<u32, Malformed> {
-        let mut value = 0_u64;
-        for at in 0..5 {
-            let [byte] = self.array()?;
-            value |= u64::from(byte & 0x7F) << (7 * at);
-            if byte & 0x80 == 0 {
-                return u32::try_from(value).map_err(|_| Malformed);
-            }
-        }
-        Err(Malformed)
+        let (value, len) = varint::decode(self.0).ok_or(Malformed)?;
+        self.take(len)?;
+        let fits = u32::try_from(value)
+            .ok()
+            .filter(|_| len <= VARINT_BYTES_MAX);
+        fits.ok_or(Malformed)
     }
 }
 
@@ -200,21 +199,26 @@ impl Writer {
 
     /// The head of a list whose items a flexible version has.
     pub(crate) fn compact_count(&mut self, count: usize) {
-        self.unsigned_varint(u32::try_from(count + 1).expect("lists are short"));
+        put_varint(&mut self.0, count as u64 + 1);
     }
 
     pub(crate) fn no_tagged_fields(&mut self) {
         self.0.push(0);
     }
-
-    fn unsigned_varint(&mut self, mut value: u32) {
-        while value >= 0x80 {
-            self.0.push((value & 0x7F) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
 }
+
+/// Puts `value` behind what stands in `into`.
+pub(super) fn put_varint(into: &mut Vec<u8>, value: u64) {
+    if value < 0x80 {
+        return into.push(value as u8);
+    }
+    let mut bytes = [0; varint::LEN_MAX];
+    let len = varint::encode(value, &mut bytes).expect("it has room for every number");
+    into.extend_from_slice(&bytes[..len]);
+}
+
+/// As many bytes as a number of 32 bits takes.
+const VARINT_BYTES_MAX: usize = 5;
 
 /// What is written is bounded far below 2 GiB.
 fn length(len: usize) -> i32 {

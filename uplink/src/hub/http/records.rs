@@ -402,9 +402,9 @@ impl One {
             epoch: self.epoch,
         }];
         let stream = &self.origin.stream;
-        let read = reading.fetch(stream, &wants, bytes_max, None, deadline);
+        let read = reading.fetch_parts(stream, &wants, bytes_max, deadline);
         let mut items = Vec::new();
-        for part in read.await?.parts {
+        for part in read.await? {
             let (head, from) = (&part.head, self.fetch.min(part.head.from));
             decode::part(head, &part.frames, &self.origin, from, &mut items);
             (self.fetch, self.epoch) = (head.next, Some(head.epoch));
@@ -430,7 +430,7 @@ impl All {
         deadline: Instant,
     ) -> Result<Vec<Item>, Refusal> {
         let wants: Vec<Want> = self.positions.wants(self.turn, true).collect();
-        let read = reading.fetch(stream, &wants, bytes_max, Some(self.runs), deadline);
+        let read = reading.fetch(stream, &wants, bytes_max, self.runs, deadline);
         let Read { runs, parts } = read.await?;
         let mut items = Vec::new();
         for part in parts {

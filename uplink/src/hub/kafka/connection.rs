@@ -1,17 +1,21 @@
 //! One connection: requests come in one after the other and are answered in that order.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
+};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::visit::{Handshake, Known, Visit};
 use super::{Advertised, KafkaOptions};
 use crate::hub::guard::Caller;
+use crate::hub::lobby::Place;
 use crate::hub::{HANDSHAKE_PATIENCE, Shared};
 use crate::kafka::api::{self, Api, Head};
 use crate::kafka::octets::{Malformed, Reader, Writer};
@@ -52,34 +56,14 @@ pub(super) async fn serve(
     options: &Arc<KafkaOptions>,
 ) -> Result<(), Broken> {
     let mut place = shared.lobby.enter(peer.ip());
-    socket.set_nodelay(true)?;
     let known_by = Instant::now() + HANDSHAKE_PATIENCE;
-    let local = socket.local_addr()?;
-    let mut here = options.advertised.clone().unwrap_or(Advertised {
-        host: local.ip().to_canonical().to_string(),
-        port: local.port(),
-    });
-    let shaken = async {
-        let Some(guard) = &shared.guard else {
-            return Ok::<_, Broken>((Box::new(socket) as Socket, Caller::Local));
-        };
-        let met = guard.meet(socket).await;
-        let (tls, caller) = met.map_err(|e| Broken::NoHandshake(explain(&e)))?;
-        if let (None, tokio_rustls::TlsStream::Server(server)) = (&options.advertised, &tls) {
-            // What the client calls this machine is what it can reach it by.
-            if let Some(name) = server.get_ref().1.server_name() {
-                name.clone_into(&mut here.host);
-            }
-        }
-        Ok((Box::new(tls) as Socket, caller))
-    };
-    let shaken = tokio::select! {
+    let arrived = tokio::select! {
         biased;
-        shaken = timeout_at(known_by, shaken) => shaken,
+        arrived = timeout_at(known_by, arrive(shared, socket, options)) => arrived,
         () = shared.stopped() => return Ok(()),
         () = place.pushed_out() => return Err(Broken::Full),
     };
-    let (socket, caller) = shaken.map_err(|_| Broken::Silent)??;
+    let (socket, caller, here) = arrived.map_err(|_| Broken::Silent)??;
     let _admitted = shared.admit_one().ok_or(Broken::Full)?;
     let mut visit = Visit {
         shared: Arc::clone(shared),
@@ -91,71 +75,142 @@ pub(super) async fn serve(
         reader: None,
     };
     visit.known_at_once();
-    let (read, mut write) = tokio::io::split(socket);
-    let mut incoming = Incoming {
-        read,
-        buffer: BytesMut::new(),
+    let (read, write) = tokio::io::split(socket);
+    let conversation = Conversation {
+        visit,
+        incoming: Incoming {
+            read,
+            buffer: BytesMut::new(),
+        },
+        write,
+        lobby: Some((place, known_by)),
+        ahead: None,
     };
-    let mut place = Some(place);
-    let mut ahead = None;
-    loop {
-        if visit.reader.is_some() {
-            place = None;
+    conversation.run().await
+}
+
+/// Shakes hands, where the hub has certificates: who comes, and where it is told to connect.
+async fn arrive(
+    shared: &Arc<Shared>,
+    socket: TcpStream,
+    options: &KafkaOptions,
+) -> Result<(Socket, Caller, Advertised), Broken> {
+    socket.set_nodelay(true)?;
+    let local = socket.local_addr()?;
+    let mut here = Advertised {
+        host: local.ip().to_canonical().to_string(),
+        port: local.port(),
+    };
+    let (socket, caller) = match &shared.guard {
+        None => (Box::new(socket) as Socket, Caller::Local),
+        Some(guard) => {
+            let met = guard.meet(socket).await;
+            let (tls, caller) = met.map_err(|e| Broken::NoHandshake(explain(&e)))?;
+            // What the client calls this machine is what it can reach it by.
+            if let tokio_rustls::TlsStream::Server(server) = &tls
+                && let Some(name) = server.get_ref().1.server_name()
+            {
+                name.clone_into(&mut here.host);
+            }
+            (Box::new(tls) as Socket, caller)
         }
-        let patience = match place {
-            Some(_) => known_by,
-            None => Instant::now() + IDLE_PATIENCE,
-        };
-        let bytes_max = match place {
+    };
+    Ok((socket, caller, options.advertised.clone().unwrap_or(here)))
+}
+
+/// A connection whose hands are shaken.
+struct Conversation {
+    visit: Visit,
+    incoming: Incoming,
+    write: WriteHalf<Socket>,
+    /// Its place there, and until when it is to have said who it is; none once it is known.
+    lobby: Option<(Place, Instant)>,
+    /// A request that came while the one before it was worked on.
+    ahead: Option<Bytes>,
+}
+
+impl Conversation {
+    async fn run(mut self) -> Result<(), Broken> {
+        loop {
+            if self.visit.reader.is_some() {
+                self.lobby = None;
+            }
+            let Some(request) = self.request().await? else {
+                return Ok(());
+            };
+            let Some(answer) = self.answer(request).await? else {
+                return Ok(());
+            };
+            if let Some(bytes) = &answer.bytes {
+                self.send(bytes).await?;
+            }
+            if !answer.goes_on {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What a request may have: less before it is known who asks.
+    const fn request_bytes_max(&self) -> usize {
+        match self.lobby {
             Some(_) => UNKNOWN_BYTES_MAX,
             None => REQUEST_BYTES_MAX,
+        }
+    }
+
+    /// The next request; none at the end of the connection or of the hub.
+    async fn request(&mut self) -> Result<Option<Bytes>, Broken> {
+        if let Some(request) = self.ahead.take() {
+            return Ok(Some(request));
+        }
+        let bytes_max = self.request_bytes_max();
+        let patience = match &self.lobby {
+            Some((_, known_by)) => *known_by,
+            None => Instant::now() + IDLE_PATIENCE,
         };
-        let request = match ahead.take() {
-            Some(request) => request,
-            None => tokio::select! {
-                biased;
-                () = shared.stopped() => return Ok(()),
-                () = pushed_out(&mut place) => return Err(Broken::Full),
-                denied = withdrawn(&mut visit.reader) => return Err(Broken::Denied(denied)),
-                request = timeout_at(patience, incoming.request(bytes_max)) => {
-                    let Some(request) = request.map_err(|_| Broken::Silent)?? else {
-                        return Ok(());
-                    };
-                    request
-                }
-            },
-        };
-        // A client that goes while it is waited for something is noticed; what it sends meanwhile is kept, one request of it.
-        let answer = {
-            let mut answering = std::pin::pin!(visit.answer(request));
-            loop {
-                tokio::select! {
-                    biased;
-                    answer = &mut answering => break answer?,
-                    () = shared.stopped() => return Ok(()),
-                    request = incoming.request(bytes_max), if ahead.is_none() => match request? {
-                        Some(request) => ahead = Some(request),
-                        None => return Ok(()),
-                    },
-                }
+        let shared = Arc::clone(&self.visit.shared);
+        tokio::select! {
+            biased;
+            () = shared.stopped() => Ok(None),
+            () = pushed_out(&mut self.lobby) => Err(Broken::Full),
+            denied = withdrawn(&mut self.visit.reader) => Err(Broken::Denied(denied)),
+            request = timeout_at(patience, self.incoming.request(bytes_max)) => {
+                request.map_err(|_| Broken::Silent)?
             }
-        };
-        if let Some(bytes) = answer.bytes {
-            let sent = timeout(ANSWER_PATIENCE, async {
-                write.write_all(&bytes).await?;
-                write.flush().await
-            });
-            sent.await.map_err(|_| Broken::Stuck)??;
         }
-        if !answer.goes_on {
-            return Ok(());
+    }
+
+    /// The answer; none at the end of the connection or of the hub. A client that goes while it is waited for something is noticed; what it sends meanwhile is kept,
+    /// one request of it.
+    async fn answer(&mut self, request: Bytes) -> Result<Option<Answer>, Broken> {
+        let bytes_max = self.request_bytes_max();
+        let shared = Arc::clone(&self.visit.shared);
+        let mut answering = pin!(self.visit.answer(request));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answering => return answer.map(Some),
+                () = shared.stopped() => return Ok(None),
+                request = self.incoming.request(bytes_max), if self.ahead.is_none() => match request? {
+                    Some(request) => self.ahead = Some(request),
+                    None => return Ok(None),
+                },
+            }
         }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        let sent = timeout(ANSWER_PATIENCE, async {
+            self.write.write_all(bytes).await?;
+            self.write.flush().await
+        });
+        Ok(sent.await.map_err(|_| Broken::Stuck)??)
     }
 }
 
-async fn pushed_out(place: &mut Option<crate::hub::lobby::Place>) {
-    match place {
-        Some(place) => place.pushed_out().await,
+async fn pushed_out(lobby: &mut Option<(Place, Instant)>) {
+    match lobby {
+        Some((place, _)) => place.pushed_out().await,
         None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use super::coordinator::{self, Answer, Caller, Code, Leaving};
 use super::streams::signed;
 use super::visit::Visit;
 use crate::hub::catalog::Kept;
-use crate::hub::groups::{GroupError, MEMBERS};
+use crate::hub::groups::{GroupError, MEMBERS, is_name};
 use crate::kafka::code;
 use crate::kafka::groups::{
     self as wire, Commit, GroupShown, Join, Joined, Member, MemberOf, MemberShown, PlaceFetched,
@@ -17,7 +17,7 @@ use crate::kafka::groups::{
 };
 use crate::kafka::octets::{Reader, Writer};
 use crate::kafka::streams::Topics;
-use crate::wire::{NAME_BYTES_MAX, Place};
+use crate::wire::Place;
 
 impl Visit {
     pub(super) fn find_coordinator(
@@ -428,11 +428,6 @@ fn caller(of: MemberOf) -> (String, Caller) {
         generation: of.generation,
     };
     (of.group, caller)
-}
-
-/// Names of groups are as long as they are at every door.
-fn is_name(group: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&group.len())
 }
 
 fn code_of(told: Result<(), Code>) -> i16 {

@@ -153,10 +153,15 @@ impl Members {
         let mut state = self.lock();
         let now = state.now();
         let group = state.groups.get_mut(name).ok_or(Code::UnknownMember)?;
+        let before = group.due();
         let told = say(group, now);
+        let after = group.due();
         state.deliver(name);
-        drop(state);
-        self.bell.notify_one();
+        // What is due later than it was may wait for its old time; a group that has nothing due any more may be over.
+        let is_earlier = after.is_none_or(|after| before.is_none_or(|before| after < before));
+        if is_earlier {
+            self.bell.notify_one();
+        }
         told
     }
 

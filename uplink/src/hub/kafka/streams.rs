@@ -49,20 +49,13 @@ impl Visit {
         let asked = streams::read_metadata(from, version)?;
         let reading = &self.known()?.reading;
         let names = asked.unwrap_or_else(|| {
-            let mut all: Vec<String> = Vec::new();
-            for partition in reading.partitions(None) {
-                if all
-                    .last()
-                    .is_none_or(|last| *last != partition.stream.as_str())
-                {
-                    all.push(partition.stream.to_string());
-                }
-            }
-            all
+            let all = reading.partitions(None);
+            let streams = all.chunk_by(|one, next| one.stream == next.stream);
+            streams.map(|of| of[0].stream.to_string()).collect()
         });
         let topic = |name: String| {
             let there = reading.partitions(Some(&name));
-            let shown = |p: &Arc<Partition>| (number(p), epoch(p.describe().epoch));
+            let shown = |p: &Arc<Partition>| (number(p), epoch(p.epoch()));
             Topic {
                 code: match there.is_empty() {
                     false => code::NONE,
@@ -211,9 +204,10 @@ impl Visit {
                 .clamp(1, FETCH_BYTES_MAX)
         };
         let (bytes_max, part_bytes_max) = (at_most(asked.bytes_max), at_most(part_bytes_max));
+        let wanted = Arc::new(wanted);
         let parts = known
             .reading
-            .fetch_all(wanted.clone(), bytes_max, part_bytes_max, deadline);
+            .fetch_all(&wanted, bytes_max, part_bytes_max, deadline);
         match parts.await {
             Ok(parts) => {
                 for (at, part) in parts {
@@ -227,7 +221,7 @@ impl Visit {
                 }
             }
         }
-        for ((topic, place), (partition, want)) in places.iter().zip(&wanted) {
+        for ((topic, place), (partition, want)) in places.iter().zip(&*wanted) {
             let described = partition.describe();
             let this = &mut topics[*topic].1[*place];
             let end = described.end.max(readable_end(&described, want.from));
@@ -266,7 +260,7 @@ impl Visit {
                 Ok(partition) => partition,
                 Err(code) => return EpochEnd { code, ..none },
             };
-            if is_fenced(asked.current, partition.describe().epoch) {
+            if is_fenced(asked.current, partition.epoch()) {
                 let code = code::FENCED_LEADER_EPOCH;
                 return EpochEnd { code, ..none };
             }
@@ -338,7 +332,7 @@ impl Visit {
 
 /// What is asked for of a partition that is there.
 fn want(partition: &Partition, asked: &FetchAsked) -> Result<Want, i16> {
-    if is_fenced(asked.epoch, partition.describe().epoch) {
+    if is_fenced(asked.epoch, partition.epoch()) {
         return Err(code::FENCED_LEADER_EPOCH);
     }
     // Beyond the end one waits: a hub that was put back to an older copy catches up, and a reset would skip or repeat.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Advertised, KafkaOptions};
 use crate::hub::Shared;
-use crate::hub::guard::{Caller, Grant};
-use crate::hub::lobby::{CONNECTIONS_OF_ONE_MAX, Chair};
+use crate::hub::guard::{Caller, Grant, Seat};
+use crate::hub::lobby::CONNECTIONS_OF_ONE_MAX;
 use crate::hub::reading::Reading;
 use crate::kafka::octets::{Malformed, Reader, Writer};
 use crate::kafka::{code, groups};
@@ -42,18 +42,6 @@ pub(super) struct Known {
     _seat: Seat,
 }
 
-/// Its place among those who are served.
-struct Seat {
-    shared: Arc<Shared>,
-    _chair: Chair,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.shared.counters.consumer_went();
-    }
-}
-
 impl Visit {
     /// Who shows its certificate, or comes from this machine to a hub that serves nobody else, needs no password.
     pub(super) fn known_at_once(&mut self) {
@@ -70,19 +58,15 @@ impl Visit {
 
     fn admit(&mut self, credential: &[u8]) -> Result<(), Denied> {
         let grant = self.shared.admit_consumer(&self.caller, credential)?;
-        let chair = self.shared.chairs.take(grant.name()).ok_or_else(|| {
+        let seat = self.shared.seat(&grant).ok_or_else(|| {
             Denied(format!(
                 "{CONNECTIONS_OF_ONE_MAX} connections of this consumer are open already"
             ))
         })?;
-        self.shared.counters.consumer_came();
         self.reader = Some(Known {
             reading: Reading::new(&self.shared, grant.streams()),
             grant,
-            _seat: Seat {
-                shared: Arc::clone(&self.shared),
-                _chair: chair,
-            },
+            _seat: seat,
         });
         Ok(())
     }
