@@ -1,127 +1,19 @@
 //! Streams read over HTTP, as anybody would with curl: where to begin, how much, where to go on, and what is refused.
 
+mod pages;
 mod rig;
 mod trusted;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use pages::{Pages, filled, values};
 use rig::{LIMIT, RunningForwarder, RunningHub, numbers, origin, stage, stage_sized, until};
 use sedge_uplink::forward::Log;
-use sedge_uplink::hub::HubHandle;
 use sedge_uplink::trust::register::Kind;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::timeout;
 use trusted::TrustedHub;
-
-/// The pages of a hub, on a port of their own.
-struct Pages {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-/// What came back.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Pages {
-    async fn of(hub: &HubHandle) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = hub.http();
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, task }
-    }
-
-    async fn connect(&self, path: &str, headers: &[(&str, &str)]) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let mut text = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n");
-        if headers.iter().all(|(name, _)| *name != "Host") {
-            text += "Host: localhost\r\n";
-        }
-        for (name, value) in headers {
-            text += &format!("{name}: {value}\r\n");
-        }
-        stream.write_all((text + "\r\n").as_bytes()).await.unwrap();
-        stream
-    }
-
-    async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut stream = self.connect(path, headers).await;
-        let mut answer = String::new();
-        timeout(LIMIT, stream.read_to_string(&mut answer))
-            .await
-            .expect("an answer")
-            .unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
-        let header = |line: &str| {
-            let (name, value) = line.split_once(": ").unwrap();
-            (name.to_ascii_lowercase(), value.to_owned())
-        };
-        Answer {
-            status: status.parse().unwrap(),
-            headers: lines.map(header).collect(),
-            body: body.to_owned(),
-        }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.get_with(path, &[]).await
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        let found = self.headers.iter().find(|(has, _)| has == name);
-        &found.unwrap_or_else(|| panic!("no {name} in {self:?}")).1
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
-    }
-
-    fn lines(&self) -> Vec<Value> {
-        let line = |line: &str| serde_json::from_str(line).expect("a line is JSON");
-        self.body.lines().map(line).collect()
-    }
-
-    /// The values of the records.
-    fn values(&self) -> Vec<String> {
-        values(&self.lines())
-    }
-}
-
-fn values(lines: &[Value]) -> Vec<String> {
-    let records = lines.iter().filter(|line| !line["value"].is_null());
-    records.map(|line| line["value"].to_string()).collect()
-}
-
-/// A hub that has `0..count` of one gateway.
-async fn filled(count: u64) -> (tempfile::TempDir, RunningHub, RunningForwarder, Pages) {
-    let dir = tempfile::tempdir().unwrap();
-    let partition = origin(&dir.path().join("gw"));
-    stage(&partition, 0..count, 10).await;
-    let hub = RunningHub::start(&dir.path().join("hub")).await;
-    let gateway = RunningForwarder::start(&hub.url(), "gw-1", vec![rig::log(&partition)]);
-    gateway.drained().await;
-    let pages = Pages::of(&hub.handle).await;
-    (dir, hub, gateway, pages)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_there_is_is_listed_and_read_from_where_one_likes() {
@@ -158,7 +50,7 @@ async fn what_there_is_is_listed_and_read_from_where_one_likes() {
     let few = pages.get(&format!("{records}?bytes=1")).await;
     assert_eq!(few.values(), numbers(0..1), "one line, however long it is");
     let none = pages.get(&format!("{records}?from=latest")).await;
-    assert_eq!((none.status, none.body.as_str()), (204, ""));
+    assert_eq!((none.status, none.text()), (204, ""));
     assert_eq!(none.header("sedge-next-offset"), "100");
 }
 

@@ -286,6 +286,22 @@ impl Positions {
     }
 }
 
+/// Where a group stands in each run of `partition` that has been in `places`, each with one past the last offset that is there for it.
+pub(crate) fn stand(partition: &Partition, places: &[Place]) -> Vec<(Place, u64)> {
+    let mut positions = Positions::default();
+    positions.begin(partition, Start::Earliest, places, &[]);
+    let there = |(&(number, first), p): (&RunKey, &Position)| {
+        let next = p.fetch;
+        let place = Place {
+            number,
+            first,
+            next,
+        };
+        (place, p.bound(false))
+    };
+    positions.0.iter().map(there).collect()
+}
+
 /// Where to begin in a partition that nobody has read: the first of the run and the offset, for each run.
 fn begin_at(start: Start, runs: &[Run], by_time: &[Place]) -> Vec<(u64, u64)> {
     let whole = |run: &Run| (run.first, run.first);
@@ -368,6 +384,25 @@ mod tests {
     fn stand(positions: &Positions) -> Vec<(u64, u64, u64)> {
         let stand = |(key, p): (&RunKey, &Position)| (key.1, p.fetch, p.bound(false));
         positions.0.iter().map(stand).collect()
+    }
+
+    #[test]
+    fn a_group_has_a_place_in_each_run_and_what_it_has_not_read_is_between_that_and_the_end() {
+        let stand_in = |partition: &Partition, places: &[Place]| -> Vec<(u64, u64, u64)> {
+            let stand = super::stand(partition, places).into_iter();
+            stand.map(|(at, end)| (at.first, at.next, end)).collect()
+        };
+        let stand = |places: &[Place]| stand_in(&split(), places);
+        let [ahead, met] = [place(300, 320), place(0, 300)];
+        let filled = stand_in(&whole(400, 1), &[place(0, 120), ahead]);
+        assert_eq!(filled, [(0, 120, 300), (300, 320, 400)]);
+        assert_eq!(stand(&[place(0, 50)]), [(0, 50, 120), (300, 300, 330)]);
+        assert_eq!(
+            stand(&[place(0, 50), ahead]),
+            [(0, 50, 120), (300, 320, 330)]
+        );
+        assert_eq!(stand(&[met, ahead]), [(0, 320, 330)]);
+        assert_eq!(stand(&[place(0, 900)]), [(0, 900, 330)]);
     }
 
     #[test]

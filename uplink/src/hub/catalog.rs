@@ -56,6 +56,33 @@ pub(crate) struct Kept {
     pub(crate) note: String,
 }
 
+/// What becomes of the places of a group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Revision {
+    /// First these are forgotten: a partition of a stream, or all of a stream.
+    pub(crate) forgotten: Vec<(String, Option<u32>)>,
+    /// Then these are put down; of one partition in the order of their runs.
+    pub(crate) kept: Vec<Kept>,
+}
+
+/// What came of a [`Revision`].
+#[derive(Debug)]
+pub(crate) enum Revised {
+    /// It is done.
+    Done {
+        /// In force now, in the order of the streams.
+        generations: Vec<u64>,
+        /// All places of the group, as they were.
+        before: Vec<Kept>,
+        /// All places of the group, as they are now.
+        after: Vec<Kept>,
+    },
+    /// The places are not as they should be; nothing is changed.
+    IsOtherwise,
+    /// There would be too many groups; nothing is changed.
+    TooMany,
+}
+
 impl Catalog {
     /// Opens the catalog in `dir`, or what can be had in its place.
     ///
@@ -156,33 +183,46 @@ impl Catalog {
         })
     }
 
-    /// Puts down where `group` has come to, all of it or nothing. Each of `streams` has the generation in force that is named with it, or gets a new one, so that
-    /// members who joined before are fenced. The generations that are in force then; none, and nothing is kept, when there would be too many groups.
+    /// Does to the places of `group` what `revision` says if `only_if` they are as they should be, all of it or nothing. Each of `streams` has the generation in
+    /// force that is named with it, or gets a new one, so that members who joined before are fenced.
     ///
     /// # Errors
     /// When the catalog cannot be written.
-    pub(crate) fn keep(
+    pub(crate) fn revise(
         &self,
         group: &str,
         streams: &[(String, Option<u64>)],
-        kept: &[Kept],
-    ) -> Result<Option<Vec<u64>>, CatalogError> {
+        revision: &Revision,
+        only_if: impl FnOnce(&[Kept]) -> bool,
+    ) -> Result<Revised, CatalogError> {
         self.write(|tx| {
+            let before = kept_of(tx, group)?;
+            if !only_if(&before) {
+                return Ok(Revised::IsOtherwise);
+            }
             let mut generations = Vec::with_capacity(streams.len());
             for (stream, known) in streams {
                 let newest = generation_of(tx, group, stream)?;
                 if newest.is_none() && count_of_groups(tx)? >= GROUPS_MAX {
-                    return Ok(None);
+                    return Ok(Revised::TooMany);
                 }
                 generations.push(match newest {
                     Some(newest) if Some(newest) == *known => newest,
                     _ => next_generation(tx, group, stream)?,
                 });
             }
-            for of in kept {
+            for (stream, number) in &revision.forgotten {
+                forget_places(tx, group, Some(stream), *number)?;
+            }
+            for of in &revision.kept {
                 put_place(tx, group, &of.stream, &of.place, of.epoch, &of.note)?;
             }
-            Ok(Some(generations))
+            let after = kept_of(tx, group)?;
+            Ok(Revised::Done {
+                generations,
+                before,
+                after,
+            })
         })
     }
 
@@ -191,18 +231,18 @@ impl Catalog {
     /// # Errors
     /// When the catalog cannot be read.
     pub(crate) fn kept(&self, group: &str) -> Result<Vec<Kept>, CatalogError> {
+        Ok(kept_of(&self.lock(), group)?)
+    }
+
+    /// Every group with each stream in which it has come to some place, in order.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub(crate) fn group_streams(&self) -> Result<Vec<(String, String)>, CatalogError> {
         let connection = self.lock();
-        let mut query = connection.prepare(
-            "SELECT stream, number, first, next, epoch, note FROM group_run WHERE name = ?1",
-        )?;
-        let rows = query.query_map([group], |row| {
-            Ok(Kept {
-                stream: row.get(0)?,
-                place: place(row, 1)?,
-                epoch: row.get(4)?,
-                note: row.get(5)?,
-            })
-        })?;
+        let mut query = connection
+            .prepare("SELECT DISTINCT name, stream FROM group_run ORDER BY name, stream")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -228,10 +268,7 @@ impl Catalog {
     ) -> Result<bool, CatalogError> {
         self.write(|tx| {
             let (stream, number) = of.unzip();
-            let forgotten = tx.execute(
-                "DELETE FROM group_run WHERE name = ?1 AND (?2 IS NULL OR stream = ?2) AND (?3 IS NULL OR number = ?3)",
-                params![group, stream, number],
-            )?;
+            let forgotten = forget_places(tx, group, stream, number)?;
             tx.execute(
                 "UPDATE consumer_group SET generation = generation + 1 WHERE name = ?1 AND (?2 IS NULL OR stream = ?2)",
                 params![group, stream],
@@ -240,14 +277,14 @@ impl Catalog {
         })
     }
 
-    /// Every offset of every group.
+    /// Every offset of every group, in the order of groups, streams, partitions and runs.
     ///
     /// # Errors
     /// When the catalog cannot be read.
     pub(crate) fn group_places(&self) -> Result<Vec<GroupPlace>, CatalogError> {
         let connection = self.lock();
         let mut query =
-            connection.prepare("SELECT name, stream, number, first, next FROM group_run")?;
+            connection.prepare("SELECT name, stream, number, first, next FROM group_run ORDER BY name, stream, number, first")?;
         let rows = query.query_map([], |row| {
             let (group, stream) = (row.get(0)?, row.get(1)?);
             Ok(GroupPlace {
@@ -421,6 +458,35 @@ fn next_generation(tx: &Transaction<'_>, group: &str, stream: &str) -> rusqlite:
 
 fn count_of_groups(tx: &Transaction<'_>) -> rusqlite::Result<i64> {
     tx.query_row("SELECT count(*) FROM consumer_group", [], |row| row.get(0))
+}
+
+/// The places of `group` in the order of streams, partitions and runs.
+fn kept_of(connection: &Connection, group: &str) -> rusqlite::Result<Vec<Kept>> {
+    let mut query = connection.prepare(
+        "SELECT stream, number, first, next, epoch, note FROM group_run WHERE name = ?1 ORDER BY stream, number, first",
+    )?;
+    let rows = query.query_map([group], |row| {
+        Ok(Kept {
+            stream: row.get(0)?,
+            place: place(row, 1)?,
+            epoch: row.get(4)?,
+            note: row.get(5)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// How many places there were.
+fn forget_places(
+    tx: &Transaction<'_>,
+    group: &str,
+    stream: Option<&str>,
+    number: Option<u32>,
+) -> rusqlite::Result<usize> {
+    tx.execute(
+        "DELETE FROM group_run WHERE name = ?1 AND (?2 IS NULL OR stream = ?2) AND (?3 IS NULL OR number = ?3)",
+        params![group, stream, number],
+    )
 }
 
 fn put_place(

@@ -421,9 +421,10 @@ impl From<GroupError> for Failure {
         let code = match e {
             GroupError::Held { .. } => code::HELD,
             GroupError::Fenced => code::FENCED,
-            GroupError::TooMany | GroupError::ShuttingDown | GroupError::Catalog(_) => {
-                code::INTERNAL
-            }
+            GroupError::IsOtherwise
+            | GroupError::TooMany
+            | GroupError::ShuttingDown
+            | GroupError::Catalog(_) => code::INTERNAL,
         };
         Self {
             code,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
-use super::catalog::{Catalog, CatalogError, Kept};
+use super::catalog::{Catalog, CatalogError, Kept, Revised, Revision};
 use super::kafka::Members;
 use crate::wire::{NAME_BYTES_MAX, Place};
 
@@ -80,7 +80,29 @@ impl Groups {
         connection: u64,
         kept: Vec<Kept>,
     ) -> Result<(), GroupError> {
-        let mut streams: Vec<&str> = kept.iter().map(|of| of.stream.as_str()).collect();
+        let revision = Revision {
+            kept,
+            ..Revision::default()
+        };
+        self.revise(group, connection, revision, |_| true).await?;
+        Ok(())
+    }
+
+    /// Does to the places of `group` what `revision` says, if `only_if` they are as they should be: it is asked and done in one step. For whom and what else is as
+    /// for [`Groups::keep`]. All places of the group as they were and as they are then.
+    ///
+    /// # Errors
+    /// As for [`Groups::keep`]; `only_if` says no.
+    pub(crate) async fn revise(
+        &self,
+        group: &str,
+        connection: u64,
+        revision: Revision,
+        only_if: impl FnOnce(&[Kept]) -> bool + Send + 'static,
+    ) -> Result<(Vec<Kept>, Vec<Kept>), GroupError> {
+        let kept = revision.kept.iter().map(|of| of.stream.as_str());
+        let forgotten = revision.forgotten.iter().map(|(stream, _)| stream.as_str());
+        let mut streams: Vec<&str> = kept.chain(forgotten).collect();
         streams.sort_unstable();
         streams.dedup();
         let names: Vec<GroupName> = streams
@@ -105,8 +127,16 @@ impl Groups {
             return Err(GroupError::held(OVER_KAFKA));
         }
         let (catalog, of) = (Arc::clone(&self.catalog), group.to_owned());
-        let generations = blocking(move || catalog.keep(&of, &known, &kept)).await?;
-        let generations = generations.ok_or(GroupError::TooMany)?;
+        let revised = blocking(move || catalog.revise(&of, &known, &revision, only_if)).await?;
+        let (generations, before, after) = match revised {
+            Revised::Done {
+                generations,
+                before,
+                after,
+            } => (generations, before, after),
+            Revised::IsOtherwise => return Err(GroupError::IsOtherwise),
+            Revised::TooMany => return Err(GroupError::TooMany),
+        };
         for (name, generation) in names.into_iter().zip(generations) {
             match connection {
                 MEMBERS => {
@@ -120,7 +150,7 @@ impl Groups {
                 _ => drop(leases.remove(&name)),
             }
         }
-        Ok(())
+        Ok((before, after))
     }
 
     /// Where `group` has come to, in all streams.
@@ -162,6 +192,25 @@ impl Groups {
     pub(crate) async fn names(&self) -> Result<Vec<String>, GroupError> {
         let catalog = Arc::clone(&self.catalog);
         blocking(move || catalog.group_names()).await
+    }
+
+    /// Every group with each stream in which it has come to some place, in order.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub(crate) async fn streams(&self) -> Result<Vec<(String, String)>, GroupError> {
+        let catalog = Arc::clone(&self.catalog);
+        blocking(move || catalog.group_streams()).await
+    }
+
+    /// Who is active in `name` now.
+    pub(crate) async fn active_in(&self, name: &GroupName) -> Option<String> {
+        let leases = self.leases.lock().await;
+        let lease = leases.get(name).filter(|l| Instant::now() < l.until);
+        let over_kafka = || self.members.are_in(&name.group);
+        lease
+            .map(|lease| lease.member.clone())
+            .or_else(|| over_kafka().then(|| OVER_KAFKA.to_owned()))
     }
 
     /// Who has a lease of `group` and is no member over Kafka's protocol.
@@ -338,6 +387,9 @@ pub(crate) enum GroupError {
     /// A newer member has taken over.
     #[error("a newer member has joined")]
     Fenced,
+    /// Its places are not as somebody took them to be.
+    #[error("the group has moved")]
+    IsOtherwise,
     /// There are as many groups as may be.
     #[error("there are too many groups; forget some")]
     TooMany,

@@ -3,6 +3,8 @@
 //! Each request stands for itself: it says where it begins and is told where to go on, so that nothing is kept for a reader between two of them.
 //! What may be asked and what is answered: docs/guide/http.md.
 
+mod body;
+mod consumers;
 mod cursor;
 mod query;
 mod records;
@@ -11,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use serde_json::{Value, json};
 
 use super::guard::{self, Caller, Grant};
@@ -39,6 +43,21 @@ impl HubHandle {
                 get(records::of_partition),
             )
             .route("/v1/streams/{stream}/{number}/offset", get(offset))
+            .route("/v1/consumers", get(consumers::list))
+            .route(
+                "/v1/consumers/{consumer}/offsets",
+                get(consumers::offsets)
+                    .put(consumers::put)
+                    .delete(consumers::forget_all),
+            )
+            .route(
+                "/v1/consumers/{consumer}/offsets/{stream}",
+                delete(consumers::forget_stream),
+            )
+            .route(
+                "/v1/consumers/{consumer}/offsets/{stream}/{number}",
+                delete(consumers::forget_partition),
+            )
             .with_state(Arc::clone(&self.shared))
     }
 }
@@ -68,6 +87,23 @@ impl Drop for Seat {
 pub(super) struct Refusal {
     status: StatusCode,
     what: String,
+}
+
+/// What stands in the path.
+struct At<T>(T);
+
+impl<S: Sync, T> FromRequestParts<S> for At<T>
+where
+    Path<T>: FromRequestParts<S, Rejection = PathRejection>,
+{
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path(found) = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|why| Refusal::new(why.status(), why.body_text()))?;
+        Ok(Self(found))
+    }
 }
 
 impl Visitor {
@@ -191,7 +227,7 @@ async fn streams(
 
 async fn stream(
     State(shared): State<Arc<Shared>>,
-    Path(stream): Path<String>,
+    At(stream): At<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let visitor = Visitor::admit(&shared, &headers)?;
@@ -206,7 +242,7 @@ async fn stream(
 /// Where a time begins in a partition.
 async fn offset(
     State(shared): State<Arc<Shared>>,
-    Path((stream, number)): Path<(String, String)>,
+    At((stream, number)): At<(String, String)>,
     uri: axum::http::Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::time::Instant;
 
+use super::catalog::GroupPlace;
 use super::{IdentityStatus, Shared};
+use crate::client::positions::stand;
 
 /// A snapshot of a hub.
 #[derive(Clone, Debug, Default)]
@@ -187,25 +189,34 @@ impl Shared {
 
     fn group_statuses(&self) -> Result<Vec<GroupStatus>, super::CatalogError> {
         let mut groups: BTreeMap<(String, String), GroupStatus> = BTreeMap::new();
-        for place in self.catalog.group_places()? {
-            let (group, stream, place) = (place.group, place.stream, place.place);
-            let Some(partition) = self.registry.partition(&stream, place.number) else {
+        let all = self.catalog.group_places()?;
+        let of_one = |one: &GroupPlace, next: &GroupPlace| {
+            (&one.group, &one.stream, one.place.number)
+                == (&next.group, &next.stream, next.place.number)
+        };
+        for places in all.chunk_by(of_one) {
+            let GroupPlace {
+                group,
+                stream,
+                place,
+            } = &places[0];
+            let Some(partition) = self.registry.partition(stream, place.number) else {
                 continue;
             };
             let described = partition.describe();
+            let places: Vec<_> = places.iter().map(|of| of.place).collect();
             let key = (group.clone(), stream.clone());
             let status = groups.entry(key).or_insert(GroupStatus {
-                group,
-                stream,
+                group: group.clone(),
+                stream: stream.clone(),
                 lag: 0,
                 overtaken: 0,
             });
-            // Where it stands ahead of what is still to come, it lags behind the end there.
-            let mut ahead = described.ahead.iter().rev();
-            let run = ahead.find(|run| run.first <= place.next);
-            let end = run.map_or(described.end, |run| run.end);
-            status.lag += end.saturating_sub(place.next);
-            status.overtaken += u64::from(place.next < described.earliest);
+            let unread = stand(&described, &places).into_iter();
+            let unread = unread.map(|(at, end)| end.saturating_sub(at.next));
+            status.lag += unread.sum::<u64>();
+            let gone = places.iter().filter(|at| at.next < described.earliest);
+            status.overtaken += gone.count() as u64;
         }
         Ok(groups.into_values().collect())
     }

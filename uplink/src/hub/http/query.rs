@@ -21,6 +21,23 @@ pub(super) enum From {
     Last(u64),
 }
 
+impl From {
+    /// What `written` means, if it means anything.
+    pub(super) fn read(written: &str) -> Option<Self> {
+        match written {
+            "earliest" => Some(Self::Start(Start::Earliest)),
+            "latest" => Some(Self::Start(Start::Latest)),
+            written => match written.strip_prefix('-') {
+                Some(count) => count.parse().ok().map(Self::Last),
+                None => match written.parse() {
+                    Ok(offset) => Some(Self::Start(Start::Offset(offset))),
+                    Err(_) => micros(written).map(|time| Self::Start(Start::Time(time))),
+                },
+            },
+        }
+    }
+}
+
 /// How much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -59,23 +76,16 @@ impl Query {
         let Some(written) = self.get("from") else {
             return Ok(From::Start(Start::Earliest));
         };
-        let last = |count: &str| count.parse().ok().map(From::Last);
-        let found = match written {
-            "earliest" => Some(From::Start(Start::Earliest)),
-            "latest" => Some(From::Start(Start::Latest)),
-            written => match written.strip_prefix('-') {
-                Some(count) => last(count),
-                None => match written.parse() {
-                    Ok(offset) => Some(From::Start(Start::Offset(offset))),
-                    Err(_) => micros(written).map(|time| From::Start(Start::Time(time))),
-                },
-            },
-        };
-        found.ok_or_else(|| {
+        From::read(written).ok_or_else(|| {
             Refusal::bad(format!(
-                "from: {written:?} is not accepted here (accepted: an offset, earliest, latest, -N for the last N offsets, a time such as 2026-11-20T08:00:00Z)"
+                "from: {written:?} is not accepted here (accepted: {PLACES}, @consumer:NAME)"
             ))
         })
+    }
+
+    /// The group at whose places to begin.
+    pub(super) fn group(&self) -> Option<&str> {
+        self.get("from")?.strip_prefix("@consumer:")
     }
 
     pub(super) fn limits(&self) -> Result<Limits, Refusal> {
@@ -134,6 +144,9 @@ fn micros(written: &str) -> Option<i64> {
     Some(time.as_microsecond())
 }
 
+/// The words for a place.
+pub(super) const PLACES: &str =
+    "an offset, earliest, latest, -N for the last N offsets, a time such as 2026-11-20T08:00:00Z";
 const ITEMS: usize = 1_000;
 const ITEMS_MAX: usize = 100_000;
 const BYTES: usize = 1 << 20;
@@ -163,6 +176,9 @@ mod tests {
         for wrong in ["", "-", "1.5", "soon", "99999999999999999999", "2026-11-20"] {
             assert_eq!(from(wrong), None, "{wrong}");
         }
+        let group = |text: &str| query(text).unwrap().group().map(str::to_owned);
+        assert_eq!(group("from=@consumer:a%2Fb").as_deref(), Some("a/b"));
+        assert_eq!(group("from=consumer:b"), None);
         assert_eq!(
             query("").unwrap().from().ok(),
             Some(From::Start(Start::Earliest))

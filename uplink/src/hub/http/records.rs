@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -16,18 +16,18 @@ use tokio::time::Instant;
 
 use super::cursor;
 use super::query::{From, Limits, Query};
-use super::{Refusal, Seat, Visitor};
+use super::{At, Refusal, Seat, Visitor};
 use crate::client::positions::{Positions, RunKey};
 use crate::client::{Item, Origin, Start, decode};
 use crate::hub::Shared;
 use crate::hub::guard::Grant;
 use crate::hub::reading::{Read, Reading};
 use crate::json::write_line;
-use crate::wire::{self, Want};
+use crate::wire::{self, Place, Want};
 
 pub(super) async fn of_partition(
     State(shared): State<Arc<Shared>>,
-    Path((stream, number)): Path<(String, String)>,
+    At((stream, number)): At<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -36,7 +36,10 @@ pub(super) async fn of_partition(
     let query = Query::parse(&uri, &["from", "max", "bytes", "wait"])?;
     let from = match last_event(&headers) {
         Some(id) => From::Start(Start::Offset(id.parse().map_err(|_| bad_id())?)),
-        None => query.from()?,
+        None => match query.group() {
+            Some(group) => visitor.place_of(group, &partition).await?,
+            None => query.from()?,
+        },
     };
     let at = first_in(&visitor, &partition, from).await?;
     let course = Course::of_partition(visitor, &partition, at);
@@ -45,7 +48,7 @@ pub(super) async fn of_partition(
 
 pub(super) async fn merged(
     State(shared): State<Arc<Shared>>,
-    Path(stream): Path<String>,
+    At(stream): At<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -59,7 +62,14 @@ pub(super) async fn merged(
                 "cursor: says where to go on; leave `from` out",
             ));
         }
-        Some(word) => Course::going_on(visitor, &listed, &word)?,
+        Some(word) => {
+            let (places, turn) = cursor::read(&stream, &word, &listed)?;
+            Course::going_on(visitor, &listed, &places, turn)
+        }
+        None if let Some(group) = query.group() => {
+            let places = visitor.places_of(group, &stream).await?;
+            Course::going_on(visitor, &listed, &places, (0, 0))
+        }
         None => Course::of_stream(visitor, &listed, query.from()?).await?,
     };
     course.answer(query.limits()?, &headers).await
@@ -109,12 +119,12 @@ async fn first_in(
 }
 
 /// One past the last offset that can be read, live records that passed a backlog included.
-fn end_of(partition: &wire::Partition) -> u64 {
+pub(super) fn end_of(partition: &wire::Partition) -> u64 {
     partition.ahead.last().map_or(partition.end, |run| run.end)
 }
 
 /// Where the last `count` offsets begin, within the last run.
-fn last_of(partition: &wire::Partition, count: u64) -> u64 {
+pub(super) fn last_of(partition: &wire::Partition, count: u64) -> u64 {
     let first = partition
         .ahead
         .last()
@@ -211,16 +221,19 @@ impl Course {
         Ok(Self::new(visitor, stream, Stand::All(all)))
     }
 
-    /// Goes on where `word` says; what has come since is read from its beginning.
-    fn going_on(visitor: Visitor, listed: &[wire::Partition], word: &str) -> Result<Self, Refusal> {
-        let stream = &listed[0].stream;
-        let (places, turn) = cursor::read(stream, word, listed)?;
+    /// Goes on at `places`; what has come since is read from its beginning.
+    fn going_on(
+        visitor: Visitor,
+        listed: &[wire::Partition],
+        places: &[Place],
+        turn: RunKey,
+    ) -> Self {
         let mut all = All {
             turn,
             ..All::knowing(listed)
         };
-        all.positions.meet(listed, Start::Earliest, &places, &[]);
-        Ok(Self::new(visitor, stream, Stand::All(all)))
+        all.positions.meet(listed, Start::Earliest, places, &[]);
+        Self::new(visitor, &listed[0].stream, Stand::All(all))
     }
 
     fn given(&mut self, item: &Item) {
