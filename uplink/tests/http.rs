@@ -4,9 +4,10 @@ mod pages;
 mod rig;
 mod trusted;
 
+use std::io::Read as _;
 use std::time::Duration;
 
-use pages::{Pages, filled, values};
+use pages::{Answer, Pages, filled, values};
 use rig::{LIMIT, RunningForwarder, RunningHub, numbers, origin, stage, stage_sized, until};
 use sedge_uplink::forward::Log;
 use sedge_uplink::trust::register::Kind;
@@ -402,4 +403,95 @@ async fn a_token_says_what_may_be_read() {
         .unwrap();
     assert!(rest.contains("event: error"), "{rest}");
     assert_eq!(as_one(&mine, records).await.status, 401);
+}
+
+/// What is described has these methods and no others, so nothing can be asked that is not described.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_path_has_the_methods_that_its_description_says() {
+    let (_dir, _hub, _gateway, pages) = filled(1).await;
+    let described = pages.get("/v1/openapi.json").await;
+    assert_eq!(described.header("content-type"), "application/json");
+    let described = described.json();
+    assert_eq!(described["openapi"], "3.1.0");
+    let paths = described["paths"].as_object().unwrap();
+    assert!(!paths.is_empty());
+    for (path, methods) in paths {
+        let asked = path
+            .replace("{stream}", "telemetry")
+            .replace("{number}", "0")
+            .replace("{consumer}", "billing");
+        let refused = pages.ask("PATCH", &asked, &[], "").await;
+        assert_eq!(refused.status, 405, "{path}");
+        let mut there: Vec<_> = refused.header("allow").split(',').collect();
+        there.retain(|method| *method != "HEAD");
+        there.sort_unstable();
+        let methods = methods.as_object().unwrap().keys();
+        let methods = methods.filter(|key| *key != "parameters");
+        let methods: Vec<_> = methods.map(|key| key.to_ascii_uppercase()).collect();
+        assert_eq!(there, methods, "{path}");
+    }
+}
+
+fn unpacked(answer: &Answer) -> Vec<u8> {
+    let mut body = Vec::new();
+    flate2::read::GzDecoder::new(&answer.body[..])
+        .read_to_end(&mut body)
+        .expect("gzip");
+    body
+}
+
+/// Who takes gzip gets the same lines in fewer bytes, with the same head.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_gzip_gets_the_same_in_fewer_bytes() {
+    let (_dir, _hub, _gateway, pages) = filled(500).await;
+    let records = "/v1/streams/telemetry/0/records";
+    let gzip = [("Accept-Encoding", "br, gzip")];
+    for path in [records, "/v1/streams/telemetry/records"] {
+        let plain = pages.get(path).await;
+        assert_eq!(plain.maybe("content-encoding"), None);
+        let packed = pages.get_with(path, &gzip).await;
+        assert_eq!(packed.header("content-encoding"), "gzip");
+        assert_eq!(unpacked(&packed), plain.body);
+        assert!(packed.body.len() < plain.body.len() / 5);
+        for answer in [&plain, &packed] {
+            assert_eq!(answer.header("vary"), "accept, accept-encoding");
+            assert_eq!(
+                answer.header("content-length"),
+                answer.body.len().to_string()
+            );
+        }
+        let head = pages.ask("HEAD", path, &gzip, "").await;
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        for name in ["content-encoding", "content-length", "vary"] {
+            assert_eq!(head.header(name), packed.header(name), "{name}");
+        }
+    }
+    let only = [("Accept-Encoding", "gzip, identity;q=0")];
+    let short = pages.get_with("/v1/streams", &gzip).await;
+    assert_eq!(short.maybe("content-encoding"), None, "it is not worth it");
+    assert_eq!(short.header("vary"), "accept-encoding");
+    let packed = pages.get_with("/v1/streams", &only).await;
+    assert_eq!(unpacked(&packed), short.body);
+    let none = pages
+        .get_with(&format!("{records}?from=latest"), &only)
+        .await;
+    assert_eq!((none.status, none.maybe("content-encoding")), (204, None));
+    let neither = [("Accept-Encoding", "br, identity;q=0")];
+    let refused = pages.get_with(records, &neither).await;
+    assert_eq!(refused.status, 406);
+    // Events are for now, so they come as they are.
+    let events = [("Accept", "text/event-stream"), gzip[0]];
+    let mut open = pages.connect(&format!("{records}?from=499"), &events).await;
+    let mut begun = String::new();
+    while !begun.contains("\"offset\":499") {
+        let mut bytes = [0; 512];
+        let len = timeout(LIMIT, open.read(&mut bytes))
+            .await
+            .expect("an event")
+            .unwrap();
+        begun += std::str::from_utf8(&bytes[..len]).expect("text");
+    }
+    assert!(!begun.to_ascii_lowercase().contains("content-encoding"));
+    let events = [("Accept", "text/event-stream"), only[0]];
+    assert_eq!(pages.get_with(records, &events).await.status, 406);
 }

@@ -6,6 +6,7 @@
 mod body;
 mod consumers;
 mod cursor;
+mod packing;
 mod query;
 mod records;
 
@@ -15,11 +16,13 @@ use std::sync::atomic::Ordering;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, VARY, WWW_AUTHENTICATE,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{MethodRouter, delete, get};
 use serde_json::{Value, json};
 
 use super::guard::{self, Caller, Grant};
@@ -29,37 +32,45 @@ use super::reading::{NotRead, Reading};
 use super::{HubHandle, Shared};
 use crate::trust::token::Token;
 use crate::wire;
+use packing::Packing;
 use query::Query;
 
 impl HubHandle {
     /// The pages from which streams are read. They are served where only this machine can reach them; who reads shows a token if the hub knows its consumers.
     pub fn http(&self) -> Router {
-        Router::new()
-            .route("/v1/streams", get(streams))
-            .route("/v1/streams/{stream}", get(stream))
-            .route("/v1/streams/{stream}/records", get(records::merged))
-            .route(
-                "/v1/streams/{stream}/{number}/records",
-                get(records::of_partition),
-            )
-            .route("/v1/streams/{stream}/{number}/offset", get(offset))
-            .route("/v1/consumers", get(consumers::list))
-            .route(
-                "/v1/consumers/{consumer}/offsets",
-                get(consumers::offsets)
-                    .put(consumers::put)
-                    .delete(consumers::forget_all),
-            )
-            .route(
-                "/v1/consumers/{consumer}/offsets/{stream}",
-                delete(consumers::forget_stream),
-            )
-            .route(
-                "/v1/consumers/{consumer}/offsets/{stream}/{number}",
-                delete(consumers::forget_partition),
-            )
-            .with_state(Arc::clone(&self.shared))
+        let routes = routes().into_iter();
+        let router = routes.fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        });
+        router.with_state(Arc::clone(&self.shared))
     }
+}
+
+/// All paths. Each stands in `openapi.json` too, with its methods.
+fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 10] {
+    let records = get(records::of_partition);
+    let offsets = get(consumers::offsets)
+        .put(consumers::put)
+        .delete(consumers::forget_all);
+    let forget_partition = delete(consumers::forget_partition);
+    [
+        ("/v1/openapi.json", get(description)),
+        ("/v1/streams", get(streams)),
+        ("/v1/streams/{stream}", get(stream)),
+        ("/v1/streams/{stream}/records", get(records::merged)),
+        ("/v1/streams/{stream}/{number}/records", records),
+        ("/v1/streams/{stream}/{number}/offset", get(offset)),
+        ("/v1/consumers", get(consumers::list)),
+        ("/v1/consumers/{consumer}/offsets", offsets),
+        (
+            "/v1/consumers/{consumer}/offsets/{stream}",
+            delete(consumers::forget_stream),
+        ),
+        (
+            "/v1/consumers/{consumer}/offsets/{stream}/{number}",
+            forget_partition,
+        ),
+    ]
 }
 
 /// A reader at the door: who it is, what it may read, and its seat.
@@ -67,6 +78,7 @@ struct Visitor {
     shared: Arc<Shared>,
     grant: Grant,
     reading: Reading,
+    packing: Packing,
     seat: Seat,
 }
 
@@ -138,11 +150,20 @@ impl Visitor {
             ));
         }
         Ok(Self {
+            packing: Packing::of(headers)?,
             reading: Reading::new(shared, grant.streams()),
             shared: Arc::clone(shared),
             grant,
             seat,
         })
+    }
+
+    /// Answers with `value`.
+    async fn page(&self, value: &Value) -> Result<Response, Refusal> {
+        let text = format!("{value}\n").into_bytes();
+        let (body, is_packed) = self.packing.pack(text).await?;
+        let head = [(CONTENT_TYPE, JSON), (VARY, "accept-encoding")];
+        Ok(packed(is_packed, (head, body)))
     }
 
     /// The partitions of `stream`, which is there.
@@ -208,6 +229,11 @@ fn token_in(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
     })
 }
 
+/// What can be asked, for programs. It tells nothing of this hub, so nobody need say who he is.
+async fn description() -> Response {
+    ([(CONTENT_TYPE, JSON)], DESCRIPTION).into_response()
+}
+
 async fn streams(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
@@ -222,7 +248,7 @@ async fn streams(
         .chunk_by(|one, next| one.stream == next.stream)
         .map(stream)
         .collect();
-    Ok(page(StatusCode::OK, &json!({ "streams": streams })))
+    visitor.page(&json!({ "streams": streams })).await
 }
 
 async fn stream(
@@ -233,10 +259,8 @@ async fn stream(
     let visitor = Visitor::admit(&shared, &headers)?;
     let partitions = visitor.partitions_of(&stream)?;
     let partitions: Vec<Value> = partitions.iter().map(shown).collect();
-    Ok(page(
-        StatusCode::OK,
-        &json!({ "stream": stream, "partitions": partitions }),
-    ))
+    let shown = json!({ "stream": stream, "partitions": partitions });
+    visitor.page(&shown).await
 }
 
 /// Where a time begins in a partition.
@@ -258,12 +282,17 @@ async fn offset(
         .iter()
         .map(|place| json!({ "first": place.first, "offset": place.next }))
         .collect();
-    Ok(page(StatusCode::OK, &json!({ "runs": places })))
+    visitor.page(&json!({ "runs": places })).await
 }
 
-fn page(status: StatusCode, value: &Value) -> Response {
-    let head = [(CONTENT_TYPE, "application/json")];
-    (status, head, format!("{value}\n")).into_response()
+/// A response whose body is packed, or is not.
+fn packed(is_packed: bool, parts: impl IntoResponse) -> Response {
+    let mut response = parts.into_response();
+    if is_packed {
+        let gzip = HeaderValue::from_static("gzip");
+        response.headers_mut().insert(CONTENT_ENCODING, gzip);
+    }
+    response
 }
 
 /// A partition as it is listed.
@@ -306,7 +335,8 @@ impl From<NotRead> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = page(self.status, &json!({ "error": self.what }));
+        let text = format!("{}\n", json!({ "error": self.what }));
+        let mut response = (self.status, [(CONTENT_TYPE, JSON)], text).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
@@ -315,5 +345,23 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// In OpenAPI 3.1.
+const DESCRIPTION: &str = include_str!("http/openapi.json");
+const JSON: &str = "application/json";
 /// Requests that are answered at the same time: each may hold an answer.
 const VISITORS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_described_is_what_there_is() {
+        let described: Value = serde_json::from_str(DESCRIPTION).expect("it is JSON");
+        let paths = described["paths"].as_object().expect("it has paths");
+        let described: Vec<&str> = paths.keys().map(String::as_str).collect();
+        let mut there: Vec<&str> = routes().iter().map(|(path, _)| *path).collect();
+        there.sort_unstable();
+        assert_eq!(described, there);
+    }
+}

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::body::{Asked, Word};
 use super::query::From;
 use super::records::{end_of, last_of};
-use super::{At, Refusal, Visitor, body, cursor, page};
+use super::{At, Refusal, Visitor, body, cursor};
 use crate::client::Start;
 use crate::client::positions::stand;
 use crate::hub::Shared;
@@ -37,7 +37,7 @@ pub(super) async fn list(
         .chunk_by(|one, next| one.0 == next.0)
         .map(shown)
         .collect();
-    Ok(page(StatusCode::OK, &json!({ "consumers": consumers })))
+    visitor.page(&json!({ "consumers": consumers })).await
 }
 
 pub(super) async fn offsets(
@@ -292,7 +292,7 @@ impl Visitor {
             }));
         }
         let shown = json!({ "consumer": group, "streams": streams });
-        let mut response = page(StatusCode::OK, &shown);
+        let mut response = self.page(&shown).await?;
         let tag = HeaderValue::from_str(&tag_of(kept)).expect("hex digits are of ASCII");
         response.headers_mut().insert(ETAG, tag);
         Ok(response)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -15,8 +15,9 @@ use sedge_core::Micros;
 use tokio::time::Instant;
 
 use super::cursor;
+use super::packing::{Packing, weighed};
 use super::query::{From, Limits, Query};
-use super::{At, Refusal, Seat, Visitor};
+use super::{At, Refusal, Seat, Visitor, packed};
 use crate::client::positions::{Positions, RunKey};
 use crate::client::{Item, Origin, Start, decode};
 use crate::hub::Shared;
@@ -73,6 +74,18 @@ pub(super) async fn merged(
         None => Course::of_stream(visitor, &listed, query.from()?).await?,
     };
     course.answer(query.limits()?, &headers).await
+}
+
+/// Whether a reader names events, and does not name lines as well and like them as much.
+fn wants_events(headers: &HeaderMap) -> bool {
+    let written = headers.get_all(ACCEPT).iter();
+    let lists: Vec<&str> = written.filter_map(|list| list.to_str().ok()).collect();
+    let weight = |of: &str| {
+        let items = lists.iter().flat_map(|list| list.split(',').map(weighed));
+        let named = items.filter(|(kind, _)| kind.eq_ignore_ascii_case(of));
+        named.map(|(_, weight)| weight).max().unwrap_or(0)
+    };
+    weight(EVENTS) > weight(LINES)
 }
 
 /// What a browser says when it comes again.
@@ -137,6 +150,7 @@ struct Course {
     shared: Arc<Shared>,
     reading: Reading,
     grant: Grant,
+    packing: Packing,
     seat: Seat,
     stream: String,
     /// Items that are still to be made into events.
@@ -172,12 +186,14 @@ impl Course {
             shared,
             grant,
             reading,
+            packing,
             seat,
         } = visitor;
         Self {
             shared,
             reading,
             grant,
+            packing,
             seat,
             stream: stream.to_owned(),
             queue: VecDeque::new(),
@@ -258,8 +274,11 @@ impl Course {
     }
 
     async fn answer(self, limits: Limits, headers: &HeaderMap) -> Result<Response, Refusal> {
-        let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-        match accepts.is_some_and(|accept| accept.contains(EVENTS)) {
+        match wants_events(headers) {
+            true if self.packing == Packing::Always => Err(Refusal::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "Accept-Encoding: events come as they are (identity)",
+            )),
             true => Ok(self.events()),
             false => self.lines(limits).await,
         }
@@ -301,15 +320,18 @@ impl Course {
             true => StatusCode::NO_CONTENT,
             false => StatusCode::OK,
         };
-        let head = [(CONTENT_TYPE, LINES), (CACHE_CONTROL, "no-store")];
+        let head = [
+            (CONTENT_TYPE, LINES),
+            (CACHE_CONTROL, "no-store"),
+            (VARY, VARIES),
+        ];
         let places = self.places();
-        let seat = self.seat;
-        let mut response = (
-            status,
-            head,
-            Bytes::from_owner(Answer { body, _seat: seat }),
-        )
-            .into_response();
+        let (body, is_packed) = self.packing.pack(body).await?;
+        let answer = Answer {
+            body,
+            _seat: self.seat,
+        };
+        let mut response = packed(is_packed, (status, head, Bytes::from_owner(answer)));
         for (name, value) in places {
             let value = HeaderValue::from_str(&value).expect("digits and base64 are of ASCII");
             response
@@ -345,7 +367,11 @@ impl Course {
             let (bytes, goes_on) = course.next_events().await;
             Some((Ok::<_, Infallible>(bytes), goes_on.then_some(course)))
         });
-        let head = [(CONTENT_TYPE, EVENTS), (CACHE_CONTROL, "no-store")];
+        let head = [
+            (CONTENT_TYPE, EVENTS),
+            (CACHE_CONTROL, "no-store"),
+            (VARY, VARIES),
+        ];
         (head, Body::from_stream(steps)).into_response()
     }
 
@@ -492,6 +518,7 @@ fn failed(what: &str) -> Bytes {
 
 const LINES: &str = "application/x-ndjson";
 const EVENTS: &str = "text/event-stream";
+const VARIES: &str = "accept, accept-encoding";
 const NEXT_OFFSET: &str = "sedge-next-offset";
 const START_OFFSET: &str = "sedge-start-offset";
 const END_OFFSET: &str = "sedge-end-offset";
@@ -504,3 +531,24 @@ const EVENTS_TEXT_BYTES: usize = 256 * 1024;
 const RECORD_BYTES: usize = 1024;
 /// So that proxies and readers know that nobody has gone.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_for_those_who_want_them_more_than_lines() {
+        let wants = |accept: &'static str| {
+            let accept = [(ACCEPT, HeaderValue::from_static(accept))];
+            wants_events(&accept.into_iter().collect())
+        };
+        assert!(wants("text/event-stream"));
+        assert!(wants("Text/Event-Stream, */*"));
+        assert!(wants(
+            "application/x-ndjson;q=0.5, text/event-stream; q=0.6"
+        ));
+        assert!(!wants("application/x-ndjson, text/event-stream"));
+        assert!(!wants("text/event-stream;q=0"));
+        assert!(!wants("*/*") && !wants_events(&HeaderMap::new()));
+    }
+}
