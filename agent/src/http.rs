@@ -1,5 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`, for agent and hub, on loopback, and what a hub adds to them.
 
+mod connections;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use self::connections::Limits;
 use crate::control::Gather;
 use crate::metrics;
 use crate::shutdown::Shutdown;
@@ -59,13 +62,9 @@ pub async fn serve(listener: TcpListener, pages: Pages, mut shutdown: Shutdown) 
         .route("/healthz", get(move || health(Arc::clone(&ailments))))
         .route("/readyz", get(move || readiness(vitals.clone())))
         .merge(more);
-    let served = axum::serve(listener, router);
-    let ended = tokio::select! {
-        ended = served.into_future() => ended,
-        () = shutdown.requested() => Ok(()),
-    };
-    if let Err(error) = ended {
-        tracing::warn!(%error, "metrics are not served any more");
+    tokio::select! {
+        () = connections::serve(listener, router, Limits::default()) => {}
+        () = shutdown.requested() => {}
     }
 }
 
