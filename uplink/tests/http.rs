@@ -12,7 +12,8 @@ use rig::{LIMIT, RunningForwarder, RunningHub, numbers, origin, stage, stage_siz
 use sedge_uplink::forward::Log;
 use sedge_uplink::trust::register::Kind;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use trusted::TrustedHub;
 
@@ -232,6 +233,17 @@ async fn what_is_still_on_its_way_comes_beside_what_has_passed_it() {
     assert_eq!(all, numbers(0..610));
 }
 
+/// The offset in the event that comes next.
+async fn first_offset(lines: &mut Lines<BufReader<TcpStream>>) -> u64 {
+    loop {
+        let line = timeout(LIMIT, lines.next_line()).await.expect("an event");
+        if let Some(data) = line.unwrap().expect("it goes on").strip_prefix("data: ") {
+            let data: Value = serde_json::from_str(data).unwrap();
+            return data["offset"].as_u64().unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_go_on_and_a_reader_that_comes_again_misses_none() {
     let (_dir, hub, _gateway, pages) = filled(10).await;
@@ -255,17 +267,14 @@ async fn events_go_on_and_a_reader_that_comes_again_misses_none() {
     drop(lines);
     let again = [accept, ("Last-Event-ID", "9")];
     let mut lines = BufReader::new(pages.connect(path, &again).await).lines();
-    loop {
-        let line = timeout(LIMIT, lines.next_line())
-            .await
-            .expect("an event")
-            .unwrap();
-        if let Some(data) = line.expect("it goes on").strip_prefix("data: ") {
-            let data: Value = serde_json::from_str(data).unwrap();
-            assert_eq!(data["offset"], 9);
-            break;
-        }
-    }
+    assert_eq!(first_offset(&mut lines).await, 9);
+    // The same of a whole stream: it comes to the address it came to first.
+    let whole = "/v1/streams/telemetry/records";
+    let cursor = pages.get(&format!("{whole}?max=9")).await;
+    let again = [accept, ("Last-Event-ID", cursor.header("sedge-cursor"))];
+    let first = format!("{whole}?from=latest");
+    let mut merged = BufReader::new(pages.connect(&first, &again).await).lines();
+    assert_eq!(first_offset(&mut merged).await, 9);
     // The hub's end is told, and ends the connection.
     hub.stop().await.unwrap();
     let mut rest = String::new();
@@ -326,6 +335,10 @@ async fn what_is_asked_wrongly_is_refused_with_what_would_be_accepted() {
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         let told = answer.json()["error"].as_str().unwrap().to_owned();
         assert!(told.contains(what), "{path}: {told}");
+    }
+    for id in ["x", "\u{84}"] {
+        let strange = pages.get_with(records, &[("Last-Event-ID", id)]).await;
+        assert_eq!(strange.status, 400, "{id:?}: it would begin anew");
     }
     let elsewhere = pages
         .get_with("/v1/streams", &[("Host", "evil.example:7480")])

@@ -159,11 +159,11 @@ async fn what_cannot_be_put_down_is_refused_with_its_place_and_nothing_is_change
         (400, "application/json")
     );
     let tag = first.header("etag");
-    let wrong = [("If-Match", "x")];
-    let wrong = pages
-        .ask("PUT", OFFSETS, &wrong, r#"{"telemetry":"latest"}"#)
-        .await;
-    assert_eq!(wrong.status, 400);
+    for wrong in [("If-Match", "x"), ("If-None-Match", tag)] {
+        let body = r#"{"telemetry":"latest"}"#;
+        let refused = pages.ask("PUT", OFFSETS, &[wrong], body).await;
+        assert_eq!(refused.status, 400, "{wrong:?}");
+    }
     assert_eq!(pages.get(OFFSETS).await.header("etag"), tag);
 }
 

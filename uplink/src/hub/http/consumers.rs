@@ -325,36 +325,36 @@ fn partition(partition: &wire::Partition, places: &[Place]) -> Value {
 
 /// What must be true of the places of a group, so that they may be changed.
 struct Condition {
-    is_tagged: Option<String>,
-    is_not_tagged: Option<String>,
+    /// They have one of these tags; `*` is any.
+    tags: Option<String>,
+    /// There are none.
+    is_new: bool,
 }
 
 impl Condition {
     fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let tags = |name: &HeaderName| -> Result<Option<String>, Refusal> {
+        let lists = |name: &HeaderName, is_good: fn(&str) -> bool, accepted: &str| {
             let mut lists = Vec::new();
             for written in headers.get_all(name) {
-                let list = written.to_str().ok().filter(|list| is_list_of_tags(list));
-                let what = "accepted: * or the ETag of an answer";
-                lists.push(list.ok_or_else(|| Refusal::bad(format!("{name}: {what}")))?);
+                let list = written.to_str().ok().filter(|list| is_good(list));
+                let bad = || Refusal::bad(format!("{name}: accepted is {accepted}"));
+                lists.push(list.ok_or_else(bad)?);
             }
-            Ok((!lists.is_empty()).then(|| lists.join(",")))
+            Ok::<_, Refusal>((!lists.is_empty()).then(|| lists.join(",")))
         };
         Ok(Self {
-            is_tagged: tags(&IF_MATCH)?,
-            is_not_tagged: tags(&IF_NONE_MATCH)?,
+            tags: lists(&IF_MATCH, is_list_of_tags, "* or the ETag of an answer")?,
+            is_new: lists(&IF_NONE_MATCH, |list| list.trim() == "*", "*")?.is_some(),
         })
     }
 
     fn holds(&self, kept: &[Kept]) -> bool {
         let tag = tag_of(kept);
-        let names = |list: &String| {
-            list.split(',').map(str::trim).any(|one| match one {
-                "*" => !kept.is_empty(),
-                one => one == tag && !kept.is_empty(),
-            })
+        let is_named = |list: &String| {
+            let mut tags = list.split(',').map(str::trim);
+            !kept.is_empty() && tags.any(|one| one == "*" || one == tag)
         };
-        self.is_tagged.as_ref().is_none_or(names) && !self.is_not_tagged.as_ref().is_some_and(names)
+        self.tags.as_ref().is_none_or(is_named) && !(self.is_new && !kept.is_empty())
     }
 }
 

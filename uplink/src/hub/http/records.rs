@@ -35,12 +35,13 @@ pub(super) async fn of_partition(
     let visitor = Visitor::admit(&shared, &headers)?;
     let partition = visitor.partition_of(&stream, &number)?;
     let query = Query::parse(&uri, &["from", "max", "bytes", "wait"])?;
-    let from = match last_event(&headers) {
+    let asked = match query.group() {
+        Some(group) => visitor.place_of(group, &partition).await?,
+        None => query.from()?,
+    };
+    let from = match last_event(&headers)? {
         Some(id) => From::Start(Start::Offset(id.parse().map_err(|_| bad_id())?)),
-        None => match query.group() {
-            Some(group) => visitor.place_of(group, &partition).await?,
-            None => query.from()?,
-        },
+        None => asked,
     };
     let at = first_in(&visitor, &partition, from).await?;
     let course = Course::of_partition(visitor, &partition, at);
@@ -56,22 +57,29 @@ pub(super) async fn merged(
     let visitor = Visitor::admit(&shared, &headers)?;
     let listed = visitor.partitions_of(&stream)?;
     let query = Query::parse(&uri, &["from", "cursor", "max", "bytes", "wait"])?;
-    let word = last_event(&headers).or_else(|| query.get("cursor").map(str::to_owned));
-    let course = match word {
-        Some(_) if query.get("from").is_some() => {
-            return Err(Refusal::bad(
-                "cursor: says where to go on; leave `from` out",
-            ));
-        }
-        Some(word) => {
+    let cursor = query.get("cursor");
+    if cursor.is_some() && query.get("from").is_some() {
+        return Err(Refusal::bad(
+            "cursor: says where to go on; leave `from` out",
+        ));
+    }
+    let from = match query.group() {
+        Some(_) => None,
+        None => Some(query.from()?),
+    };
+    // A browser comes again to the address it came to first, whatever that says.
+    let word = last_event(&headers)?.or_else(|| cursor.map(str::to_owned));
+    let course = match (word, from) {
+        (Some(word), _) => {
             let (places, turn) = cursor::read(&stream, &word, &listed)?;
             Course::going_on(visitor, &listed, &places, turn)
         }
-        None if let Some(group) = query.group() => {
+        (None, Some(from)) => Course::of_stream(visitor, &listed, from).await?,
+        (None, None) => {
+            let group = query.group().unwrap_or_default();
             let places = visitor.places_of(group, &stream).await?;
             Course::going_on(visitor, &listed, &places, (0, 0))
         }
-        None => Course::of_stream(visitor, &listed, query.from()?).await?,
     };
     course.answer(query.limits()?, &headers).await
 }
@@ -89,13 +97,16 @@ fn wants_events(headers: &HeaderMap) -> bool {
 }
 
 /// What a browser says when it comes again.
-fn last_event(headers: &HeaderMap) -> Option<String> {
-    let id = headers.get("last-event-id")?.to_str().ok()?;
-    Some(id.to_owned()).filter(|id| !id.is_empty())
+fn last_event(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(id) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    let id = id.to_str().map_err(|_| bad_id())?;
+    Ok(Some(id.to_owned()).filter(|id| !id.is_empty()))
 }
 
 fn bad_id() -> Refusal {
-    Refusal::bad("Last-Event-ID: accepted is the id of an event of this partition")
+    Refusal::bad("Last-Event-ID: accepted is the id of an event from here")
 }
 
 /// The offset that `from` means in `partition`.
