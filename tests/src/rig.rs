@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod manager;
 pub mod memory;
 pub mod packets;
+pub mod peers;
 pub mod prometheus;
 pub mod pull;
 pub mod scratch;

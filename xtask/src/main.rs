@@ -39,7 +39,7 @@ usage: cargo xtask COMMAND
   package   make the Debian package, for this machine or with --arm64
   manual    write the manual pages and shell completions into target/manual
   arm64     build sedge for a 64-bit Raspberry Pi and run its demo under QEMU
-  peers     install clients of Kafka's below target/peers and have each read a hub; --python: those for Python only; --install: nothing is run
+  peers     install clients of Kafka's and schemathesis below target/peers and have each read a hub; --python: those in Python only; --install: nothing is run
   bench     measure beside mosquitto and the floor model, and write docs/performance.md; with --criterion, measure the parts
   tidy      what a machine can check about how the project is laid out
 ";

@@ -1,4 +1,4 @@
-//! `cargo xtask peers`: installs the clients of others below `target/peers` and has each read a hub. What cannot be installed is told, and not run.
+//! `cargo xtask peers`: installs programs of others below `target/peers` and has each read a hub. What cannot be installed is told, and not run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let folder = target_folder().join("peers");
     fs::create_dir_all(&folder).context("target/peers")?;
-    let steps: [(&str, Step); 4] = [
+    let steps: [(&str, Step); 5] = [
         ("clients for Python", python),
+        ("schemathesis", schemathesis),
         ("KafkaJS", node),
         ("Kafka's client for Java", java),
         ("franz-go", go),
     ];
     let steps = if has("--python") {
-        &steps[..1]
+        &steps[..2]
     } else {
         &steps[..]
     };
@@ -40,6 +41,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "sedge-tests",
         "--test",
         "kafka_clients",
+        "--test",
+        "http_door",
     ];
     expect_success(
         "clients of others",
@@ -50,17 +53,27 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 type Step = fn(&Path, &Path) -> Result<()>;
 
 fn python(folder: &Path, from: &Path) -> Result<()> {
-    let folder = folder.join("python");
+    of_python(
+        "clients for Python",
+        &folder.join("python"),
+        &from.join("python"),
+    )
+}
+
+/// Apart from the clients: it brings many packages.
+fn schemathesis(folder: &Path, from: &Path) -> Result<()> {
+    let name = "schemathesis";
+    of_python(name, &folder.join(name), &from.join(name))
+}
+
+fn of_python(what: &str, folder: &Path, from: &Path) -> Result<()> {
     if !folder.join("bin/pip").exists() {
         let mut make = Command::new("python3");
-        expect_success("python", make.args(["-m", "venv"]).arg(&folder))?;
+        expect_success("python", make.args(["-m", "venv"]).arg(folder))?;
     }
     let mut pip = Command::new(folder.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check", "-r"]);
-    expect_success(
-        "clients for Python",
-        pip.arg(from.join("python/requirements.txt")),
-    )
+    expect_success(what, pip.arg(from.join("requirements.txt")))
 }
 
 fn node(folder: &Path, from: &Path) -> Result<()> {

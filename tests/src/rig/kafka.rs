@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Missing;
 use super::daemon::Daemon;
+use super::peers::{installed, scripts};
 
 /// A client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,15 +329,6 @@ pub fn counts(records: &[Shown]) -> BTreeMap<u64, usize> {
         *counts.entry(record.number).or_default() += 1;
     }
     counts
-}
-
-/// Where `cargo xtask peers` installs clients.
-fn installed() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers")
-}
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
 }
 
 /// The topic that clients read.

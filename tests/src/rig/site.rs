@@ -461,13 +461,31 @@ pub fn start_agent_with(config: &Path, log: &Path) -> Daemon {
 /// # Errors
 /// If nobody answers there.
 pub fn page_at(door: SocketAddr, path: &str) -> std::io::Result<String> {
+    Ok(ask_at(door, "GET", path, "")?.1)
+}
+
+/// The status and the body of an answer at `door`.
+///
+/// # Errors
+/// If nobody answers there.
+pub fn ask_at(
+    door: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
     let mut door = TcpStream::connect(door)?;
-    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    let length = body.len();
+    let request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
     door.write_all(request.as_bytes())?;
     let mut answer = String::new();
     door.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
-    Ok(body.unwrap_or_default().to_owned())
+    Ok((
+        status.unwrap_or_default(),
+        body.unwrap_or_default().to_owned(),
+    ))
 }
 
 fn wait_for(what: &str, address: SocketAddr) {

@@ -86,7 +86,9 @@ fn asked(stream: &str, node: Node) -> Result<Asked, Refusal> {
     let mut each: Vec<(u32, Word)> = Vec::with_capacity(keys.len());
     for (key, node) in &keys {
         let here = format!("{stream}.{key}");
-        let number = key.parse().map_err(|_| {
+        let number = key.parse::<u32>().ok();
+        let number = number.filter(|number| number.to_string() == *key);
+        let number = number.ok_or_else(|| {
             let what = "is no number of a partition (accepted: numbers, or a cursor alone)";
             Refusal::bad(format!("{here}: {what}"))
         })?;
@@ -163,8 +165,13 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::Other)
+    fn visit_f64<E>(self, number: f64) -> Result<Node, E> {
+        // JSON knows no integers: 4.0 and 4e0 are 4.
+        let is_whole = number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number);
+        Ok(match is_whole {
+            true => Node::Number(number as u64),
+            false => Node::Other,
+        })
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
@@ -176,6 +183,9 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
+/// Up to here a number with a point is what was written: 2^53.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,13 +195,14 @@ mod tests {
     fn each_way_to_say_where_a_group_is_to_stand_is_understood() {
         let text =
             br#"{"telemetry": {"1": "earliest", "0": 1301}, "alarms": "2026-11-20T08:00:00Z",
-            "meters": {"cursor": "abc"}, "notes": "latest", "more": "-5"}"#;
+            "meters": {"cursor": "abc"}, "notes": "latest", "more": "-5", "rest": 4.0}"#;
         let at = |start| From::Start(start);
         let each = [
             ("alarms", Asked::All(at(Start::Time(1_795_161_600_000_000)))),
             ("meters", Asked::Cursor("abc".into())),
             ("more", Asked::All(From::Last(5))),
             ("notes", Asked::All(at(Start::Latest))),
+            ("rest", Asked::All(at(Start::Offset(4)))),
             (
                 "telemetry",
                 Asked::Each(vec![(0, at(Start::Offset(1301))), (1, at(Start::Earliest))]),
@@ -214,6 +225,7 @@ mod tests {
                 "a.0: not accepted here (accepted: an offset",
             ),
             (r#"{"a": {"0": -1}}"#, "a.0: not accepted"),
+            (r#"{"a": {"0": 1e300}}"#, "a.0: not accepted"),
             (r#"{"a": {"0": {"cursor": "x"}}}"#, "a.0: not accepted"),
             (r#"{"a": {"0": null}}"#, "a.0: not accepted"),
             (r#"{"a": ["0"]}"#, "a: not accepted"),
@@ -224,7 +236,8 @@ mod tests {
                 "a.cursor: is no number",
             ),
             (r#"{"a": {"cursor": 1}}"#, "a.cursor: is no number"),
-            (r#"{"a": {"0": 1, "00": 2}}"#, "a.0: given twice"),
+            (r#"{"a": {"0": 1, "0": 2}}"#, "a.0: given twice"),
+            (r#"{"a": {"00": 1}}"#, "a.00: is no number"),
             (r#"{"a": "latest", "a": "latest"}"#, "a: given twice"),
         ] {
             let refusal = read(text.as_bytes()).expect_err(text);

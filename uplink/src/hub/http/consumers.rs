@@ -354,7 +354,8 @@ impl Condition {
             let mut tags = list.split(',').map(str::trim);
             !kept.is_empty() && tags.any(|one| one == "*" || one == tag)
         };
-        self.tags.as_ref().is_none_or(is_named) && !(self.is_new && !kept.is_empty())
+        let is_as_new = !self.is_new || kept.is_empty();
+        is_as_new && self.tags.as_ref().is_none_or(is_named)
     }
 }
 
