@@ -654,7 +654,8 @@ fn open_chain(
                 ..options.clone()
             },
         )?;
-        if !goes_on {
+        // A life that was to end it may have come no further than the log itself.
+        if !goes_on || log.at_end {
             log.finish().map_err(in_dir(path))?;
         }
         logs.push(log);

@@ -109,6 +109,25 @@ fn a_log_whose_removal_was_cut_short_is_still_a_log() {
     );
 }
 
+/// A life with another number of partitions ended the log, and was killed before it wrote down that it had. The configuration is as it was again: events go into
+/// the log behind it.
+#[test]
+fn a_log_whose_end_was_not_written_down_is_followed_by_another_one() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let disk = given.open(&given.of(1));
+    disk.chains[0].head().partition.end();
+    drop(disk);
+    for value in [b"two", b"six"] {
+        assert_ne!(given.put(&given.of(1), value), log);
+        assert_eq!(given.logs(0), ["0000", "0001"]);
+    }
+    let mut disk = given.open(&given.of(1));
+    let ended = &disk.chains[0].logs[0];
+    assert!(ended.is_ended() && ended.partition.log_id() == log);
+    assert!(disk.drained(log, 1, |_| BTreeSet::from([1])).is_some());
+}
+
 #[test]
 fn a_log_without_an_uplink_stays() {
     let given = Given::new();
