@@ -346,6 +346,16 @@ impl Ledger {
         homes.all(|home| books.partitions[home].promised() > 0)
     }
 
+    /// How many logs of each partition were ever offered to the hub.
+    #[must_use]
+    pub(super) fn logs_offered(&self) -> BTreeMap<Home, usize> {
+        let books = self.lock();
+        let offered = books.partitions.iter();
+        offered
+            .map(|(home, p)| (home.clone(), p.promised.len()))
+            .collect()
+    }
+
     /// `machine` offers `log` to the hub.
     pub(super) fn offered(&self, machine: &str, home: &Home, log: LogId) {
         let mut books = self.lock();

@@ -1,5 +1,6 @@
 //! The machines that run: gateways, the hub, those who send and those who read. Each can go down at any moment and comes up again.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
@@ -79,6 +80,15 @@ pub(super) enum ToDisk {
     Twin(Box<Machine>),
 }
 
+/// What was known when a copy of a disk was taken.
+#[derive(Debug)]
+struct Copied {
+    /// How far the machine's producers were.
+    heads: Vec<(u32, u64)>,
+    /// How many logs of each partition the hub had been offered.
+    logs: BTreeMap<Home, usize>,
+}
+
 /// A machine that runs, and what can be done to it.
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
@@ -142,8 +152,7 @@ impl Site {
             100 + crc::crc32c(name.as_bytes()) as u64,
         ));
         let breath = |random: &mut Random| Duration::from_millis(300 + random.below(5000));
-        // What the copy of the disk knows of the producers.
-        let mut heads = None;
+        let mut copy = None;
         loop {
             let (stop, stopped) = oneshot::channel();
             let mut life = begin(&self, stopped);
@@ -180,37 +189,35 @@ impl Site {
             }
             tokio::time::sleep(order.pause.max(DOWN_AT_LEAST)).await;
             disk.come_up(order.down);
-            self.handle_disk(&name, &disk, &order.disk, &mut heads);
+            self.handle_disk(&name, &disk, &order.disk, &mut copy);
             // What a machine was to meet in the life before, it met.
             while orders.try_recv().is_ok() {}
             self.story.tell(&format!("{name} comes up"));
         }
     }
 
-    /// Does to a machine's disk what was ordered. `heads` is how far its producers were when the copy was taken.
-    fn handle_disk(
-        &self,
-        name: &str,
-        disk: &Disk,
-        order: &ToDisk,
-        heads: &mut Option<Vec<(u32, u64)>>,
-    ) {
-        let kind = match (order, &heads) {
+    /// Does to a machine's disk what was ordered. `copy` is the one that was taken of it last.
+    fn handle_disk(&self, name: &str, disk: &Disk, order: &ToDisk, copy: &mut Option<Copied>) {
+        copy.take_if(|copy| name == HUB && self.has_outlived(copy));
+        let kind = match (order, &copy) {
             (ToDisk::Nothing, _) => return,
             (ToDisk::Copy | ToDisk::PutBack, None)
                 if name == HUB && !self.ledger.all_are_known() =>
             {
                 return;
             }
-            // The first time there is nothing to put back.
+            // The first time there is nothing to put back, or nothing that gateways can make good.
             (ToDisk::Copy, _) | (ToDisk::PutBack, None) => {
                 disk.take_copy();
-                *heads = Some(self.ledger.heads(name));
+                *copy = Some(Copied {
+                    heads: self.ledger.heads(name),
+                    logs: self.ledger.logs_offered(),
+                });
                 return self
                     .story
                     .tell(&format!("a copy of the disk of {name} is taken"));
             }
-            (ToDisk::PutBack, Some(heads)) => {
+            (ToDisk::PutBack, Some(Copied { heads, .. })) => {
                 disk.put_back();
                 if name == HUB {
                     self.ledger.hub_is_put_back();
@@ -224,7 +231,7 @@ impl Site {
                 disk.exchange();
                 self.ledger.forgets(name, &[], false);
                 // What is older than this would bring back what came before it.
-                *heads = None;
+                *copy = None;
                 "a disk is exchanged"
             }
             (ToDisk::Twin(twin), _) => {
@@ -247,6 +254,12 @@ impl Site {
         };
         self.story.count(kind);
         self.story.tell(&format!("{name}: {kind}"));
+    }
+
+    /// Whether gateways may have removed more logs since `copy` than they remember (decision 0028): of those, nobody could tell a hub that is put back to it.
+    fn has_outlived(&self, copy: &Copied) -> bool {
+        let mut offered = self.ledger.logs_offered().into_iter();
+        offered.any(|(home, logs)| logs > copy.logs.get(&home).unwrap_or(&0) + NEW_LOGS_MAX)
     }
 
     /// Waits for a life that was told to end.
@@ -599,6 +612,8 @@ fn hub_options(site: &Site) -> HubOptions {
 
 /// The machine that the others connect to.
 pub(super) const HUB: &str = "hub";
+/// So many logs may be new to a hub that is put back: a gateway remembers sixteen that it has removed, and two of those may be known to the hub as they were.
+const NEW_LOGS_MAX: usize = 14;
 /// The machine that has another one's name, and begins as its copy or with an empty disk.
 pub(super) const TWIN: &str = "twin-0";
 const TWINNED: &str = "gw-0";
