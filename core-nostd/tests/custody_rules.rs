@@ -327,6 +327,36 @@ fn welcomed_sender_of_two(credit: u32) -> Sender<[SenderSlot; 2], &'static str> 
     sender
 }
 
+/// Nothing of the log is released, nor sent; and who did not ask is not told.
+#[test]
+fn a_receiver_that_stands_inside_a_frame_has_another_history() {
+    let mut sender = greeting_sender(100);
+    let terms = Terms {
+        chosen: 1,
+        features: 0,
+        generation: 1,
+        clock: Clock::default(),
+        credit: 1000,
+    };
+    let verdict = Verdict::Resume {
+        next: Offset::new(7),
+        crc_below: Some(1),
+    };
+    let answer = Answer { slot: 0, verdict };
+    let mut body = [0; 1024];
+    let (len, _) = emit_welcome(&terms, [answer].into_iter(), &mut body).expect("room");
+    sender.handle_message(NOW, kind::WELCOME, &body[..len]);
+    sender.differs(0);
+    let told: Vec<_> = core::iter::from_fn(|| sender.poll_event())
+        .skip(1)
+        .collect();
+    assert_eq!(told, [SenderEvent::Diverged { slot: 0 }]);
+    assert_eq!(sender.want(), None);
+    let mut sender = welcomed_sender(100, 1000);
+    sender.differs(0);
+    assert!(sender.want().is_some());
+}
+
 /// The driver was asked for them before, and took its time.
 #[test]
 fn frames_for_a_place_that_was_passed_are_not_sent_again() {

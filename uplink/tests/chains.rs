@@ -264,6 +264,40 @@ async fn a_restored_gateway_disk_is_noticed_and_goes_on_in_a_new_log() {
     assert_eq!(records(&pull_all(&hub.url()).await), numbers(0..25));
 }
 
+/// The same, and the end of what the hub has lies inside of what the gateway wrote at once: nothing of that counts as handed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_stands_inside_a_frame_has_not_had_the_first_half_of_it() {
+    let (dir, disk, copy) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let hub = RunningHub::start(dir.path()).await;
+    let partition = origin(disk.path());
+    stage(&partition, 0..10, 10).await;
+    partition.close();
+    copy_dir(disk.path(), copy.path());
+    let partition = origin(disk.path());
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    stage(&partition, 10..20, 10).await;
+    gateway.drained().await;
+    gateway.kill().await;
+    let restored = origin(copy.path());
+    stage(&restored, 100..115, 15).await;
+    let mut gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&restored)]);
+    let log = restored.log_id();
+    assert_eq!(
+        gateway.events.recv().await,
+        Some(ForwardEvent::Diverged { log })
+    );
+    restored.close();
+    let cursor = restored.cursor(rig::UPLINK);
+    assert!(
+        cursor.is_none_or(|cursor| cursor.next.get() <= 10),
+        "{cursor:?}"
+    );
+}
+
 /// Without its catalog the hub still knows every partition's name, number and offsets; groups go back to the last copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_catalog_comes_back_with_names_numbers_and_offsets() {

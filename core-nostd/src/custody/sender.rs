@@ -78,7 +78,7 @@ pub enum SenderEvent {
         /// What it understands beyond what every receiver does: [`message::feature`].
         features: u32,
     },
-    /// The receiver stands at `next`: answer with [`Sender::checked`].
+    /// The receiver stands at `next`: answer with [`Sender::checked`], or [`Sender::differs`].
     Check {
         /// Which log.
         slot: u16,
@@ -259,6 +259,15 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
                 }
                 _ => place.go_on_from(next),
             }
+        }
+    }
+
+    /// The driver's other answer: the receiver stands inside one of the log's own frames, so it has another history. Without it that is found out as well, but
+    /// what the receiver has never had counts as released until then.
+    pub fn differs(&mut self, slot: u16) {
+        let checking = |place: &&mut SenderSlot| matches!(place.state, SlotState::Checking { .. });
+        if let Some(place) = self.slot_mut(slot).filter(checking) {
+            place.stop(Stop::Diverged);
         }
     }
 

@@ -61,6 +61,18 @@ impl Handle {
     pub(super) fn crc_below(&self, next: Offset) -> Result<Option<u32>, ReadError> {
         self.log().map_or(Ok(None), |log| log.crc_below(next))
     }
+
+    /// Whether `at` is inside one of the frames.
+    pub(super) fn has_inside(&self, at: Offset) -> Result<bool, ReadError> {
+        let Some(log) = self.log() else {
+            return Ok(false);
+        };
+        if at <= self.oldest() || at >= self.next() {
+            return Ok(false);
+        }
+        let chunk = log.read(at, 1)?;
+        Ok(chunk.first < at && chunk.next > at)
+    }
 }
 
 impl From<Partition> for Handle {

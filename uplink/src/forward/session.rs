@@ -437,8 +437,14 @@ impl<'a> Session<'a> {
         else {
             return Ok(());
         };
-        let ours = blocking(move || log.crc_below(next)).await?;
-        self.sender.checked(slot, ours);
+        let compared = blocking(move || match log.crc_below(next)? {
+            None if log.has_inside(next)? => Ok(None),
+            ours => Ok(Some(ours)),
+        });
+        match compared.await? {
+            Some(ours) => self.sender.checked(slot, ours),
+            None => self.sender.differs(slot),
+        }
         Ok(())
     }
 
