@@ -478,15 +478,12 @@ fn verdict(partition: &Partition, at: usize, offer: &Offer) -> io::Result<Verdic
         let next = offer.next;
         return Ok(Verdict::Resume { next, crc_below });
     }
-    let (link, next) = (members[at].link(), members[at].mirror.next());
-    // What lies before the start of a log that came back stands in its mirror before.
-    let before = members[..at]
-        .iter()
-        .rev()
-        .find(|m| m.log_id() == members[at].log_id());
-    let holder = before
-        .filter(|_| next.get() == link.start)
-        .unwrap_or(&members[at]);
+    let next = members[at].mirror.next();
+    // What lies before the start of a log that came back stands in a mirror before: the last one that has anything of it.
+    let log = members[at].log_id();
+    let mut of_it = members[..=at].iter().rev().filter(|m| m.log_id() == log);
+    let holder = of_it.find(|m| m.link().start < next.get());
+    let holder = holder.unwrap_or(&members[at]);
     let crc_below = holder.mirror.crc_below(next).map_err(io::Error::other)?;
     Ok(Verdict::Resume { next, crc_below })
 }

@@ -210,7 +210,8 @@ fn frame_of(log: &LogId, count: u16) -> (Vec<u8>, u32) {
 }
 
 /// It was superseded by another one and has grown meanwhile: what it has goes on in a further mirror. The gateway is asked to show that it is the
-/// same history, by the frame that stands before: at first that is the last one of the mirror before, later one of its own.
+/// same history, by the frame that stands before: at first that is the last one of a mirror before, later one of its own. Once it comes back and nothing of it is
+/// taken.
 #[test]
 fn a_log_that_comes_back_is_known_by_the_frame_before() {
     let dir = tempfile::tempdir().unwrap();
@@ -254,17 +255,21 @@ fn a_log_that_comes_back_is_known_by_the_frame_before() {
     resumes(&admit(0xA, 50), &first, 12);
     append(&admit(0xB, 0), 0..3);
     assert_eq!(first.member.link().end, Some(12));
+    let in_vain = admit(0xA, 50);
+    resumes(&in_vain, &first, 12);
+    append(&admit(0xC, 0), 0..1);
     let further = admit(0xA, 50);
-    let link = further.member.link();
-    assert_eq!(
-        (link.epoch, link.shift, link.start, link.next),
-        (2, 3, 12, 12)
-    );
+    let link = |admitted: &Admitted| {
+        let link = admitted.member.link();
+        (link.epoch, link.shift, link.start, link.next)
+    };
+    let links = [link(&in_vain), link(&further)];
+    assert_eq!(links, [(2, 3, 12, 12), (4, 4, 12, 12)]);
     resumes(&further, &first, 12);
     append(&further, 12..14);
     resumes(&admit(0xA, 50), &further, 14);
     let partition = &further.partition;
-    assert_eq!((partition.describe().end, partition.earliest()), (17, 0));
+    assert_eq!((partition.describe().end, partition.earliest()), (18, 0));
     let from = |from| {
         let want = wire::Want {
             number: 0,
@@ -275,8 +280,15 @@ fn a_log_that_comes_back_is_known_by_the_frame_before() {
         (head.epoch, head.next, head.gaps.len())
     };
     assert_eq!(
-        [0, 12, 14, 15, 16].map(from),
-        [(0, 12, 0), (1, 15, 1), (1, 15, 0), (2, 17, 1), (2, 17, 0)]
+        [0, 12, 14, 15, 16, 17].map(from),
+        [
+            (0, 12, 0),
+            (1, 15, 1),
+            (1, 15, 0),
+            (3, 16, 1),
+            (4, 18, 1),
+            (4, 18, 0)
+        ]
     );
 }
 
