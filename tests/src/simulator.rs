@@ -14,6 +14,7 @@ mod failure;
 mod fate;
 mod files;
 mod fleet;
+mod home;
 mod ledger;
 mod line;
 mod machines;
@@ -175,7 +176,7 @@ async fn drain(site: &Site) {
         }
         if !site.ledger.is_complete() {
             last = Instant::now();
-        } else if last.elapsed() > QUIET {
+        } else if last.elapsed() > QUIET + site.options.retry_max {
             break;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -243,5 +244,5 @@ thread_local! {
 const ROOT: &str = "/simulated";
 /// Without faults, all of a backlog is at the consumer in this time, from the gateway's next attempt to connect on.
 const PATIENCE: Duration = Duration::from_secs(1800);
-/// Producers have said their last.
+/// Producers have said their last, and what is on its way has come: gaps may count more than is missing, and hide that.
 const QUIET: Duration = Duration::from_secs(30);

@@ -24,7 +24,7 @@ use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::ledger::Home;
+use super::home::Home;
 use super::line::Line;
 use super::site::Site;
 use crate::flash::{FlashShape, FlashTear, SimFlash};

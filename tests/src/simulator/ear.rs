@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use sedge_core::LogId;
 use sedge_core::custody::message::{Answer, Message, Offer, Verdict};
 
-use super::ledger::{Home, Ledger};
+use super::home::Home;
+use super::ledger::Ledger;
 
 /// At one connection.
 #[derive(Debug)]

@@ -8,12 +8,12 @@
 
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sedge_core::LogId;
-use sedge_uplink::client::{Gap, Item, Origin, Record};
+use sedge_uplink::client::{Gap, Item, Record};
 
+use super::home::Home;
 use super::story::Story;
 use crate::random::{Random, seed_for};
 
@@ -30,6 +30,8 @@ struct Books {
     partitions: BTreeMap<Home, Partition>,
     /// Machines whose disk was put back, by partition: what they take may turn out to stand in a log that no hub will have.
     adrift: BTreeSet<(String, Home)>,
+    /// All machines whose disk was ever put back.
+    put_back: BTreeSet<String>,
     /// Two machines have one log here, and one of them will learn that it is not the hub's.
     shared: BTreeSet<Home>,
     /// Gateways of whose name there were two. Whether what a producer sends stays in its order.
@@ -47,14 +49,6 @@ struct Books {
     of_devices: u64,
     of_clients: u64,
     copies: u64,
-}
-
-/// A partition of a stream of a gateway.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Home {
-    stream: String,
-    gateway: String,
-    partition: u16,
 }
 
 #[derive(Debug)]
@@ -214,12 +208,10 @@ impl Ledger {
     /// These events were acknowledged.
     pub(super) fn acknowledged(&self, producer: u32, numbers: &[u64]) {
         let mut books = self.lock();
-        let of = &books.producers[producer as usize];
-        let is_adrift = books
-            .adrift
-            .contains(&(of.machine.clone(), of.home.clone()))
-            || books.shared.contains(&of.home);
-        let told = if is_adrift { Told::Gone } else { Told::Acked };
+        let told = match books.is_shared(&books.producers[producer as usize]) {
+            true => Told::Gone,
+            false => Told::Acked,
+        };
         for &number in numbers {
             books.producers[producer as usize].told[number as usize] = told;
         }
@@ -281,8 +273,10 @@ impl Ledger {
         let Books {
             producers,
             adrift: all,
+            put_back,
             ..
         } = &mut *books;
+        put_back.extend(adrift.then(|| machine.to_owned()));
         for (at, producer) in producers.iter_mut().enumerate() {
             if producer.machine != machine {
                 continue;
@@ -545,6 +539,13 @@ impl Ledger {
 }
 
 impl Books {
+    /// Whether what `producer` was told now may stand in a log that another machine of the same name has as well, and that the hub takes from that one.
+    fn is_shared(&self, producer: &Producer) -> bool {
+        let Producer { machine, home, .. } = producer;
+        let is_adrift = self.adrift.contains(&(machine.clone(), home.clone()));
+        self.shared.contains(home) || (is_adrift && self.alike.contains_key(&home.gateway))
+    }
+
     /// Nothing is to come of `producer` any more, or everything that is has come.
     fn is_through(&self, producer: &Producer) -> bool {
         if producer.next == producer.told.len() as u64 {
@@ -699,8 +700,11 @@ impl Books {
         if gap.lost == 0 {
             return Ok(());
         }
-        let had_gone =
-            |p: &Producer| p.home == home && p.kind != Kind::Device && p.told.contains(&Told::Gone);
+        let is_of = |machine: &String| self.put_back.contains(machine);
+        let had_gone = |p: &Producer| {
+            let may_be_gone = is_of(&p.machine) || p.told.contains(&Told::Gone);
+            p.home == home && p.kind != Kind::Device && may_be_gone
+        };
         match gap.cause {
             "burned" => Err(format!("burned offsets were never events: {gap:?}")),
             // A closed log whose rest is nowhere any more, and what a hub has forgotten and no gateway holds: offsets are counted.
@@ -746,28 +750,6 @@ impl Producer {
     fn is_copy(&mut self, number: u64) -> bool {
         let left = self.copies.get_mut(&number).filter(|left| **left > 0);
         left.map(|left| *left -= 1).is_some()
-    }
-}
-
-impl Home {
-    /// By its names.
-    #[must_use]
-    pub(super) fn new(stream: &str, gateway: &str, partition: u16) -> Self {
-        Self {
-            stream: stream.to_owned(),
-            gateway: gateway.to_owned(),
-            partition,
-        }
-    }
-
-    fn of(origin: &Origin) -> Self {
-        Self::new(&origin.stream, &origin.gateway, origin.partition)
-    }
-}
-
-impl fmt::Debug for Home {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.gateway, self.stream, self.partition)
     }
 }
 

@@ -9,7 +9,7 @@ use sedge::route::Subject;
 use sedge_config::Template;
 use sedge_store::watch;
 
-use super::ledger::Home;
+use super::home::Home;
 use super::site::{SECOND_STREAM, STREAM, Site};
 use crate::random::{Random, seed_for};
 
