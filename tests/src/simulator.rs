@@ -168,16 +168,17 @@ async fn drain(site: &Site) {
     let limit = Instant::now() + PATIENCE + site.options.retry_max;
     let mut last = Instant::now();
     while site.ledger.wrong().is_none() {
-        if Instant::now() > limit {
+        if site.ledger.is_complete() {
+            if last.elapsed() > QUIET + site.options.retry_max {
+                break;
+            }
+        } else if Instant::now() > limit {
             return site.ledger.fail(format!(
                 "not everything has arrived: {}",
                 site.ledger.outstanding()
             ));
-        }
-        if !site.ledger.is_complete() {
+        } else {
             last = Instant::now();
-        } else if last.elapsed() > QUIET + site.options.retry_max {
-            break;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

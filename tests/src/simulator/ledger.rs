@@ -86,6 +86,8 @@ enum Told {
     Doubt,
     /// It will come.
     Acked,
+    /// The same, or be counted once another log follows the one that it stands in, and that may have begun already.
+    Adrift,
     /// It was acknowledged, and may have gone with its disk.
     Gone,
 }
@@ -94,6 +96,7 @@ enum Told {
 #[derive(Clone, Copy, Debug, Default)]
 struct Missing {
     acked: u64,
+    adrift: u64,
     doubt: u64,
     gone: u64,
 }
@@ -208,10 +211,7 @@ impl Ledger {
     /// These events were acknowledged.
     pub(super) fn acknowledged(&self, producer: u32, numbers: &[u64]) {
         let mut books = self.lock();
-        let told = match books.is_shared(&books.producers[producer as usize]) {
-            true => Told::Gone,
-            false => Told::Acked,
-        };
+        let told = books.told_now(&books.producers[producer as usize]);
         for &number in numbers {
             books.producers[producer as usize].told[number as usize] = told;
         }
@@ -284,7 +284,7 @@ impl Ledger {
             let kept = heads.iter().find(|(known, _)| *known == at as u32);
             let from = kept.map_or(0, |(_, head)| *head as usize);
             for told in &mut producer.told[from..] {
-                if *told == Told::Acked {
+                if matches!(told, Told::Acked | Told::Adrift) {
                     *told = Told::Gone;
                 }
             }
@@ -447,7 +447,7 @@ impl Ledger {
         let books = self.lock();
         books.producers.iter().all(|p| {
             let partition = &books.partitions[&p.home];
-            let is_counted = partition.missing.acked <= partition.lost + partition.hidden();
+            let is_counted = partition.missing.told() <= partition.lost + partition.hidden();
             books.is_through(p) && is_counted && partition.next >= partition.promised()
         })
     }
@@ -493,10 +493,11 @@ impl Ledger {
         }
         for (home, p) in partitions {
             let promised = p.promised();
+            let acked = p.missing.told();
             let Missing {
-                acked,
                 doubt,
                 gone: may_be_gone,
+                ..
             } = p.missing;
             *gone += (acked + doubt + may_be_gone)
                 .saturating_sub(p.lost)
@@ -539,11 +540,17 @@ impl Ledger {
 }
 
 impl Books {
-    /// Whether what `producer` was told now may stand in a log that another machine of the same name has as well, and that the hub takes from that one.
-    fn is_shared(&self, producer: &Producer) -> bool {
+    /// What `producer` is told now. It may stand in a log that another machine of the same name has as well, and that the hub takes from that one.
+    fn told_now(&self, producer: &Producer) -> Told {
         let Producer { machine, home, .. } = producer;
         let is_adrift = self.adrift.contains(&(machine.clone(), home.clone()));
-        self.shared.contains(home) || (is_adrift && self.alike.contains_key(&home.gateway))
+        let is_alike = self.alike.contains_key(&home.gateway);
+        match (is_adrift, self.shared.contains(home)) {
+            (_, true) => Told::Gone,
+            (true, _) if is_alike => Told::Gone,
+            (true, _) => Told::Adrift,
+            _ => Told::Acked,
+        }
     }
 
     /// Nothing is to come of `producer` any more, or everything that is has come.
@@ -555,7 +562,7 @@ impl Books {
         let partition = &self.partitions[&producer.home];
         // Its last events may be among those that are lost.
         producer.retired
-            && partition.missing.acked + rest.acked <= partition.lost + partition.hidden()
+            && partition.missing.told() + rest.told() <= partition.lost + partition.hidden()
     }
 
     /// Whose event it is. Its value must be what the producer sent, and its place the producer's partition.
@@ -758,9 +765,15 @@ impl Missing {
         let count = |told| events.iter().filter(|known| **known == told).count() as u64;
         Self {
             acked: count(Told::Acked),
+            adrift: count(Told::Adrift),
             doubt: count(Told::Doubt),
             gone: count(Told::Gone),
         }
+    }
+
+    /// Those that were acknowledged: at the end all of them are counted.
+    fn told(&self) -> u64 {
+        self.acked + self.adrift
     }
 
     /// One of those is not missing.
@@ -768,12 +781,14 @@ impl Missing {
         match told {
             Told::Doubt => self.doubt -= 1,
             Told::Acked => self.acked -= 1,
+            Told::Adrift => self.adrift -= 1,
             Told::Gone => self.gone -= 1,
         }
     }
 
     fn add(&mut self, other: Self) {
         self.acked += other.acked;
+        self.adrift += other.adrift;
         self.doubt += other.doubt;
         self.gone += other.gone;
     }
