@@ -18,6 +18,7 @@ mod home;
 mod ledger;
 mod line;
 mod machines;
+mod missing;
 mod network;
 mod options;
 mod producer;

@@ -14,6 +14,7 @@ use sedge_core::LogId;
 use sedge_uplink::client::{Gap, Item, Record};
 
 use super::home::Home;
+use super::missing::{Missing, Told};
 use super::story::Story;
 use crate::random::{Random, seed_for};
 
@@ -77,28 +78,6 @@ enum Kind {
     Device,
     /// By MQTT.
     Client,
-}
-
-/// What a producer knows of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// Not acknowledged: it may be there or not.
-    Doubt,
-    /// It will come.
-    Acked,
-    /// The same, or be counted once another log follows the one that it stands in, and that may have begun already.
-    Adrift,
-    /// It was acknowledged, and may have gone with its disk.
-    Gone,
-}
-
-/// Events that did not come.
-#[derive(Clone, Copy, Debug, Default)]
-struct Missing {
-    acked: u64,
-    adrift: u64,
-    doubt: u64,
-    gone: u64,
 }
 
 #[derive(Debug, Default)]
@@ -470,7 +449,11 @@ impl Ledger {
             .collect();
         for (home, p) in &books.partitions {
             let promised = p.promised();
-            text += &format!("{home:?} to {} of {promised}; ", p.next);
+            let (lost, missing) = (p.lost, p.missing.told());
+            text += &format!(
+                "{home:?} to {} of {promised}, {missing} missing, {lost} counted; ",
+                p.next
+            );
         }
         text
     }
@@ -757,40 +740,6 @@ impl Producer {
     fn is_copy(&mut self, number: u64) -> bool {
         let left = self.copies.get_mut(&number).filter(|left| **left > 0);
         left.map(|left| *left -= 1).is_some()
-    }
-}
-
-impl Missing {
-    fn of(events: &[Told]) -> Self {
-        let count = |told| events.iter().filter(|known| **known == told).count() as u64;
-        Self {
-            acked: count(Told::Acked),
-            adrift: count(Told::Adrift),
-            doubt: count(Told::Doubt),
-            gone: count(Told::Gone),
-        }
-    }
-
-    /// Those that were acknowledged: at the end all of them are counted.
-    fn told(&self) -> u64 {
-        self.acked + self.adrift
-    }
-
-    /// One of those is not missing.
-    fn take(&mut self, told: Told) {
-        match told {
-            Told::Doubt => self.doubt -= 1,
-            Told::Acked => self.acked -= 1,
-            Told::Adrift => self.adrift -= 1,
-            Told::Gone => self.gone -= 1,
-        }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.acked += other.acked;
-        self.adrift += other.adrift;
-        self.doubt += other.doubt;
-        self.gone += other.gone;
     }
 }
 
