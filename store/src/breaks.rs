@@ -76,6 +76,17 @@ impl Breaks {
         let is_known = self.known_from <= from || to.since(from) < self.least;
         is_known.then(|| to.since(from).saturating_sub(skipped))
     }
+
+    /// The same for an uplink that stands at `from` in `ledger`, whose log has let go of all up to `to` and was opened since: how many records went from there on is
+    /// known. Where they are fewer than what is burned at once, which is as much each time, they are what is left of the stretch when all of that is taken off.
+    pub(crate) fn records_passed(&self, ledger: &Ledger, from: Offset, to: Offset) -> Option<u64> {
+        let cursor = ledger.cursors.iter().find(|cursor| cursor.next == from)?;
+        let is_exact = ledger.corrupt == 0 && ledger.skipped.checked_rem(self.least) == Some(0);
+        let records = to.since(from).checked_rem(self.least)?;
+        let went = cursor.lost.min(self.least - 1);
+        let is_known = is_exact && to <= ledger.oldest && cursor.lost == went && records <= went;
+        is_known.then_some(records)
+    }
 }
 
 /// Lives that ended with a kill while one segment was the head.
@@ -142,6 +153,38 @@ mod tests {
         breaks.never_fewer_than(65_536);
         assert_eq!(records(&breaks, 44, 61), Some(17));
         assert_eq!(records(&breaks, 44, 44 + 65_536), None);
+    }
+
+    /// An outage with three kills in it: two before the log let go of where the uplink stood and of what the hub has, one behind that. 82 records went.
+    #[test]
+    fn what_is_left_of_a_stretch_without_what_was_burned_held_records_alone() {
+        let mut breaks = Breaks::known_from(Offset::new(140_000));
+        breaks.never_fewer_than(65_536);
+        let passed = |ledger: &Ledger, to: u64| {
+            let (from, to) = (Offset::new(1_000), Offset::new(1_000 + to));
+            breaks.records_passed(ledger, from, to)
+        };
+        let mut gone = ledger(3 * 65_536, 1_000);
+        gone.oldest = Offset::new(1_000 + 2 * 65_536 + 82);
+        gone.cursors[0].lost = 82;
+        assert_eq!(passed(&gone, 65_536 + 54), Some(54));
+        assert_eq!(passed(&gone, 54), Some(54));
+        assert_eq!(passed(&gone, 2 * 65_536 + 82), Some(82));
+        assert_eq!(passed(&gone, 65_536 + 83), None, "more than went");
+        assert_eq!(passed(&gone, 3 * 65_536), None, "it is held");
+        let other = breaks.records_passed(&gone, Offset::new(1_001), Offset::new(1_010));
+        assert_eq!(other, None, "nobody stands there");
+        let with = |change: fn(&mut Ledger)| {
+            let mut other = gone.clone();
+            change(&mut other);
+            passed(&other, 65_536 + 54)
+        };
+        assert_eq!(with(|ledger| ledger.cursors[0].lost = 65_536), None);
+        assert_eq!(with(|ledger| ledger.corrupt = 1), None);
+        assert_eq!(with(|ledger| ledger.skipped += 1), None);
+        let mirror = Breaks::known_from(Offset::new(140_000));
+        let never_burned = mirror.records_passed(&gone, Offset::new(1_000), Offset::new(1_010));
+        assert_eq!(never_burned, None);
     }
 
     #[test]

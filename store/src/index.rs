@@ -122,7 +122,9 @@ impl Index {
 
     /// How many records stood from `from` up to `to`, be they held or not; `None` where that is not known any more.
     pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
-        self.lock().breaks.records_between(from, to)
+        let inner = self.lock();
+        let passed = || inner.breaks.records_passed(&inner.ledger, from, to);
+        inner.breaks.records_between(from, to).or_else(passed)
     }
 
     /// A commit is durable up to `durable`, at `head_bytes` of the head; `opened` if it opened that.
@@ -307,8 +309,9 @@ impl Inner {
             let passed = known
                 .filter(|known| *known < cursor.next && cursor.next < now.oldest)
                 .and_then(|known| {
-                    let records = self.breaks.records_between(known, cursor.next)?;
-                    Some((known, records))
+                    let passed = || self.breaks.records_passed(&now, known, cursor.next);
+                    let records = self.breaks.records_between(known, cursor.next);
+                    Some((known, records.or_else(passed)?))
                 });
             match passed {
                 Some((from, records)) => {
@@ -363,5 +366,28 @@ mod tests {
         index.recycled(Offset::new(250), 0, &ledger);
         let shown = index.ledger().cursor(1).unwrap();
         assert_eq!((shown.next, shown.lost), (Offset::new(40), 60));
+    }
+
+    /// Opened once more since it let go of where the uplink stands, and of what its hub has beyond that; at three kills 65,536 offsets were burned. An uplink learns
+    /// it, and so does who looks before the writer has heard of it.
+    #[test]
+    fn what_a_hub_has_above_a_cursor_is_known_after_a_further_start() {
+        let (from, to) = (Offset::new(1_000), Offset::new(1_000 + 65_536 + 54));
+        let mut ledger = Ledger::starting_at(Offset::ZERO);
+        ledger.set_cursor(1, from).unwrap();
+        ledger.skipped = 3 * 65_536;
+        ledger.oldest = Offset::new(1_000 + 2 * 65_536 + 82);
+        ledger.cursors.iter_mut().for_each(|c| c.lost = 82);
+        let head = Held {
+            skipped: ledger.skipped,
+            ..held(9, 200_000)
+        };
+        let durable = Offset::new(200_010);
+        let index = Index::new(vec![head], durable, 0, ledger.clone(), Vec::new).burning(65_536);
+        assert_eq!(index.records_between(from, to), Some(54));
+        index.change_ledger(|ledger| ledger.pass_cursor(1, from, to, 54));
+        index.recycled(durable, 0, &ledger);
+        let shown = index.ledger().cursor(1).unwrap();
+        assert_eq!((shown.next, shown.lost), (to, 28));
     }
 }
