@@ -2,6 +2,7 @@
 //!
 //! None of it knows sedge from inside: it sees an MQTT port, a process id and a block device.
 
+pub mod doors;
 pub mod figures;
 pub mod folder;
 pub mod load;
