@@ -43,6 +43,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "kafka_clients",
         "--test",
         "http_door",
+        "--test",
+        "snippets",
     ];
     expect_success(
         "clients of others",

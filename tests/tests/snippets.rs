@@ -1,0 +1,192 @@
+//! The programs in docs/guide/clients.md, as they stand there but for the addresses: each shows every event once.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use sedge_tests::rig::daemon::{Daemon, sedge};
+use sedge_tests::rig::device::{Device, Habit};
+use sedge_tests::rig::peers::installed;
+use sedge_tests::rig::site::{Setup, Site};
+use sedge_tests::rig::{Missing, alone, eventually, skip};
+
+const GUIDE: &str = include_str!("../../docs/guide/clients.md");
+const EVENTS: u64 = 500;
+
+#[test]
+fn the_shell_scripts_read_a_hub() {
+    reads_a_hub("the shell scripts", |place| {
+        let curl = place.file("A shell", "sh", 0, "read.sh");
+        place.shows_all(Command::new("sh").arg(curl));
+        // Further ones of the group; it has read everything.
+        let [pull, kcat] = [1, 2].map(|at| place.text("A shell", "", at));
+        let own = sedge().display().to_string();
+        let pull = pull.replacen("sedge", &own, 1).trim().to_owned();
+        let pull = pull.replace("billing", "pull") + &format!(" --hub sedge://{}", place.site.hub);
+        place.shows_all(Command::new("sh").args(["-c", &format!("exec {pull}")]));
+        let kcat = kcat.replace("billing", "kcat");
+        Command::new("kcat")
+            .arg("-V")
+            .output()
+            .map_err(|_| Missing::Program("kcat"))?;
+        place.shows_all(Command::new("sh").args(["-c", &format!("exec {}", kcat.trim())]));
+        Ok(())
+    });
+}
+
+#[test]
+fn the_program_in_python_reads_a_hub() {
+    reads_a_hub("the program in Python", |place| {
+        let python = installed().join("python/bin/python");
+        let missing = Missing::Program("python with the clients of tests/peers");
+        python.exists().then_some(()).ok_or(missing)?;
+        let program = place.file("Python", "python", 0, "read.py");
+        place.shows_all(Command::new(python).arg(program));
+        Ok(())
+    });
+}
+
+#[test]
+fn the_program_for_node_reads_a_hub() {
+    reads_a_hub("the program for Node.js", |place| {
+        let modules = of_peers("node/node_modules")?;
+        let program = place.file("Node.js", "js", 0, "read.js");
+        place.shows_all(Command::new("node").arg(program).env("NODE_PATH", modules));
+        Ok(())
+    });
+}
+
+#[test]
+fn the_program_in_java_reads_a_hub() {
+    reads_a_hub("the program in Java", |place| {
+        let jars = of_peers("java/lib")?.join("*");
+        let program = place.file("Java", "java", 0, "Read.java");
+        let mut java = Command::new("java");
+        java.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error");
+        place.shows_all(java.arg("-cp").arg(jars).arg(program));
+        Ok(())
+    });
+}
+
+#[test]
+fn the_program_in_go_reads_a_hub() {
+    reads_a_hub("the program in Go", |place| {
+        let module = of_peers("go")?;
+        of_peers("go/consume")?;
+        let program = place.site.file("read");
+        let from = module.join("read");
+        std::fs::create_dir_all(&from).expect("a directory of ours");
+        std::fs::write(from.join("main.go"), place.text("Go", "go", 0)).expect("a file of ours");
+        let mut go = Command::new("go");
+        go.args(["build", "-o"]).arg(&program).arg("./read");
+        assert!(go.current_dir(module).status().expect("go").success());
+        place.shows_all(&mut Command::new(program));
+        Ok(())
+    });
+}
+
+/// A hub with numbered events.
+struct Place {
+    site: Site,
+    _daemons: [Daemon; 2],
+}
+
+fn reads_a_hub(what: &str, story: impl FnOnce(&Place) -> Result<(), Missing>) {
+    let _alone = alone();
+    let site = Site::new(Setup::default());
+    let daemons = [site.start_hub(), site.start_agent()];
+    site.wait_for_hub();
+    site.wait_for_agent();
+    Device::start(Habit {
+        count: EVENTS,
+        ..Habit::new(site.devices, "one")
+    })
+    .finish_count(PATIENCE);
+    assert_eq!(site.pull_all(EVENTS, PATIENCE).lost(), 0);
+    let place = Place {
+        site,
+        _daemons: daemons,
+    };
+    if let Err(missing) = story(&place) {
+        skip(&format!("{what} reads a hub"), &missing);
+    }
+}
+
+impl Place {
+    /// The block of `language` that is the one at `at` of its kind below a heading.
+    fn text(&self, heading: &str, language: &str, at: usize) -> String {
+        let (_, below) = GUIDE
+            .split_once(&format!("\n## {heading}\n"))
+            .expect("a heading");
+        let section = below.split("\n## ").next().unwrap_or(below);
+        // Between fences, beginning with the language's name.
+        let blocks = section.split("```").skip(1).step_by(2);
+        let blocks: Vec<&str> = blocks.filter_map(|block| block.split_once('\n')).fold(
+            Vec::new(),
+            |mut found, (of, text)| {
+                if of == language || language.is_empty() {
+                    found.push(text);
+                }
+                found
+            },
+        );
+        let (kafka, http) = (self.site.kafka.to_string(), self.site.hub_http.to_string());
+        blocks[at]
+            .replace("localhost:9092", &kafka)
+            .replace("localhost:7480", &http)
+    }
+
+    /// The same as a file.
+    fn file(&self, heading: &str, language: &str, at: usize, name: &str) -> PathBuf {
+        let path = self.site.file(name);
+        std::fs::write(&path, self.text(heading, language, at)).expect("a file of ours");
+        path
+    }
+
+    /// Runs until it has shown every number, and none twice.
+    fn shows_all(&self, command: &mut Command) {
+        let (log, output) = (self.site.file("client.log"), self.site.file("client.shown"));
+        std::fs::remove_file(&output).ok();
+        command.current_dir(self.site.file(""));
+        let mut running = Daemon::start_apart("a reader", command, &log, &output);
+        eventually(PATIENCE, "every event is shown", || {
+            if let Some(status) = running.exit_status() {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                panic!("it ended: {status}: {said}");
+            }
+            (numbers_in(&output).len() as u64 >= EVENTS).then_some(())
+        });
+        running.kill();
+        let mut numbers = numbers_in(&output);
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..EVENTS));
+    }
+}
+
+fn numbers_in(file: &Path) -> Vec<u64> {
+    let shown = std::fs::read_to_string(file).unwrap_or_default();
+    let number = |line: &str| {
+        let (_, from) = line.split_once("\"n\":")?;
+        let end = from
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(from.len());
+        from[..end].parse().ok()
+    };
+    // A line that is being written has no end yet.
+    let (whole, _) = shown.rsplit_once('\n').unwrap_or_default();
+    whole.lines().filter_map(number).collect()
+}
+
+/// Something that `cargo xtask peers` installs, all of it.
+fn of_peers(path: &str) -> Result<PathBuf, Missing> {
+    let path = installed().join(path);
+    match path.exists() {
+        true => Ok(path),
+        false => Err(Missing::Machine(format!(
+            "{} is not there; `cargo xtask peers` installs it",
+            path.display()
+        ))),
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
