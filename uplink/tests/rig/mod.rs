@@ -338,7 +338,7 @@ pub(crate) fn lost(pulled: &[String]) -> u64 {
     pulled.iter().filter_map(of).sum()
 }
 
-/// Copies a directory as a backup would.
+/// Copies a directory as a backup would: what goes while it does, such as a file that takes its last name, is not in it.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -347,7 +347,9 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_dir(&entry.path(), &target);
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            let copied = std::fs::copy(entry.path(), target);
+            let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+            assert!(copied.as_ref().err().is_none_or(is_gone), "{copied:?}");
         }
     }
 }
