@@ -70,16 +70,22 @@ impl Breaks {
 
     /// How many records stood from `from` up to `to`; `None` where that is not known any more. Neither lies within a skipped stretch: a hub goes on behind whole
     /// frames. So in what is shorter than any such stretch stood records alone, whatever life that was in.
-    pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
+    fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
         let within = |range: &Range<Offset>| range.end.min(to).since(range.start.max(from));
         let skipped: u64 = self.skipped.iter().map(within).sum();
         let is_known = self.known_from <= from || to.since(from) < self.least;
         is_known.then(|| to.since(from).saturating_sub(skipped))
     }
 
+    /// How many records stood from `from` up to `to`, for an uplink that may stand at `from` in `ledger`.
+    pub(crate) fn records(&self, ledger: &Ledger, from: Offset, to: Offset) -> Option<u64> {
+        let passed = || self.records_passed(ledger, from, to);
+        self.records_between(from, to).or_else(passed)
+    }
+
     /// The same for an uplink that stands at `from` in `ledger`, whose log has let go of all up to `to` and was opened since: how many records went from there on is
     /// known. Where they are fewer than what is burned at once, which is as much each time, they are what is left of the stretch when all of that is taken off.
-    pub(crate) fn records_passed(&self, ledger: &Ledger, from: Offset, to: Offset) -> Option<u64> {
+    fn records_passed(&self, ledger: &Ledger, from: Offset, to: Offset) -> Option<u64> {
         let cursor = ledger.cursors.iter().find(|cursor| cursor.next == from)?;
         let is_exact = ledger.corrupt == 0 && ledger.skipped.checked_rem(self.least) == Some(0);
         let records = to.since(from).checked_rem(self.least)?;

@@ -123,8 +123,7 @@ impl Index {
     /// How many records stood from `from` up to `to`, be they held or not; `None` where that is not known any more.
     pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
         let inner = self.lock();
-        let passed = || inner.breaks.records_passed(&inner.ledger, from, to);
-        inner.breaks.records_between(from, to).or_else(passed)
+        inner.breaks.records(&inner.ledger, from, to)
     }
 
     /// A commit is durable up to `durable`, at `head_bytes` of the head; `opened` if it opened that.
@@ -309,9 +308,8 @@ impl Inner {
             let passed = known
                 .filter(|known| *known < cursor.next && cursor.next < now.oldest)
                 .and_then(|known| {
-                    let passed = || self.breaks.records_passed(&now, known, cursor.next);
-                    let records = self.breaks.records_between(known, cursor.next);
-                    Some((known, records.or_else(passed)?))
+                    let records = self.breaks.records(&now, known, cursor.next)?;
+                    Some((known, records))
                 });
             match passed {
                 Some((from, records)) => {

@@ -121,18 +121,11 @@ impl Place {
         let section = below.split("\n## ").next().unwrap_or(below);
         // Between fences, beginning with the language's name.
         let blocks = section.split("```").skip(1).step_by(2);
-        let blocks: Vec<&str> = blocks.filter_map(|block| block.split_once('\n')).fold(
-            Vec::new(),
-            |mut found, (of, text)| {
-                if of == language || language.is_empty() {
-                    found.push(text);
-                }
-                found
-            },
-        );
+        let blocks = blocks.filter_map(|block| block.split_once('\n'));
+        let mut of_it = blocks.filter(|(of, _)| language.is_empty() || *of == language);
+        let (_, text) = of_it.nth(at).expect("a block");
         let (kafka, http) = (self.site.kafka.to_string(), self.site.hub_http.to_string());
-        blocks[at]
-            .replace("localhost:9092", &kafka)
+        text.replace("localhost:9092", &kafka)
             .replace("localhost:7480", &http)
     }
 

@@ -225,14 +225,10 @@ async fn what_a_restored_hub_forgot_for_good_is_a_gap() {
     hub.stop().await.unwrap();
 }
 
-/// The gateway's disk was restored from an older copy and went its own way: the hub overwrites nothing, and a new log is asked for.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restored_gateway_disk_is_noticed_and_goes_on_in_a_new_log() {
-    let (dir, disk, copy) = (
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-    );
+/// A hub that has 20 events, and the gateway's log as it was when there were 10. The directories are those of the hub, of the log, and of its copy.
+async fn a_disk_is_put_back(
+    [dir, disk, copy]: &[tempfile::TempDir; 3],
+) -> (RunningHub, sedge_store::Partition) {
     let hub = RunningHub::start(dir.path()).await;
     let partition = origin(disk.path());
     stage(&partition, 0..10, 10).await;
@@ -244,6 +240,14 @@ async fn a_restored_gateway_disk_is_noticed_and_goes_on_in_a_new_log() {
     gateway.drained().await;
     gateway.kill().await;
     let restored = origin(copy.path());
+    (hub, restored)
+}
+
+/// The gateway's disk was restored from an older copy and went its own way: the hub overwrites nothing, and a new log is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_gateway_disk_is_noticed_and_goes_on_in_a_new_log() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (hub, restored) = a_disk_is_put_back(&dirs).await;
     stage(&restored, 100..120, 10).await;
     let mut gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&restored)]);
     assert_eq!(
@@ -267,22 +271,8 @@ async fn a_restored_gateway_disk_is_noticed_and_goes_on_in_a_new_log() {
 /// The same, and the end of what the hub has lies inside of what the gateway wrote at once: nothing of that counts as handed over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_stands_inside_a_frame_has_not_had_the_first_half_of_it() {
-    let (dir, disk, copy) = (
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-    );
-    let hub = RunningHub::start(dir.path()).await;
-    let partition = origin(disk.path());
-    stage(&partition, 0..10, 10).await;
-    partition.close();
-    copy_dir(disk.path(), copy.path());
-    let partition = origin(disk.path());
-    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
-    stage(&partition, 10..20, 10).await;
-    gateway.drained().await;
-    gateway.kill().await;
-    let restored = origin(copy.path());
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (hub, restored) = a_disk_is_put_back(&dirs).await;
     stage(&restored, 100..115, 15).await;
     let mut gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&restored)]);
     let log = restored.log_id();

@@ -72,9 +72,7 @@ pub(crate) enum Revised {
     Done {
         /// In force now, in the order of the streams.
         generations: Vec<u64>,
-        /// All places of the group, as they were.
-        before: Vec<Kept>,
-        /// All places of the group, as they are now.
+        /// All places of the group, as they are now; none if nobody looked at them before.
         after: Vec<Kept>,
     },
     /// The places are not as they should be; nothing is changed.
@@ -183,7 +181,7 @@ impl Catalog {
         })
     }
 
-    /// Does to the places of `group` what `revision` says if `only_if` they are as they should be, all of it or nothing. Each of `streams` has the generation in
+    /// Does to the places of `group` what `revision` says if `only_if`, where there is one, finds them as they should be, all of it or nothing. Each of `streams` has the generation in
     /// force that is named with it, or gets a new one, so that members who joined before are fenced.
     ///
     /// # Errors
@@ -193,11 +191,13 @@ impl Catalog {
         group: &str,
         streams: &[(String, Option<u64>)],
         revision: &Revision,
-        only_if: impl FnOnce(&[Kept]) -> bool,
+        only_if: Option<impl FnOnce(&[Kept]) -> bool>,
     ) -> Result<Revised, CatalogError> {
         self.write(|tx| {
-            let before = kept_of(tx, group)?;
-            if !only_if(&before) {
+            let is_looked_at = only_if.is_some();
+            if let Some(only_if) = only_if
+                && !only_if(&kept_of(tx, group)?)
+            {
                 return Ok(Revised::IsOtherwise);
             }
             let mut generations = Vec::with_capacity(streams.len());
@@ -217,12 +217,11 @@ impl Catalog {
             for of in &revision.kept {
                 put_place(tx, group, &of.stream, &of.place, of.epoch, &of.note)?;
             }
-            let after = kept_of(tx, group)?;
-            Ok(Revised::Done {
-                generations,
-                before,
-                after,
-            })
+            let after = match is_looked_at {
+                true => kept_of(tx, group)?,
+                false => Vec::new(),
+            };
+            Ok(Revised::Done { generations, after })
         })
     }
 

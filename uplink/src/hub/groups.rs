@@ -84,12 +84,13 @@ impl Groups {
             kept,
             ..Revision::default()
         };
-        self.revise(group, connection, revision, |_| true).await?;
+        self.revise(group, connection, revision, None::<fn(&[Kept]) -> bool>)
+            .await?;
         Ok(())
     }
 
-    /// Does to the places of `group` what `revision` says, if `only_if` they are as they should be: it is asked and done in one step. For whom and what else is as
-    /// for [`Groups::keep`]. All places of the group as they were and as they are then.
+    /// Does to the places of `group` what `revision` says, if `only_if`, where there is one, finds them as they should be: it is asked and done in one step. For whom
+    /// and what else is as for [`Groups::keep`]. All places of the group as they are then; none if nobody asked what they were.
     ///
     /// # Errors
     /// As for [`Groups::keep`]; `only_if` says no.
@@ -98,8 +99,8 @@ impl Groups {
         group: &str,
         connection: u64,
         revision: Revision,
-        only_if: impl FnOnce(&[Kept]) -> bool + Send + 'static,
-    ) -> Result<(Vec<Kept>, Vec<Kept>), GroupError> {
+        only_if: Option<impl FnOnce(&[Kept]) -> bool + Send + 'static>,
+    ) -> Result<Vec<Kept>, GroupError> {
         let kept = revision.kept.iter().map(|of| of.stream.as_str());
         let forgotten = revision.forgotten.iter().map(|(stream, _)| stream.as_str());
         let mut streams: Vec<&str> = kept.chain(forgotten).collect();
@@ -128,12 +129,8 @@ impl Groups {
         }
         let (catalog, of) = (Arc::clone(&self.catalog), group.to_owned());
         let revised = blocking(move || catalog.revise(&of, &known, &revision, only_if)).await?;
-        let (generations, before, after) = match revised {
-            Revised::Done {
-                generations,
-                before,
-                after,
-            } => (generations, before, after),
+        let (generations, after) = match revised {
+            Revised::Done { generations, after } => (generations, after),
             Revised::IsOtherwise => return Err(GroupError::IsOtherwise),
             Revised::TooMany => return Err(GroupError::TooMany),
         };
@@ -150,7 +147,7 @@ impl Groups {
                 _ => drop(leases.remove(&name)),
             }
         }
-        Ok((before, after))
+        Ok(after)
     }
 
     /// Where `group` has come to, in all streams.

@@ -68,7 +68,7 @@ pub(super) async fn put(
     for (stream, asked) in body::read(&text)? {
         visitor.revise(&stream, &asked, &mut revision).await?;
     }
-    let (_, now) = visitor.done(&group, revision, only_if).await?;
+    let now = visitor.done(&group, revision, only_if).await?;
     visitor.shown(&group, &now).await
 }
 
@@ -243,13 +243,13 @@ impl Visitor {
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
-    /// Does it, for one who comes and goes: the places before and now, of the streams that this visitor may see.
+    /// Does it, for one who comes and goes: its places now, of the streams that this visitor may see.
     async fn done(
         &self,
         group: &str,
         revision: Revision,
         only_if: Condition,
-    ) -> Result<(Vec<Kept>, Vec<Kept>), Refusal> {
+    ) -> Result<Vec<Kept>, Refusal> {
         let by = self.shared.next_connection();
         let reading = self.reading.clone();
         let holds = move |kept: &[Kept]| {
@@ -257,18 +257,20 @@ impl Visitor {
             kept.retain(|of| reading.may_read(&of.stream).is_ok());
             only_if.holds(&kept)
         };
-        let revised = self.shared.groups.revise(group, by, revision, holds).await;
-        let (mut before, mut after) = revised.map_err(|why| match why {
+        let revised = self
+            .shared
+            .groups
+            .revise(group, by, revision, Some(holds))
+            .await;
+        let mut after = revised.map_err(|why| match why {
             GroupError::Held { holder } => Refusal::new(
                 StatusCode::CONFLICT,
                 format!("{group} is held by {holder}: it can be moved when that one has left"),
             ),
             why => why.into(),
         })?;
-        for kept in [&mut before, &mut after] {
-            kept.retain(|of| self.reading.may_read(&of.stream).is_ok());
-        }
-        Ok((before, after))
+        after.retain(|of| self.reading.may_read(&of.stream).is_ok());
+        Ok(after)
     }
 
     /// The page of a group whose places are `kept`.
