@@ -273,6 +273,10 @@ impl Timekeeping for Timekeeper {
         })
     }
 
+    fn voucher(&self) -> Option<&'static str> {
+        self.standing().by
+    }
+
     fn age(&self, time: Micros) -> Option<Duration> {
         if self.simulated {
             let age_us = self.now().get().saturating_sub(time.get());

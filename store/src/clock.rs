@@ -25,6 +25,10 @@ pub trait Timekeeping: Send + Sync {
     fn beginning(&self) -> Option<Beginning>;
     /// How old something is that the clock gave `time` for, at least; none if nobody can tell.
     fn age(&self, time: Micros) -> Option<Duration>;
+    /// Who vouches for the time of day, in a word; none if nobody does, or nobody knows.
+    fn voucher(&self) -> Option<&'static str> {
+        None
+    }
     /// How old it seems: also by a time of day that nobody has vouched for. None if nobody can tell.
     fn apparent_age(&self, time: Micros) -> Option<Duration> {
         let now = self.now();

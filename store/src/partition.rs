@@ -219,6 +219,16 @@ impl Partition {
         free * segment_bytes + segment_bytes.saturating_sub(head_bytes.into())
     }
 
+    /// Bytes that what stands at `from` and behind it keeps from being used again, and the most that can be kept so, one segment less than there are. The segment in which
+    /// `from` stands counts whole.
+    pub fn fill_from(&self, from: Offset) -> (u64, u64) {
+        let segment_bytes = u64::from(self.0.reading.geometry().segment_bytes());
+        let most = self.stats().segments.saturating_sub(1) * segment_bytes;
+        let is_behind = from < self.next();
+        let kept = most.saturating_sub(self.room_before(from));
+        (if is_behind { kept } else { 0 }, most)
+    }
+
     /// The crc of the data frame that ends at `next`; `None` if none held does.
     ///
     /// # Errors

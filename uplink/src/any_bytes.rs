@@ -44,6 +44,9 @@ pub fn written_again(kind: u8, body: &[u8]) -> Option<Vec<u8>> {
     match kind {
         kind::PING => again::<wire::Ping>(body),
         kind::BYE => again::<wire::Bye>(body),
+        kind::REPORT => wire::parse_report(body)
+            .ok()
+            .and_then(|_| again::<wire::Report>(body)),
         kind::OPEN => again::<wire::Open>(body),
         kind::OPENED => again::<wire::Opened>(body),
         kind::LIST => again::<wire::List>(body),

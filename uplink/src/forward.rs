@@ -6,6 +6,7 @@
 mod handle;
 mod loss;
 mod pace;
+mod report;
 mod session;
 mod status;
 #[cfg(test)]
@@ -155,6 +156,7 @@ pub struct Forwarder {
     board: Arc<Mutex<Board>>,
     pulse: Pulse,
     pace: Pace,
+    started: Instant,
     /// Of the next session.
     generation: u64,
 }
@@ -178,6 +180,7 @@ impl Forwarder {
             events,
             board,
             pulse: Pulse::new(),
+            started: Instant::now(),
             generation: unix_us().unsigned_abs(),
         })
     }
@@ -260,6 +263,7 @@ impl Forwarder {
             events: self.events.clone(),
             board: Arc::clone(&self.board),
             pulse: self.pulse.clone(),
+            started: self.started,
         };
         let (options, pace) = (&self.options, &mut self.pace);
         pace.reconnected();

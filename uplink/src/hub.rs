@@ -6,6 +6,7 @@
 mod catalog;
 mod chain;
 mod consume;
+mod fleet;
 mod gateway;
 mod groups;
 mod guard;
@@ -40,6 +41,8 @@ use crate::trust::{TrustError, explain};
 use crate::wire::{self, bye, kind};
 use catalog::Catalog;
 pub use catalog::CatalogError;
+use fleet::Fleet;
+pub use fleet::{GatewayReport, PartitionReport};
 use groups::Groups;
 use guard::{Caller, Guard};
 pub use kafka::{Advertised, KafkaDoor, KafkaOptions};
@@ -49,7 +52,7 @@ use registry::Registry;
 pub use seats::IdentityStatus;
 use seats::Seats;
 use status::Counters;
-pub use status::{GroupStatus, HubStatus, PartitionStatus};
+pub use status::{GatewayStatus, GroupStatus, HubStatus, PartitionStatus};
 
 /// A hub whose directory is open.
 #[derive(Debug)]
@@ -67,10 +70,12 @@ pub struct HubHandle {
 #[derive(Debug)]
 struct Shared {
     options: HubOptions,
+    started: Instant,
     registry: Registry,
     catalog: Arc<Catalog>,
     groups: Groups,
     seats: Seats,
+    fleet: Fleet,
     counters: Counters,
     /// Who may come; without it this machine only.
     guard: Option<Guard>,
@@ -122,6 +127,7 @@ impl Hub {
             shared: Arc::new(Shared {
                 groups: Groups::new(Arc::clone(&catalog)),
                 seats: Seats::default(),
+                fleet: Fleet::default(),
                 counters: Counters::default(),
                 failed: watch::Sender::new(None),
                 stopping: watch::Sender::new(false),
@@ -133,6 +139,7 @@ impl Hub {
                 lobby: Arc::default(),
                 chairs: Arc::default(),
                 guard,
+                started: Instant::now(),
                 options,
                 registry,
                 catalog,

@@ -130,13 +130,18 @@ fn field(into: &mut Vec<u8>, name: &str, number: impl Into<u64>) {
 /// RFC 3339 in UTC with six digits, or `null` for a time that is unknown or beyond what the form can say. A clock that was never set says 1970, and means
 /// that it does not know.
 fn write_time(into: &mut Vec<u8>, micros: Option<i64>) {
-    match micros
-        .filter(|micros| !IN_1970.contains(micros))
-        .map(jiff::Timestamp::from_microsecond)
-    {
-        Some(Ok(time)) => into.extend_from_slice(format!("\"{time:.6}\"").as_bytes()),
-        _ => into.extend_from_slice(b"null"),
+    match time_of(micros) {
+        Some(time) => into.extend_from_slice(format!("\"{time}\"").as_bytes()),
+        None => into.extend_from_slice(b"null"),
     }
+}
+
+/// A time in µs since 1970 as RFC 3339 writes it; none if it is none, or of 1970.
+#[must_use]
+pub fn time_of(micros: Option<i64>) -> Option<String> {
+    let micros = micros.filter(|micros| !IN_1970.contains(micros))?;
+    let time = jiff::Timestamp::from_microsecond(micros).ok()?;
+    Some(format!("{time:.6}"))
 }
 
 /// Times in that year, in µs: what a clock shows that was never set.

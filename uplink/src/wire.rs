@@ -27,6 +27,7 @@ pub(crate) mod kind {
     pub(crate) const PING: u8 = 0x08;
     pub(crate) const BYE: u8 = 0x09;
     pub(crate) const PACKED: u8 = 0x0C;
+    pub(crate) const REPORT: u8 = 0x0D;
     pub(crate) const OPEN: u8 = 0x20;
     pub(crate) const OPENED: u8 = 0x21;
     pub(crate) const LIST: u8 = 0x22;
@@ -85,6 +86,11 @@ macro_rules! messages {
 messages! {
     /// Is a connection alive?
     Ping = PING { token: u64, reply: bool }
+    /// How a gateway is doing.
+    Report = REPORT {
+        version: String, uptime_s: u64, unix_us: Option<i64>, voucher: Option<String>, lag: u64, oldest_unacked_us: Option<i64>,
+        waiting_bytes: u64, capacity_bytes: u64, lost: u64, held: Option<String>, logs: Vec<LogReport>,
+    }
     /// Why a connection ends.
     Bye = BYE { code: u16, reason: String }
     /// A consumer introduces itself.
@@ -120,6 +126,28 @@ messages! {
     /// Here it is, and what it is signed by.
     Enrolled = ENROLLED { certificates: Vec<Vec<u8>> }
 }
+
+/// How a log at a gateway is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogReport {
+    /// Its number in the session.
+    pub(crate) slot: u16,
+    /// Offsets that are not acknowledged.
+    pub(crate) lag: u64,
+    /// When the first of them was taken, µs since 1970, if that is known.
+    pub(crate) oldest_unacked_us: Option<i64>,
+    /// What they take, the places included that a segment keeps with them.
+    pub(crate) waiting_bytes: u64,
+    /// What all may take.
+    pub(crate) capacity_bytes: u64,
+}
+
+/// Logs that a report names, at most.
+pub(crate) const LOGS_REPORTED_MAX: usize = 64;
+/// Longest report, with what a later version may put behind it.
+pub(crate) const REPORT_BYTES_MAX: usize = 16 * 1024;
+/// Longest text in a report, in bytes.
+pub(crate) const REPORT_TEXT_MAX: usize = 200;
 
 /// How far somebody has come in a run of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,6 +276,24 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
     match postcard::take_from_bytes(body) {
         Ok((message, [])) => Ok(message),
         _ => Err(Malformed),
+    }
+}
+
+/// Reads a report, and passes over what a later version may have put behind it.
+pub(crate) fn parse_report(body: &[u8]) -> Result<Report, Malformed> {
+    if body.len() > REPORT_BYTES_MAX {
+        return Err(Malformed);
+    }
+    let (report, _) = postcard::take_from_bytes::<Report>(body).map_err(|_| Malformed)?;
+    let texts = [
+        Some(&report.version),
+        report.voucher.as_ref(),
+        report.held.as_ref(),
+    ];
+    let is_long = |text: &String| text.len() > REPORT_TEXT_MAX;
+    match report.logs.len() > LOGS_REPORTED_MAX || texts.into_iter().flatten().any(is_long) {
+        true => Err(Malformed),
+        false => Ok(report),
     }
 }
 

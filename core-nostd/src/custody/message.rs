@@ -27,6 +27,8 @@ pub mod feature {
     pub const PACKED: u32 = 1;
     /// In Hello: not every log is named in it, the others follow as Offer.
     pub const MORE_FOLLOW: u32 = 1 << 1;
+    /// How a gateway is doing, which this crate itself neither makes nor reads.
+    pub const REPORT: u32 = 1 << 2;
 }
 
 /// The type byte of each message.

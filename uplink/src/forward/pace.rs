@@ -235,7 +235,8 @@ impl Pace {
         self.meter = Meter::default();
     }
 
-    fn is_counted(&self) -> bool {
+    /// Whether each byte counts.
+    pub(super) fn is_counted(&self) -> bool {
         self.limits.day_bytes.is_some() || self.limits.month_bytes.is_some()
     }
 

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::handle::{self, Handle};
 use super::loss::{Follow, Loss};
 use super::pace::Pace;
+use super::report::{Facts, Reports};
 use super::status::{self, Board};
 use super::turns::Turns;
 use super::{ForwardEvent, ForwardOptions, Log, Priority};
@@ -46,6 +47,7 @@ pub(super) struct Session<'a> {
     packer: Packer,
     /// Whether the hub has said that it unpacks.
     unpacks: bool,
+    reports: Reports,
     stream: Stream,
     /// How much of it the kernel may hold, and what that was set to.
     unsent: Option<Unsent>,
@@ -57,6 +59,8 @@ pub(super) struct Session<'a> {
     events: mpsc::UnboundedSender<ForwardEvent>,
     board: Arc<Mutex<Board>>,
     pulse: Pulse,
+    /// When the forwarder was made.
+    started: Instant,
     /// Some log has grown.
     growth: Arc<Notify>,
     watchers: JoinSet<()>,
@@ -79,6 +83,8 @@ pub(super) struct Outside {
     pub(super) events: mpsc::UnboundedSender<ForwardEvent>,
     pub(super) board: Arc<Mutex<Board>>,
     pub(super) pulse: Pulse,
+    /// When the forwarder was made.
+    pub(super) started: Instant,
 }
 
 /// A log in this session.
@@ -150,6 +156,7 @@ impl<'a> Session<'a> {
             events,
             board,
             pulse,
+            started,
         } = outside;
         let began = Instant::now();
         let settings = SenderSettings {
@@ -168,6 +175,7 @@ impl<'a> Session<'a> {
             turns: Turns::default(),
             packer: Packer::default(),
             unpacks: false,
+            reports: Reports::default(),
             unsent,
             unsent_bytes: 0,
             stream: Stream::new(connection, wire::MESSAGE_BYTES_MAX)?,
@@ -177,6 +185,7 @@ impl<'a> Session<'a> {
             events,
             board,
             pulse,
+            started,
             growth: Arc::new(Notify::new()),
             watchers: JoinSet::new(),
             reading: None,
@@ -235,7 +244,23 @@ impl<'a> Session<'a> {
         self.say();
         self.count();
         self.read_ahead();
+        self.report();
         Ok(())
+    }
+
+    /// How the gateway is doing is looked at, when it is time to tell it.
+    fn report(&mut self) {
+        let (slots, board) = (&self.slots, &self.board);
+        let numbered = slots.iter().enumerate().filter(|(_, slot)| slot.listed);
+        self.reports.make(self.pace, || Facts {
+            uptime: self.started.elapsed(),
+            time: self.options.time.clone(),
+            uplink: self.options.uplink,
+            held: status::lock(board).why_held(),
+            logs: numbered
+                .map(|(at, slot)| (number(at), slot.log.clone()))
+                .collect(),
+        });
     }
 
     /// What has moved since the last turn.
@@ -259,7 +284,8 @@ impl<'a> Session<'a> {
         });
         let retry = self.dry.then(|| Instant::now() + DRY_PATIENCE);
         let again = self.slots.iter().filter_map(|s| s.again);
-        let again = again.chain(retry).chain(self.paced).min();
+        let again = again.chain(retry).chain(self.paced);
+        let again = again.chain(self.reports.due()).min();
         let timer =
             (Instant::now() + due).min(again.unwrap_or_else(|| Instant::now() + IDLE_TIMEOUT));
         // A read that hangs is not cured by timers that go on.
@@ -273,6 +299,10 @@ impl<'a> Session<'a> {
             changed = self.logs.changed() => {
                 // Seen again in `work`; without its owner the list stays as it is.
                 match changed { Ok(()) => self.logs.mark_changed(), Err(_) => tokio::time::sleep_until(timer).await }
+                Ok(())
+            }
+            report = self.reports.made() => {
+                report.iter().for_each(|report| wire::emit(&mut self.stream.outgoing, report));
                 Ok(())
             }
             turn = self.stream.turn() => self.turned(turn),
@@ -403,6 +433,7 @@ impl<'a> Session<'a> {
             match event {
                 SenderEvent::Welcomed { clock, features } => {
                     self.unpacks = features & feature::PACKED != 0;
+                    self.reports.welcomed(features & feature::REPORT != 0);
                     self.welcomed(clock.unix_us);
                 }
                 SenderEvent::Check { slot, next } => self.check(slot, next).await?,

@@ -118,6 +118,10 @@ impl Board {
         self.said.held = why.map(|why| why.to_string());
     }
 
+    pub(super) fn why_held(&self) -> Option<String> {
+        self.said.held.clone()
+    }
+
     pub(super) fn replaced(&mut self) {
         self.said.replaced += 1;
     }

@@ -99,7 +99,7 @@ pub(super) async fn serve(
         body_bytes_max: wire::MESSAGE_BYTES_MAX - 1,
         credit: shared.options.credit_bytes,
         idle_timeout_us: IDLE_TIMEOUT.as_micros() as u64,
-        features: feature::PACKED,
+        features: feature::PACKED | feature::REPORT,
     };
     let mut session = Session {
         shared: Arc::clone(shared),
@@ -208,6 +208,7 @@ impl Session {
                     return Err(Over::Broke(bye::MALFORMED, what.into()));
                 }
             },
+            kind::REPORT => return self.reported(&body),
             kind => (kind, body),
         };
         match self.receiver.handle_message(now, kind, &body) {
@@ -229,6 +230,23 @@ impl Session {
                 Ok(())
             }
         }
+    }
+
+    /// The gateway tells how it is. Who has not said its name is not heard.
+    fn reported(&self, body: &[u8]) -> Result<(), Over> {
+        let Some(gateway) = &self.gateway else {
+            return Ok(());
+        };
+        let report = wire::parse_report(body)
+            .map_err(|_| Over::Broke(bye::MALFORMED, "a report that does not parse".into()))?;
+        let place_of = |slot: u16| {
+            let slot = self.slots.get(usize::from(slot))?.as_ref()?;
+            Some((slot.stream.clone(), slot.admitted.partition.partition))
+        };
+        self.shared
+            .fleet
+            .reported(gateway.as_str(), unix_us(), report, place_of);
+        Ok(())
     }
 
     /// A session begins: every log gets its place, and the gateway is told where to go on.
@@ -551,6 +569,7 @@ impl Session {
     async fn end(mut self, over: Over) -> Ended {
         let settled = self.settle().await;
         if let Some(gateway) = &self.gateway {
+            self.shared.fleet.left(gateway.as_str(), unix_us());
             tracing::info!(%gateway, peer = %self.peer, settled = settled.is_ok(), "gateway disconnected");
         }
         match over {

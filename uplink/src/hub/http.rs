@@ -9,6 +9,7 @@ mod cursor;
 mod packing;
 mod query;
 mod records;
+mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,7 +48,7 @@ impl HubHandle {
 }
 
 /// All paths. Each stands in `openapi.json` too, with its methods.
-fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 10] {
+fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 12] {
     let records = get(records::of_partition);
     let offsets = get(consumers::offsets)
         .put(consumers::put)
@@ -55,8 +56,10 @@ fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 10] {
     let forget_partition = delete(consumers::forget_partition);
     [
         ("/v1/openapi.json", get(description)),
+        ("/v1/status", get(status::status)),
         ("/v1/streams", get(streams)),
         ("/v1/streams/{stream}", get(stream)),
+        ("/v1/streams/{stream}/counts", get(status::counts)),
         ("/v1/streams/{stream}/records", get(records::merged)),
         ("/v1/streams/{stream}/{number}/records", records),
         ("/v1/streams/{stream}/{number}/offset", get(offset)),
@@ -272,7 +275,7 @@ async fn offset(
 ) -> Result<Response, Refusal> {
     let visitor = Visitor::admit(&shared, &headers)?;
     let partition = visitor.partition_of(&stream, &number)?;
-    let time = Query::parse(&uri, &["time"])?.time()?;
+    let time = Query::parse(&uri, &["time"])?.time("time")?;
     let numbers = [partition.number];
     let places = visitor
         .reading

@@ -185,6 +185,38 @@ impl Partition {
         }))
     }
 
+    /// The last shifted offset that can be read; none if none can.
+    pub(crate) fn last_offset(&self) -> Option<u64> {
+        let links = self.links();
+        let readable = links.iter().rev().find(|link| link.next > link.start)?;
+        Some(readable.shift + readable.next - 1)
+    }
+
+    /// When what stands at `offset` was taken, or lost, µs since 1970; none if nothing stands there, or nobody knows. Blocks for the disk.
+    pub(crate) fn taken_at(&self, offset: u64) -> Result<Option<i64>, ReadError> {
+        let want = wire::Want {
+            number: self.number,
+            from: offset,
+            epoch: None,
+        };
+        let Some(part) = self.read(&want, 1)? else {
+            return Ok(None);
+        };
+        let lost = part.head.gaps.iter().find(|gap| gap.to > gap.from);
+        let time = match Header::parse(&part.frames, None) {
+            Ok(header) => header.time,
+            Err(_) => lost.map_or(Micros::UNKNOWN, |gap| Micros::new(gap.when)),
+        };
+        let beginnings = part.head.beginnings.iter();
+        Ok(match time.uptime() {
+            Some((start, up_us)) => beginnings
+                .filter(|(told, _)| *told == start)
+                .map(|(_, began)| began.saturating_add_unsigned(up_us))
+                .next(),
+            None => Some(time).filter(|time| time.is_known()).map(Micros::get),
+        })
+    }
+
     /// For each run, the first shifted offset whose frame was made at `time` or later, or its end. Blocks for the disk.
     pub(crate) fn offsets_for_time(&self, time: Micros) -> Result<Vec<wire::Place>, ReadError> {
         let members = self.members();

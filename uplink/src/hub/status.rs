@@ -1,13 +1,17 @@
 //! How the hub is doing: what it tells its operator.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::time::Instant;
 
 use super::catalog::GroupPlace;
-use super::{IdentityStatus, Shared};
+use super::partition::Partition;
+use super::{GatewayReport, IdentityStatus, Shared};
 use crate::client::positions::stand;
+use crate::forward::unix_us;
 
 /// A snapshot of a hub.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +46,8 @@ pub struct HubStatus {
     pub disk_max: u64,
     /// Every partition.
     pub partitions: Vec<PartitionStatus>,
+    /// Every gateway that is known: it came since the start, or sent something once.
+    pub fleet: Vec<GatewayStatus>,
     /// Every group.
     pub groups: Vec<GroupStatus>,
     /// What is wrong with the catalog, if anything.
@@ -69,6 +75,21 @@ pub struct PartitionStatus {
     pub lost: u64,
 }
 
+/// A snapshot of a gateway.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GatewayStatus {
+    /// Its name.
+    pub gateway: String,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Whether two of them have its name.
+    pub in_use: bool,
+    /// When it was last connected, µs since 1970: now, if it is; none if it was not since the start.
+    pub heard_us: Option<i64>,
+    /// What it told last.
+    pub report: Option<GatewayReport>,
+}
+
 /// A snapshot of a group in a stream.
 #[derive(Clone, Debug)]
 pub struct GroupStatus {
@@ -78,6 +99,8 @@ pub struct GroupStatus {
     pub stream: String,
     /// Offsets that it has not committed.
     pub lag: u64,
+    /// How long ago the oldest of them was taken, in seconds, by the hub's clock; none if nothing waits, or nobody knows.
+    pub lag_s: Option<f64>,
     /// Partitions in which retention has overtaken it.
     pub overtaken: u64,
 }
@@ -160,13 +183,41 @@ impl Shared {
             disk_bytes: self.registry.disk_bytes(),
             disk_max: self.options.disk_max,
             partitions: self.partition_statuses(),
+            fleet: self.gateway_statuses(),
             groups,
             catalog_error,
         }
     }
 
+    fn gateway_statuses(&self) -> Vec<GatewayStatus> {
+        let now_us = unix_us();
+        let connected: BTreeSet<String> = self.seats.connected().into_iter().collect();
+        let identities = self.seats.identities(Instant::now());
+        let in_use: BTreeMap<String, bool> = identities
+            .into_iter()
+            .map(|identity| (identity.gateway, identity.in_use))
+            .collect();
+        let partitions = self.registry.partitions(None);
+        let senders = partitions.iter().map(|p| p.gateway.to_string());
+        let mut names: BTreeSet<String> = self.fleet.names().into_iter().collect();
+        names.extend(in_use.keys().cloned());
+        names.extend(senders);
+        let status = |gateway: String| {
+            let (left_us, report) = self.fleet.known(&gateway);
+            let connected = connected.contains(&gateway);
+            GatewayStatus {
+                connected,
+                in_use: in_use.get(&gateway).copied().unwrap_or_default(),
+                heard_us: if connected { Some(now_us) } else { left_us },
+                report,
+                gateway,
+            }
+        };
+        names.into_iter().map(status).collect()
+    }
+
     fn partition_statuses(&self) -> Vec<PartitionStatus> {
-        let status = |p: &std::sync::Arc<super::partition::Partition>| {
+        let status = |p: &Arc<Partition>| {
             let (described, members) = (p.describe(), p.members());
             let lost = members
                 .iter()
@@ -189,6 +240,7 @@ impl Shared {
 
     fn group_statuses(&self) -> Result<Vec<GroupStatus>, super::CatalogError> {
         let mut groups: BTreeMap<(String, String), GroupStatus> = BTreeMap::new();
+        let mut waiting: BTreeMap<(String, String), Vec<Waiting>> = BTreeMap::new();
         let all = self.catalog.group_places()?;
         let of_one = |one: &GroupPlace, next: &GroupPlace| {
             (&one.group, &one.stream, one.place.number)
@@ -210,17 +262,50 @@ impl Shared {
                 group: group.clone(),
                 stream: stream.clone(),
                 lag: 0,
+                lag_s: None,
                 overtaken: 0,
             });
             let unread = stand(&described, &places).into_iter();
-            let unread = unread.map(|(at, end)| end.saturating_sub(at.next));
-            status.lag += unread.sum::<u64>();
+            let unread = unread.map(|(at, end)| (at.next, end.saturating_sub(at.next)));
+            let unread: Vec<_> = unread.filter(|(_, lag)| *lag > 0).collect();
+            status.lag += unread.iter().map(|(_, lag)| lag).sum::<u64>();
+            let of_group = waiting.entry((group.clone(), stream.clone())).or_default();
+            of_group.extend(
+                unread
+                    .iter()
+                    .map(|(next, lag)| (*lag, Arc::clone(&partition), *next)),
+            );
             let gone = places.iter().filter(|at| at.next < described.earliest);
             status.overtaken += gone.count() as u64;
+        }
+        let now_us = unix_us();
+        for (key, status) in &mut groups {
+            let waiting = waiting.remove(key).unwrap_or_default();
+            status.lag_s = oldest_us(waiting).map(|oldest| seconds_since(oldest, now_us));
         }
         Ok(groups.into_values().collect())
     }
 }
+
+/// So much of a partition waits, from an offset on.
+type Waiting = (u64, Arc<Partition>, u64);
+
+/// When the oldest of what waits was taken, by the partitions in which most does. Blocks for the disk.
+fn oldest_us(mut waiting: Vec<Waiting>) -> Option<i64> {
+    waiting.sort_by_key(|(lag, ..)| Reverse(*lag));
+    waiting.truncate(AGES_MAX);
+    let taken = waiting
+        .iter()
+        .filter_map(|(_, partition, next)| partition.taken_at(*next).ok().flatten());
+    taken.min()
+}
+
+fn seconds_since(unix_us: i64, now_us: i64) -> f64 {
+    now_us.saturating_sub(unix_us).max(0) as f64 / 1e6
+}
+
+/// Each costs a read of the disk.
+const AGES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -41,6 +41,8 @@ impl From {
 /// How much at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
+    /// Records are passed over.
+    pub(super) only_gaps: bool,
     /// Items.
     pub(super) items: usize,
     /// Bytes of the answer, but for its last line.
@@ -90,23 +92,42 @@ impl Query {
 
     pub(super) fn limits(&self) -> Result<Limits, Refusal> {
         Ok(Limits {
+            only_gaps: self.only_gaps()?,
             items: self.number("max", 1, ITEMS_MAX, ITEMS)?,
             bytes: self.number("bytes", 1, BYTES_MAX, BYTES)?,
             wait: self.wait()?,
         })
     }
 
-    pub(super) fn time(&self) -> Result<Micros, Refusal> {
-        let written = self.get("time");
+    /// The time that `key` has.
+    pub(super) fn time(&self, key: &str) -> Result<Micros, Refusal> {
+        let written = self.get(key);
         let time = written.and_then(micros).map(Micros::new);
         time.ok_or_else(|| {
-            Refusal::bad(
-                "time: missing, or not accepted (accepted: a time such as 2026-11-20T08:00:00Z)",
-            )
+            Refusal::bad(format!(
+                "{key}: missing, or not accepted (accepted: a time such as 2026-11-20T08:00:00Z)"
+            ))
         })
     }
 
-    fn number(&self, key: &str, min: usize, max: usize, usual: usize) -> Result<usize, Refusal> {
+    /// Whether only gaps are wanted.
+    pub(super) fn only_gaps(&self) -> Result<bool, Refusal> {
+        match self.get("only") {
+            None => Ok(false),
+            Some("gaps") => Ok(true),
+            Some(other) => Err(Refusal::bad(format!(
+                "only: {other:?} is not accepted here (accepted: gaps)"
+            ))),
+        }
+    }
+
+    pub(super) fn number(
+        &self,
+        key: &str,
+        min: usize,
+        max: usize,
+        usual: usize,
+    ) -> Result<usize, Refusal> {
         let Some(written) = self.get(key) else {
             return Ok(usual);
         };

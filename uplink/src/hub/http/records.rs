@@ -34,7 +34,7 @@ pub(super) async fn of_partition(
 ) -> Result<Response, Refusal> {
     let visitor = Visitor::admit(&shared, &headers)?;
     let partition = visitor.partition_of(&stream, &number)?;
-    let query = Query::parse(&uri, &["from", "max", "bytes", "wait"])?;
+    let query = Query::parse(&uri, &["from", "max", "bytes", "wait", "only"])?;
     let asked = match query.group() {
         Some(group) => visitor.place_of(group, &partition).await?,
         None => query.from()?,
@@ -56,7 +56,7 @@ pub(super) async fn merged(
 ) -> Result<Response, Refusal> {
     let visitor = Visitor::admit(&shared, &headers)?;
     let listed = visitor.partitions_of(&stream)?;
-    let query = Query::parse(&uri, &["from", "cursor", "max", "bytes", "wait"])?;
+    let query = Query::parse(&uri, &["from", "cursor", "max", "bytes", "wait", "only"])?;
     let cursor = query.get("cursor");
     if cursor.is_some() && query.get("from").is_some() {
         return Err(Refusal::bad(
@@ -290,7 +290,11 @@ impl Course {
                 StatusCode::NOT_ACCEPTABLE,
                 "Accept-Encoding: events come as they are (identity)",
             )),
+            true if limits.only_gaps => Err(Refusal::bad(
+                "only: gaps come as lines (application/x-ndjson), not as events",
+            )),
             true => Ok(self.events()),
+            false if limits.only_gaps => self.gaps(limits).await,
             false => self.lines(limits).await,
         }
     }
@@ -327,6 +331,50 @@ impl Course {
             // What is there now is enough.
             deadline = Instant::now();
         }
+        self.answered(body).await
+    }
+
+    /// The gaps in a stretch of what is there: as much as is looked at for one answer.
+    async fn gaps(mut self, limits: Limits) -> Result<Response, Refusal> {
+        let mut deadline = Instant::now() + limits.wait;
+        let (mut body, mut left) = (Vec::new(), limits.items);
+        let mut is_at_end = false;
+        for _ in 0..STRETCHES {
+            let found = tokio::select! {
+                biased;
+                denied = self.grant.withdrawn() => {
+                    return Err(Refusal::new(StatusCode::UNAUTHORIZED, denied.0));
+                }
+                found = self.stand.more(&self.reading, &self.stream, STRETCH_BYTES, deadline) => found?,
+                () = self.shared.stopped() => Vec::new(),
+            };
+            is_at_end = found.is_empty();
+            for item in &found {
+                self.given(item);
+                let Item::Gap(_) = item else { continue };
+                write_line(&mut body, item);
+                // No answer ends behind a seam, as in `lines`.
+                if item.next() == item.first() {
+                    continue;
+                }
+                left -= 1;
+                if left == 0 || body.len() >= limits.bytes {
+                    break;
+                }
+            }
+            if is_at_end || left == 0 || body.len() >= limits.bytes {
+                break;
+            }
+            deadline = Instant::now();
+        }
+        let mut response = self.answered(body).await?;
+        let at_end = HeaderValue::from_static(if is_at_end { "true" } else { "false" });
+        let name = HeaderName::from_static(END_REACHED);
+        response.headers_mut().insert(name, at_end);
+        Ok(response)
+    }
+
+    async fn answered(self, body: Vec<u8>) -> Result<Response, Refusal> {
         let status = match body.is_empty() {
             true => StatusCode::NO_CONTENT,
             false => StatusCode::OK,
@@ -533,6 +581,7 @@ const VARIES: &str = "accept, accept-encoding";
 const NEXT_OFFSET: &str = "sedge-next-offset";
 const START_OFFSET: &str = "sedge-start-offset";
 const END_OFFSET: &str = "sedge-end-offset";
+const END_REACHED: &str = "sedge-end-reached";
 const CURSOR: &str = "sedge-cursor";
 /// Frames that are made into events at once.
 const EVENTS_BYTES: usize = 64 * 1024;
@@ -540,6 +589,9 @@ const EVENTS_BYTES: usize = 64 * 1024;
 const EVENTS_TEXT_BYTES: usize = 256 * 1024;
 /// What a record may take of the log, as far as is known before it is read: so much is fetched for each line that is wanted, and more if it was too little.
 const RECORD_BYTES: usize = 1024;
+/// Frames that are looked through for gaps at once, and how often for one answer.
+const STRETCH_BYTES: usize = 1 << 20;
+const STRETCHES: usize = 32;
 /// So that proxies and readers know that nobody has gone.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
 
