@@ -132,9 +132,10 @@ messages! {
 pub(crate) struct LogReport {
     /// Its number in the session.
     pub(crate) slot: u16,
-    /// Offsets that are not acknowledged.
-    pub(crate) lag: u64,
-    /// When the first of them was taken, µs since 1970, if that is known.
+    /// The first offset that is not acknowledged, and the one behind the last.
+    pub(crate) acked: u64,
+    pub(crate) next: u64,
+    /// When the first was taken, µs since 1970, if that is known.
     pub(crate) oldest_unacked_us: Option<i64>,
     /// What they take, the places included that a segment keeps with them.
     pub(crate) waiting_bytes: u64,

@@ -26,8 +26,8 @@ pub(super) struct Facts {
     pub(super) time: Time,
     pub(super) uplink: u32,
     pub(super) held: Option<String>,
-    /// The session's logs that are on the disk, by their numbers.
-    pub(super) logs: Vec<(u16, Log)>,
+    /// The session's logs by their numbers, and what of each the hub has said to have.
+    pub(super) logs: Vec<(u16, Log, Option<Offset>)>,
 }
 
 impl Reports {
@@ -85,15 +85,13 @@ fn report(facts: &Facts) -> Report {
         logs: Vec::new(),
     };
     let mut logs = Vec::with_capacity(facts.logs.len());
-    for (slot, log) in &facts.logs {
+    for (slot, log, acked) in &facts.logs {
         let Some(partition) = log.handle.log() else {
             continue;
         };
         let (ledger, next) = (partition.ledger(), partition.next());
-        let acked = ledger
-            .cursor(facts.uplink)
-            .map_or(ledger.oldest, |cursor| cursor.next)
-            .min(next);
+        let cursor = ledger.cursor(facts.uplink).map(|cursor| cursor.next);
+        let acked = acked.or(cursor).unwrap_or(ledger.oldest).min(next);
         let (waiting_bytes, capacity_bytes) = partition.fill_from(acked);
         report.lag += next.since(acked);
         report.waiting_bytes += waiting_bytes;
@@ -101,14 +99,15 @@ fn report(facts: &Facts) -> Report {
         report.lost += ledger.evicted + ledger.expired + ledger.corrupt;
         let of = LogReport {
             slot: *slot,
-            lag: next.since(acked),
+            acked: acked.get(),
+            next: next.get(),
             oldest_unacked_us: None,
             waiting_bytes,
             capacity_bytes,
         };
         logs.push((of, log, acked));
     }
-    logs.sort_by_key(|(of, ..)| std::cmp::Reverse(of.lag));
+    logs.sort_by_key(|(of, ..)| std::cmp::Reverse(of.next - of.acked));
     logs.truncate(LOGS_REPORTED_MAX);
     report.logs = logs.into_iter().map(with_age).collect();
     report.oldest_unacked_us = report
@@ -120,7 +119,7 @@ fn report(facts: &Facts) -> Report {
 }
 
 fn with_age((of, log, acked): (LogReport, &Log, Offset)) -> LogReport {
-    let made = made_at(log, acked).filter(|made| of.lag > 0 && made.is_known());
+    let made = made_at(log, acked).filter(|made| of.next > of.acked && made.is_known());
     LogReport {
         oldest_unacked_us: made.map(sedge_core::Micros::get),
         ..of

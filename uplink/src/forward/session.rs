@@ -258,7 +258,7 @@ impl<'a> Session<'a> {
             uplink: self.options.uplink,
             held: status::lock(board).why_held(),
             logs: numbered
-                .map(|(at, slot)| (number(at), slot.log.clone()))
+                .map(|(at, slot)| (number(at), slot.log.clone(), slot.acked))
                 .collect(),
         });
     }

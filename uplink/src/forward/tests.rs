@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use sedge_core::custody::message::{
-    Ack, Answer, Bye, Clock as Told, Message, Offer, Ping, Terms, Verdict, emit_welcome, kind,
+    Ack, Answer, Bye, Clock as Told, Message, Offer, Ping, Terms, Verdict, emit_welcome, feature,
+    kind,
 };
 use sedge_core::{Cause, Gap, Micros, Offset};
 use sedge_store::{Batch, Clock, NoOwner, Partition, PartitionOptions};
@@ -157,6 +158,7 @@ enum Heard {
     Data(u16, u64),
     Gap(u16, Gap),
     Close(u16, u64),
+    Report(wire::Report),
     Bye(Code),
 }
 
@@ -194,6 +196,9 @@ impl Desk {
                     self.says(&Message::Ping(reply)).await;
                 }
                 Message::Ping(_) => {}
+                Message::Unknown(wire::kind::REPORT) => {
+                    return Heard::Report(wire::parse_report(&heard.body).unwrap());
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -213,9 +218,13 @@ impl Desk {
 
     /// Takes the logs from these offsets on, in the order of their slots.
     async fn welcomes(&mut self, generation: u64, verdicts: &[Verdict<'_>]) {
+        self.welcomes_with(0, generation, verdicts).await;
+    }
+
+    async fn welcomes_with(&mut self, features: u32, generation: u64, verdicts: &[Verdict<'_>]) {
         let terms = Terms {
             chosen: 1,
-            features: 0,
+            features,
             generation,
             clock: Told::default(),
             credit: CREDIT,
@@ -585,6 +594,57 @@ async fn a_status_tells_how_old_what_the_hub_lacks_is() {
             assert_eq!(unacked(&status.logs[0]), (acked, 3, oldest));
             assert_eq!((status.lag(), status.oldest_unacked()), (3 - acked, oldest));
         }
+    }
+}
+
+/// A hub that reads them gets the first report at once and others each half minute, or quarter of an hour where bytes count; one that does not gets none.
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_reads_reports_is_told_how_the_gateway_is() {
+    for (features, is_counted, every) in [
+        (feature::REPORT, false, Some(30)),
+        (feature::REPORT, true, Some(900)),
+        (feature::PACKED, false, None),
+    ] {
+        let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+        let log = log_in(&dir.path().join("log"), 3).await;
+        let mut options = options();
+        options.limits.day_bytes = is_counted.then_some(1 << 20);
+        let _gateway = Gateway::start_as(options, vec![log.clone()]);
+        let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+        desk.welcomes_with(features, generation, &[from(1)]).await;
+        let mut heard = Vec::new();
+        let began = Instant::now();
+        while began.elapsed() < 2_000 * SECOND {
+            let next = timeout(2_000 * SECOND, desk.hears()).await;
+            match next {
+                Ok(Heard::Report(report)) => heard.push((began.elapsed().as_secs(), report)),
+                Ok(Heard::Data(..)) => desk.acks(0, 3, false).await,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => break,
+            }
+        }
+        heard.retain(|(at, _)| *at < 2_000);
+        let Some(every) = every else {
+            assert_eq!(heard, []);
+            continue;
+        };
+        for ((at, _), due) in heard.iter().zip((0..).map(|n| n * every)) {
+            assert!((due..=due + 1).contains(at), "{at} s, due at {due}");
+        }
+        assert_eq!(heard.len() as u64, 1 + 1_999 / every);
+        let first = &heard[0].1;
+        let made = |offset| status::made_at(&log, Offset::new(offset)).unwrap().get();
+        let of_log = &first.logs[0];
+        assert_eq!((of_log.slot, of_log.acked, of_log.next), (0, 1, 3));
+        assert_eq!(first.oldest_unacked_us, Some(made(1)));
+        assert_eq!((first.lag, first.lost, &first.held), (2, 0, &None));
+        assert!(first.waiting_bytes > 0 && first.waiting_bytes < first.capacity_bytes);
+        let last = &heard.last().unwrap().1;
+        assert_eq!(
+            (last.lag, last.oldest_unacked_us, last.waiting_bytes),
+            (0, None, 0)
+        );
+        assert!(last.uptime_s > 1_700);
     }
 }
 

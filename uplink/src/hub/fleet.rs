@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::registry::Admitted;
 use crate::wire::{LogReport, Report};
 
 /// All gateways that came since the start.
 #[derive(Debug, Default)]
 pub(super) struct Fleet(Mutex<BTreeMap<String, Known>>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Known {
     /// When its last connection ended, µs since 1970.
     left_us: Option<i64>,
-    report: Option<GatewayReport>,
+    told: Option<(i64, Report, Vec<Told>)>,
 }
 
 /// What a gateway has told of itself.
@@ -62,30 +63,15 @@ pub struct PartitionReport {
     pub capacity_bytes: u64,
 }
 
+/// A log of a report, and where it is kept.
+pub(super) type Told = (LogReport, Admitted);
+
 impl Fleet {
-    /// A gateway has told how it is, at `at_us`. Its logs are those of the stream and partition that `place_of` knows for their numbers.
-    pub(super) fn reported(
-        &self,
-        gateway: &str,
-        at_us: i64,
-        report: Report,
-        place_of: impl Fn(u16) -> Option<(String, u16)>,
-    ) {
-        let report = GatewayReport {
-            at_us,
-            version: report.version,
-            uptime_s: report.uptime_s,
-            unix_us: report.unix_us,
-            voucher: report.voucher,
-            lag: report.lag,
-            oldest_unacked_us: report.oldest_unacked_us,
-            waiting_bytes: report.waiting_bytes,
-            capacity_bytes: report.capacity_bytes,
-            lost: report.lost,
-            held: report.held,
-            partitions: by_partition(&report.logs, place_of),
-        };
-        self.lock().entry(gateway.to_owned()).or_default().report = Some(report);
+    /// A gateway has told how it is, at `at_us`; `logs` are those of its report that the hub takes.
+    pub(super) fn reported(&self, gateway: &str, at_us: i64, report: Report, logs: Vec<Told>) {
+        let mut all = self.lock();
+        let known = all.entry(gateway.to_owned()).or_default();
+        known.told = Some((at_us, report, logs));
     }
 
     /// Its connection has ended.
@@ -93,10 +79,17 @@ impl Fleet {
         self.lock().entry(gateway.to_owned()).or_default().left_us = Some(at_us);
     }
 
-    /// When its last connection ended, and what it told last.
+    /// When its last connection ended, and what it told last, less what has come since.
     pub(super) fn known(&self, gateway: &str) -> (Option<i64>, Option<GatewayReport>) {
-        let known = self.lock().get(gateway).cloned().unwrap_or_default();
-        (known.left_us, known.report)
+        let all = self.lock();
+        let Some(known) = all.get(gateway) else {
+            return (None, None);
+        };
+        let told = known.told.as_ref();
+        (
+            known.left_us,
+            told.map(|(at_us, report, logs)| shown(*at_us, report, logs)),
+        )
     }
 
     /// All names.
@@ -109,28 +102,61 @@ impl Fleet {
     }
 }
 
-/// A partition may have several logs: one that takes events, and others that are still to be forwarded.
-fn by_partition(
-    logs: &[LogReport],
-    place_of: impl Fn(u16) -> Option<(String, u16)>,
-) -> Vec<PartitionReport> {
+fn shown(at_us: i64, report: &Report, logs: &[Told]) -> GatewayReport {
+    let now = |(log, at): &Told| {
+        let partition = &at.partition;
+        let held = at.member.mirror.next().get();
+        let of = (partition.stream.to_string(), partition.partition);
+        (
+            of,
+            log.clone(),
+            log.next.saturating_sub(log.acked.max(held)),
+        )
+    };
+    let logs: Vec<_> = logs.iter().map(now).collect();
+    let came = logs
+        .iter()
+        .map(|(_, log, lag)| log.next.saturating_sub(log.acked) - lag);
+    let lag = report.lag.saturating_sub(came.sum());
+    let mut partitions = by_partition(&logs);
+    partitions.sort_by_key(|of| std::cmp::Reverse(of.lag));
+    let is_behind = lag > 0;
+    GatewayReport {
+        at_us,
+        version: report.version.clone(),
+        uptime_s: report.uptime_s,
+        unix_us: report.unix_us,
+        voucher: report.voucher.clone(),
+        lag,
+        oldest_unacked_us: report.oldest_unacked_us.filter(|_| is_behind),
+        waiting_bytes: if is_behind { report.waiting_bytes } else { 0 },
+        capacity_bytes: report.capacity_bytes,
+        lost: report.lost,
+        held: report.held.clone(),
+        partitions,
+    }
+}
+
+/// A partition may have several logs: one that takes events, and others that are still to be forwarded. Each comes with what it lags now.
+fn by_partition(logs: &[((String, u16), LogReport, u64)]) -> Vec<PartitionReport> {
     let mut partitions = BTreeMap::new();
-    for log in logs {
-        let Some((stream, partition)) = place_of(log.slot) else {
-            continue;
-        };
-        let key = (stream.clone(), partition);
-        let of = partitions.entry(key).or_insert(PartitionReport {
-            stream,
-            partition,
-            lag: 0,
-            oldest_unacked_us: None,
-            waiting_bytes: 0,
-            capacity_bytes: 0,
-        });
-        of.lag = of.lag.saturating_add(log.lag);
-        of.waiting_bytes = of.waiting_bytes.saturating_add(log.waiting_bytes);
+    for ((stream, partition), log, lag) in logs {
+        let of = partitions
+            .entry((stream, partition))
+            .or_insert_with(|| PartitionReport {
+                stream: stream.clone(),
+                partition: *partition,
+                lag: 0,
+                oldest_unacked_us: None,
+                waiting_bytes: 0,
+                capacity_bytes: 0,
+            });
         of.capacity_bytes = of.capacity_bytes.saturating_add(log.capacity_bytes);
+        if *lag == 0 {
+            continue;
+        }
+        of.lag = of.lag.saturating_add(*lag);
+        of.waiting_bytes = of.waiting_bytes.saturating_add(log.waiting_bytes);
         let both = of
             .oldest_unacked_us
             .into_iter()
@@ -145,38 +171,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_logs_of_a_partition_are_told_as_one_and_unknown_ones_are_left_out() {
-        let log = |slot, lag, oldest_unacked_us| LogReport {
-            slot,
-            lag,
-            oldest_unacked_us,
-            waiting_bytes: 10 * lag,
-            capacity_bytes: 100,
+    fn the_logs_of_a_partition_are_told_as_one_by_what_they_lag_now() {
+        let log = |stream: &str, partition, lag, oldest_unacked_us| {
+            let told = LogReport {
+                slot: 0,
+                acked: 0,
+                next: 9,
+                oldest_unacked_us,
+                waiting_bytes: 50,
+                capacity_bytes: 100,
+            };
+            ((stream.to_owned(), partition), told, lag)
         };
         let logs = [
-            log(0, 3, Some(7)),
-            log(1, 4, Some(5)),
-            log(2, 1, None),
-            log(3, 9, Some(1)),
+            log("telemetry", 4, 3, Some(7)),
+            log("telemetry", 4, 4, Some(5)),
+            log("telemetry", 4, 0, Some(1)),
+            log("alarms", 0, 0, Some(1)),
         ];
-        let place_of = |slot: u16| match slot {
-            0 | 1 => Some(("telemetry".to_owned(), 4)),
-            2 => Some(("alarms".to_owned(), 0)),
-            _ => None,
-        };
         let of =
-            |stream: &str, partition, lag, oldest_unacked_us, capacity_bytes| PartitionReport {
+            |stream: &str, partition, lag, oldest_unacked_us, bytes: (u64, u64)| PartitionReport {
                 stream: stream.into(),
                 partition,
                 lag,
                 oldest_unacked_us,
-                waiting_bytes: 10 * lag,
-                capacity_bytes,
+                waiting_bytes: bytes.0,
+                capacity_bytes: bytes.1,
             };
         let expected = [
-            of("alarms", 0, 1, None, 100),
-            of("telemetry", 4, 7, Some(5), 200),
+            of("alarms", 0, 0, None, (0, 100)),
+            of("telemetry", 4, 7, Some(5), (100, 300)),
         ];
-        assert_eq!(by_partition(&logs, place_of), expected);
+        assert_eq!(by_partition(&logs), expected);
     }
 }

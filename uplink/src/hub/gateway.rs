@@ -28,7 +28,7 @@ use crate::forward::unix_us;
 use crate::packed::unpack;
 use crate::stream::{Incoming, Stream, Turn};
 use crate::trust::register::Denied;
-use crate::wire::{self, bye, kind};
+use crate::wire::{self, LogReport, bye, kind};
 
 /// A running conversation.
 struct Session {
@@ -239,13 +239,12 @@ impl Session {
         };
         let report = wire::parse_report(body)
             .map_err(|_| Over::Broke(bye::MALFORMED, "a report that does not parse".into()))?;
-        let place_of = |slot: u16| {
-            let slot = self.slots.get(usize::from(slot))?.as_ref()?;
-            Some((slot.stream.clone(), slot.admitted.partition.partition))
-        };
+        let slot_of = |log: &LogReport| self.slots.get(usize::from(log.slot))?.as_ref();
+        let taken = |log: &LogReport| Some((log.clone(), slot_of(log)?.admitted.clone()));
+        let logs = report.logs.iter().filter_map(taken).collect();
         self.shared
             .fleet
-            .reported(gateway.as_str(), unix_us(), report, place_of);
+            .reported(gateway.as_str(), unix_us(), report, logs);
         Ok(())
     }
 

@@ -274,6 +274,16 @@ impl Streams {
         let identity = table.get(*kind, name.as_str());
         identity.is_some_and(|i| i.may_use(stream))
     }
+
+    /// Whether it is for every stream, those included that are still to come.
+    pub(super) fn are_all(&self) -> bool {
+        let Some((kind, name, table)) = &self.0 else {
+            return true;
+        };
+        let table = table.borrow();
+        let identity = table.get(*kind, name.as_str());
+        identity.is_some_and(Identity::may_use_all)
+    }
 }
 
 /// Gives a gateway that said `first`, an Enrol, a certificate.

@@ -59,6 +59,11 @@ impl Reading {
         }
     }
 
+    /// Whether everything may be read.
+    pub(super) fn may_read_all(&self) -> bool {
+        self.streams.are_all()
+    }
+
     /// The partitions of `stream`, or of all streams, that may be read, in the order of streams and numbers.
     pub(super) fn partitions(&self, stream: Option<&str>) -> Vec<Arc<Partition>> {
         let mut partitions = self.shared.registry.partitions(stream);

@@ -110,6 +110,12 @@ impl Identity {
         !self.revoked
             && (is_dead_letter || self.streams.iter().any(|pattern| fits(pattern, stream)))
     }
+
+    /// Whether it may use whatever stream there will ever be.
+    #[must_use]
+    pub fn may_use_all(&self) -> bool {
+        !self.revoked && self.streams.iter().any(|pattern| &**pattern == "*")
+    }
 }
 
 impl Table {

@@ -76,6 +76,7 @@ pub(super) async fn counts(
 impl Visitor {
     async fn overview(&self, status: &HubStatus, newest: &BTreeMap<String, i64>) -> Value {
         let may_read = |stream: &str| self.reading.may_read(stream).is_ok();
+        let may_read_all = self.reading.may_read_all();
         let partitions = status.partitions.iter();
         let partitions: Vec<_> = partitions.filter(|p| may_read(&p.stream)).collect();
         let of_gateway = |gateway: &GatewayStatus| {
@@ -85,8 +86,8 @@ impl Visitor {
                 .filter(|p| p.gateway == gateway.gateway);
             let has_none = all.clone().next().is_none();
             let own: Vec<_> = all.filter(|p| may_read(&p.stream)).collect();
-            // One that has sent nothing is nobody's yet.
-            (has_none || !own.is_empty()).then(|| shown_gateway(gateway, &own))
+            // One that has sent nothing is only for who may read everything.
+            ((has_none && may_read_all) || !own.is_empty()).then(|| shown_gateway(gateway, &own))
         };
         let gateways: Vec<Value> = status.fleet.iter().filter_map(of_gateway).collect();
         let streams: Vec<Value> = partitions

@@ -203,6 +203,90 @@ async fn a_gateway_that_says_what_cannot_be_is_told_so() {
     house.stop().await;
 }
 
+/// Nothing of a report is heard before it is known whose it is; one that does not parse, or is longer than any, ends the conversation.
+#[tokio::test(start_paused = true)]
+async fn a_report_is_that_of_a_gateway_with_a_name() {
+    let house = House::open().await;
+    let told = |lag| {
+        let log = wire::LogReport {
+            slot: 0,
+            acked: 0,
+            next: lag,
+            oldest_unacked_us: Some(7),
+            waiting_bytes: 10,
+            capacity_bytes: 100,
+        };
+        // Of a log that the hub does not take nothing is known but the sum.
+        let other = wire::LogReport {
+            slot: 9,
+            ..log.clone()
+        };
+        wire::Report {
+            version: "1.2.3".into(),
+            uptime_s: 5,
+            unix_us: Some(8),
+            voucher: Some("ntp".into()),
+            lag: 2 * lag,
+            oldest_unacked_us: Some(7),
+            waiting_bytes: 20,
+            capacity_bytes: 200,
+            lost: 3,
+            held: None,
+            logs: vec![log, other],
+        }
+    };
+    let known = || house.shared.fleet.known("gw-7");
+    let mut peer = house.connect();
+    peer.greets(&[offer(0, 0xA, 10)]).await;
+    assert_eq!(peer.welcomed().await, [Some(0)]);
+    assert_eq!(known(), (None, None));
+    peer.says(&told(10)).await;
+    peer.sends(0, 0xA, 0..4).await;
+    peer.acked(0, 4).await;
+    let report = known().1.unwrap();
+    assert_eq!(
+        (report.lag, report.oldest_unacked_us, report.lost),
+        (16, Some(7), 3)
+    );
+    assert_eq!((report.waiting_bytes, report.capacity_bytes), (20, 200));
+    let [of] = &report.partitions[..] else {
+        panic!("{report:?}")
+    };
+    assert_eq!(
+        (of.stream.as_str(), of.partition, of.lag),
+        ("telemetry", 0, 6)
+    );
+    assert_eq!((of.waiting_bytes, of.capacity_bytes), (10, 100));
+    // What a later version puts behind it is passed over.
+    let mut longer = postcard::to_allocvec(&told(4)).unwrap();
+    longer.extend_from_slice(&[7; 9]);
+    wire::emit_raw(&mut peer.0.outgoing, kind::REPORT, &[&longer]);
+    peer.sends(0, 0xA, 4..5).await;
+    peer.acked(0, 5).await;
+    assert_eq!(
+        known().1.unwrap().partitions[0].lag,
+        0,
+        "that came meanwhile"
+    );
+    drop(peer);
+    let long = wire::Report {
+        held: Some("x".repeat(wire::REPORT_TEXT_MAX + 1)),
+        ..told(1)
+    };
+    let long = postcard::to_allocvec(&long).unwrap();
+    let large = vec![0; wire::REPORT_BYTES_MAX + 1];
+    for bad in [&[0xFF; 9][..], &long, &large] {
+        let mut peer = house.connect();
+        peer.greets(&[offer(0, 0xA, 10)]).await;
+        peer.welcomed().await;
+        wire::emit_raw(&mut peer.0.outgoing, kind::REPORT, &[bad]);
+        peer.0.flush().await.unwrap();
+        assert_eq!(peer.ended_at_last().await.0, bye::MALFORMED);
+    }
+    assert!(known().0.is_some(), "it was here");
+    house.stop().await;
+}
+
 /// One of its streams has a name that is none: that log is refused, and what stands beside it is taken.
 #[tokio::test(start_paused = true)]
 async fn a_log_that_cannot_be_taken_holds_up_no_other() {
