@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use sedge_uplink::hub::{HubStatus, PartitionStatus};
+use sedge_uplink::hub::{GatewayStatus, HubStatus, PartitionStatus};
 
 use super::Text;
 
@@ -93,6 +93,7 @@ pub(crate) fn of_hub(status: &HubStatus) -> String {
         let gateway: &dyn Display = &identity.gateway;
         family.sample(&[("gateway", gateway)], u8::from(identity.in_use));
     }
+    of_gateways(&mut text, &status.fleet);
     type Get = fn(&PartitionStatus) -> u64;
     let families: [(&'static str, &str, &str, Get); 3] = [
         (
@@ -149,6 +150,14 @@ pub(crate) fn of_hub(status: &HubStatus) -> String {
             group.lag,
         );
     }
+    let help = "Age of the oldest event that a group has not committed.";
+    let mut family = text.family("sedge_hub_group_lag_seconds", "gauge", help);
+    for group in &status.groups {
+        let labels: [(&str, &dyn Display); 2] =
+            [("group", &group.group), ("stream", &group.stream)];
+        // Nothing waits, or nobody knows since when: then its events say which.
+        family.sample(&labels, group.lag_s.unwrap_or(0.0));
+    }
     let help = "Partitions in which retention has overtaken a group.";
     let mut family = text.family("sedge_hub_group_overtaken", "gauge", help);
     for group in &status.groups {
@@ -160,9 +169,44 @@ pub(crate) fn of_hub(status: &HubStatus) -> String {
     text.into_string()
 }
 
+/// What each gateway has told of itself, those that are away included.
+fn of_gateways(text: &mut Text, fleet: &[GatewayStatus]) {
+    let help = "Whether the gateway is connected.";
+    let mut family = text.family("sedge_hub_gateway_connected", "gauge", help);
+    for of in fleet {
+        let gateway: &dyn Display = &of.gateway;
+        family.sample(&[("gateway", gateway)], u8::from(of.connected));
+    }
+    let told = || {
+        let told = fleet.iter().map(|of| (&of.gateway, of.report.as_ref()));
+        told.filter_map(|(gateway, report)| Some((gateway, report?)))
+    };
+    let help = "Events that the gateway had when it reported and the hub has not.";
+    let mut family = text.family("sedge_hub_gateway_lag_events", "gauge", help);
+    for (gateway, report) in told() {
+        family.sample(&[("gateway", gateway)], report.lag);
+    }
+    let help = "How full the gateway's logs are with what the hub has not.";
+    let mut family = text.family("sedge_hub_gateway_fill_ratio", "gauge", help);
+    for (gateway, report) in told() {
+        let most = report.capacity_bytes.max(1) as f64;
+        let fill = report.waiting_bytes as f64 / most;
+        family.sample(&[("gateway", gateway)], fill);
+    }
+    let help = "How far the gateway's clock is ahead of the hub's; below 0, behind.";
+    let mut family = text.family("sedge_hub_gateway_clock_ahead_seconds", "gauge", help);
+    for (gateway, report) in told() {
+        let Some(theirs_us) = report.unix_us else {
+            continue;
+        };
+        let ahead = theirs_us.saturating_sub(report.at_us) as f64 / 1e6;
+        family.sample(&[("gateway", gateway)], ahead);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use sedge_uplink::hub::IdentityStatus;
+    use sedge_uplink::hub::{GatewayReport, IdentityStatus};
 
     use super::*;
 
@@ -182,5 +226,49 @@ mod tests {
         ] {
             assert!(text.lines().any(|has| has == line), "{text}");
         }
+    }
+
+    #[test]
+    fn what_gateways_told_is_a_gauge_each_and_who_told_nothing_has_none() {
+        let report = GatewayReport {
+            at_us: 5_000_000,
+            version: "1".into(),
+            uptime_s: 1,
+            unix_us: Some(3_500_000),
+            voucher: None,
+            lag: 7,
+            oldest_unacked_us: None,
+            waiting_bytes: 25,
+            capacity_bytes: 100,
+            lost: 0,
+            held: None,
+            partitions: vec![],
+        };
+        let gateway = |gateway: &str, connected, report| GatewayStatus {
+            gateway: gateway.into(),
+            connected,
+            report,
+            ..GatewayStatus::default()
+        };
+        let text = of_hub(&HubStatus {
+            fleet: vec![
+                gateway("gw-7", true, Some(report)),
+                gateway("gw-8", false, None),
+            ],
+            ..Default::default()
+        });
+        for line in [
+            "sedge_hub_gateway_connected{gateway=\"gw-7\"} 1",
+            "sedge_hub_gateway_connected{gateway=\"gw-8\"} 0",
+            "sedge_hub_gateway_lag_events{gateway=\"gw-7\"} 7",
+            "sedge_hub_gateway_fill_ratio{gateway=\"gw-7\"} 0.25",
+            "sedge_hub_gateway_clock_ahead_seconds{gateway=\"gw-7\"} -1.5",
+        ] {
+            assert!(text.lines().any(|has| has == line), "{line}: {text}");
+        }
+        assert!(
+            !text.contains("gateway_lag_events{gateway=\"gw-8\"}"),
+            "{text}"
+        );
     }
 }
