@@ -8,12 +8,15 @@ use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sedge_core::Micros;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::disk::Files;
 
@@ -64,11 +67,37 @@ pub fn is_simulated() -> bool {
     current().is_some()
 }
 
+/// A job on a thread that may block. It is done whether somebody waits for this or not.
+#[derive(Debug)]
+pub struct Blocking<T>(oneshot::Receiver<T>);
+
+/// The job was given up: it panicked, or the runtime has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+impl<T> Future for Blocking<T> {
+    type Output = Result<T, Interrupted>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let done = Pin::new(&mut self.0).poll(context);
+        done.map(|done| done.map_err(|_| Interrupted))
+    }
+}
+
 /// Does `job`, which may block for the disk, on a thread that may. In a simulation it is done in its turn.
-pub fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Blocking<T> {
+    let (tell, told) = oneshot::channel();
+    // Nobody may be there to hear it.
+    begin(Box::new(move || drop(tell.send(job()))));
+    Blocking(told)
+}
+
+/// All jobs look the same from here on: what a runtime brings for each kind of task is in the program once, and not for each job.
+fn begin(job: Box<dyn FnOnce() + Send>) {
     match current() {
-        None => tokio::task::spawn_blocking(job),
-        Some(world) => tokio::spawn(later(world.latency(), job)),
+        None => drop(tokio::task::spawn_blocking(job)),
+        Some(world) => drop(tokio::spawn(later(world.latency(), job))),
     }
 }
 
@@ -77,6 +106,7 @@ pub fn blocking_in<T: Send + 'static>(
     set: &mut JoinSet<T>,
     job: impl FnOnce() -> T + Send + 'static,
 ) {
+    let job: Box<dyn FnOnce() -> T + Send> = Box::new(job);
     match current() {
         None => set.spawn_blocking(job),
         Some(world) => set.spawn(later(world.latency(), job)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sedge_core::Offset;
 use sedge_store::world;
-use tokio::task::JoinHandle;
+use sedge_store::world::Blocking;
 use tokio::time::Instant;
 
 use super::pace::Pace;
@@ -17,7 +17,7 @@ use crate::wire::{LOGS_REPORTED_MAX, LogReport, REPORT_TEXT_MAX, Report};
 pub(super) struct Reports {
     /// When the next is to be made; none if the hub does not read them.
     due: Option<Instant>,
-    making: Option<JoinHandle<Report>>,
+    making: Option<Blocking<Report>>,
 }
 
 /// What a report is made of.

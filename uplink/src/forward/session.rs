@@ -19,9 +19,10 @@ use sedge_core::frame::{Bad, Header};
 use sedge_core::planted::Fault;
 use sedge_core::{Gap, LogId, Micros, Offset};
 use sedge_store::watch;
+use sedge_store::world::Blocking;
 use sedge_store::{Pulse, ReadError, system_clock, world};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::handle::{self, Handle};
@@ -64,7 +65,7 @@ pub(super) struct Session<'a> {
     /// Some log has grown.
     growth: Arc<Notify>,
     watchers: JoinSet<()>,
-    reading: Option<(Want, JoinHandle<Result<Found, ReadError>>)>,
+    reading: Option<(Want, Blocking<Result<Found, ReadError>>)>,
     /// When that began.
     reading_since: Instant,
     /// The last read brought nothing: wait for growth before the next.
@@ -759,7 +760,7 @@ impl fmt::Display for Ended {
 
 /// The read that is under way, when it has ended. Without one, never. Cancelling loses nothing.
 async fn finished(
-    reading: &mut Option<(Want, JoinHandle<Result<Found, ReadError>>)>,
+    reading: &mut Option<(Want, Blocking<Result<Found, ReadError>>)>,
 ) -> (Want, Result<Found, ReadError>) {
     let Some((want, read)) = reading else {
         return std::future::pending().await;
