@@ -161,7 +161,12 @@ async fn a_member_that_follows_commits_over_the_death_of_the_hub_and_goes_on_whe
     timeout(LIMIT, reader.flushed()).await.unwrap().unwrap();
     assert_eq!(take(&mut reader, 8).await, numbers(12..20));
     drop(reader);
-    let next = pull(for_group(&hub.url(), "a")).await;
+    // The hub may see only a moment later that it has gone.
+    let next = pull(PullOptions {
+        group_wait: LIMIT,
+        ..for_group(&hub.url(), "a")
+    });
+    let next = next.await;
     assert_eq!(next, numbers(12..20), "those were not said to be safe");
 }
 

@@ -297,9 +297,10 @@ impl<'a> Session<'a> {
             biased;
             read = finished(&mut self.reading) => self.send(read),
             () = self.growth.notified() => { self.dry = false; Ok(()) }
-            changed = self.logs.changed() => {
-                // Seen again in `work`; without its owner the list stays as it is.
-                match changed { Ok(()) => self.logs.mark_changed(), Err(_) => tokio::time::sleep_until(timer).await }
+            // Without its owner the list stays as it is, and everything else goes on.
+            Ok(()) = self.logs.changed() => {
+                // Seen again in `work`.
+                self.logs.mark_changed();
                 Ok(())
             }
             report = self.reports.made() => {

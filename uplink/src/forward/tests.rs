@@ -548,13 +548,16 @@ async fn a_gateway_comes_again_the_later_the_worse_it_went() {
     assert_eq!(status.replaced, 4);
 }
 
-/// A hub that takes the connection and says nothing, before it has welcomed the gateway or after.
+/// A hub that takes the connection and says nothing, before it has welcomed the gateway or after; also when nobody is left who changes the list of logs.
 #[tokio::test(start_paused = true)]
 async fn a_hub_that_is_silent_is_left_after_half_a_minute() {
     let mut exchange = Exchange::open();
-    let gateway = Gateway::start(Vec::new());
-    for is_welcome in [false, true] {
+    let mut gateway = Gateway::start(Vec::new());
+    for (is_welcome, has_owner) in [(false, true), (true, true), (true, false)] {
         let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+        if !has_owner {
+            gateway.logs = watch::channel(Vec::new()).0;
+        }
         if is_welcome {
             desk.welcomes(generation, &[]).await;
         }
