@@ -57,6 +57,8 @@ pub(super) struct Session<'a> {
     /// By slot number; a slot is never used for a second log.
     slots: Vec<Slot>,
     logs: watch::Receiver<Vec<Log>>,
+    /// It has changed, or was not looked at yet.
+    relisted: bool,
     events: mpsc::UnboundedSender<ForwardEvent>,
     board: Arc<Mutex<Board>>,
     pulse: Pulse,
@@ -183,6 +185,7 @@ impl<'a> Session<'a> {
             sender: Sender::new(settings, Vec::new(), now(began)),
             slots: Vec::new(),
             logs,
+            relisted: true,
             events,
             board,
             pulse,
@@ -214,7 +217,6 @@ impl<'a> Session<'a> {
     /// Sends until something ends it.
     pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Ended {
         let mut shutdown = pin!(shutdown);
-        self.logs.mark_changed();
         loop {
             self.pulse.works();
             if let Err(ended) = self.work().await {
@@ -235,7 +237,8 @@ impl<'a> Session<'a> {
 
     /// Everything that can be done without waiting for the peer.
     async fn work(&mut self) -> Result<(), Ended> {
-        if self.logs.has_changed().unwrap_or(false) {
+        // Once its owner is gone, the list says no more whether it has changed.
+        if std::mem::take(&mut self.relisted) || self.logs.has_changed().unwrap_or(false) {
             self.meet_logs().await?;
         }
         self.tell_growth();
@@ -299,8 +302,7 @@ impl<'a> Session<'a> {
             () = self.growth.notified() => { self.dry = false; Ok(()) }
             // Without its owner the list stays as it is, and everything else goes on.
             Ok(()) = self.logs.changed() => {
-                // Seen again in `work`.
-                self.logs.mark_changed();
+                self.relisted = true;
                 Ok(())
             }
             report = self.reports.made() => {

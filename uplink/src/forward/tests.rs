@@ -568,6 +568,17 @@ async fn a_hub_that_is_silent_is_left_after_half_a_minute() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_list_that_nobody_changes_any_more_is_sent_all_the_same() {
+    let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+    let mut gateway = Gateway::start(vec![log_in(&dir.path().join("log"), 1).await]);
+    gateway.logs = watch::channel(Vec::new()).0;
+    let (mut desk, generation, offers) = Desk::meet(&mut exchange).await;
+    assert_eq!(offers.len(), 1);
+    desk.welcomes(generation, &[from(0)]).await;
+    assert_eq!(desk.hears().await, Heard::Data(0, 0));
+}
+
 /// As it is acknowledged, the oldest that is not is another one, and at last there is none.
 #[tokio::test]
 async fn a_status_tells_how_old_what_the_hub_lacks_is() {
