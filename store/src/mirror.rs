@@ -322,6 +322,14 @@ impl Mirror {
         self.0.reading.offset_for_time(time)
     }
 
+    /// The same for each of `times`, which are in their order, for less than as many calls.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn offsets_for_times(&self, times: &[Micros]) -> Result<Vec<Offset>, ReadError> {
+        self.0.reading.offsets_for_times(times)
+    }
+
     /// As [`Partition::crc_below`](crate::Partition::crc_below).
     ///
     /// # Errors

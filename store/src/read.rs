@@ -133,31 +133,55 @@ impl Reading {
 
     /// The first offset whose frame was made at `time` or later; the durable end if there is none.
     pub(crate) fn offset_for_time(&self, time: Micros) -> Result<Offset, ReadError> {
+        Ok(self.offsets_for_times(&[time])?[0])
+    }
+
+    /// The same for each of `times`, which are in their order. No segment is gone through twice, and none that none of them stands in.
+    pub(crate) fn offsets_for_times(&self, times: &[Micros]) -> Result<Vec<Offset>, ReadError> {
+        let begins = self.segments_before(times)?;
+        let mut found = Vec::with_capacity(times.len());
+        // Those from `found.len()` up to here are looked for.
+        let (mut begun, mut at) = (0, Offset::ZERO);
+        while found.len() < times.len() {
+            if found.len() == begun {
+                at = begins[begun];
+            }
+            begun += begins[begun..].partition_point(|base| *base <= at);
+            let Some(place) = self.index.place_of_segment(at) else {
+                found.resize(begun, self.index.durable());
+                continue;
+            };
+            self.walk(&place, |at| {
+                let header = &at.frame.header;
+                if header.kind == Kind::Data {
+                    let reached = times[found.len()..begun].partition_point(|t| *t <= header.time);
+                    found.resize(found.len() + reached, header.first);
+                }
+                found.len() < begun
+            })?;
+            at = place.limit;
+        }
+        Ok(found)
+    }
+
+    /// Where the search for each of `times` begins: the newest segment whose first record is older.
+    fn segments_before(&self, times: &[Micros]) -> Result<Vec<Offset>, ReadError> {
         let held = self.index.held();
-        let mut at = held.first().map_or(Offset::ZERO, |h| h.base);
-        for h in held.iter().rev() {
+        let oldest = held.first().map_or(Offset::ZERO, |h| h.base);
+        let mut begins = vec![oldest; times.len()];
+        let mut left = times.len();
+        for h in held.iter().rev().take_while(|h| h.base > oldest) {
             let first = self.first_time(h.base)?.filter(|first| first.is_known());
-            if first.is_some_and(|first| first < time) {
-                at = h.base;
+            if let Some(first) = first {
+                let later = times[..left].partition_point(|time| *time <= first);
+                begins[later..left].fill(h.base);
+                left = later;
+            }
+            if left == 0 {
                 break;
             }
         }
-        loop {
-            let Some(place) = self.index.place_of_segment(at) else {
-                return Ok(self.index.durable());
-            };
-            let mut found = None;
-            self.walk(&place, |at| {
-                let header = &at.frame.header;
-                let here = header.kind == Kind::Data && header.time >= time;
-                found = here.then_some(header.first);
-                !here
-            })?;
-            match found {
-                Some(first) => return Ok(first),
-                None => at = place.limit,
-            }
-        }
+        Ok(begins)
     }
 
     /// Durable offsets at or behind `from` that no gap frame took: records, and what has rotted. One segment is read at most,

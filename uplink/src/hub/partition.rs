@@ -192,6 +192,31 @@ impl Partition {
         Some(readable.shift + readable.next - 1)
     }
 
+    /// How many offsets of all runs stand before each of `times`, which are in their order. Blocks for the disk.
+    pub(crate) fn offsets_before(&self, times: &[Micros]) -> Result<Vec<u64>, ReadError> {
+        let members = self.members();
+        let links: Vec<Link> = members.iter().map(|m| m.link()).collect();
+        let mut before = vec![0; times.len()];
+        for run in chain::runs(&links) {
+            // A time that is in no log of the run stands behind it, as all that are later.
+            let mut settled = 0;
+            let within = |link: &Link| (run.first..run.end).contains(&link.base());
+            for (member, link) in members.iter().zip(&links).filter(|(_, link)| within(link)) {
+                let founds = member.mirror.offsets_for_times(&times[settled..])?;
+                let owns = founds.iter().map(|own| own.get().max(link.start));
+                let here = owns.take_while(|own| *own < link.next);
+                for (own, sum) in here.zip(&mut before[settled..]) {
+                    *sum += link.shift + own - run.first;
+                    settled += 1;
+                }
+            }
+            for sum in &mut before[settled..] {
+                *sum += run.end - run.first;
+            }
+        }
+        Ok(before)
+    }
+
     /// When what stands at `offset` was taken, or lost, µs since 1970; none if nothing stands there, or nobody knows. Blocks for the disk.
     pub(crate) fn taken_at(&self, offset: u64) -> Result<Option<i64>, ReadError> {
         let want = wire::Want {
@@ -556,6 +581,62 @@ mod tests {
             let each = [place(0, first_of(0..8)), place(13, first_of(13..17))];
             assert_eq!(found, each, "{time}");
         }
+    }
+
+    /// All times at once are found where each is alone: in runs, over the ends of logs and of segments, where many are of one frame and where clocks went back.
+    #[test]
+    fn many_times_are_found_where_each_is() {
+        let split = split();
+        let large = Given::chain(&[(Some(0), 0), (None, 0)]);
+        let log = &large.partition.members()[1].mirror;
+        let entries = vec![0; 250 << 10];
+        // Four of them fill a segment.
+        let taken = [5, 9, 9, 12, 12, 12, 30, 8, 31, 40, 41, 42, 3, 50];
+        for (own, time) in (0..).zip(taken) {
+            let frame = frame_of(log.log_id(), own, Micros::new(1_000 * time), &[], &entries);
+            log.append(&frame).unwrap();
+        }
+        let every = |step: usize| {
+            (0..60_000)
+                .step_by(step)
+                .map(Micros::new)
+                .collect::<Vec<_>>()
+        };
+        for given in [split, large] {
+            let partition = &given.partition;
+            for times in [every(100), every(7_000), every(60_000)] {
+                let each = |time: &Micros| {
+                    let places = partition.offsets_for_time(*time).unwrap();
+                    places.iter().map(|place| place.next - place.first).sum()
+                };
+                let one_by_one: Vec<u64> = times.iter().map(each).collect();
+                assert_eq!(partition.offsets_before(&times).unwrap(), one_by_one);
+            }
+            assert!(partition.offsets_before(&[]).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn it_is_known_when_something_was_taken() {
+        let given = split();
+        let taken = |offset| given.partition.taken_at(offset).unwrap();
+        for offset in [0, 4, 5, 7, 13, 16] {
+            assert_eq!(taken(offset), Some(time_of(offset)));
+        }
+        assert_eq!((taken(8), taken(12), taken(17)), (None, None, None));
+        assert_eq!(given.partition.last_offset(), Some(16));
+        assert_eq!(Given::chain(&[(None, 0)]).partition.last_offset(), None);
+        // By the uptime of a start whose beginning was told.
+        let mut given = Given::chain(&[]);
+        given.join(identity(0, 0, None), 0);
+        let mirror = &given.partition.members()[0].mirror;
+        for (own, start, told) in [(0, 8, &[][..]), (1, 9, &[0, 3, 1, 9, 2 * 20])] {
+            let time = Micros::of_uptime(start, 5);
+            let frame = frame_of(mirror.log_id(), own, time, told, b"ab");
+            mirror.append(&frame).unwrap();
+        }
+        let taken = |offset| given.partition.taken_at(offset).unwrap();
+        assert_eq!((taken(0), taken(1)), (None, Some(25)));
     }
 
     /// Of what a log held some is gone, and one that holds nothing is none to begin with.
