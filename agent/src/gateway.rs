@@ -750,10 +750,8 @@ fn start_doors(
     if let Some(listener) = doors.http {
         let refusals = Refusals::of(&within.ingest);
         let pages = Pages {
-            metrics: http::of_agent(Arc::clone(&within.gather)),
             ailments: Arc::new(move || refusals.lines()),
-            vitals: vitals.clone(),
-            more: axum::Router::new(),
+            ..Pages::here(http::of_agent(Arc::clone(&within.gather)), vitals.clone())
         };
         tasks.spawn(http::serve(listener, pages, shutdown.clone()));
     }

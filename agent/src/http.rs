@@ -1,6 +1,8 @@
-//! `/metrics`, `/healthz` and `/readyz`, for agent and hub, on loopback, and what a hub adds to them.
+//! `/metrics`, `/healthz` and `/readyz`, for agent and hub, and what a hub adds to them. An agent's are on loopback.
 
 mod connections;
+#[cfg(feature = "hub")]
+mod network;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +10,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+pub use self::connections::Gate;
 use self::connections::Limits;
 use crate::control::Gather;
 use crate::metrics;
@@ -24,16 +28,38 @@ pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 /// What is not well, a line each; must not block.
 pub type Ailments = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
+/// Whether who asks so may see `/metrics`; if not, what is answered instead.
+pub type MaySee = Arc<dyn Fn(&Parts) -> Result<(), Box<Response>> + Send + Sync>;
+
 /// What the pages are made of.
 pub struct Pages {
     /// Of `/metrics`.
     pub metrics: Metrics,
+    /// Who may see it.
+    pub may_see: MaySee,
     /// What `/healthz` tells behind `ok`.
     pub ailments: Ailments,
     /// Of `/readyz`.
     pub vitals: Vitals,
     /// What else is to be had at this port.
     pub more: Router,
+    /// What those meet who come from other machines; without it nobody can.
+    pub gate: Option<Gate>,
+}
+
+impl Pages {
+    /// Those of `metrics` and `vitals`, for whoever is on this machine, with nothing else.
+    #[must_use]
+    pub fn here(metrics: Metrics, vitals: Vitals) -> Self {
+        Self {
+            metrics,
+            may_see: Arc::new(|_| Ok(())),
+            ailments: Arc::new(Vec::new),
+            vitals,
+            more: Router::new(),
+            gate: None,
+        }
+    }
 }
 
 /// The metrics of an agent.
@@ -50,22 +76,37 @@ pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 }
 
 /// Answers until the shutdown.
-pub async fn serve(listener: TcpListener, pages: Pages, mut shutdown: Shutdown) {
+pub async fn serve(listener: TcpListener, mut pages: Pages, mut shutdown: Shutdown) {
+    let gate = pages.gate.take();
+    tokio::select! {
+        () = connections::serve(listener, router(pages), Limits::default(), gate) => {}
+        () = shutdown.requested() => {}
+    }
+}
+
+fn router(pages: Pages) -> Router {
     let Pages {
         metrics,
+        may_see,
         ailments,
         vitals,
         more,
+        gate: _,
     } = pages;
-    let router = Router::new()
-        .route("/metrics", get(move || answer(Arc::clone(&metrics))))
+    let metrics = move |asked: Parts| {
+        let (metrics, seen) = (Arc::clone(&metrics), may_see(&asked));
+        async {
+            match seen {
+                Ok(()) => answer(metrics).await,
+                Err(refused) => *refused,
+            }
+        }
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
         .route("/healthz", get(move || health(Arc::clone(&ailments))))
         .route("/readyz", get(move || readiness(vitals.clone())))
-        .merge(more);
-    tokio::select! {
-        () = connections::serve(listener, router, Limits::default()) => {}
-        () = shutdown.requested() => {}
-    }
+        .merge(more)
 }
 
 /// The process answers, so it is alive: everything that must work for that ends it when it fails. What a restart would not cure

@@ -1,8 +1,10 @@
 //! A hub from its configuration to its end: the listener, the hub itself, and its metrics. `main`, the demo and tests enter by [`run`].
 
-use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::{fmt, io};
 
+use axum::http::request::Parts;
 use sedge_config::checked;
 use sedge_core::log::WhenFull;
 use sedge_uplink::hub::{
@@ -24,6 +26,12 @@ pub enum HubEnded {
     /// It cannot start, or its disk failed.
     #[error(transparent)]
     Hub(#[from] HubError),
+    /// Others could reach it, and nothing says who they are.
+    #[error(
+        "{0}, and this hub has no certificate to show and no register of who may come: `sedge hub init` makes them (or name them in [hub]); without them, a loopback address such as \"127.0.0.1:{port}\" is accepted",
+        port = .0.address.port()
+    )]
+    Open(Reachable),
     /// A port cannot be had.
     #[error("{what}: {source}")]
     Listen {
@@ -32,6 +40,40 @@ pub enum HubEnded {
         /// Why.
         source: io::Error,
     },
+}
+
+/// An address that the network can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// Its key in `[hub]`.
+    pub key: &'static str,
+    /// The address.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Reachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, address } = self;
+        write!(
+            f,
+            "hub.{key} = \"{address}\" can be reached from the network"
+        )
+    }
+}
+
+/// The ports of a hub that others can reach.
+pub(crate) fn reachable(config: &checked::Hub) -> impl Iterator<Item = Reachable> {
+    let kafka = config.kafka.as_ref().map(|kafka| kafka.listen);
+    let ports = [
+        ("listen", Some(config.listen)),
+        ("http", config.http),
+        ("kafka", kafka),
+    ];
+    let ports = ports.into_iter();
+    let ports = ports.filter_map(|(key, address)| Some((key, address?)));
+    ports
+        .filter(|(_, address)| !address.ip().is_loopback())
+        .map(|(key, address)| Reachable { key, address })
 }
 
 /// Runs a hub until `shutdown`.
@@ -51,6 +93,11 @@ pub async fn run_seen(
     vitals: Vitals,
     mut shutdown: Shutdown,
 ) -> Result<(), HubEnded> {
+    if trust(&config).is_none()
+        && let Some(port) = reachable(&config).next()
+    {
+        return Err(HubEnded::Open(port));
+    }
     let listener = listen("hub.listen", config.listen).await?;
     let http = match config.http {
         Some(address) => Some(listen("hub.http", address).await?),
@@ -64,13 +111,13 @@ pub async fn run_seen(
         None => None,
     };
     let hub = Hub::open(options(&config)).await?;
-    let pages = Pages {
-        metrics: of_hub(hub.handle()),
-        ailments: Arc::new(Vec::new),
-        vitals: vitals.clone(),
-        more: hub.handle().http(),
+    let served = match http {
+        Some(http) => {
+            let pages = pages(hub.handle(), &http, vitals.clone())?;
+            Some(tokio::spawn(http::serve(http, pages, shutdown.clone())))
+        }
+        None => None,
     };
-    let served = http.map(|http| tokio::spawn(http::serve(http, pages, shutdown.clone())));
     let kafka = match kafka {
         Some((listener, options)) => {
             let door = hub.handle().kafka(listener, options)?;
@@ -93,6 +140,27 @@ pub async fn run_seen(
     Ok(outcome?)
 }
 
+/// What is served at `listener`.
+pub(crate) fn pages(
+    hub: HubHandle,
+    listener: &TcpListener,
+    vitals: Vitals,
+) -> Result<Pages, HubError> {
+    let gate = hub.http_gate(listener)?;
+    let more = hub.http();
+    let here = Pages::here(of_hub(hub), vitals);
+    let may_see = match gate.clone() {
+        Some(gate) => Arc::new(move |asked: &Parts| gate.may_see_all(asked)),
+        None => here.may_see,
+    };
+    Ok(Pages {
+        may_see,
+        more,
+        gate,
+        ..here
+    })
+}
+
 fn kafka_options(kafka: &checked::Kafka) -> KafkaOptions {
     KafkaOptions {
         advertised: kafka.advertised.as_ref().map(|at| Advertised {
@@ -103,7 +171,7 @@ fn kafka_options(kafka: &checked::Kafka) -> KafkaOptions {
     }
 }
 
-async fn listen(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, HubEnded> {
+async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener, HubEnded> {
     let refused = |source| HubEnded::Listen {
         what: format!("{key} = \"{address}\""),
         source,
@@ -131,7 +199,7 @@ fn options(config: &checked::Hub) -> HubOptions {
 }
 
 /// By what those who come are known: by the certificate that is named, or by what `sedge hub init` has made; else this machine only is served.
-fn trust(config: &checked::Hub) -> Option<HubTrust> {
+pub(crate) fn trust(config: &checked::Hub) -> Option<HubTrust> {
     let dir = config.trust_dir();
     let own = HubTrust::in_dir(&dir);
     let Some(named) = &config.certificate else {

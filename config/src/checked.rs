@@ -382,7 +382,7 @@ pub struct Hub {
     pub certificate: Option<Certificate>,
     /// What the certificates of gateways and consumers are signed by.
     pub client_ca: Option<PathBuf>,
-    /// Where metrics are served, on loopback; none is off.
+    /// Where metrics are served and streams are read over HTTP; none is off. On loopback, unless the hub has a certificate.
     pub http: Option<SocketAddr>,
     /// How Kafka's consumers are served; none is not at all.
     pub kafka: Option<Kafka>,

@@ -564,7 +564,7 @@ pub static HUB: Table = Table {
             "certificate",
             Kind::Path,
             Otherwise("`trust/hub.pem` in `data_dir`, once `sedge hub init` has made it"),
-            "PEM file of the hub's certificate and those that it is signed by. With a certificate the hub speaks TLS 1.3 and nothing else. A file that changes is read again.",
+            "PEM file of the hub's certificate and those that it is signed by. With a certificate the hub speaks TLS 1.3 and nothing else; at `http` its own machine may do without. A file that changes is read again.",
         ),
         key(
             "key_file",
@@ -580,9 +580,9 @@ pub static HUB: Table = Table {
         ),
         key(
             "http",
-            Kind::ListenOrOff,
+            Kind::ListenAnywhereOrOff,
             Is("\"127.0.0.1:7480\""),
-            "Where `/metrics`, `/healthz` and `/readyz` are served, and [streams are read over HTTP](http.md).",
+            "Where `/metrics`, `/healthz` and `/readyz` are served, and [streams are read over HTTP](http.md). On loopback, unless the hub has a certificate: other machines then come by TLS.",
         ),
         key(
             "kafka",

@@ -45,6 +45,7 @@ use fleet::Fleet;
 pub use fleet::{GatewayReport, PartitionReport};
 use groups::Groups;
 use guard::{Caller, Guard};
+pub use http::{Gate, Newcomer, Origin, Stay};
 pub use kafka::{Advertised, KafkaDoor, KafkaOptions};
 use lobby::{Chairs, Lobby};
 pub use options::{HubClock, HubOptions, HubTrust, StreamOptions};

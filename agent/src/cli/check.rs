@@ -156,7 +156,30 @@ fn of_hub(hub: &checked::Hub) -> String {
             room(&hub.data_dir, disk)
         ),
     );
+    #[cfg(feature = "hub")]
+    doors(&mut report, hub);
     report
+}
+
+/// Which ports others can reach. Whether there are certificates is known only where they can be looked for.
+#[cfg(feature = "hub")]
+fn doors(report: &mut String, hub: &checked::Hub) {
+    let is_hidden = hub
+        .trust_dir()
+        .read_dir()
+        .is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+    let is_known = crate::hub::trust(hub).is_some() || is_hidden;
+    for port in crate::hub::reachable(hub) {
+        line(
+            report,
+            match is_known {
+                true => format!("{port}, with TLS"),
+                false => format!(
+                    "note: {port}; the hub does not start there before `sedge hub init` has made a certificate (or [hub] names one)"
+                ),
+            },
+        );
+    }
 }
 
 fn line(report: &mut String, text: String) {

@@ -51,7 +51,8 @@ impl From<HubEnded> for Failure {
         let code = match &error {
             HubEnded::Listen { .. }
             | HubEnded::Hub(HubError::DataDir(DataDirError::Held { .. })) => Code::Unavailable,
-            HubEnded::Hub(HubError::NotLoopback { .. } | HubError::Trust(_)) => Code::Config,
+            HubEnded::Open(_)
+            | HubEnded::Hub(HubError::NotLoopback { .. } | HubError::Trust(_)) => Code::Config,
             HubEnded::Hub(HubError::Interrupted) => Code::Software,
             HubEnded::Hub(_) => Code::Io,
         };

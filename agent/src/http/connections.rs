@@ -1,19 +1,26 @@
 //! The connections of a port: how many there are, and how long one may take to say what it wants and to take what it is given.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Sleep, sleep};
+
+#[cfg(feature = "hub")]
+use super::network::Port;
 
 /// What is asked of those who connect.
 #[derive(Clone, Copy, Debug)]
@@ -24,19 +31,64 @@ pub(super) struct Limits {
     pub(super) head_patience: Duration,
     /// How long a peer may take nothing of what there is for it.
     pub(super) taking_patience: Duration,
+    /// What a request's head may have.
+    pub(super) head_bytes_max: usize,
 }
 
+/// Who looks after those who come to a port that the network can reach.
+#[cfg(feature = "hub")]
+pub use sedge_uplink::hub::Gate;
+/// The port of a gateway is for its own machine.
+#[cfg(not(feature = "hub"))]
+pub type Gate = std::convert::Infallible;
+
 /// Serves all who come, until it is dropped. Those who are being served then go on.
-pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    gate: Option<Gate>,
+) {
     let places = Arc::new(Semaphore::new(limits.connections_max));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(attend(stream, router.clone(), limits, place));
+    match gate {
+        None => serve_here(&listener, &router, limits, &places).await,
+        #[cfg(feature = "hub")]
+        Some(gate) => {
+            let port = Arc::new(Port {
+                router,
+                limits,
+                places,
+                gate,
+            });
+            loop {
+                let (stream, peer) = next(&listener).await;
+                port.arrived(stream, peer).await;
             }
+        }
+    }
+}
+
+async fn serve_here(
+    listener: &TcpListener,
+    router: &Router,
+    limits: Limits,
+    places: &Arc<Semaphore>,
+) {
+    while let Ok(place) = Arc::clone(places).acquire_owned().await {
+        let (stream, _) = next(listener).await;
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            converse(Patient::new(stream, limits), service, limits).await;
+            drop(place);
+        });
+    }
+}
+
+/// The next one who comes.
+async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(arrived) => return arrived,
             Err(error) if is_of_one(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "nobody can connect to the port of /metrics for a moment");
@@ -46,16 +98,18 @@ pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits)
     }
 }
 
-async fn attend(stream: TcpStream, router: Router, limits: Limits, _place: OwnedSemaphorePermit) {
-    let stream = Patient {
-        stream,
-        patience: limits.taking_patience,
-        stalled: None,
-    };
+/// Answers what is asked on a connection, to its end.
+pub(super) async fn converse<S, V>(stream: S, service: V, limits: Limits)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    V: HttpService<Incoming, ResBody = Body>,
+    V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new());
     http.header_read_timeout(limits.head_patience);
-    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    http.max_buf_size(limits.head_bytes_max);
+    let served = http.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         tracing::debug!(%error, "a connection for HTTP ended");
     }
@@ -71,7 +125,7 @@ fn is_of_one(error: &io::Error) -> bool {
 }
 
 /// A connection that ends when its peer takes nothing for too long. Without it, one that has stopped reading would keep its seat for ever.
-struct Patient<S> {
+pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
     /// Since something has been waiting to be taken.
@@ -79,6 +133,15 @@ struct Patient<S> {
 }
 
 impl<S> Patient<S> {
+    /// `stream`, with the patience of `limits`.
+    pub(super) fn new(stream: S, limits: Limits) -> Self {
+        Self {
+            stream,
+            patience: limits.taking_patience,
+            stalled: None,
+        }
+    }
+
     fn unless_stalled(
         &mut self,
         context: &mut Context<'_>,
@@ -148,6 +211,7 @@ impl Default for Limits {
             connections_max: 512,
             head_patience: Duration::from_secs(30),
             taking_patience: Duration::from_secs(30),
+            head_bytes_max: 8 * 1024 + 100 * 4 * 1024,
         }
     }
 }
@@ -170,7 +234,7 @@ mod tests {
 
     /// A port, and where its endless page says that it is not being read any more.
     struct Port {
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         ended: mpsc::UnboundedReceiver<()>,
         task: tokio::task::JoinHandle<()>,
     }
@@ -201,7 +265,7 @@ mod tests {
             let router = Router::new()
                 .route("/endless", get(endless))
                 .route("/short", get(async || "short"));
-            let task = tokio::spawn(serve(listener, router, limits));
+            let task = tokio::spawn(serve(listener, router, limits, None));
             Self {
                 address,
                 ended,

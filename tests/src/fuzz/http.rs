@@ -82,10 +82,8 @@ fn server() -> SocketAddr {
                 let dir = tempfile::tempdir().expect("a directory");
                 let hub = Hub::open(HubOptions::new(dir.path())).await;
                 let pages = http::Pages {
-                    metrics,
-                    ailments: Arc::new(Vec::new),
-                    vitals: Vitals::default(),
                     more: hub.expect("an empty hub").handle().http(),
+                    ..http::Pages::here(metrics, Vitals::default())
                 };
                 http::serve(listener, pages, stop).await;
             });

@@ -1,7 +1,7 @@
 //! One gateway and one hub with their configuration files, directories and ports.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -117,7 +117,7 @@ impl Site {
         let names = [address.ip().to_string(), self.hub.ip().to_string()];
         let name = ["--name", "localhost"];
         let named = ["init", "--name", &names[0], "--name", &names[1]];
-        self.said_by_hub(&[&named[..], &name[..]].concat(), "");
+        let _names = self.said_by_hub(&[&named[..], &name[..]].concat(), "");
         let shown = self.said_by_hub(&["tokens", "add", "reader"], "sedge1.");
         std::fs::write(self.file("token"), shown).expect("a token");
     }
@@ -141,8 +141,21 @@ impl Site {
         );
     }
 
+    /// The hub's HTTP door is at all addresses of its machine.
+    ///
+    /// # Panics
+    /// If the disk does not take the configuration.
+    pub fn open_http(&mut self) {
+        self.hub_http.set_ip(Ipv4Addr::UNSPECIFIED.into());
+        std::fs::write(self.hub_toml(), self.hub_config()).expect("a configuration file");
+    }
+
     /// The line of what `sedge hub` shows that begins so.
-    fn said_by_hub(&self, arguments: &[&str], beginning: &str) -> String {
+    ///
+    /// # Panics
+    /// If it fails, or shows no such line.
+    #[must_use]
+    pub fn said_by_hub(&self, arguments: &[&str], beginning: &str) -> String {
         let output = self.hub_command().args(arguments).output();
         let output = output.expect("the binary starts");
         let (out, err) = (
@@ -368,7 +381,9 @@ impl Site {
         self.file("agent.toml")
     }
 
-    fn hub_toml(&self) -> PathBuf {
+    /// The hub's.
+    #[must_use]
+    pub fn hub_toml(&self) -> PathBuf {
         self.file("hub.toml")
     }
 

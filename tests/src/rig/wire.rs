@@ -84,6 +84,12 @@ impl Wire {
         Ok(SocketAddrV4::new(there, port).into())
     }
 
+    /// The address at the far end.
+    #[must_use]
+    pub const fn far(&self) -> Ipv4Addr {
+        self.there
+    }
+
     /// `command`, to run at the far end.
     #[must_use]
     pub fn inside(&self, command: &Command) -> Command {

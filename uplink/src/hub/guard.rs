@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sedge_store::watch;
 use sedge_store::{Name, world};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsStream;
@@ -87,7 +88,15 @@ impl Guard {
         tcp: TcpStream,
     ) -> std::io::Result<(TlsStream<TcpStream>, Caller)> {
         tcp.set_nodelay(true)?;
-        let (stream, certified) = self.acceptor.accept(tcp).await?;
+        self.shake_hands(tcp).await
+    }
+
+    /// The same on a connection of any kind.
+    pub(super) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        socket: S,
+    ) -> std::io::Result<(TlsStream<S>, Caller)> {
+        let (stream, certified) = self.acceptor.accept(socket).await?;
         Ok((stream.into(), Caller::Remote(certified)))
     }
 

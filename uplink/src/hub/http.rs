@@ -6,6 +6,7 @@
 mod body;
 mod consumers;
 mod cursor;
+mod gate;
 mod packing;
 mod query;
 mod records;
@@ -16,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, VARY, WWW_AUTHENTICATE,
 };
@@ -26,18 +27,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get};
 use serde_json::{Value, json};
 
-use super::guard::{self, Caller, Grant};
+use super::guard::{self, Grant};
 use super::lobby::CONNECTIONS_OF_ONE_MAX;
 use super::partition::Partition;
 use super::reading::{NotRead, Reading};
 use super::{HubHandle, Shared};
 use crate::trust::token::Token;
 use crate::wire;
+pub use gate::{Gate, Newcomer, Origin, Stay};
 use packing::Packing;
 use query::Query;
 
 impl HubHandle {
-    /// The pages from which streams are read. They are served where only this machine can reach them; who reads shows a token if the hub knows its consumers.
+    /// The pages from which streams are read. Where the network can reach them they are served behind a [`Gate`]; who reads shows a token if the hub knows its consumers.
     pub fn http(&self) -> Router {
         let routes = routes().into_iter();
         let router = routes.fold(Router::new(), |router, (path, methods)| {
@@ -121,22 +123,24 @@ where
     }
 }
 
+impl FromRequestParts<Arc<Shared>> for Visitor {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refusal> {
+        Self::admit(shared, parts.extensions.get(), &parts.headers)
+    }
+}
+
 impl Visitor {
-    fn admit(shared: &Arc<Shared>, headers: &HeaderMap) -> Result<Self, Refusal> {
-        let caller = match shared.guard {
-            Some(_) => Caller::Remote(None),
-            None => {
-                is_of_this_machine(headers)?;
-                Caller::Local
-            }
-        };
-        let token = token_in(headers)?;
-        let secret = token.as_ref().map_or(&[][..], |token| token.secret());
-        let admitted = shared.admit_consumer(&caller, secret);
-        let grant = admitted.map_err(|denied| {
-            shared.counters.unknown();
-            Refusal::new(StatusCode::UNAUTHORIZED, denied.0)
-        })?;
+    fn admit(
+        shared: &Arc<Shared>,
+        origin: Option<&Origin>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Refusal> {
+        if shared.guard.is_none() {
+            is_of_this_machine(headers)?;
+        }
+        let grant = shared.granted(origin, headers)?;
         let consumer = shared.seat(&grant).ok_or_else(|| {
             let what =
                 format!("{CONNECTIONS_OF_ONE_MAX} requests of this consumer are open already");
@@ -237,11 +241,7 @@ async fn description() -> Response {
     ([(CONTENT_TYPE, JSON)], DESCRIPTION).into_response()
 }
 
-async fn streams(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
+async fn streams(visitor: Visitor) -> Result<Response, Refusal> {
     let all = visitor.reading.partitions(None);
     let stream = |of: &[Arc<Partition>]| {
         let partitions: Vec<Value> = of.iter().map(|p| shown(&p.describe())).collect();
@@ -254,12 +254,7 @@ async fn streams(
     visitor.page(&json!({ "streams": streams })).await
 }
 
-async fn stream(
-    State(shared): State<Arc<Shared>>,
-    At(stream): At<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
+async fn stream(visitor: Visitor, At(stream): At<String>) -> Result<Response, Refusal> {
     let partitions = visitor.partitions_of(&stream)?;
     let partitions: Vec<Value> = partitions.iter().map(shown).collect();
     let shown = json!({ "stream": stream, "partitions": partitions });
@@ -268,12 +263,10 @@ async fn stream(
 
 /// Where a time begins in a partition.
 async fn offset(
-    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
     At((stream, number)): At<(String, String)>,
     uri: axum::http::Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
     let partition = visitor.partition_of(&stream, &number)?;
     let time = Query::parse(&uri, &["time"])?.time("time")?;
     let numbers = [partition.number];

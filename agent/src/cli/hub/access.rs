@@ -128,8 +128,11 @@ fn usual_names(hub: &checked::Hub) -> Vec<String> {
         "127.0.0.1".into(),
         "::1".into(),
     ];
-    if !hub.listen.ip().is_unspecified() && !hub.listen.ip().is_loopback() {
-        names.push(hub.listen.ip().to_string());
+    for port in crate::hub::reachable(hub) {
+        let address = port.address.ip();
+        if !address.is_unspecified() && !names.contains(&address.to_string()) {
+            names.push(address.to_string());
+        }
     }
     names.retain(|name| !name.is_empty());
     names.dedup();

@@ -1,10 +1,8 @@
 //! Where groups have come to: seen, moved and forgotten. The same places as those of `sedge pull --group` and of members over Kafka's protocol.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,17 +15,12 @@ use super::records::{end_of, last_of};
 use super::{At, Refusal, Visitor, body, cursor};
 use crate::client::Start;
 use crate::client::positions::stand;
-use crate::hub::Shared;
 use crate::hub::catalog::{Kept, Revision};
 use crate::hub::groups::{GroupError, GroupName, is_name};
 use crate::wire::{self, NAME_BYTES_MAX, Place};
 
-pub(super) async fn list(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
-    let mut all = shared.groups.streams().await?;
+pub(super) async fn list(visitor: Visitor) -> Result<Response, Refusal> {
+    let mut all = visitor.shared.groups.streams().await?;
     all.retain(|(_, stream)| visitor.reading.may_read(stream).is_ok());
     let shown = |of: &[(String, String)]| {
         let streams: Vec<&str> = of.iter().map(|(_, stream)| stream.as_str()).collect();
@@ -40,12 +33,7 @@ pub(super) async fn list(
     visitor.page(&json!({ "consumers": consumers })).await
 }
 
-pub(super) async fn offsets(
-    State(shared): State<Arc<Shared>>,
-    At(group): At<String>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
+pub(super) async fn offsets(visitor: Visitor, At(group): At<String>) -> Result<Response, Refusal> {
     let kept = visitor.kept_of(&group).await?;
     match kept.is_empty() {
         true => Err(nothing_of(&group)),
@@ -55,12 +43,11 @@ pub(super) async fn offsets(
 
 /// Moves a group.
 pub(super) async fn put(
-    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
     At(group): At<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
     named(&group)?;
     let only_if = Condition::of(&headers)?;
     let text = body::whole(body, BODY_BYTES_MAX, BODY_PATIENCE).await?;
@@ -73,31 +60,28 @@ pub(super) async fn put(
 }
 
 pub(super) async fn forget_all(
-    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
     At(group): At<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
     visitor.forget(&group, None, &headers).await
 }
 
 pub(super) async fn forget_stream(
-    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
     At((group, stream)): At<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
     visitor
         .forget(&group, Some((&stream, None)), &headers)
         .await
 }
 
 pub(super) async fn forget_partition(
-    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
     At((group, stream, number)): At<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
     // It may be of a partition that is no more.
     let number = number.parse().map_err(|_| {
         let what = format!("{number:?} is no number of a partition");

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -27,12 +26,11 @@ use crate::json::write_line;
 use crate::wire::{self, Place, Want};
 
 pub(super) async fn of_partition(
-    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
     At((stream, number)): At<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
     let partition = visitor.partition_of(&stream, &number)?;
     let query = Query::parse(&uri, &["from", "max", "bytes", "wait", "only"])?;
     let asked = match query.group() {
@@ -49,12 +47,11 @@ pub(super) async fn of_partition(
 }
 
 pub(super) async fn merged(
-    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
     At(stream): At<String>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
     let listed = visitor.partitions_of(&stream)?;
     let query = Query::parse(&uri, &["from", "cursor", "max", "bytes", "wait", "only"])?;
     let cursor = query.get("cursor");

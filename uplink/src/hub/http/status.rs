@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use sedge_core::Micros;
 use sedge_store::world;
@@ -15,18 +14,13 @@ use super::{At, Refusal, Visitor};
 use crate::hub::groups::GroupName;
 use crate::hub::partition::Partition;
 use crate::hub::status::{GatewayStatus, GroupStatus, HubStatus, PartitionStatus};
-use crate::hub::{GatewayReport, PartitionReport, Shared};
+use crate::hub::{GatewayReport, PartitionReport};
 use crate::json::time_of;
 
-pub(super) async fn status(
-    State(shared): State<Arc<Shared>>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
+pub(super) async fn status(visitor: Visitor, uri: Uri) -> Result<Response, Refusal> {
     Query::parse(&uri, &[])?;
     let partitions = visitor.reading.partitions(None);
-    let looking = Arc::clone(&shared);
+    let looking = Arc::clone(&visitor.shared);
     let looked = world::blocking(move || {
         let newest = newest_of(&partitions);
         (looking.status(), newest)
@@ -38,12 +32,10 @@ pub(super) async fn status(
 
 /// How many offsets of a stream are of each part of a time.
 pub(super) async fn counts(
-    State(shared): State<Arc<Shared>>,
+    visitor: Visitor,
     At(stream): At<String>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let visitor = Visitor::admit(&shared, &headers)?;
     visitor.partitions_of(&stream)?;
     let query = Query::parse(&uri, &["from", "to", "steps"])?;
     let (from, to) = (query.time("from")?.get(), query.time("to")?.get());

@@ -1,0 +1,212 @@
+//! The gate of the HTTP port at a hub with certificates: TLS, and the lobby for those who come from other machines until they have shown who they are.
+//!
+//! It knows nothing of how requests are served; what serves them asks it.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsStream;
+
+use super::{Refusal, token_in};
+use crate::hub::guard::{Caller, Grant, Guard};
+use crate::hub::lobby::Place;
+use crate::hub::{HANDSHAKE_PATIENCE, HubError, HubHandle, Shared};
+
+/// The gate.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    shared: Arc<Shared>,
+}
+
+/// Who asks, as far as the connection tells; each request that came through a [`Gate`] has it among its extensions.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    is_here: bool,
+    pub(super) caller: Caller,
+}
+
+/// One who has come from another machine.
+#[derive(Debug)]
+pub struct Newcomer {
+    gate: Gate,
+    stage: watch::Sender<Stage>,
+}
+
+/// Its stay in the lobby.
+#[derive(Debug)]
+pub struct Stay {
+    gate: Gate,
+    place: Place,
+    known_by: Instant,
+    stage: watch::Receiver<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Silent,
+    Asking,
+    Known,
+}
+
+impl HubHandle {
+    /// The gate of the port of `listener`; none where the hub has no certificates and serves its own machine.
+    ///
+    /// # Errors
+    /// [`HubError::NotLoopback`] when it could be reached from elsewhere and nothing says who may come.
+    pub fn http_gate(&self, listener: &TcpListener) -> Result<Option<Gate>, HubError> {
+        let address = listener.local_addr()?;
+        if self.shared.guard.is_none() {
+            return match address.ip().is_loopback() {
+                true => Ok(None),
+                false => Err(HubError::NotLoopback { address }),
+            };
+        }
+        let shared = Arc::clone(&self.shared);
+        Ok(Some(Gate { shared }))
+    }
+}
+
+impl Gate {
+    /// Gives one who comes from `address` a place in the lobby.
+    #[must_use]
+    pub fn receive(&self, address: IpAddr) -> (Newcomer, Stay) {
+        let (stage, seen) = watch::channel(Stage::Silent);
+        let newcomer = Newcomer {
+            gate: self.clone(),
+            stage,
+        };
+        let stay = Stay {
+            gate: self.clone(),
+            place: self.shared.lobby.enter(address),
+            known_by: Instant::now() + HANDSHAKE_PATIENCE,
+            stage: seen,
+        };
+        (newcomer, stay)
+    }
+
+    /// Shakes hands with who comes by `socket`, from this machine or another. Whoever waits bounds the time.
+    ///
+    /// # Errors
+    /// When the peer breaks off, or shows a certificate that is not good.
+    pub async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        socket: S,
+        is_here: bool,
+    ) -> io::Result<(TlsStream<S>, Origin)> {
+        let met = self.guard().shake_hands(socket).await;
+        let (stream, caller) = met.inspect_err(|_| self.shared.counters.unknown())?;
+        Ok((stream, Origin { is_here, caller }))
+    }
+
+    /// Whether `asked` may be told what concerns the whole hub: this machine, and a consumer that may read every stream.
+    ///
+    /// # Errors
+    /// What it is told instead.
+    pub fn may_see_all(&self, asked: &Parts) -> Result<(), Box<Response>> {
+        let origin = asked.extensions.get::<Origin>();
+        if origin.is_some_and(|origin| origin.is_here) {
+            return Ok(());
+        }
+        let told = |refusal: Refusal| Box::new(refusal.into_response());
+        let grant = self.shared.granted(origin, &asked.headers).map_err(told)?;
+        match grant.streams().are_all() {
+            true => Ok(()),
+            false => Err(told(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "here are names of all streams; it takes a consumer that may read every stream (`sedge hub tokens add NAME`)",
+            ))),
+        }
+    }
+
+    fn guard(&self) -> &Guard {
+        let guard = self.shared.guard.as_ref();
+        guard.expect("a hub without it has no gate")
+    }
+}
+
+impl Shared {
+    /// What may be read by who asks with `headers`.
+    pub(super) fn granted(
+        &self,
+        origin: Option<&Origin>,
+        headers: &HeaderMap,
+    ) -> Result<Grant, Refusal> {
+        let caller = match (&self.guard, origin) {
+            (None, _) => Caller::Local,
+            (Some(_), Some(origin)) => origin.caller.clone(),
+            (Some(_), None) => Caller::Remote(None),
+        };
+        let token = token_in(headers)?;
+        let secret = token.as_ref().map_or(&[][..], |token| token.secret());
+        self.admit_consumer(&caller, secret).map_err(|denied| {
+            self.counters.unknown();
+            Refusal::new(StatusCode::UNAUTHORIZED, denied.0)
+        })
+    }
+}
+
+impl Origin {
+    /// One on this machine, who has come without TLS.
+    #[must_use]
+    pub const fn here() -> Self {
+        Self {
+            is_here: true,
+            caller: Caller::Remote(None),
+        }
+    }
+}
+
+impl Newcomer {
+    /// It asks. Whether it shows with `headers` who it is, and has not before: then it is to be [let in](Self::let_in).
+    pub fn shows(&self, origin: &Origin, headers: &HeaderMap) -> bool {
+        if *self.stage.borrow() == Stage::Known {
+            return false;
+        }
+        self.stage.send_replace(Stage::Asking);
+        let shared = &self.gate.shared;
+        let token = token_in(headers).ok().flatten();
+        let secret = token.as_ref().map_or(&[][..], |token| token.secret());
+        shared.admit_consumer(&origin.caller, secret).is_ok()
+    }
+
+    /// It leaves the lobby.
+    pub fn let_in(&self) {
+        self.stage.send_replace(Stage::Known);
+    }
+}
+
+impl Stay {
+    /// When the newcomer has to go. Who is let in is not told to.
+    pub async fn over(self) {
+        let Self {
+            gate,
+            mut place,
+            known_by,
+            mut stage,
+        } = self;
+        let mut first = stage.clone();
+        let silent = async {
+            let asks = first.wait_for(|stage| *stage != Stage::Silent);
+            if timeout_at(known_by, asks).await.is_ok() {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            biased;
+            // Where the newcomer is gone there is nobody to be told.
+            _ = stage.wait_for(|stage| *stage == Stage::Known) => {}
+            () = place.pushed_out() => return gate.shared.counters.refused(),
+            () = silent => return gate.shared.counters.broken(),
+        }
+        drop(place);
+        std::future::pending().await
+    }
+}
