@@ -172,7 +172,7 @@ async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
 const ASK_WITH_HTTPS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"error\":\"this port speaks TLS with other machines; ask for https://\"}\n";
 /// The first byte of a record of TLS that shakes hands.
 const HANDSHAKE: u8 = 0x16;
-/// What a request's head may have that comes from another machine: a cursor of some ten thousand gateways, and less than would hurt where nobody knows who asks.
+/// What a request's head may have that comes from another machine, but for what is read with its last piece: a cursor of some ten thousand gateways, and less than would hurt where nobody knows who asks.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
 
 #[cfg(test)]

@@ -337,6 +337,19 @@ async fn who_asks_nothing_in_time_is_left_with_or_without_a_handshake() {
     assert_eq!(ask(&mut asks, "/healthz", "").await.unwrap(), 200);
 }
 
+/// A cursor of very many gateways fits; what would only take memory does not.
+#[tokio::test]
+async fn a_head_from_elsewhere_has_its_bound() {
+    let stand = Stand::new().await;
+    let token = stand.token("dash", &["*"]);
+    for (bytes, status) in [(HEAD_BYTES_MAX / 2, 200), (3 * HEAD_BYTES_MAX, 431)] {
+        let mut tls = stand.connect_tls(ELSEWHERE).await;
+        let long = format!("{token}Last-Event-ID: {}\r\n", "x".repeat(bytes));
+        let got = ask(&mut tls, "/v1/streams", &long).await.unwrap();
+        assert_eq!(got, status, "{bytes}");
+    }
+}
+
 /// TLS holds some of an answer back; what counts is what the peer takes.
 #[tokio::test]
 async fn who_takes_nothing_of_its_answer_is_left_over_tls_too() {
