@@ -8,6 +8,7 @@ mod consumers;
 mod cursor;
 mod gate;
 mod packing;
+mod page;
 mod query;
 mod records;
 mod status;
@@ -39,9 +40,9 @@ use packing::Packing;
 use query::Query;
 
 impl HubHandle {
-    /// The pages from which streams are read. Where the network can reach them they are served behind a [`Gate`]; who reads shows a token if the hub knows its consumers.
+    /// The paths from which streams are read, and a page for people. Where the network can reach them they are served behind a [`Gate`]; who reads shows a token if the hub knows its consumers.
     pub fn http(&self) -> Router {
-        let routes = routes().into_iter();
+        let routes = routes().into_iter().chain(page::routes());
         let router = routes.fold(Router::new(), |router, (path, methods)| {
             router.route(path, methods)
         });
@@ -49,7 +50,7 @@ impl HubHandle {
     }
 }
 
-/// All paths. Each stands in `openapi.json` too, with its methods.
+/// All paths for programs. Each stands in `openapi.json` too, with its methods.
 fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 12] {
     let records = get(records::of_partition);
     let offsets = get(consumers::offsets)
@@ -359,5 +360,7 @@ mod tests {
         let mut there: Vec<&str> = routes().iter().map(|(path, _)| *path).collect();
         there.sort_unstable();
         assert_eq!(described, there);
+        // What is for people is apart: no program's path is hidden among it.
+        assert!(page::routes().all(|(path, _)| !path.starts_with("/v1/")));
     }
 }
