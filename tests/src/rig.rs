@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod broker;
+pub mod browser;
 pub mod calls;
 pub mod clock;
 pub mod daemon;
