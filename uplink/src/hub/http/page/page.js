@@ -39,6 +39,7 @@ async function ask() {
     if (why.status === 401) return ask_for_token(why);
     pause = Math.min(AGAIN_MAX_MS, EVERY_MS * 2 ** hub.failures);
     hub.failures += 1;
+    streams.watch(false);
     complain(why, pause);
   } finally {
     hub.is_asked = false;
@@ -46,11 +47,10 @@ async function ask() {
   if (!document.hidden) hub.timer = setTimeout(ask, pause);
 }
 
-/** One of the contents, the form for a token, or neither; and the banner or not. */
-function show_only(id, is_stale = false) {
+/** The contents, the form for a token, or neither; with the banner or without. */
+function show_only(id, is_away = false) {
   for (const part of ['contents', 'door']) $(part).hidden = part !== id;
-  $('banner').hidden = !is_stale;
-  document.body.classList.toggle('stale', is_stale);
+  $('banner').hidden = !is_away;
 }
 
 function show(status) {
@@ -65,7 +65,7 @@ function show(status) {
   gateways.show(status.gateways, age);
   say($('rate'), rate(streams.show(status.streams, hub.time, hub_now)));
   groups.show(status.groups);
-  tail.show(status.streams, hub_now);
+  tail.show(status.streams, hub_now, streams.chosen);
   tick();
 }
 
@@ -75,7 +75,7 @@ function tick() {
 }
 
 function complain(why, pause) {
-  const said = why instanceof api.Refused ? `The hub answers with an error: ${why.message}.` : 'The hub does not answer.';
+  const said = why instanceof api.Refused ? `The hub answers: ${why.message}.` : 'The hub does not answer.';
   const since = hub.answered_at === null ? 'Nothing has come from it yet.' : `What is shown is from ${time(Date.now() - since_answer())}.`;
   show_only(hub.answered_at === null ? '' : 'contents', true);
   say($('banner').firstChild, `${said} ${since} It is asked again in ${duration(pause / 1000)}.`);

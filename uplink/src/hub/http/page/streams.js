@@ -35,7 +35,7 @@ export class Streams {
   #streams = [];
   #now;
   #wanted = null;
-  #chosen = null;
+  chosen = null;
   #span = 'hour';
   #on_choice;
   #drawn = null;
@@ -62,7 +62,7 @@ export class Streams {
       ['Partition', 'n', (cell, { partition }) => say(cell, String(partition))],
       ['Offsets', 'n', (cell, { gap }) => say(cell, gap.to > gap.from ? `${gap.from} to ${gap.to - 1}` : `before ${gap.to}`)],
     ]);
-    $('span').addEventListener('change', ({ target }) => this.#choose(this.#chosen, target.value));
+    $('span').addEventListener('change', ({ target }) => this.#choose(this.chosen, target.value));
   }
 
   /** What the page's address asks for. */
@@ -79,7 +79,7 @@ export class Streams {
     const is_there = (name) => streams.some(({ stream }) => stream === name);
     $('no-stream').hidden = streams.length > 0;
     $('streams-table').parentElement.hidden = $('history').hidden = streams.length === 0;
-    if (streams.length > 0 && !is_there(this.#chosen)) {
+    if (streams.length > 0 && !is_there(this.chosen)) {
       const fullest = streams.reduce((a, b) => (b.end_sum > a.end_sum ? b : a));
       this.#choose(is_there(this.#wanted) ? this.#wanted : fullest.stream, this.#span);
     }
@@ -93,7 +93,7 @@ export class Streams {
   watch(is_seen) {
     this.#work?.abort();
     this.#work = null;
-    if (!is_seen || !this.#chosen || document.hidden) return;
+    if (!is_seen || !this.chosen || document.hidden) return;
     this.#work = new AbortController();
     const { signal } = this.#work;
     const span = SPANS[this.#span];
@@ -105,7 +105,7 @@ export class Streams {
   }
 
   #choose(stream, span) {
-    this.#chosen = stream;
+    this.chosen = stream;
     this.#span = span;
     this.#drawn = null;
     this.#plot.show(null);
@@ -125,22 +125,22 @@ export class Streams {
       cell.append(make('button', '', stream));
       cell.firstChild.addEventListener('click', () => this.#choose(stream, this.#span));
     }
-    cell.firstChild.ariaPressed = String(stream === this.#chosen);
+    cell.firstChild.ariaPressed = String(stream === this.chosen);
   }
 
-  /** Does it at once and then every so often; what is wrong is said at `where`. */
+  /** Does it at once and then every so often; a refusal is said at `where`. */
   async #again(signal, every, where, does) {
     while (!signal.aborted) {
-      await does().catch((why) => { if (!signal.aborted) say(where, `Not read: ${why.message}`); });
+      await does().catch((why) => { if (why.status) say(where, why.message); });
       await api.pause(every, signal);
     }
   }
 
   async #count({ ms, steps }, signal) {
-    const { partitions } = this.#streams.find(({ stream }) => stream === this.#chosen);
+    const { partitions } = this.#streams.find(({ stream }) => stream === this.chosen);
     const n = steps.find((n) => n * partitions <= LOOKUPS_MAX) ?? steps.at(-1);
     const to = Math.ceil(this.#now() / (ms / n)) * (ms / n);
-    const counts = await api.counts(this.#chosen, to - ms, to, n, signal);
+    const counts = await api.counts(this.chosen, to - ms, to, n, signal);
     if (signal.aborted) return;
     this.#drawn = { from: to - ms, to, counts };
     this.#show_plot();
@@ -149,7 +149,7 @@ export class Streams {
   async #look_for_gaps(place, signal) {
     for (let stretches = 1; ; stretches += 1) {
       const began = performance.now();
-      const { found, cursor, is_end } = await api.gaps(this.#chosen, place, signal);
+      const { found, cursor, is_end } = await api.gaps(this.chosen, place, signal);
       if (signal.aborted) return place;
       this.#found.push(...found);
       const over = Math.max(0, this.#found.length - GAPS_MAX);
@@ -159,7 +159,7 @@ export class Streams {
       if (found.length > 0) this.#show_plot();
       place = { cursor };
       if (is_end) return place;
-      // Others read from this hub, too.
+      // Others read here, too.
       await api.pause(performance.now() - began, signal);
     }
   }

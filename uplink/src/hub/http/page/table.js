@@ -37,7 +37,7 @@ export function show_fill(cell, fill) {
   const share = fill.max > 0 ? Math.min(100, (100 * fill.bytes) / fill.max) : 0;
   bar.firstChild.style.width = `${share.toFixed(1)}%`;
   mark(bar, `meter ${share >= 95 ? 'bad' : share >= 80 ? 'warn' : ''}`);
-  say(word, `${share.toFixed(share < 10 ? 1 : 0)}\u202f%`);
+  say(word, `${share.toFixed(share > 0 && share < 10 ? 1 : 0)}\u202f%`);
   title(cell, `${bytes(fill.bytes)} of ${bytes(fill.max)}`);
 }
 
@@ -98,6 +98,7 @@ export class Table {
 
   #begin(key) {
     const body = make('tbody');
+    body.dataset.key = key;
     const row = body.insertRow();
     this.#columns.forEach(([label, kind], at) => {
       const cell = make(at === 0 ? 'th' : 'td', kind);

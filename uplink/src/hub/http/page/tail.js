@@ -101,8 +101,8 @@ export class Tail {
     $('tail-scroll').addEventListener('keydown', (event) => this.#key(event));
   }
 
-  /** The streams there are to choose from. */
-  show(streams, now) {
+  /** The streams there are to choose from; `usual` is the one to begin with. */
+  show(streams, now, usual) {
     this.#now = now;
     $('tail').hidden = streams.length === 0;
     const choice = $('tail-stream');
@@ -111,7 +111,7 @@ export class Tail {
       choice.replaceChildren(...names.map((name) => new Option(name, name)));
       if (names.includes(this.#stream)) choice.value = this.#stream;
     }
-    const stream = streams.find((one) => one.stream === this.#stream) ?? streams[0];
+    const [stream] = [this.#stream, usual].flatMap((name) => streams.filter((one) => one.stream === name));
     this.#partitions = Math.max(1, stream?.partitions ?? 1);
     if (stream && stream.stream !== this.#stream) this.#choose(stream.stream);
     else if (!this.#work) this.watch(true);
@@ -169,7 +169,7 @@ export class Tail {
         if (why.status === 401) return this.#on_refused(why);
         // Where a hub was put back, it has not been at this place yet.
         if (why.status === 400 || why.status === 416) this.#last = null;
-        this.#tell(`not followed: ${why.message}`);
+        this.#tell(`not followed: ${why.status ? why.message : 'no answer'}`);
       }
       await api.pause(Math.min(AGAIN_MAX_MS, 1_000 * 2 ** failures), signal);
     }
@@ -181,7 +181,7 @@ export class Tail {
       const { done, value } = await reader.read();
       if (done) return;
       for (const { id, line, is_error } of events.cut(decoder.decode(value, { stream: true }))) {
-        if (is_error) throw new Error(line);
+        if (is_error) throw new api.Refused(503, line);
         this.#last = id;
         this.#seen += 1;
         if (this.#is_wanted(line)) this.#waiting.push(line);
