@@ -72,22 +72,22 @@ fn gateways_and_streams(browser: &Browser) {
 fn a_gateway_that_is_killed(browser: &Browser, site: &Site) {
     let config = std::fs::read_to_string(site.agent_toml()).expect("a configuration file");
     let config = config
-        .replace("\"gw-test\"", "\"gw-other\"")
+        .replace("\"gw-test\"", "\"gw-zulu\"")
         .replace(&site.devices.to_string(), &free_address().to_string())
         .replace(&site.agent_http.to_string(), &free_address().to_string())
         .replace(
             &site.agent_data().display().to_string(),
             &site.file("other").display().to_string(),
         );
-    let file = site.file("other.toml");
+    let file = site.file("zulu.toml");
     std::fs::write(&file, config).expect("a configuration file");
-    let other = start_agent_with(&file, &site.file("other.log"));
-    browser.wait_for(&row("gateways", "gw-other"), "connected");
+    let zulu = start_agent_with(&file, &site.file("zulu.log"));
+    browser.wait_for(&row("gateways", "gw-zulu"), "connected");
     browser.wait_for("#connected", "2 of 2");
-    other.kill();
+    zulu.kill();
     // The worst first.
-    browser.wait_for("#gateways-table tbody:first-of-type", "gw-other");
-    browser.wait_for(&row("gateways", "gw-other"), "not connected for");
+    browser.wait_for("#gateways-table tbody:first-of-type", "gw-zulu");
+    browser.wait_for(&row("gateways", "gw-zulu"), "not connected for");
     browser.wait_for("#gateways-count", "1 not connected");
 }
 
@@ -199,9 +199,9 @@ fn keys(browser: &Browser) {
     let focused = || browser.run("return document.activeElement.id");
     browser.press("/");
     assert_eq!(focused(), "search");
-    browser.press("other");
+    browser.press("zulu");
     browser.wait_for("#gateways-count", "1 of 2 shown");
-    browser.press("\u{e003}\u{e003}\u{e003}\u{e003}\u{e003}");
+    browser.press("\u{e003}\u{e003}\u{e003}\u{e003}");
     browser.wait_for("#gateways-count", "2 gateways");
     browser.press("\u{e00c}?");
     assert_eq!(

@@ -9,7 +9,7 @@ const ROWS_MAX = 500;
 /** Rows are added this often at most, and as many as are drawn in this time: nobody reads faster, and the rest of the page has its turn. */
 const FRAME_EVERY_MS = 200;
 const FRAME_MS = 16;
-const ROWS_MIN = 10;
+const ROWS_MIN = 40;
 /** What is shown of a value that is not opened. */
 const VALUE_MAX = 300;
 /** Recent events to begin with, of all partitions together. */
