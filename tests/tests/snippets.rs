@@ -8,7 +8,7 @@ use sedge_tests::rig::daemon::{Daemon, sedge};
 use sedge_tests::rig::device::{Device, Habit};
 use sedge_tests::rig::peers::installed;
 use sedge_tests::rig::site::{Setup, Site};
-use sedge_tests::rig::{Missing, alone, eventually, skip};
+use sedge_tests::rig::{Missing, alone, eventually, free_address, skip};
 
 const GUIDE: &str = include_str!("../../docs/guide/clients.md");
 const EVENTS: u64 = 500;
@@ -85,6 +85,33 @@ fn the_program_in_go_reads_a_hub() {
     });
 }
 
+#[test]
+fn kafka_connect_reads_a_hub() {
+    reads_a_hub("Kafka Connect", |place| {
+        let (jars, plugins) = (of_peers("connect/lib")?, of_peers("connect/plugins")?);
+        let own = place.site.file("");
+        let [worker, sink] =
+            [(0, "worker.properties"), (1, "sink.properties")].map(|(at, name)| {
+                let text = place.text("Kafka Connect", "properties", at);
+                let text = text.replace("/usr/share/java", &plugins.display().to_string());
+                let text = text.replace("/var/lib/connect", own.to_str().expect("a path of ours"));
+                let path = place.site.file(name);
+                std::fs::write(&path, text).expect("a file of ours");
+                path
+            });
+        // It has pages of its own.
+        let listens = format!("listeners=http://{}\n", free_address());
+        let text = std::fs::read_to_string(&worker).expect("a file of ours") + &listens;
+        std::fs::write(&worker, text).expect("a file of ours");
+        let mut java = Command::new("java");
+        java.arg("-cp").arg(jars.join("*"));
+        java.arg("org.apache.kafka.connect.cli.ConnectStandalone");
+        java.args([worker, sink]);
+        place.shows_all_in(&mut java, &place.site.file("telemetry.txt"));
+        Ok(())
+    });
+}
+
 /// A hub with numbered events.
 struct Place {
     site: Site,
@@ -138,19 +165,25 @@ impl Place {
 
     /// Runs until it has shown every number, and none twice.
     fn shows_all(&self, command: &mut Command) {
-        let (log, output) = (self.site.file("client.log"), self.site.file("client.shown"));
+        let output = self.site.file("client.shown");
         std::fs::remove_file(&output).ok();
+        self.shows_all_in(command, &output);
+    }
+
+    /// As [`Self::shows_all`], if what it shows it writes into `output`.
+    fn shows_all_in(&self, command: &mut Command, output: &Path) {
+        let (log, said) = (self.site.file("client.log"), self.site.file("client.shown"));
         command.current_dir(self.site.file(""));
-        let mut running = Daemon::start_apart("a reader", command, &log, &output);
+        let mut running = Daemon::start_apart("a reader", command, &log, &said);
         eventually(PATIENCE, "every event is shown", || {
             if let Some(status) = running.exit_status() {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 panic!("it ended: {status}: {said}");
             }
-            (numbers_in(&output).len() as u64 >= EVENTS).then_some(())
+            (numbers_in(output).len() as u64 >= EVENTS).then_some(())
         });
         running.kill();
-        let mut numbers = numbers_in(&output);
+        let mut numbers = numbers_in(output);
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(0..EVENTS));
     }

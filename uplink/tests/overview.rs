@@ -117,13 +117,12 @@ async fn a_stream_is_counted_by_its_times() {
     let counts = async |from: jiff::Timestamp, to: jiff::Timestamp, steps: u32| {
         let path = format!("/v1/streams/telemetry/counts?from={from}&to={to}&steps={steps}");
         let answer = pages.get(&path).await;
-        let counts = answer.json()["counts"].clone();
-        counts
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|n| n.as_u64().unwrap())
-            .collect::<Vec<_>>()
+        let steps = answer.json()["steps"].clone();
+        let steps = steps.as_array().unwrap();
+        let begins = |step: &Value| step["time"].as_str().unwrap().parse::<jiff::Timestamp>();
+        assert_eq!(begins(&steps[0]).unwrap(), from);
+        let events = steps.iter().map(|step| step["events"].as_u64().unwrap());
+        events.collect::<Vec<_>>()
     };
     let before = from - 3_600 * second;
     let after = from + 3_600 * second;

@@ -14,11 +14,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let folder = target_folder().join("peers");
     fs::create_dir_all(&folder).context("target/peers")?;
-    let steps: [(&str, Step); 5] = [
+    let steps: [(&str, Step); 6] = [
         ("clients for Python", python),
         ("schemathesis", schemathesis),
         ("KafkaJS", node),
         ("Kafka's client for Java", java),
+        ("Kafka Connect", connect),
         ("franz-go", go),
     ];
     let steps = if has("--python") {
@@ -86,21 +87,47 @@ fn node(folder: &Path, from: &Path) -> Result<()> {
     expect_success("KafkaJS", npm.current_dir(folder))
 }
 
-fn java(folder: &Path, from: &Path) -> Result<()> {
-    let folder = made(folder, "java")?;
+/// A worker and a connector that writes a file, which a worker wants in a folder of its own.
+fn connect(folder: &Path, from: &Path) -> Result<()> {
+    let folder = made(folder, "connect")?;
+    jars(
+        "Kafka Connect",
+        &from.join("connect/pom.xml"),
+        &folder.join("lib"),
+    )?;
+    let plugins = made(&folder, "plugins")?;
+    for jar in fs::read_dir(folder.join("lib"))? {
+        let jar = jar?;
+        if jar
+            .file_name()
+            .to_string_lossy()
+            .starts_with("connect-file")
+        {
+            fs::copy(jar.path(), plugins.join(jar.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the pom depends on, and what that depends on.
+fn jars(what: &str, pom: &Path, lib: &Path) -> Result<()> {
     let mut maven = Command::new("mvn");
     maven.args([
         "--quiet",
         "--batch-mode",
         "dependency:copy-dependencies",
+        "-DincludeScope=runtime",
         "-f",
     ]);
-    maven.arg(from.join("java/pom.xml"));
-    maven.arg(format!(
-        "-DoutputDirectory={}",
-        folder.join("lib").display()
-    ));
-    expect_success("Kafka's client for Java", &mut maven)?;
+    maven.arg(pom);
+    maven.arg(format!("-DoutputDirectory={}", lib.display()));
+    expect_success(what, &mut maven)
+}
+
+fn java(folder: &Path, from: &Path) -> Result<()> {
+    let folder = made(folder, "java")?;
+    let what = "Kafka's client for Java";
+    jars(what, &from.join("java/pom.xml"), &folder.join("lib"))?;
     let mut javac = Command::new("javac");
     javac
         .arg("-cp")

@@ -46,16 +46,15 @@ pub(super) async fn counts(
     let partitions = visitor.reading.partitions(Some(&stream));
     let times = (0..=steps).map(|step| at_step(from, to, step, steps));
     let times: Vec<Micros> = times.map(Micros::new).collect();
+    let begins: Vec<i64> = times.iter().map(|time| time.get()).collect();
     let counting = world::blocking(move || counted(&partitions, &times));
     let counted = counting.await.map_err(|_| interrupted())?;
     let counted = counted
         .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let shown = json!({
-        "stream": stream,
-        "from": time_of(Some(from)),
-        "to": time_of(Some(to)),
-        "counts": counted,
-    });
+    let step =
+        |(begins, events): (i64, u64)| json!({ "time": time_of(Some(begins)), "events": events });
+    let steps: Vec<Value> = begins.into_iter().zip(counted).map(step).collect();
+    let shown = json!({ "stream": stream, "to": time_of(Some(to)), "steps": steps });
     visitor.page(&shown).await
 }
 

@@ -41,7 +41,7 @@ const of_stream = (stream) => `streams/${encodeURIComponent(stream)}`;
 export async function counts(stream, from, to, steps, signal) {
   const query = new URLSearchParams({ from: rfc3339(from), to: rfc3339(to), steps });
   const answer = await get(`${of_stream(stream)}/counts?${query}`, { signal: within(signal) });
-  return (await answer.json()).counts;
+  return (await answer.json()).steps.map((step) => step.events);
 }
 
 /** The gaps of one stretch of `stream`, where to go on, and whether there was more to look at. */
