@@ -53,7 +53,7 @@ fn who_looks_at_a_hub_sees_how_its_gateways_are() {
 }
 
 fn gateways_and_streams(browser: &Browser) {
-    browser.wait_for(&row("gateways", "gw-test"), "connected");
+    wait_for_connection(browser, "gw-test");
     // The gateway has told of itself.
     browser.wait_for(&row("gateways", "gw-test"), "right");
     browser.wait_for("#connected", "1 of 1");
@@ -82,7 +82,7 @@ fn a_gateway_that_is_killed(browser: &Browser, site: &Site) {
     let file = site.file("zulu.toml");
     std::fs::write(&file, config).expect("a configuration file");
     let zulu = start_agent_with(&file, &site.file("zulu.log"));
-    browser.wait_for(&row("gateways", "gw-zulu"), "connected");
+    wait_for_connection(browser, "gw-zulu");
     browser.wait_for("#connected", "2 of 2");
     zulu.kill();
     // The worst first.
@@ -117,7 +117,7 @@ fn an_outage(browser: &Browser, site: &Site, hub: Daemon) -> Daemon {
     site.wait_for_hub();
     browser.act("document.querySelector('#banner button').click()");
     browser.wait_until("the hub is back", || browser.text("#banner").is_empty());
-    browser.wait_for(&row("gateways", "gw-test"), "connected");
+    wait_for_connection(browser, "gw-test");
     // What cannot be asked while it is away is told in the console, too.
     let complaints = browser.console();
     let others = complaints.iter().find(|line| !line.contains("net::ERR_"));
@@ -304,6 +304,13 @@ fn who_has_no_token_is_asked_for_one() {
         .iter()
         .find(|line| !line.contains("status of 401"));
     assert_eq!(others, None);
+}
+
+fn wait_for_connection(browser: &Browser, gateway: &str) {
+    let state = format!("{} .state", row("gateways", gateway));
+    browser.wait_until("a gateway is connected", || {
+        browser.text(&state) == "connected"
+    });
 }
 
 fn nothing_is_complained_of(browser: &Browser) {
