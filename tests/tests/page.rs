@@ -274,7 +274,7 @@ fn picture(browser: &Browser, name: &str, scheme: &str, width: u32, is_phone: bo
     browser.picture(&folder.join(format!("{name}.png")));
 }
 
-/// At a hub that knows its consumers the page asks for a token, and says if one is not good.
+/// At a hub that knows its consumers the page asks for a token, and says if one is not good; so it does over TLS.
 #[test]
 fn who_has_no_token_is_asked_for_one() {
     let story = "who_has_no_token_is_asked_for_one";
@@ -287,14 +287,16 @@ fn who_has_no_token_is_asked_for_one() {
     site.see_hub_at(site.hub);
     let _hub = site.start_hub();
     site.wait_for_hub();
-    browser.open(&format!("http://{}/", site.hub_http));
-    browser.wait_for("#door", "Token of a consumer");
-    assert_eq!(browser.text("#contents"), "");
-    browser.press("sedge1.nonsense\u{e007}");
-    browser.wait_for("#denied", "That token is not good here");
     let token = std::fs::read_to_string(site.file("token")).expect("a token");
-    browser.press(&format!("{}\u{e007}", token.trim()));
-    browser.wait_for("#no-gateway", "No gateway has come");
+    for scheme in ["http", "https"] {
+        browser.open(&format!("{scheme}://{}/", site.hub_http));
+        browser.wait_for("#door", "Token of a consumer");
+        assert_eq!(browser.text("#contents"), "");
+        browser.press("sedge1.nonsense\u{e007}");
+        browser.wait_for("#denied", "That token is not good here");
+        browser.press(&format!("{}\u{e007}", token.trim()));
+        browser.wait_for("#no-gateway", "No gateway has come");
+    }
     picture(&browser, "empty", "light", 1280, false);
     let kept = browser
         .run("return [Object.keys(sessionStorage).length, localStorage.length, document.cookie]");

@@ -47,6 +47,8 @@ impl Browser {
             "--disable-dev-shm-usage",
             "--disable-gpu",
             "--disable-background-networking",
+            // A hub of a test is its own authority.
+            "--ignore-certificate-errors",
             "--window-size=1280,900",
             &profile,
         ];

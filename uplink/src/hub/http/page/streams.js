@@ -6,14 +6,12 @@ import { $, Table, make, say, show_age, show_worry } from './table.js';
 import { count, rate, some, time, total } from './words.js';
 
 const MINUTE = 60_000;
-/** How long each span is, into how many steps it may be cut, the finest first, and how often it is asked for anew. */
+/** How long each span is, into how many steps it is cut, and how often it is asked for anew. */
 const SPANS = {
-  hour: { ms: 60 * MINUTE, steps: [120, 60, 30, 12, 6], every: 10_000 },
-  day: { ms: 1440 * MINUTE, steps: [144, 72, 48, 24, 12], every: 30_000 },
-  week: { ms: 10_080 * MINUTE, steps: [168, 84, 56, 28, 14], every: 120_000 },
+  hour: { ms: 60 * MINUTE, steps: 120, every: 10_000 },
+  day: { ms: 1440 * MINUTE, steps: 144, every: 30_000 },
+  week: { ms: 10_080 * MINUTE, steps: 168, every: 120_000 },
 };
-/** Partitions times steps. */
-const LOOKUPS_MAX = 20_000;
 /** A rate is that of this time: shorter jumps, longer is late. */
 const RATE_OVER_MS = 8_000;
 const GAPS_MAX = 1_000;
@@ -137,10 +135,8 @@ export class Streams {
   }
 
   async #count({ ms, steps }, signal) {
-    const { partitions } = this.#streams.find(({ stream }) => stream === this.chosen);
-    const n = steps.find((n) => n * partitions <= LOOKUPS_MAX) ?? steps.at(-1);
-    const to = Math.ceil(this.#now() / (ms / n)) * (ms / n);
-    const counts = await api.counts(this.chosen, to - ms, to, n, signal);
+    const to = Math.ceil(this.#now() / (ms / steps)) * (ms / steps);
+    const counts = await api.counts(this.chosen, to - ms, to, steps, signal);
     if (signal.aborted) return;
     this.#drawn = { from: to - ms, to, counts };
     this.#show_plot();
