@@ -21,7 +21,11 @@ async fn gateways_streams_and_groups_are_shown_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let hub = RunningHub::start(&dir.path().join("hub")).await;
     let pages = Pages::of(&hub.handle).await;
-    assert_eq!(status(&pages).await["gateways"], json!([]));
+    let nothing = status(&pages).await;
+    assert_eq!(
+        (&nothing["gateways"], &nothing["consumers"]),
+        (&json!([]), &json!(0))
+    );
     let partition = origin(&dir.path().join("gw"));
     stage(&partition, 0..100, 10).await;
     let gateway = RunningForwarder::start(&hub.url(), "gw-1", vec![rig::log(&partition)]);

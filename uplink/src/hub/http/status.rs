@@ -93,7 +93,8 @@ impl Visitor {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.shared.started.elapsed().as_secs(),
             "disk": { "bytes": status.disk_bytes, "max": status.disk_max },
-            "consumers": status.consumers,
+            // Who asks this is one of them.
+            "consumers": status.consumers.saturating_sub(1),
             "trouble": status.catalog_error.iter().collect::<Vec<_>>(),
             "gateways": gateways,
             "streams": streams,
@@ -182,7 +183,7 @@ fn shown_group(group: &GroupStatus, held_by: Option<&str>) -> Value {
     })
 }
 
-/// When the newest record of each stream was taken, by the partitions that hold most. Blocks for the disk.
+/// When the newest record of each stream was taken, of so many of its partitions. Blocks for the disk.
 fn newest_of(partitions: &[Arc<Partition>]) -> BTreeMap<String, i64> {
     let mut newest = BTreeMap::new();
     for of in partitions.chunk_by(|one, next| one.stream == next.stream) {
@@ -228,5 +229,5 @@ fn interrupted() -> Refusal {
 
 const STEPS: usize = 60;
 const STEPS_MAX: usize = 240;
-/// Partitions of a stream of whose newest record the time is read.
-const AGES_MAX: usize = 64;
+/// Partitions of a stream of whose newest record the time is read; each costs some ten microseconds.
+const AGES_MAX: usize = 1_024;
