@@ -41,7 +41,8 @@ pub(super) async fn counts(
     let (from, to) = (query.time("from")?.get(), query.time("to")?.get());
     let steps = query.number("steps", 1, STEPS_MAX, STEPS)?;
     if from >= to {
-        return Err(Refusal::bad("to: is not later than `from`"));
+        let what = "to: is not later than `from`";
+        return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, what));
     }
     let partitions = visitor.reading.partitions(Some(&stream));
     let times = (0..=steps).map(|step| at_step(from, to, step, steps));
