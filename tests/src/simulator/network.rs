@@ -137,6 +137,12 @@ impl Network {
         receiver
     }
 
+    /// Who connects to the hub now is heard.
+    #[must_use]
+    pub(super) fn hub_listens(&self) -> bool {
+        self.lock().listening.is_some()
+    }
+
     /// The hub is gone; who is connected to it hears of it, unless the machine lost its power.
     pub(super) fn hub_is_gone(&self, silently: bool) {
         let mut state = self.lock();
