@@ -6,11 +6,12 @@
 set -euo pipefail
 sedge=$(realpath "$1") nats=$(realpath "$2") jars=$(realpath "$3") events=${4:-2000000} rounds=${5:-5}
 here=$(mktemp -d)
+out=$(mktemp -p /dev/shm) # what is read is written into memory
 started=()
 finish() {
     for one in "${started[@]}"; do kill "$one" 2>/dev/null || true; done
     wait 2>/dev/null || true
-    rm -rf "$here"
+    rm -rf "$here" "$out"
 }
 trap finish EXIT
 within() { # SECONDS COMMAND...: until it succeeds
@@ -87,7 +88,7 @@ took() { # PID COMMAND...: seconds, and those of the server's processor
     to=$(date +%s%N); after=$(busy "$pid")
     echo "$(((to - from) / 1000000)) $(((after - before) * 10))"
 }
-read_kafka() { kcat -b "127.0.0.1:$1" -C -t telemetry -o beginning -e -q -X fetch.wait.max.ms=10 > "$here/out"; }
+read_kafka() { kcat -b "127.0.0.1:$1" -C -t telemetry -o beginning -e -q -X fetch.wait.max.ms=10 > "$out"; }
 read_http() {
     python3 - "$events" <<'EOF'
 import http.client, sys
@@ -108,6 +109,6 @@ for _ in $(seq "$rounds"); do
     echo "nats nats-bench $(took $natsd read_nats)"
     echo "hub http $(took $hub read_http)"
 done
-[ "$(wc -l < "$here/out")" = "$events" ] || { echo "kcat read $(wc -l < "$here/out") of $events" >&2; exit 1; }
+[ "$(wc -l < "$out")" = "$events" ] || { echo "kcat read $(wc -l < "$out") of $events" >&2; exit 1; }
 echo "RSS at most, MiB: hub $(rss $hub), kafka $(rss $kafka), nats-server $(rss $natsd)"
 echo "on the disk, MiB: hub $(du -sm "$here/hub" | cut -f1), kafka $(du -sm "$here/kafka" | cut -f1), nats-server $(du -sm "$here/nats" | cut -f1)"
