@@ -117,7 +117,7 @@ fn shown(at_us: i64, report: &Report, logs: &[Told]) -> GatewayReport {
     let came = logs
         .iter()
         .map(|(_, log, lag)| log.next.saturating_sub(log.acked) - lag);
-    let lag = report.lag.saturating_sub(came.sum());
+    let lag = report.lag.saturating_sub(came.fold(0, u64::saturating_add));
     let mut partitions = by_partition(&logs);
     partitions.sort_by_key(|of| std::cmp::Reverse(of.lag));
     let is_behind = lag > 0;
