@@ -201,9 +201,12 @@ impl Ledger {
         })
     }
 
-    /// Exact for `from` = 0.
+    /// Exact for `from` = 0. Who stands before all else knows also what gaps told that are gone themselves.
     fn lost_since(&self, from: Offset) -> u64 {
-        self.oldest.since(from).min(self.gone())
+        let at_first = |cursor: &&Cursor| cursor.next == Offset::ZERO;
+        let told = self.cursors.iter().find(at_first);
+        let lost = told.map_or(0, |cursor| cursor.lost).max(self.gone());
+        self.oldest.since(from).min(lost)
     }
 }
 

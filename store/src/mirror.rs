@@ -101,6 +101,13 @@ impl Mirror {
             log_id: Some(log_id),
         };
         let (mut ring, opened) = Ring::open(dir.into(), &ring_options, &mut NoOwner, clock())?;
+        if ring.ledger().cursor(READERS).is_none() {
+            ring.set_cursor(READERS, Offset::ZERO)
+                .map_err(|e| OpenError::Io {
+                    dir: ring.dir().into(),
+                    source: io::Error::other(e),
+                })?;
+        }
         let index = ring.index().map_err(|source| OpenError::Io {
             dir: ring.dir().into(),
             source,
@@ -504,6 +511,8 @@ fn split(
     Ok(parts)
 }
 
+/// Stands at the beginning for ever, and so counts what every reader may have missed: records, and what gaps told that nobody can read any more.
+const READERS: u32 = 0;
 /// In a mirror's directory.
 pub(crate) const BEGINNINGS: &str = "beginnings.toml";
 /// Starts that a log knows the beginning of; a gateway has several hundred starts in its life, and few without the time.

@@ -144,6 +144,48 @@ fn a_full_mirror_evicts_and_the_sum_stays_right() {
     assert_eq!(read_all(&origin, Offset::ZERO).len(), 3000);
 }
 
+/// A gateway told of 30 lost records, and the mirror lets go of that gap before anybody has read it: they are told with what the mirror lets go of itself, to who
+/// begins and to who has read up to there, also after a kill.
+#[test]
+fn what_an_evicted_gap_told_is_not_forgotten() {
+    let mut given = Given::default();
+    given.options.capacity_bytes = 8 << 20;
+    let origin = given.open();
+    for _ in 0..20 {
+        fixture::put(&origin, &["early"]);
+    }
+    let mirror = open(&given, origin.log_id());
+    copy(&origin, &mirror);
+    for _ in 0..30 {
+        fixture::put(&origin, &["evicted by the gateway"]);
+    }
+    let told = Gap {
+        from: Offset::new(20),
+        to: Offset::new(50),
+        lost: 30,
+        cause: Cause::Evicted,
+        when: Micros::new(5),
+        when_last: Micros::new(6),
+    };
+    mirror.append_gap(&told).unwrap();
+    let mut producer = origin.producer();
+    for _ in 0..3000 {
+        fixture::stage(&origin, &mut producer, "x".repeat(1000).as_bytes());
+    }
+    fixture::settle(&origin, &mut producer);
+    copy(&origin, &mirror);
+    assert!(mirror.oldest() > told.to);
+    let sum_from = |mirror: &Mirror, from| {
+        let shown = shown_from(mirror, Offset::new(from));
+        let lost: u64 = fixture::gaps(&shown).iter().map(|gap| gap.lost).sum();
+        payloads(&shown).len() as u64 + lost
+    };
+    assert_eq!((sum_from(&mirror, 0), sum_from(&mirror, 20)), (3050, 3030));
+    drop(mirror);
+    let mirror = open(&given, origin.log_id());
+    assert_eq!((sum_from(&mirror, 0), sum_from(&mirror, 20)), (3050, 3030));
+}
+
 /// Retention by age: the clock of this mirror moves on by a millisecond with each look.
 #[test]
 fn what_is_older_than_the_retention_goes_and_is_told_as_expired() {
@@ -225,7 +267,11 @@ fn copy(origin: &Partition, mirror: &Mirror) {
 }
 
 fn shown(mirror: &Mirror) -> Vec<fixture::Shown> {
-    fixture::read_with(&mirror.log_id(), Offset::ZERO, |at| {
+    shown_from(mirror, Offset::ZERO)
+}
+
+fn shown_from(mirror: &Mirror, from: Offset) -> Vec<fixture::Shown> {
+    fixture::read_with(&mirror.log_id(), from, |at| {
         let chunk = mirror.read(at, 64 << 10).unwrap();
         (chunk.gap, chunk.frames, chunk.next)
     })

@@ -6,7 +6,7 @@ use super::{Desk, Operations, RingLog, Spare, twin};
 use crate::frame::Kind;
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
-use crate::ledger::Ledger;
+use crate::ledger::{Cursor, Ledger};
 use crate::log::{CommitError, MaintainError, Maintained, Opened, Slot, WhenFull};
 use crate::planted::Fault;
 use crate::walk::{Step, Walk};
@@ -359,7 +359,11 @@ impl Tally {
                     let (first, end) = (found.frame.header.first, found.frame.end());
                     match found.frame.header.kind {
                         Kind::Data => self.let_go(first, end),
-                        Kind::Gap => self.skipped = self.skipped.saturating_add(end.since(first)),
+                        Kind::Gap => {
+                            self.skipped = self.skipped.saturating_add(end.since(first));
+                            let told = found.frame.gap().map_or(0, |gap| gap.lost);
+                            self.forget_told(first, told);
+                        }
                         Kind::Control => {}
                     }
                 }
@@ -402,6 +406,14 @@ impl Tally {
         }
         for cursor in &mut self.ledger.cursors {
             cursor.lost = cursor.lost.saturating_add(to.since(from.max(cursor.next)));
+        }
+    }
+
+    /// A gap frame at `from` leaves the log which told of so many lost records: whoever has not come to it hears of them with what is lost here.
+    fn forget_told(&mut self, from: Offset, told: u64) {
+        let has_it_ahead = |cursor: &&mut Cursor| cursor.next <= from;
+        for cursor in self.ledger.cursors.iter_mut().filter(has_it_ahead) {
+            cursor.lost = cursor.lost.saturating_add(told);
         }
     }
 
