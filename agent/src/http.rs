@@ -13,7 +13,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use sedge_store::world;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 pub use self::connections::Gate;
 use self::connections::Limits;
@@ -93,11 +95,14 @@ fn router(pages: Pages) -> Router {
         more,
         gate: _,
     } = pages;
+    // It is made once at a time, however often it is asked for.
+    let turns = Arc::new(Semaphore::new(1));
     let metrics = move |asked: Parts| {
         let (metrics, seen) = (Arc::clone(&metrics), may_see(&asked));
+        let turns = Arc::clone(&turns);
         async {
             match seen {
-                Ok(()) => answer(metrics).await,
+                Ok(()) => answer(metrics, turns).await,
                 Err(refused) => *refused,
             }
         }
@@ -125,8 +130,16 @@ async fn readiness(vitals: Vitals) -> (StatusCode, String) {
     }
 }
 
-async fn answer(metrics: Metrics) -> Response {
-    match tokio::task::spawn_blocking(move || metrics()).await {
+async fn answer(metrics: Metrics, turns: Arc<Semaphore>) -> Response {
+    let Ok(turn) = turns.acquire_owned().await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    // Whoever asked may go; the turn is over when the work is.
+    let made = world::blocking(move || {
+        let _turn = turn;
+        metrics()
+    });
+    match made.await {
         Ok(text) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

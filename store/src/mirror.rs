@@ -329,12 +329,16 @@ impl Mirror {
         self.0.reading.offset_for_time(time)
     }
 
-    /// The same for each of `times`, which are in their order, for less than as many calls.
+    /// The same for each of `times`, which are in their order, for less than as many calls. Between two segments it looks whether that `is_asked` still.
     ///
     /// # Errors
-    /// When the file system refuses.
-    pub fn offsets_for_times(&self, times: &[Micros]) -> Result<Vec<Offset>, ReadError> {
-        self.0.reading.offsets_for_times(times)
+    /// When the file system refuses, or it is not.
+    pub fn offsets_for_times(
+        &self,
+        times: &[Micros],
+        is_asked: &dyn Fn() -> bool,
+    ) -> Result<Vec<Offset>, ReadError> {
+        self.0.reading.offsets_for_times(times, is_asked)
     }
 
     /// As [`Partition::crc_below`](crate::Partition::crc_below).

@@ -133,16 +133,23 @@ impl Reading {
 
     /// The first offset whose frame was made at `time` or later; the durable end if there is none.
     pub(crate) fn offset_for_time(&self, time: Micros) -> Result<Offset, ReadError> {
-        Ok(self.offsets_for_times(&[time])?[0])
+        Ok(self.offsets_for_times(&[time], &|| true)?[0])
     }
 
     /// The same for each of `times`, which are in their order. No segment is gone through twice, and none that none of them stands in.
-    pub(crate) fn offsets_for_times(&self, times: &[Micros]) -> Result<Vec<Offset>, ReadError> {
+    pub(crate) fn offsets_for_times(
+        &self,
+        times: &[Micros],
+        is_asked: &dyn Fn() -> bool,
+    ) -> Result<Vec<Offset>, ReadError> {
         let begins = self.segments_before(times)?;
         let mut found = Vec::with_capacity(times.len());
         // Those from `found.len()` up to here are looked for.
         let (mut begun, mut at) = (0, Offset::ZERO);
         while found.len() < times.len() {
+            if !is_asked() {
+                return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+            }
             if found.len() == begun {
                 at = begins[begun];
             }

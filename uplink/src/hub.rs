@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use sedge_store::watch;
 use sedge_store::{DataDirError, Pulse, Underway, world};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
@@ -52,7 +53,7 @@ pub use options::{HubClock, HubOptions, HubTrust, StreamOptions};
 use registry::Registry;
 pub use seats::IdentityStatus;
 use seats::Seats;
-use status::Counters;
+use status::{Ages, Counters};
 pub use status::{GatewayStatus, GroupStatus, HubStatus, PartitionStatus};
 
 /// A hub whose directory is open.
@@ -77,11 +78,17 @@ struct Shared {
     groups: Groups,
     seats: Seats,
     fleet: Fleet,
+    ages_of_groups: Ages,
+    ages_of_streams: Ages,
+    /// Who looks at all of the hub, or through much of a stream, waits here for those who are at it.
+    looks: Arc<Semaphore>,
     counters: Counters,
     /// Who may come; without it this machine only.
     guard: Option<Guard>,
     lobby: Arc<Lobby>,
     chairs: Arc<Chairs>,
+    /// Of connections over HTTP that have left the lobby.
+    http_chairs: Arc<Chairs>,
     /// The disk did not keep what it was given: the reason. Nothing is acknowledged after it.
     failed: watch::Sender<Option<String>>,
     /// Turns true once, when the hub is told to stop.
@@ -129,6 +136,9 @@ impl Hub {
                 groups: Groups::new(Arc::clone(&catalog)),
                 seats: Seats::default(),
                 fleet: Fleet::default(),
+                ages_of_groups: Ages::default(),
+                ages_of_streams: Ages::default(),
+                looks: Arc::new(Semaphore::new(LOOKS_MAX)),
                 counters: Counters::default(),
                 failed: watch::Sender::new(None),
                 stopping: watch::Sender::new(false),
@@ -139,6 +149,7 @@ impl Hub {
                 visitors: AtomicUsize::new(0),
                 lobby: Arc::default(),
                 chairs: Arc::default(),
+                http_chairs: Arc::default(),
                 guard,
                 started: Instant::now(),
                 options,
@@ -494,6 +505,8 @@ pub enum HubError {
 const OUTGOING_BYTES_MAX: usize = 2 * wire::MESSAGE_BYTES_MAX;
 /// How soon a change of the register is seen.
 const REGISTER_EVERY: Duration = Duration::from_secs(1);
+/// Each may go through much of the disk, and commits for gateways are done by the same threads.
+const LOOKS_MAX: usize = 2;
 /// From the connection to the end of the first message.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 const TURN_EVERY: Duration = Duration::from_secs(10);

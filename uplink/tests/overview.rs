@@ -241,14 +241,35 @@ async fn what_is_shown_is_of_the_streams_that_one_may_read() {
         vec![],
         trust,
     ));
+    // One has a stream of each.
+    let mut logs = Vec::new();
+    for (partition, stream) in [(7, "telemetry"), (8, "meters")] {
+        let log = origin(&trusted.dir.path().join(stream));
+        stage(&log, 0..10, 10).await;
+        logs.push(Log {
+            stream: stream.into(),
+            partition,
+            ..rig::log(&log)
+        });
+    }
+    let trust = Some(trusted.gateway("gw-4", &["*"]).await);
+    let both = RunningForwarder::start_with(&trusted.url(), "gw-4", logs, trust);
+    both.drained().await;
+    running.push(both);
     until("all are there", || async {
-        (trusted.hub.handle.status().gateways.len() == 3).then_some(())
+        let fleet = trusted.hub.handle.status().fleet;
+        let have_told = fleet.iter().filter(|of| of.report.is_some());
+        (have_told.count() == 4).then_some(())
     })
     .await;
     assert_eq!(pages.get("/v1/status").await.status, 401);
     for (streams, gateways, shown) in [
-        (&["meters"][..], &["gw-2"][..], &["meters"][..]),
-        (&["*"], &["gw-1", "gw-2", "gw-3"], &["meters", "telemetry"]),
+        (&["meters"][..], &["gw-2", "gw-4"][..], &["meters"][..]),
+        (
+            &["*"],
+            &["gw-1", "gw-2", "gw-3", "gw-4"],
+            &["meters", "telemetry"],
+        ),
         (&["alarms"], &[], &[]),
     ] {
         let access = trusted.consumer("dashboard", streams, None);
@@ -264,5 +285,16 @@ async fn what_is_shown_is_of_the_streams_that_one_may_read() {
         };
         assert_eq!(names("gateways", "gateway"), gateways, "{streams:?}");
         assert_eq!(names("streams", "stream"), shown, "{streams:?}");
+        // Of what is not for this reader nothing is in a sum either.
+        let Some(last) = seen["gateways"].as_array().unwrap().last() else {
+            continue;
+        };
+        let seen_of = last["partitions"].as_array().unwrap();
+        let room = |of: &Value| of["fill"]["max"].as_u64().unwrap();
+        let rooms: u64 = seen_of.iter().map(room).sum();
+        assert_eq!(last["report"]["disk"]["max"], rooms, "{streams:?}");
+        let is_whole = seen_of.len() == 2;
+        assert_eq!(is_whole, streams == ["*"]);
+        assert_eq!(last["report"]["lost"].is_null(), !is_whole);
     }
 }

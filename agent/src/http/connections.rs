@@ -58,6 +58,7 @@ pub(super) async fn serve(
                 router,
                 limits,
                 places,
+                here: Arc::new(Semaphore::new(limits.connections_max)),
                 gate,
             });
             loop {

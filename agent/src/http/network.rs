@@ -29,7 +29,10 @@ use super::connections::{Limits, Patient, converse};
 pub(super) struct Port {
     pub(super) router: Router,
     pub(super) limits: Limits,
+    /// Of those from other machines.
     pub(super) places: Arc<Semaphore>,
+    /// Of this machine's.
+    pub(super) here: Arc<Semaphore>,
     pub(super) gate: Gate,
 }
 
@@ -38,7 +41,7 @@ impl Port {
     pub(super) async fn arrived(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let port = Arc::clone(self);
         if peer.ip().to_canonical().is_loopback() {
-            if let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
+            if let Ok(place) = Arc::clone(&self.here).acquire_owned().await {
                 tokio::spawn(async move { port.neighbour(stream, place).await });
             }
             return;

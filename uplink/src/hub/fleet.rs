@@ -121,6 +121,22 @@ fn shown(at_us: i64, report: &Report, logs: &[Told]) -> GatewayReport {
     let mut partitions = by_partition(&logs);
     partitions.sort_by_key(|of| std::cmp::Reverse(of.lag));
     let is_behind = lag > 0;
+    let named = logs
+        .iter()
+        .map(|(_, log, _)| log.next.saturating_sub(log.acked));
+    // Where all that lag are named, it is known which of them do so still.
+    let are_named = named.fold(0, u64::saturating_add) == report.lag;
+    let (oldest_unacked_us, waiting_bytes) = match are_named {
+        true => {
+            let each = partitions.iter();
+            let oldest = each.clone().filter_map(|of| of.oldest_unacked_us).min();
+            (
+                oldest,
+                each.map(|of| of.waiting_bytes).fold(0, u64::saturating_add),
+            )
+        }
+        false => (report.oldest_unacked_us, report.waiting_bytes),
+    };
     GatewayReport {
         at_us,
         version: report.version.clone(),
@@ -128,8 +144,8 @@ fn shown(at_us: i64, report: &Report, logs: &[Told]) -> GatewayReport {
         unix_us: report.unix_us,
         voucher: report.voucher.clone(),
         lag,
-        oldest_unacked_us: report.oldest_unacked_us.filter(|_| is_behind),
-        waiting_bytes: if is_behind { report.waiting_bytes } else { 0 },
+        oldest_unacked_us: oldest_unacked_us.filter(|_| is_behind),
+        waiting_bytes: if is_behind { waiting_bytes } else { 0 },
         capacity_bytes: report.capacity_bytes,
         lost: report.lost,
         held: report.held.clone(),

@@ -266,6 +266,10 @@ impl Session {
             self.receiver.leave(Code::TOO_LARGE, "too many logs");
             return Ok(());
         }
+        if hello.logs.iter().any(|offer| is_too_far(&offer)) {
+            self.receiver.leave(Code::TOO_LARGE, TOO_FAR);
+            return Ok(());
+        }
         match self.shared.admit_gateway(&self.caller, &gateway) {
             Ok(grant) => {
                 let (shared, grant) = (Arc::clone(&self.shared), grant);
@@ -301,6 +305,10 @@ impl Session {
         };
         if usize::from(offer.slot) >= LOGS_MAX {
             self.receiver.leave(Code::TOO_LARGE, "too many logs");
+            return Ok(());
+        }
+        if is_too_far(offer) {
+            self.receiver.leave(Code::TOO_LARGE, TOO_FAR);
             return Ok(());
         }
         self.settle().await?;
@@ -419,17 +427,20 @@ impl Session {
         }
     }
 
-    /// A log has an end, and there is more: what stands behind it in the chain would be overwritten.
+    /// Offsets that nobody could count with, or a log has an end, and there is more: what stands behind it in the chain would be overwritten.
     fn is_beyond(&self, slot: u16, next: Offset) -> bool {
         let slot = self.slots.get(usize::from(slot)).and_then(Option::as_ref);
-        let end = slot.and_then(|s| s.admitted.member.link().end);
-        end.is_some_and(|end| next.get() > end)
+        let Some(link) = slot.map(|s| s.admitted.member.link()) else {
+            return false;
+        };
+        let is_too_far = link.shift.saturating_add(next.get()) > OFFSETS_MAX;
+        is_too_far || link.end.is_some_and(|end| next.get() > end)
     }
 
     fn beyond(&mut self) -> Result<(), Over> {
         Err(Over::Broke(
             bye::MALFORMED,
-            "frames beyond the end of a closed log".into(),
+            "frames beyond the end of a closed log, or of all offsets".into(),
         ))
     }
 
@@ -631,6 +642,10 @@ fn offer_of(offer: &sedge_core::custody::message::Offer<'_>) -> Offer {
     }
 }
 
+fn is_too_far(offer: &sedge_core::custody::message::Offer<'_>) -> bool {
+    offer.next.get().max(offer.oldest.get()) > OFFSETS_MAX
+}
+
 /// A gap that was told becomes a frame among the frames.
 fn gap_frame(into: &mut BytesMut, admitted: &Admitted, gap: &Gap) {
     let mut frame = [0; 128];
@@ -661,6 +676,9 @@ const MIRROR_FULL: &str =
     "a mirror is full: no room for another segment, and nothing in it may be evicted";
 const NOT_GRANTED: &str = "this stream is not among those that the gateway may write";
 const FAREWELL: Duration = Duration::from_secs(1);
+/// One past the last offset, shifted: so many every reader of JSON can hold, and sums of them.
+const OFFSETS_MAX: u64 = 1 << 53;
+const TOO_FAR: &str = "a log has offsets up to 2^53";
 /// Logs of one gateway.
 const LOGS_MAX: usize = 4_096;
 /// Answers that do not fit into the Welcome follow one by one.

@@ -192,26 +192,32 @@ impl Partition {
         Some(readable.shift + readable.next - 1)
     }
 
-    /// How many offsets of all runs stand before each of `times`, which are in their order. Blocks for the disk.
-    pub(crate) fn offsets_before(&self, times: &[Micros]) -> Result<Vec<u64>, ReadError> {
+    /// How many offsets of all runs stand before each of `times`, which are in their order. Given up with an error when it is no longer asked. Blocks for the disk.
+    pub(crate) fn offsets_before(
+        &self,
+        times: &[Micros],
+        is_asked: &dyn Fn() -> bool,
+    ) -> Result<Vec<u64>, ReadError> {
         let members = self.members();
         let links: Vec<Link> = members.iter().map(|m| m.link()).collect();
-        let mut before = vec![0; times.len()];
+        let mut before: Vec<u64> = vec![0; times.len()];
         for run in chain::runs(&links) {
             // A time that is in no log of the run stands behind it, as all that are later.
             let mut settled = 0;
             let within = |link: &Link| (run.first..run.end).contains(&link.base());
             for (member, link) in members.iter().zip(&links).filter(|(_, link)| within(link)) {
-                let founds = member.mirror.offsets_for_times(&times[settled..])?;
+                let founds = member
+                    .mirror
+                    .offsets_for_times(&times[settled..], is_asked)?;
                 let owns = founds.iter().map(|own| own.get().max(link.start));
                 let here = owns.take_while(|own| *own < link.next);
                 for (own, sum) in here.zip(&mut before[settled..]) {
-                    *sum += link.shift + own - run.first;
+                    *sum = sum.saturating_add(link.shift + own - run.first);
                     settled += 1;
                 }
             }
             for sum in &mut before[settled..] {
-                *sum += run.end - run.first;
+                *sum = sum.saturating_add(run.end - run.first);
             }
         }
         Ok(before)
@@ -610,9 +616,14 @@ mod tests {
                     places.iter().map(|place| place.next - place.first).sum()
                 };
                 let one_by_one: Vec<u64> = times.iter().map(each).collect();
-                assert_eq!(partition.offsets_before(&times).unwrap(), one_by_one);
+                assert_eq!(
+                    partition.offsets_before(&times, &|| true).unwrap(),
+                    one_by_one
+                );
             }
-            assert!(partition.offsets_before(&[]).unwrap().is_empty());
+            assert!(partition.offsets_before(&[], &|| true).unwrap().is_empty());
+            let given_up = partition.offsets_before(&every(100), &|| false);
+            assert!(given_up.is_err(), "nobody asks any more");
         }
     }
 

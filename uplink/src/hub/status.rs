@@ -1,9 +1,9 @@
 //! How the hub is doing: what it tells its operator.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
@@ -12,6 +12,7 @@ use super::partition::Partition;
 use super::{GatewayReport, IdentityStatus, Shared};
 use crate::client::positions::stand;
 use crate::forward::unix_us;
+use crate::json::IN_1970;
 
 /// A snapshot of a hub.
 #[derive(Clone, Debug, Default)]
@@ -268,7 +269,8 @@ impl Shared {
             let unread = stand(&described, &places).into_iter();
             let unread = unread.map(|(at, end)| (at.next, end.saturating_sub(at.next)));
             let unread: Vec<_> = unread.filter(|(_, lag)| *lag > 0).collect();
-            status.lag += unread.iter().map(|(_, lag)| lag).sum::<u64>();
+            let lag = unread.iter().map(|(_, lag)| *lag);
+            status.lag = lag.fold(status.lag, u64::saturating_add);
             let of_group = waiting.entry((group.clone(), stream.clone())).or_default();
             of_group.extend(
                 unread
@@ -279,32 +281,69 @@ impl Shared {
             status.overtaken += gone.count() as u64;
         }
         let now_us = unix_us();
-        for (key, status) in &mut groups {
-            let waiting = waiting.remove(key).unwrap_or_default();
-            status.lag_s = oldest_us(waiting).map(|oldest| seconds_since(oldest, now_us));
+        let mut all = Vec::new();
+        let mut ends = Vec::with_capacity(groups.len());
+        for key in groups.keys() {
+            all.extend(most_of(waiting.remove(key).unwrap_or_default()));
+            ends.push(all.len());
+        }
+        let (ages, mut from) = (self.ages_of_groups.of(&all), 0);
+        for (status, end) in groups.values_mut().zip(ends) {
+            let oldest = ages[from..end].iter().flatten().min();
+            status.lag_s = oldest.map(|oldest| seconds_since(*oldest, now_us));
+            from = end;
         }
         Ok(groups.into_values().collect())
+    }
+}
+
+/// When records were taken that were looked at last: most of them are the same the next time, and each would cost a walk through a segment.
+#[derive(Debug, Default)]
+pub(super) struct Ages(Mutex<HashMap<AgeKey, Option<i64>>>);
+
+/// A partition by stream and number, and a shifted offset in it.
+type AgeKey = (String, u32, u64);
+
+impl Ages {
+    /// When each was taken, µs since 1970, if that is known. What is not looked at again is forgotten. Blocks for the disk.
+    pub(super) fn of(&self, records: &[(Arc<Partition>, u64)]) -> Vec<Option<i64>> {
+        let known = self.lock().clone();
+        let mut now = HashMap::with_capacity(records.len());
+        let mut ages = Vec::with_capacity(records.len());
+        for (partition, offset) in records {
+            let key = (partition.stream.to_string(), partition.number, *offset);
+            let is_time = |time: &i64| !IN_1970.contains(time);
+            let read = || partition.taken_at(*offset).ok().flatten().filter(is_time);
+            let age = known.get(&key).copied().unwrap_or_else(read);
+            now.insert(key, age);
+            ages.push(age);
+        }
+        *self.lock() = now;
+        ages
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgeKey, Option<i64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// So much of a partition waits, from an offset on.
 type Waiting = (u64, Arc<Partition>, u64);
 
-/// When the oldest of what waits was taken, by the partitions in which most does. Blocks for the disk.
-fn oldest_us(mut waiting: Vec<Waiting>) -> Option<i64> {
+/// The partitions in which most of it waits, and where there.
+fn most_of(mut waiting: Vec<Waiting>) -> impl Iterator<Item = (Arc<Partition>, u64)> {
     waiting.sort_by_key(|(lag, ..)| Reverse(*lag));
     waiting.truncate(AGES_MAX);
-    let taken = waiting
-        .iter()
-        .filter_map(|(_, partition, next)| partition.taken_at(*next).ok().flatten());
-    taken.min()
+    waiting
+        .into_iter()
+        .map(|(_, partition, next)| (partition, next))
 }
 
 fn seconds_since(unix_us: i64, now_us: i64) -> f64 {
     now_us.saturating_sub(unix_us).max(0) as f64 / 1e6
 }
 
-/// Each costs a read of the disk.
+/// Partitions of a group whose oldest record is looked at.
 const AGES_MAX: usize = 64;
 
 #[cfg(test)]

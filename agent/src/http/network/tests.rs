@@ -65,6 +65,7 @@ impl Stand {
             router: router(pages).route("/endless", get(move || endless(tell.clone()))),
             limits,
             places: Arc::new(Semaphore::new(limits.connections_max)),
+            here: Arc::new(Semaphore::new(limits.connections_max)),
             gate,
         });
         Self {
@@ -366,7 +367,8 @@ async fn who_takes_nothing_of_its_answer_is_left_over_tls_too() {
         in_time(stalled.read_exact(&mut begun)).await.unwrap();
         in_time(stand.ended.recv()).await;
         let all = async {
-            while stand.port.places.available_permits() < 512 {
+            let free = |of: &Semaphore| of.available_permits() == 512;
+            while !(free(&stand.port.places) && free(&stand.port.here)) {
                 tokio::task::yield_now().await;
             }
         };
@@ -393,6 +395,27 @@ async fn no_more_consumers_are_served_at_a_time_than_there_are_places_and_the_ne
     assert!(early.is_err(), "two are served");
     drop(first);
     in_time(next.read_u8()).await.unwrap();
+}
+
+/// One token does not take all places: who has as many as it may is served in the lobby, and this machine's have places of their own.
+#[tokio::test]
+async fn the_connections_of_one_consumer_do_not_take_all_places() {
+    let stand = Stand::new().await;
+    let (token, other) = (stand.token("dash", &["*"]), stand.token("other", &["*"]));
+    let mut all = Vec::new();
+    for _ in 0..66 {
+        let mut tls = stand.connect_tls(ELSEWHERE).await;
+        assert_eq!(ask(&mut tls, "/v1/streams", &token).await.unwrap(), 200);
+        all.push(tls);
+    }
+    assert_eq!(stand.port.places.available_permits(), 512 - 64);
+    let mut tls = stand.connect_tls(ELSEWHERE).await;
+    assert_eq!(ask(&mut tls, "/v1/streams", &other).await.unwrap(), 200);
+    assert_eq!(stand.port.places.available_permits(), 512 - 65);
+    assert_eq!(stand.port.here.available_permits(), 512);
+    let mut here = stand.connect_tls(HERE).await;
+    assert_eq!(ask(&mut here, "/healthz", "").await.unwrap(), 200);
+    assert_eq!(stand.port.here.available_permits(), 511);
 }
 
 /// The files are looked at once a second.

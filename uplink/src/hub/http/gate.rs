@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -17,7 +17,7 @@ use tokio_rustls::TlsStream;
 
 use super::{Refusal, token_in};
 use crate::hub::guard::{Caller, Grant, Guard};
-use crate::hub::lobby::Place;
+use crate::hub::lobby::{Chair, Place};
 use crate::hub::{HANDSHAKE_PATIENCE, HubError, HubHandle, Shared};
 
 /// The gate.
@@ -38,6 +38,8 @@ pub struct Origin {
 pub struct Newcomer {
     gate: Gate,
     stage: watch::Sender<Stage>,
+    /// Among the connections of its consumer, once it is known.
+    chair: OnceLock<Chair>,
 }
 
 /// Its stay in the lobby.
@@ -82,6 +84,7 @@ impl Gate {
         let newcomer = Newcomer {
             gate: self.clone(),
             stage,
+            chair: OnceLock::new(),
         };
         let stay = Stay {
             gate: self.clone(),
@@ -174,7 +177,12 @@ impl Newcomer {
         let shared = &self.gate.shared;
         let token = token_in(headers).ok().flatten();
         let secret = token.as_ref().map_or(&[][..], |token| token.secret());
-        shared.admit_consumer(&origin.caller, secret).is_ok()
+        let Ok(grant) = shared.admit_consumer(&origin.caller, secret) else {
+            return false;
+        };
+        // Who has as many connections as it may is served in the lobby, for as long as there is room.
+        let chair = shared.http_chairs.take(grant.name());
+        chair.is_some_and(|chair| self.chair.set(chair).is_ok())
     }
 
     /// It leaves the lobby.

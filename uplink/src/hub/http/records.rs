@@ -337,15 +337,17 @@ impl Course {
         let (mut body, mut left) = (Vec::new(), limits.items);
         let mut is_at_end = false;
         for _ in 0..STRETCHES {
+            let runs = self.stand.runs();
             let found = tokio::select! {
                 biased;
                 denied = self.grant.withdrawn() => {
                     return Err(Refusal::new(StatusCode::UNAUTHORIZED, denied.0));
                 }
                 found = self.stand.more(&self.reading, &self.stream, STRETCH_BYTES, deadline) => found?,
-                () = self.shared.stopped() => Vec::new(),
+                () = self.shared.stopped() => break,
             };
-            is_at_end = found.is_empty();
+            // Runs that have just come are yet to be looked at.
+            is_at_end = found.is_empty() && self.stand.runs() == runs;
             for item in &found {
                 self.given(item);
                 let Item::Gap(_) = item else { continue };
@@ -464,6 +466,14 @@ impl Course {
 }
 
 impl Stand {
+    /// The mark of the runs that are known.
+    fn runs(&self) -> u32 {
+        match self {
+            Self::One(_) => 0,
+            Self::All(all) => all.runs,
+        }
+    }
+
     /// What comes next, about `bytes_max` of frames; nothing if there is nothing until `deadline`.
     async fn more(
         &mut self,
@@ -587,8 +597,8 @@ const EVENTS_TEXT_BYTES: usize = 256 * 1024;
 /// What a record may take of the log, as far as is known before it is read: so much is fetched for each line that is wanted, and more if it was too little.
 const RECORD_BYTES: usize = 1024;
 /// Frames that are looked through for gaps at once, and how often for one answer.
-const STRETCH_BYTES: usize = 1 << 20;
-const STRETCHES: usize = 32;
+const STRETCH_BYTES: usize = 128 * 1024;
+const STRETCHES: usize = 256;
 /// So that proxies and readers know that nobody has gone.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
 

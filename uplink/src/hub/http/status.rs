@@ -1,6 +1,6 @@
 //! How the hub and its gateways are doing, as far as it is of streams that the reader may read; and how much of a stream is of which time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::http::{StatusCode, Uri};
@@ -14,18 +14,14 @@ use super::{At, Refusal, Visitor};
 use crate::hub::groups::GroupName;
 use crate::hub::partition::Partition;
 use crate::hub::status::{GatewayStatus, GroupStatus, HubStatus, PartitionStatus};
-use crate::hub::{GatewayReport, PartitionReport};
+use crate::hub::{GatewayReport, PartitionReport, Shared};
 use crate::json::time_of;
 
 pub(super) async fn status(visitor: Visitor, uri: Uri) -> Result<Response, Refusal> {
     Query::parse(&uri, &[])?;
-    let partitions = visitor.reading.partitions(None);
     let looking = Arc::clone(&visitor.shared);
-    let looked = world::blocking(move || {
-        let newest = newest_of(&partitions);
-        (looking.status(), newest)
-    });
-    let (status, newest) = looked.await.map_err(|_| interrupted())?;
+    let look = move || (looking.status(), newest_of(&looking));
+    let (status, newest) = visitor.looked(look).await?;
     let shown = visitor.overview(&status, &newest).await;
     visitor.page(&shown).await
 }
@@ -48,8 +44,13 @@ pub(super) async fn counts(
     let times = (0..=steps).map(|step| at_step(from, to, step, steps));
     let times: Vec<Micros> = times.map(Micros::new).collect();
     let begins: Vec<i64> = times.iter().map(|time| time.get()).collect();
-    let counting = world::blocking(move || counted(&partitions, &times));
-    let counted = counting.await.map_err(|_| interrupted())?;
+    // Nobody hears of it once this is dropped: then it is given up.
+    let asked = Arc::new(());
+    let asks = Arc::downgrade(&asked);
+    let is_asked = move || asks.strong_count() > 0;
+    let counting = move || counted(&partitions, &times, &is_asked);
+    let counted = visitor.looked(counting).await?;
+    drop(asked);
     let counted = counted
         .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let step =
@@ -60,20 +61,39 @@ pub(super) async fn counts(
 }
 
 impl Visitor {
+    /// Does `look`, which goes through much of the disk, when others are not at it.
+    async fn looked<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let looks = Arc::clone(&self.shared.looks);
+        let turn = looks.acquire_owned().await.map_err(|_| interrupted())?;
+        // Whoever asked may go; the turn is over when the work is.
+        let looking = world::blocking(move || {
+            let _turn = turn;
+            look()
+        });
+        looking.await.map_err(|_| interrupted())
+    }
+
     async fn overview(&self, status: &HubStatus, newest: &BTreeMap<String, i64>) -> Value {
         let may_read = |stream: &str| self.reading.may_read(stream).is_ok();
         let may_read_all = self.reading.may_read_all();
         let partitions = status.partitions.iter();
         let partitions: Vec<_> = partitions.filter(|p| may_read(&p.stream)).collect();
+        let mut of_gateways: HashMap<&str, Vec<&PartitionStatus>> = HashMap::new();
+        for partition in &status.partitions {
+            let of = of_gateways.entry(&partition.gateway).or_default();
+            of.push(partition);
+        }
         let of_gateway = |gateway: &GatewayStatus| {
-            let all = status
-                .partitions
-                .iter()
-                .filter(|p| p.gateway == gateway.gateway);
-            let has_none = all.clone().next().is_none();
-            let own: Vec<_> = all.filter(|p| may_read(&p.stream)).collect();
+            let all = of_gateways.get(gateway.gateway.as_str());
+            let all = all.map_or(&[][..], Vec::as_slice);
+            let readable = all.iter().filter(|p| may_read(&p.stream)).copied();
+            let own: Vec<_> = readable.collect();
             // One that has sent nothing is only for who may read everything.
-            ((has_none && may_read_all) || !own.is_empty()).then(|| shown_gateway(gateway, &own))
+            let is_seen = !own.is_empty() || (all.is_empty() && may_read_all);
+            is_seen.then(|| shown_gateway(gateway, &own, own.len() == all.len()))
         };
         let gateways: Vec<Value> = status.fleet.iter().filter_map(of_gateway).collect();
         let streams: Vec<Value> = partitions
@@ -96,7 +116,7 @@ impl Visitor {
             "disk": { "bytes": status.disk_bytes, "max": status.disk_max },
             // Who asks this is one of them.
             "consumers": status.consumers.saturating_sub(1),
-            "trouble": status.catalog_error.iter().collect::<Vec<_>>(),
+            "trouble": status.catalog_error.iter().filter(|_| may_read_all).collect::<Vec<_>>(),
             "gateways": gateways,
             "streams": streams,
             "groups": shown_groups,
@@ -104,8 +124,13 @@ impl Visitor {
     }
 }
 
-fn shown_gateway(gateway: &GatewayStatus, partitions: &[&PartitionStatus]) -> Value {
-    let report = gateway.report.as_ref();
+/// `partitions` are those that the reader may read, and `are_all` that the gateway has.
+fn shown_gateway(gateway: &GatewayStatus, partitions: &[&PartitionStatus], are_all: bool) -> Value {
+    let report = gateway.report.as_ref().map(|report| match are_all {
+        true => report.clone(),
+        false => part_of(report, partitions),
+    });
+    let report = report.as_ref();
     let partitions: Vec<Value> = partitions
         .iter()
         .map(|p| shown_partition(p, report))
@@ -117,12 +142,31 @@ fn shown_gateway(gateway: &GatewayStatus, partitions: &[&PartitionStatus]) -> Va
         "heard": time_of(gateway.heard_us),
         "lag": report.map(|report| report.lag),
         "oldest_unacknowledged": time_of(report.and_then(|report| report.oldest_unacked_us)),
-        "report": report.map(shown_report),
+        "report": report.map(|report| shown_report(report, are_all)),
         "partitions": partitions,
     })
 }
 
-fn shown_report(report: &GatewayReport) -> Value {
+/// What a gateway told, as far as it is of `partitions`.
+fn part_of(report: &GatewayReport, partitions: &[&PartitionStatus]) -> GatewayReport {
+    let is_of = |told: &&PartitionReport| {
+        let mut of = partitions.iter();
+        of.any(|p| p.stream == told.stream && p.partition == told.partition)
+    };
+    let told: Vec<PartitionReport> = report.partitions.iter().filter(is_of).cloned().collect();
+    let sum = |of: fn(&PartitionReport) -> u64| told.iter().map(of).fold(0, u64::saturating_add);
+    GatewayReport {
+        lag: sum(|of| of.lag),
+        oldest_unacked_us: told.iter().filter_map(|of| of.oldest_unacked_us).min(),
+        waiting_bytes: sum(|of| of.waiting_bytes),
+        capacity_bytes: sum(|of| of.capacity_bytes),
+        held: None,
+        partitions: told,
+        ..report.clone()
+    }
+}
+
+fn shown_report(report: &GatewayReport, is_whole: bool) -> Value {
     let ahead_s = report
         .unix_us
         .map(|theirs| theirs.saturating_sub(report.at_us) as f64 / 1e6);
@@ -138,7 +182,7 @@ fn shown_report(report: &GatewayReport) -> Value {
         },
         "disk": { "bytes": report.waiting_bytes, "max": report.capacity_bytes },
         "held": report.held,
-        "lost": report.lost,
+        "lost": is_whole.then_some(report.lost),
     })
 }
 
@@ -162,7 +206,8 @@ fn shown_partition(partition: &PartitionStatus, report: Option<&GatewayReport>) 
 
 fn shown_stream(partitions: &[&PartitionStatus], newest: &BTreeMap<String, i64>) -> Value {
     let stream = &partitions[0].stream;
-    let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(|p| of(p)).sum::<u64>();
+    let each = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(move |p| of(p));
+    let sum = |of| each(of).fold(0, u64::saturating_add);
     json!({
         "stream": stream,
         "partitions": partitions.len(),
@@ -185,32 +230,35 @@ fn shown_group(group: &GroupStatus, held_by: Option<&str>) -> Value {
 }
 
 /// When the newest record of each stream was taken, of so many of its partitions. Blocks for the disk.
-fn newest_of(partitions: &[Arc<Partition>]) -> BTreeMap<String, i64> {
+fn newest_of(shared: &Shared) -> BTreeMap<String, i64> {
+    let partitions = shared.registry.partitions(None);
+    let each = partitions.chunk_by(|one, next| one.stream == next.stream);
+    let last = |partition: &Arc<Partition>| Some((Arc::clone(partition), partition.last_offset()?));
+    let looked_at: Vec<_> = each
+        .flat_map(|of| of.iter().take(AGES_MAX).filter_map(last))
+        .collect();
     let mut newest = BTreeMap::new();
-    for of in partitions.chunk_by(|one, next| one.stream == next.stream) {
-        let times = of.iter().take(AGES_MAX).filter_map(|partition| {
-            let last = partition.last_offset()?;
-            partition.taken_at(last).ok().flatten()
-        });
-        if let Some(time) = times.max() {
-            newest.insert(of[0].stream.to_string(), time);
-        }
+    let ages = shared.ages_of_streams.of(&looked_at);
+    for ((partition, _), age) in looked_at.iter().zip(ages) {
+        let Some(age) = age else { continue };
+        let of = newest.entry(partition.stream.to_string()).or_insert(age);
+        *of = age.max(*of);
     }
     newest
 }
 
-/// How many offsets stand between each of `times` and the next. Blocks for the disk.
+/// How many offsets stand between each of `times` and the next, as long as it `is_asked`. Blocks for the disk.
 fn counted(
     partitions: &[Arc<Partition>],
     times: &[Micros],
+    is_asked: &dyn Fn() -> bool,
 ) -> Result<Vec<u64>, sedge_store::ReadError> {
-    let mut before = vec![0; times.len()];
+    let mut before: Vec<u64> = vec![0; times.len()];
     for partition in partitions {
-        let own = partition.offsets_before(times)?;
-        before
-            .iter_mut()
-            .zip(own)
-            .for_each(|(sum, own)| *sum += own);
+        let own = partition.offsets_before(times, is_asked)?;
+        for (sum, own) in before.iter_mut().zip(own) {
+            *sum = sum.saturating_add(own);
+        }
     }
     Ok(before
         .windows(2)
@@ -230,5 +278,5 @@ fn interrupted() -> Refusal {
 
 const STEPS: usize = 60;
 const STEPS_MAX: usize = 240;
-/// Partitions of a stream of whose newest record the time is read; each costs some ten microseconds.
+/// Partitions of a stream of whose newest record the time is looked at.
 const AGES_MAX: usize = 1_024;

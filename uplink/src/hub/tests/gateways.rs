@@ -237,7 +237,7 @@ async fn a_report_is_that_of_a_gateway_with_a_name() {
     };
     let known = || house.shared.fleet.known("gw-7");
     let mut peer = house.connect();
-    peer.greets(&[offer(0, 0xA, 10)]).await;
+    peer.greets(&[offer(0, 0xA, 0)]).await;
     assert_eq!(peer.welcomed().await, [Some(0)]);
     assert_eq!(known(), (None, None));
     peer.says(&told(10)).await;
@@ -277,7 +277,7 @@ async fn a_report_is_that_of_a_gateway_with_a_name() {
     let large = vec![0; wire::REPORT_BYTES_MAX + 1];
     for bad in [&[0xFF; 9][..], &long, &large] {
         let mut peer = house.connect();
-        peer.greets(&[offer(0, 0xA, 10)]).await;
+        peer.greets(&[offer(0, 0xA, 0)]).await;
         peer.welcomed().await;
         wire::emit_raw(&mut peer.0.outgoing, kind::REPORT, &[bad]);
         peer.0.flush().await.unwrap();
@@ -285,6 +285,34 @@ async fn a_report_is_that_of_a_gateway_with_a_name() {
     }
     assert!(known().0.is_some(), "it was here");
     house.stop().await;
+}
+
+/// A gap that skips nearly all offsets there are, or a log that says it ends there, would have every sum of offsets run over.
+#[tokio::test(start_paused = true)]
+async fn offsets_that_nobody_could_count_with_are_not_taken() {
+    let most = 1 << 53;
+    for (to, is_taken) in [(most, true), (most + 1, false), (u64::MAX, false)] {
+        let house = House::open().await;
+        let mut peer = house.connect();
+        peer.greets(&[offer(0, 0xA, 0)]).await;
+        peer.welcomed().await;
+        peer.misses(0, to, 1).await;
+        match is_taken {
+            true => drop(peer.acked(0, to).await),
+            false => assert_eq!(peer.ended_at_last().await.0, bye::MALFORMED),
+        }
+        let mut peer = house.connect();
+        let far = Offer {
+            next: Offset::new(to),
+            ..offer(0, 0xB, 0)
+        };
+        peer.greets(&[far]).await;
+        match is_taken {
+            true => assert_eq!(peer.welcomed().await.len(), 1),
+            false => assert_eq!(peer.ended_at_last().await.0, bye::TOO_LARGE),
+        }
+        house.stop().await;
+    }
 }
 
 /// One of its streams has a name that is none: that log is refused, and what stands beside it is taken.
