@@ -66,6 +66,8 @@ pub(super) struct Pace {
     level: f64,
     filled: Instant,
     meter: Meter,
+    /// When the hub was told last how the gateway is.
+    pub(super) reported: Option<Instant>,
 }
 
 /// What was spent, by the calendar.
@@ -130,6 +132,7 @@ impl Pace {
             level: 0.0,
             filled: now,
             meter: Meter::default(),
+            reported: None,
         }
     }
 

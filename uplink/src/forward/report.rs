@@ -31,9 +31,11 @@ pub(super) struct Facts {
 }
 
 impl Reports {
-    /// A session begins with a hub that reads them, or does not.
-    pub(super) fn welcomed(&mut self, are_read: bool) {
-        self.due = are_read.then(Instant::now);
+    /// A session begins with a hub that reads them, or does not. Where bytes count, one that begins soon after another does not begin with a report.
+    pub(super) fn welcomed(&mut self, pace: &Pace, are_read: bool) {
+        let before = pace.reported.filter(|_| pace.is_counted());
+        let due = before.map_or_else(Instant::now, |at| at + EVERY_WHERE_BYTES_COUNT);
+        self.due = are_read.then_some(due);
     }
 
     /// When there will be something to do.
@@ -42,7 +44,7 @@ impl Reports {
     }
 
     /// Begins to make one, if it is time to.
-    pub(super) fn make(&mut self, pace: &Pace, facts: impl FnOnce() -> Facts) {
+    pub(super) fn make(&mut self, pace: &mut Pace, facts: impl FnOnce() -> Facts) {
         let now = Instant::now();
         if self.due().is_none_or(|due| due > now) {
             return;
@@ -52,6 +54,7 @@ impl Reports {
             false => EVERY,
         };
         self.due = Some(now + every);
+        pace.reported = Some(now);
         let facts = facts();
         self.making = Some(world::blocking(move || report(&facts)));
     }

@@ -437,7 +437,8 @@ impl<'a> Session<'a> {
             match event {
                 SenderEvent::Welcomed { clock, features } => {
                     self.unpacks = features & feature::PACKED != 0;
-                    self.reports.welcomed(features & feature::REPORT != 0);
+                    let are_read = features & feature::REPORT != 0;
+                    self.reports.welcomed(self.pace, are_read);
                     self.welcomed(clock.unix_us);
                 }
                 SenderEvent::Check { slot, next } => self.check(slot, next).await?,

@@ -662,6 +662,26 @@ async fn a_hub_that_reads_reports_is_told_how_the_gateway_is() {
     }
 }
 
+/// A link that breaks again and again does not cost a report each time, where bytes count.
+#[tokio::test(start_paused = true)]
+async fn where_bytes_count_a_session_soon_after_another_begins_without_a_report() {
+    for is_counted in [false, true] {
+        let mut exchange = Exchange::open();
+        let mut options = options();
+        options.limits.day_bytes = is_counted.then_some(1 << 20);
+        let _gateway = Gateway::start_as(options, vec![]);
+        for is_first in [true, false] {
+            let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+            desk.welcomes_with(feature::REPORT, generation, &[]).await;
+            match is_first || !is_counted {
+                true => assert!(matches!(desk.hears().await, Heard::Report(_))),
+                false => assert!(desk.hears_nothing(25 * SECOND).await),
+            }
+            desk.ends(Code::SHUTTING_DOWN).await;
+        }
+    }
+}
+
 /// What the hub lacks is two hours old, and live records pass what is older than one: nothing is sent until the owner has decided, one way or the other.
 #[tokio::test(start_paused = true)]
 async fn an_old_backlog_waits_for_its_owner_and_no_other_does() {
