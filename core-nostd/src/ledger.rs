@@ -171,8 +171,13 @@ impl Ledger {
     /// Offsets that are neither held nor skipped any more.
     #[must_use]
     pub const fn gone(&self) -> u64 {
-        self.handed_over
-            .saturating_add(self.evicted)
+        self.handed_over.saturating_add(self.lost())
+    }
+
+    /// Those of them that nobody was given.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.evicted
             .saturating_add(self.expired)
             .saturating_add(self.corrupt)
     }

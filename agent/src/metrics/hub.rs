@@ -196,11 +196,9 @@ fn of_gateways(text: &mut Text, fleet: &[GatewayStatus]) {
     let help = "How far the gateway's clock is ahead of the hub's; below 0, behind.";
     let mut family = text.family("sedge_hub_gateway_clock_ahead_seconds", "gauge", help);
     for (gateway, report) in told() {
-        let Some(theirs_us) = report.unix_us else {
-            continue;
-        };
-        let ahead = theirs_us.saturating_sub(report.at_us) as f64 / 1e6;
-        family.sample(&[("gateway", gateway)], ahead);
+        if let Some(ahead) = report.clock_ahead_s() {
+            family.sample(&[("gateway", gateway)], ahead);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use sedge_store::world::Blocking;
 use tokio::time::Instant;
 
 use super::pace::Pace;
-use super::status::made_at;
+use super::status::known_at;
 use super::{Log, Time};
 use crate::wire::{LOGS_REPORTED_MAX, LogReport, REPORT_TEXT_MAX, Report};
 
@@ -99,7 +99,7 @@ fn report(facts: &Facts) -> Report {
         report.lag += next.since(acked);
         report.waiting_bytes += waiting_bytes;
         report.capacity_bytes += capacity_bytes;
-        report.lost += ledger.evicted + ledger.expired + ledger.corrupt;
+        report.lost += ledger.lost();
         let of = LogReport {
             slot: *slot,
             acked: acked.get(),
@@ -122,9 +122,9 @@ fn report(facts: &Facts) -> Report {
 }
 
 fn with_age((of, log, acked): (LogReport, &Log, Offset)) -> LogReport {
-    let made = made_at(log, acked).filter(|made| of.next > of.acked && made.is_known());
+    let is_behind = of.next > of.acked;
     LogReport {
-        oldest_unacked_us: made.map(sedge_core::Micros::get),
+        oldest_unacked_us: is_behind.then(|| known_at(log, acked)).flatten(),
         ..of
     }
 }

@@ -206,15 +206,16 @@ impl Mark {
     }
 }
 
-fn known_at(log: &Log, offset: Offset) -> Option<i64> {
-    let made = made_at(log, offset).filter(|made| made.is_known());
-    made.map(Micros::get)
-}
-
 /// When the frame at `offset` was made.
 pub(super) fn made_at(log: &Log, offset: Offset) -> Option<Micros> {
     let chunk = log.handle.log()?.read(offset, 1).ok()?;
     Some(Header::parse(&chunk.frames, None).ok()?.time)
+}
+
+/// The same, µs since 1970; none if the time was not known.
+pub(super) fn known_at(log: &Log, offset: Offset) -> Option<i64> {
+    let made = made_at(log, offset).filter(|made| made.is_known());
+    made.map(Micros::get)
 }
 
 /// A panic while it was held leaves numbers that are no worse than a moment old.

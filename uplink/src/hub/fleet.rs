@@ -46,6 +46,15 @@ pub struct GatewayReport {
     pub partitions: Vec<PartitionReport>,
 }
 
+impl GatewayReport {
+    /// How far its clock was ahead of the hub's, in seconds, the way of the report included; below 0, behind. None if it did not know the time.
+    #[must_use]
+    pub fn clock_ahead_s(&self) -> Option<f64> {
+        let ahead_us = self.unix_us?.saturating_sub(self.at_us);
+        Some(ahead_us as f64 / 1e6)
+    }
+}
+
 /// What a gateway has told of one of its partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionReport {
@@ -117,7 +126,7 @@ fn shown(at_us: i64, report: &Report, logs: &[Told]) -> GatewayReport {
     let came = logs
         .iter()
         .map(|(_, log, lag)| log.next.saturating_sub(log.acked) - lag);
-    let lag = report.lag.saturating_sub(came.fold(0, u64::saturating_add));
+    let lag = report.lag.saturating_sub(sum(came));
     let mut partitions = by_partition(&logs);
     partitions.sort_by_key(|of| std::cmp::Reverse(of.lag));
     let is_behind = lag > 0;
@@ -125,15 +134,12 @@ fn shown(at_us: i64, report: &Report, logs: &[Told]) -> GatewayReport {
         .iter()
         .map(|(_, log, _)| log.next.saturating_sub(log.acked));
     // Where all that lag are named, it is known which of them do so still.
-    let are_named = named.fold(0, u64::saturating_add) == report.lag;
+    let are_named = sum(named) == report.lag;
     let (oldest_unacked_us, waiting_bytes) = match are_named {
         true => {
             let each = partitions.iter();
             let oldest = each.clone().filter_map(|of| of.oldest_unacked_us).min();
-            (
-                oldest,
-                each.map(|of| of.waiting_bytes).fold(0, u64::saturating_add),
-            )
+            (oldest, sum(each.map(|of| of.waiting_bytes)))
         }
         false => (report.oldest_unacked_us, report.waiting_bytes),
     };
@@ -151,6 +157,11 @@ fn shown(at_us: i64, report: &Report, logs: &[Told]) -> GatewayReport {
         held: report.held.clone(),
         partitions,
     }
+}
+
+/// Of what somebody else has told: it may be anything.
+pub(super) fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
 
 /// A partition may have several logs: one that takes events, and others that are still to be forwarded. Each comes with what it lags now.

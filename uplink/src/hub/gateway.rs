@@ -258,16 +258,8 @@ impl Session {
             );
             return Ok(());
         };
-        if hello
-            .logs
-            .iter()
-            .any(|offer| usize::from(offer.slot) >= LOGS_MAX)
-        {
-            self.receiver.leave(Code::TOO_LARGE, "too many logs");
-            return Ok(());
-        }
-        if hello.logs.iter().any(|offer| is_too_far(&offer)) {
-            self.receiver.leave(Code::TOO_LARGE, TOO_FAR);
+        if let Some(why) = hello.logs.iter().find_map(|offer| too_large(&offer)) {
+            self.receiver.leave(Code::TOO_LARGE, why);
             return Ok(());
         }
         match self.shared.admit_gateway(&self.caller, &gateway) {
@@ -303,12 +295,8 @@ impl Session {
         let Some(gateway) = self.gateway.clone() else {
             return Ok(());
         };
-        if usize::from(offer.slot) >= LOGS_MAX {
-            self.receiver.leave(Code::TOO_LARGE, "too many logs");
-            return Ok(());
-        }
-        if is_too_far(offer) {
-            self.receiver.leave(Code::TOO_LARGE, TOO_FAR);
+        if let Some(why) = too_large(offer) {
+            self.receiver.leave(Code::TOO_LARGE, why);
             return Ok(());
         }
         self.settle().await?;
@@ -642,8 +630,13 @@ fn offer_of(offer: &sedge_core::custody::message::Offer<'_>) -> Offer {
     }
 }
 
-fn is_too_far(offer: &sedge_core::custody::message::Offer<'_>) -> bool {
-    offer.next.get().max(offer.oldest.get()) > OFFSETS_MAX
+/// Why a log is larger than any that is taken, if it is.
+fn too_large(offer: &sedge_core::custody::message::Offer<'_>) -> Option<&'static str> {
+    if usize::from(offer.slot) >= LOGS_MAX {
+        return Some("too many logs");
+    }
+    let furthest = offer.next.max(offer.oldest).get();
+    (furthest > OFFSETS_MAX).then_some("a log has offsets up to 2^53")
 }
 
 /// A gap that was told becomes a frame among the frames.
@@ -678,7 +671,6 @@ const NOT_GRANTED: &str = "this stream is not among those that the gateway may w
 const FAREWELL: Duration = Duration::from_secs(1);
 /// One past the last offset, shifted: so many every reader of JSON can hold, and sums of them.
 const OFFSETS_MAX: u64 = 1 << 53;
-const TOO_FAR: &str = "a log has offsets up to 2^53";
 /// Logs of one gateway.
 const LOGS_MAX: usize = 4_096;
 /// Answers that do not fit into the Welcome follow one by one.

@@ -168,9 +168,12 @@ impl Shared {
             Err(e) => (Vec::new(), Some(e.to_string())),
         };
         let c = &self.counters;
+        let (gateways, partitions) = (self.seats.connected(), self.partition_statuses());
+        let identities = self.seats.identities(Instant::now());
         HubStatus {
-            gateways: self.seats.connected(),
-            identities: self.seats.identities(Instant::now()),
+            fleet: self.gateway_statuses(&gateways, &identities, &partitions),
+            gateways,
+            identities,
             consumers: c.consumers.load(Relaxed),
             refused: c.refused.load(Relaxed),
             broken: c.broken.load(Relaxed),
@@ -183,32 +186,31 @@ impl Shared {
             full: c.full.load(Relaxed),
             disk_bytes: self.registry.disk_bytes(),
             disk_max: self.options.disk_max,
-            partitions: self.partition_statuses(),
-            fleet: self.gateway_statuses(),
+            partitions,
             groups,
             catalog_error,
         }
     }
 
-    fn gateway_statuses(&self) -> Vec<GatewayStatus> {
+    fn gateway_statuses(
+        &self,
+        connected: &[String],
+        identities: &[IdentityStatus],
+        partitions: &[PartitionStatus],
+    ) -> Vec<GatewayStatus> {
         let now_us = unix_us();
-        let connected: BTreeSet<String> = self.seats.connected().into_iter().collect();
-        let identities = self.seats.identities(Instant::now());
-        let in_use: BTreeMap<String, bool> = identities
-            .into_iter()
-            .map(|identity| (identity.gateway, identity.in_use))
-            .collect();
-        let partitions = self.registry.partitions(None);
-        let senders = partitions.iter().map(|p| p.gateway.to_string());
+        let connected: BTreeSet<&String> = connected.iter().collect();
+        let used_twice = identities.iter().filter(|identity| identity.in_use);
+        let used_twice: BTreeSet<&String> = used_twice.map(|identity| &identity.gateway).collect();
         let mut names: BTreeSet<String> = self.fleet.names().into_iter().collect();
-        names.extend(in_use.keys().cloned());
-        names.extend(senders);
+        names.extend(identities.iter().map(|identity| identity.gateway.clone()));
+        names.extend(partitions.iter().map(|p| p.gateway.clone()));
         let status = |gateway: String| {
             let (left_us, report) = self.fleet.known(&gateway);
             let connected = connected.contains(&gateway);
             GatewayStatus {
                 connected,
-                in_use: in_use.get(&gateway).copied().unwrap_or_default(),
+                in_use: used_twice.contains(&gateway),
                 heard_us: if connected { Some(now_us) } else { left_us },
                 report,
                 gateway,
@@ -220,11 +222,7 @@ impl Shared {
     fn partition_statuses(&self) -> Vec<PartitionStatus> {
         let status = |p: &Arc<Partition>| {
             let (described, members) = (p.describe(), p.members());
-            let lost = members
-                .iter()
-                .map(|m| m.mirror.ledger())
-                .map(|l| l.evicted + l.expired + l.corrupt)
-                .sum();
+            let lost = members.iter().map(|m| m.mirror.ledger().lost()).sum();
             PartitionStatus {
                 stream: described.stream,
                 gateway: described.gateway,
@@ -240,8 +238,7 @@ impl Shared {
     }
 
     fn group_statuses(&self) -> Result<Vec<GroupStatus>, super::CatalogError> {
-        let mut groups: BTreeMap<(String, String), GroupStatus> = BTreeMap::new();
-        let mut waiting: BTreeMap<(String, String), Vec<Waiting>> = BTreeMap::new();
+        let mut groups: BTreeMap<(String, String), (GroupStatus, Vec<Waiting>)> = BTreeMap::new();
         let all = self.catalog.group_places()?;
         let of_one = |one: &GroupPlace, next: &GroupPlace| {
             (&one.group, &one.stream, one.place.number)
@@ -259,41 +256,43 @@ impl Shared {
             let described = partition.describe();
             let places: Vec<_> = places.iter().map(|of| of.place).collect();
             let key = (group.clone(), stream.clone());
-            let status = groups.entry(key).or_insert(GroupStatus {
+            let begin = || GroupStatus {
                 group: group.clone(),
                 stream: stream.clone(),
                 lag: 0,
                 lag_s: None,
                 overtaken: 0,
-            });
+            };
+            let (status, waiting) = groups.entry(key).or_insert_with(|| (begin(), Vec::new()));
             let unread = stand(&described, &places).into_iter();
             let unread = unread.map(|(at, end)| (at.next, end.saturating_sub(at.next)));
-            let unread: Vec<_> = unread.filter(|(_, lag)| *lag > 0).collect();
-            let lag = unread.iter().map(|(_, lag)| *lag);
-            status.lag = lag.fold(status.lag, u64::saturating_add);
-            let of_group = waiting.entry((group.clone(), stream.clone())).or_default();
-            of_group.extend(
-                unread
-                    .iter()
-                    .map(|(next, lag)| (*lag, Arc::clone(&partition), *next)),
-            );
+            for (next, lag) in unread.filter(|(_, lag)| *lag > 0) {
+                status.lag = status.lag.saturating_add(lag);
+                waiting.push((lag, Arc::clone(&partition), next));
+            }
             let gone = places.iter().filter(|at| at.next < described.earliest);
             status.overtaken += gone.count() as u64;
         }
+        Ok(self.with_ages(groups.into_values().collect()))
+    }
+
+    /// How old what each group waits for is: looked at together, as what is not looked at is forgotten.
+    fn with_ages(&self, groups: Vec<(GroupStatus, Vec<Waiting>)>) -> Vec<GroupStatus> {
         let now_us = unix_us();
-        let mut all = Vec::new();
-        let mut ends = Vec::with_capacity(groups.len());
-        for key in groups.keys() {
-            all.extend(most_of(waiting.remove(key).unwrap_or_default()));
-            ends.push(all.len());
+        let (mut statuses, mut records, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        for (status, waiting) in groups {
+            let before = records.len();
+            records.extend(most_of(waiting));
+            counts.push(records.len() - before);
+            statuses.push(status);
         }
-        let (ages, mut from) = (self.ages_of_groups.of(&all), 0);
-        for (status, end) in groups.values_mut().zip(ends) {
-            let oldest = ages[from..end].iter().flatten().min();
-            status.lag_s = oldest.map(|oldest| seconds_since(*oldest, now_us));
-            from = end;
+        let ages = self.ages_of_groups.of(&records);
+        let mut ages = ages.into_iter();
+        for (status, count) in statuses.iter_mut().zip(counts) {
+            let oldest = ages.by_ref().take(count).flatten().min();
+            status.lag_s = oldest.map(|oldest| seconds_since(oldest, now_us));
         }
-        Ok(groups.into_values().collect())
+        statuses
     }
 }
 
@@ -307,7 +306,7 @@ type AgeKey = (String, u32, u64);
 impl Ages {
     /// When each was taken, µs since 1970, if that is known. What is not looked at again is forgotten. Blocks for the disk.
     pub(super) fn of(&self, records: &[(Arc<Partition>, u64)]) -> Vec<Option<i64>> {
-        let known = self.lock().clone();
+        let known = std::mem::take(&mut *self.lock());
         let mut now = HashMap::with_capacity(records.len());
         let mut ages = Vec::with_capacity(records.len());
         for (partition, offset) in records {

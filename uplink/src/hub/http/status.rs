@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use super::{At, Refusal, Visitor};
+use crate::hub::fleet::sum;
 use crate::hub::groups::GroupName;
 use crate::hub::partition::Partition;
 use crate::hub::status::{GatewayStatus, GroupStatus, HubStatus, PartitionStatus};
@@ -41,9 +42,9 @@ pub(super) async fn counts(
         return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, what));
     }
     let partitions = visitor.reading.partitions(Some(&stream));
-    let times = (0..=steps).map(|step| at_step(from, to, step, steps));
-    let times: Vec<Micros> = times.map(Micros::new).collect();
-    let begins: Vec<i64> = times.iter().map(|time| time.get()).collect();
+    let begins = (0..=steps).map(|step| at_step(from, to, step, steps));
+    let begins: Vec<i64> = begins.collect();
+    let times: Vec<Micros> = begins.iter().copied().map(Micros::new).collect();
     // Nobody hears of it once this is dropped: then it is given up.
     let asked = Arc::new(());
     let asks = Arc::downgrade(&asked);
@@ -147,19 +148,25 @@ fn shown_gateway(gateway: &GatewayStatus, partitions: &[&PartitionStatus], are_a
     })
 }
 
+/// What a gateway told of one of its partitions.
+fn told_of<'r>(
+    report: &'r GatewayReport,
+    partition: &PartitionStatus,
+) -> Option<&'r PartitionReport> {
+    let mut told = report.partitions.iter();
+    told.find(|of| of.stream == partition.stream && of.partition == partition.partition)
+}
+
 /// What a gateway told, as far as it is of `partitions`.
 fn part_of(report: &GatewayReport, partitions: &[&PartitionStatus]) -> GatewayReport {
-    let is_of = |told: &&PartitionReport| {
-        let mut of = partitions.iter();
-        of.any(|p| p.stream == told.stream && p.partition == told.partition)
-    };
-    let told: Vec<PartitionReport> = report.partitions.iter().filter(is_of).cloned().collect();
-    let sum = |of: fn(&PartitionReport) -> u64| told.iter().map(of).fold(0, u64::saturating_add);
+    let of_each = partitions.iter().filter_map(|p| told_of(report, p));
+    let told: Vec<PartitionReport> = of_each.cloned().collect();
+    let sum_of = |of: fn(&PartitionReport) -> u64| sum(told.iter().map(of));
     GatewayReport {
-        lag: sum(|of| of.lag),
+        lag: sum_of(|of| of.lag),
         oldest_unacked_us: told.iter().filter_map(|of| of.oldest_unacked_us).min(),
-        waiting_bytes: sum(|of| of.waiting_bytes),
-        capacity_bytes: sum(|of| of.capacity_bytes),
+        waiting_bytes: sum_of(|of| of.waiting_bytes),
+        capacity_bytes: sum_of(|of| of.capacity_bytes),
         held: None,
         partitions: told,
         ..report.clone()
@@ -167,9 +174,6 @@ fn part_of(report: &GatewayReport, partitions: &[&PartitionStatus]) -> GatewayRe
 }
 
 fn shown_report(report: &GatewayReport, is_whole: bool) -> Value {
-    let ahead_s = report
-        .unix_us
-        .map(|theirs| theirs.saturating_sub(report.at_us) as f64 / 1e6);
     json!({
         "at": time_of(Some(report.at_us)),
         "version": report.version,
@@ -178,7 +182,7 @@ fn shown_report(report: &GatewayReport, is_whole: bool) -> Value {
             "time": time_of(report.unix_us),
             "trusted": report.voucher.as_deref().is_some_and(|by| by != "itself"),
             "by": report.voucher,
-            "ahead_s": ahead_s,
+            "ahead_s": report.clock_ahead_s(),
         },
         "disk": { "bytes": report.waiting_bytes, "max": report.capacity_bytes },
         "held": report.held,
@@ -187,10 +191,7 @@ fn shown_report(report: &GatewayReport, is_whole: bool) -> Value {
 }
 
 fn shown_partition(partition: &PartitionStatus, report: Option<&GatewayReport>) -> Value {
-    let is_it = |of: &&PartitionReport| {
-        of.stream == partition.stream && of.partition == partition.partition
-    };
-    let told = report.and_then(|report| report.partitions.iter().find(is_it));
+    let told = report.and_then(|report| told_of(report, partition));
     let fill = told.map(|of| json!({ "bytes": of.waiting_bytes, "max": of.capacity_bytes }));
     json!({
         "stream": partition.stream,
@@ -206,15 +207,14 @@ fn shown_partition(partition: &PartitionStatus, report: Option<&GatewayReport>) 
 
 fn shown_stream(partitions: &[&PartitionStatus], newest: &BTreeMap<String, i64>) -> Value {
     let stream = &partitions[0].stream;
-    let each = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(move |p| of(p));
-    let sum = |of| each(of).fold(0, u64::saturating_add);
+    let sum_of = |of: fn(&PartitionStatus) -> u64| sum(partitions.iter().map(|p| of(p)));
     json!({
         "stream": stream,
         "partitions": partitions.len(),
-        "earliest_sum": sum(|p| p.earliest),
-        "end_sum": sum(|p| p.end),
+        "earliest_sum": sum_of(|p| p.earliest),
+        "end_sum": sum_of(|p| p.end),
         "newest": time_of(newest.get(stream).copied()),
-        "lost": sum(|p| p.lost),
+        "lost": sum_of(|p| p.lost),
     })
 }
 
