@@ -78,12 +78,9 @@ pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 }
 
 /// Answers until the shutdown.
-pub async fn serve(listener: TcpListener, mut pages: Pages, mut shutdown: Shutdown) {
+pub async fn serve(listener: TcpListener, mut pages: Pages, shutdown: Shutdown) {
     let gate = pages.gate.take();
-    tokio::select! {
-        () = connections::serve(listener, router(pages), Limits::default(), gate) => {}
-        () = shutdown.requested() => {}
-    }
+    connections::serve(listener, router(pages), Limits::default(), gate, shutdown).await;
 }
 
 fn router(pages: Pages) -> Router {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,10 +17,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 #[cfg(feature = "hub")]
 use super::network::Port;
+use crate::shutdown::Shutdown;
 
 /// What is asked of those who connect.
 #[derive(Clone, Copy, Debug)]
@@ -42,16 +43,31 @@ pub use sedge_uplink::hub::Gate;
 #[cfg(not(feature = "hub"))]
 pub type Gate = std::convert::Infallible;
 
-/// Serves all who come, until it is dropped. Those who are being served then go on.
+/// Serves all who come, until `shutdown`. Those who are being answered then have a moment for it: whoever keeps a connection is not to go on with what was.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     gate: Option<Gate>,
+    shutdown: Shutdown,
+) {
+    let mut over = shutdown.clone();
+    tokio::select! {
+        () = serve_all(listener, router, limits, gate, shutdown) => {}
+        () = over.requested() => {}
+    }
+}
+
+async fn serve_all(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    gate: Option<Gate>,
+    shutdown: Shutdown,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections_max));
     match gate {
-        None => serve_here(&listener, &router, limits, &places).await,
+        None => serve_here(&listener, &router, limits, &places, &shutdown).await,
         #[cfg(feature = "hub")]
         Some(gate) => {
             let port = Arc::new(Port {
@@ -60,6 +76,7 @@ pub(super) async fn serve(
                 places,
                 here: Arc::new(Semaphore::new(limits.connections_max)),
                 gate,
+                shutdown,
             });
             loop {
                 let (stream, peer) = next(&listener).await;
@@ -74,12 +91,14 @@ async fn serve_here(
     router: &Router,
     limits: Limits,
     places: &Arc<Semaphore>,
+    shutdown: &Shutdown,
 ) {
     while let Ok(place) = Arc::clone(places).acquire_owned().await {
         let (stream, _) = next(listener).await;
         let service = TowerToHyperService::new(router.clone());
+        let shutdown = shutdown.clone();
         tokio::spawn(async move {
-            converse(Patient::new(stream, limits), service, limits).await;
+            converse(Patient::new(stream, limits), service, limits, shutdown).await;
             drop(place);
         });
     }
@@ -99,8 +118,8 @@ async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Answers what is asked on a connection, to its end.
-pub(super) async fn converse<S, V>(stream: S, service: V, limits: Limits)
+/// Answers what is asked on a connection, to its end, or until the shutdown.
+pub(super) async fn converse<S, V>(stream: S, service: V, limits: Limits, mut shutdown: Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     V: HttpService<Incoming, ResBody = Body>,
@@ -110,8 +129,16 @@ where
     http.timer(TokioTimer::new());
     http.header_read_timeout(limits.head_patience);
     http.max_buf_size(limits.head_bytes_max);
-    let served = http.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = served.await {
+    let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.requested() => {
+            served.as_mut().graceful_shutdown();
+            timeout(LAST_WORDS, served).await.unwrap_or(Ok(()))
+        }
+        ended = served.as_mut() => ended,
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection for HTTP ended");
     }
 }
@@ -217,6 +244,8 @@ impl Default for Limits {
     }
 }
 
+/// How long an answer that has begun may still take when the port closes.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// So that a table of files that is full is not looked at all the time.
 const BREATH: Duration = Duration::from_millis(200);
 
@@ -229,14 +258,17 @@ mod tests {
     use futures_util::stream;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::mpsc;
-    use tokio::time::timeout;
 
     use super::*;
+    use crate::shutdown::{self, Trigger};
 
     /// A port, and where its endless page says that it is not being read any more.
     struct Port {
         address: SocketAddr,
         ended: mpsc::UnboundedReceiver<()>,
+        /// Says when a page is asked for that is given when the port closes.
+        waits: mpsc::UnboundedReceiver<()>,
+        stop: Trigger,
         task: tokio::task::JoinHandle<()>,
     }
 
@@ -263,13 +295,27 @@ mod tests {
                 let body = Body::from_stream(pieces);
                 async { body }
             };
+            let (stop, shutdown) = shutdown::pair();
+            let stopping = shutdown.clone();
+            let (asked, waits) = mpsc::unbounded_channel();
+            let last = move || {
+                let mut stopping = stopping.clone();
+                asked.send(()).unwrap_or_default();
+                async move {
+                    stopping.requested().await;
+                    "last"
+                }
+            };
             let router = Router::new()
                 .route("/endless", get(endless))
+                .route("/last", get(last))
                 .route("/short", get(async || "short"));
-            let task = tokio::spawn(serve(listener, router, limits, None));
+            let task = tokio::spawn(serve(listener, router, limits, None, shutdown));
             Self {
                 address,
                 ended,
+                waits,
+                stop,
                 task,
             }
         }
@@ -301,6 +347,7 @@ mod tests {
     }
 
     const ENDLESS: &str = "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n";
+    const LAST: &str = "GET /last HTTP/1.1\r\nHost: x\r\n\r\n";
     const SHORT: &str = "GET /short HTTP/1.1\r\nHost: x\r\n\r\n";
 
     /// It asks for what never ends and reads nothing of it; another one reads, and is given more than any socket holds.
@@ -324,6 +371,25 @@ mod tests {
         assert!(port.ended.is_empty(), "the one that reads is served");
         drop(reads);
         in_time(port.ended.recv()).await;
+    }
+
+    /// Else whoever keeps one would be answered by what is no more, for as long as it likes.
+    #[tokio::test]
+    async fn connections_end_with_the_port_but_for_the_answer_that_is_being_given() {
+        let mut port = Port::with(Limits::default()).await;
+        let mut kept = port.connect(SHORT).await;
+        let mut answer = vec![0; 256];
+        assert!(in_time(kept.read(&mut answer)).await.unwrap() > 0);
+        let mut waits = port.connect(LAST).await;
+        let endless = port.connect(ENDLESS).await;
+        in_time(port.waits.recv()).await;
+        port.stop.stop();
+        let mut heard = String::new();
+        in_time(waits.read_to_string(&mut heard)).await.unwrap();
+        assert!(heard.ends_with("\r\n\r\nlast"), "{heard}");
+        assert_eq!(in_time(kept.read(&mut answer)).await.unwrap(), 0);
+        in_time(port.ended.recv()).await;
+        drop(endless);
     }
 
     #[tokio::test]

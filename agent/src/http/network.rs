@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::connections::{Limits, Patient, converse};
+use crate::shutdown::Shutdown;
 
 /// A port with a gate.
 pub(super) struct Port {
@@ -34,6 +35,7 @@ pub(super) struct Port {
     /// Of this machine's.
     pub(super) here: Arc<Semaphore>,
     pub(super) gate: Gate,
+    pub(super) shutdown: Shutdown,
 }
 
 impl Port {
@@ -58,12 +60,13 @@ impl Port {
         let stream = Patient::new(stream, self.limits);
         if !is_tls {
             let service = self.service(Origin::here(), None);
-            return converse(stream, service, self.limits).await;
+            return converse(stream, service, self.limits, self.shutdown.clone()).await;
         }
         if let Ok(Ok((stream, origin))) =
             timeout(patience, self.gate.shake_hands(stream, true)).await
         {
-            converse(stream, self.service(origin, None), self.limits).await;
+            let service = self.service(origin, None);
+            converse(stream, service, self.limits, self.shutdown.clone()).await;
         }
     }
 
@@ -95,7 +98,8 @@ impl Port {
             head_bytes_max: HEAD_BYTES_MAX,
             ..self.limits
         };
-        converse(stream, self.service(origin, Some(lobby)), limits).await;
+        let service = self.service(origin, Some(lobby));
+        converse(stream, service, limits, self.shutdown.clone()).await;
         Ok(())
     }
 

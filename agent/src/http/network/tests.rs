@@ -23,12 +23,14 @@ use tokio_rustls::client::TlsStream;
 
 use super::*;
 use crate::http::router;
+use crate::shutdown::{self, Trigger};
 use crate::vitals::Vitals;
 
 /// The port of a hub that has certificates.
 struct Stand {
     dir: tempfile::TempDir,
     hub: Hub,
+    _stop: Trigger,
     listener: TcpListener,
     port: Arc<Port>,
     ended: mpsc::UnboundedReceiver<()>,
@@ -61,16 +63,19 @@ impl Stand {
         let pages = crate::hub::pages(hub.handle(), &listener, Vitals::default()).unwrap();
         let gate = pages.gate.clone().expect("it has certificates");
         let (tell, ended) = mpsc::unbounded_channel();
+        let (stop, shutdown) = shutdown::pair();
         let port = Arc::new(Port {
             router: router(pages).route("/endless", get(move || endless(tell.clone()))),
             limits,
             places: Arc::new(Semaphore::new(limits.connections_max)),
             here: Arc::new(Semaphore::new(limits.connections_max)),
             gate,
+            shutdown,
         });
         Self {
             dir,
             hub,
+            _stop: stop,
             listener,
             port,
             ended,
