@@ -11,6 +11,7 @@ mod diverged;
 mod look;
 mod measure;
 pub mod reload;
+mod shown;
 mod take_over;
 mod trust;
 mod uplinks;
@@ -43,6 +44,7 @@ use disk::{Disk, Drained, OnFatal, Outfit};
 use diverged::Untold;
 use look::Looker;
 use reload::{NotReloaded, Owed, Reloader, Reloads, Trial, Wish};
+use shown::Shown;
 use uplinks::{Listed, carriers, start_forwarders};
 
 /// Why a gateway ends.
@@ -226,6 +228,8 @@ struct Life {
     stop_others: Trigger,
     fatal: mpsc::UnboundedReceiver<String>,
     forward: mpsc::UnboundedReceiver<ForwardEvent>,
+    /// What readers are shown at the HTTP port.
+    shown: Option<Shown>,
 }
 
 /// How others than the configured sources come in.
@@ -314,6 +318,7 @@ impl Life {
             budget,
         );
         others.spawn(Arc::clone(time).watch(others_shutdown.clone()));
+        let shown = Shown::of(&agent, &disk, time).filter(|_| doors.is_some());
         if let Some(doors) = doors {
             let reload = match entrance {
                 Entrance::Doors(Some(load)) => Some((about.reloader.clone(), Arc::clone(load))),
@@ -328,6 +333,7 @@ impl Life {
             start_doors(
                 doors,
                 within,
+                shown.clone(),
                 &looker,
                 vitals,
                 &others_shutdown,
@@ -372,6 +378,7 @@ impl Life {
             stop_others,
             fatal,
             forward,
+            shown,
         })
     }
 
@@ -500,6 +507,9 @@ impl Life {
     /// A log has done its service. It is taken from those who read it, its directory removed, and its files in the background.
     async fn remove(&mut self, log: LogId, drained: Drained) {
         uplinks::let_go(&self.lists, &drained.left());
+        if let Some(shown) = &self.shown {
+            shown.let_go(&drained.left());
+        }
         let disk = &self.disk;
         uplinks::let_pass(&self.lists, |known| {
             disk.may_be_passed(known.handle.log_id())
@@ -742,6 +752,7 @@ fn tails(agent: &checked::Agent, disk: &Disk) -> tail::Streams {
 fn start_doors(
     doors: Doors,
     within: Within,
+    shown: Option<Shown>,
     looker: &Arc<Mutex<Looker>>,
     vitals: &Vitals,
     shutdown: &Shutdown,
@@ -751,9 +762,13 @@ fn start_doors(
         let refusals = Refusals::of(&within.ingest);
         let pages = Pages {
             ailments: Arc::new(move || refusals.lines()),
+            more: shown.as_ref().map(Shown::pages).unwrap_or_default(),
             ..Pages::here(http::of_agent(Arc::clone(&within.gather)), vitals.clone())
         };
         tasks.spawn(http::serve(listener, pages, shutdown.clone()));
+        if let Some(shown) = shown {
+            tasks.spawn(shown.follow(shutdown.clone()));
+        }
     }
     tasks.spawn(control::serve(doors.control, within, shutdown.clone()));
     let (looker, mut shutdown) = (Arc::clone(looker), shutdown.clone());

@@ -273,6 +273,14 @@ impl Timekeeping for Timekeeper {
         })
     }
 
+    fn beginnings(&self) -> Vec<Beginning> {
+        let state = self.state();
+        let known = state.starts.beginnings();
+        known
+            .map(|(start, unix_us)| Beginning { start, unix_us })
+            .collect()
+    }
+
     fn voucher(&self) -> Option<&'static str> {
         self.standing().by
     }

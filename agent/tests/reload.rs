@@ -6,7 +6,7 @@ mod rig;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use rig::{Place, Ran, Service, eventually, sedge};
+use rig::{Place, Ran, Service, eventually, page, sedge};
 
 struct Story {
     place: Place,
@@ -177,4 +177,51 @@ fn a_hangup_reads_the_file_again() {
     });
     story.push(10);
     story.ends_whole();
+}
+
+/// The logs that end with it are followed by others; whoever reads goes on with the offset that it has.
+#[test]
+fn streams_are_shown_over_http_when_that_is_wanted_and_go_on_behind_a_log_that_ended() {
+    let story = Story::begin();
+    let http = story.place.http_address;
+    let (status, _) = page(http, "/v1/streams");
+    assert_eq!(status, 404, "it is not wanted");
+    let shown = |text: String| text.replace("[gateway]\n", "[gateway]\nhttp_streams = \"on\"\n");
+    story.write(shown);
+    assert_eq!(story.reload("20s").code, Some(0));
+    let values = |text: &str| -> Vec<(u64, u64)> {
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        let records = lines.filter(|line: &serde_json::Value| !line["offset"].is_null());
+        let number = |value: &serde_json::Value| value.as_u64().unwrap();
+        records
+            .map(|line| (number(&line["offset"]), number(&line["value"])))
+            .collect()
+    };
+    let path = "/v1/streams/telemetry/0/records";
+    let (status, text) = page(http, path);
+    let first = values(&text);
+    assert_eq!(status, 200, "{text}");
+    let pulled = story.place.pull(&["--format", "json"]).out;
+    assert_eq!(
+        first,
+        values(&pulled),
+        "as at the hub, which has the same log"
+    );
+    let next = first.last().unwrap().0 + 1;
+    let two = |text: String| text.replace("\"8MiB\"\n", "\"8MiB\"\npartitions = 2\n");
+    story.write(|text| two(shown(text)));
+    assert_eq!(story.reload("20s").code, Some(0));
+    let lines: String = (10..40).map(|n| format!("{n}\n")).collect();
+    assert_eq!(story.place.push("telemetry", &lines).code, Some(0));
+    let mut all = Vec::new();
+    for partition in 0..2 {
+        let from = if partition == 0 { next } else { 0 };
+        let path = format!("/v1/streams/telemetry/{partition}/records?from={from}");
+        let (_, text) = page(http, &path);
+        let here = values(&text);
+        assert!(here.iter().all(|(offset, _)| *offset >= from), "{text}");
+        all.extend(here.into_iter().map(|(_, value)| value));
+    }
+    all.sort_unstable();
+    assert_eq!(all, Vec::from_iter(10..40));
 }

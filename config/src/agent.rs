@@ -86,10 +86,18 @@ fn gateway(
     let control = section
         .path("control")
         .or_else(|| Some(data_dir.as_ref()?.join("control.sock")));
+    let http = section.address("http");
+    let http_streams = section.text("http_streams").map(|wanted| wanted == "on");
+    if http == Some(None) && http_streams == Some(true) {
+        let key = "http_streams";
+        let what = "\"on\", and `http` is off: there is no port to read them at";
+        reader.problem(section.place_of(key), section.path_of(key), what);
+    }
     Some(checked::Gateway {
         id: id?,
         data_dir: data_dir?,
-        http: section.address("http")?,
+        http: http?,
+        http_streams: http_streams?,
         control: control?,
         record_bytes_max: section.number32("record_max")?,
         memory_bytes: section.number("memory")?,

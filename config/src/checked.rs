@@ -37,6 +37,8 @@ pub struct Gateway {
     pub data_dir: PathBuf,
     /// Where metrics are served, on loopback; none is off.
     pub http: Option<SocketAddr>,
+    /// Whether the streams are read there too.
+    pub http_streams: bool,
     /// The Unix socket of `status` and `push`.
     pub control: PathBuf,
     /// Largest event in bytes.

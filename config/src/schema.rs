@@ -90,6 +90,12 @@ pub static GATEWAY: Table = Table {
             "Where `/metrics`, `/healthz` and `/readyz` are served.",
         ),
         key(
+            "http_streams",
+            Kind::OneOf(&["off", "on"]),
+            Is("\"off\""),
+            "Whether the streams are read at `http` too, by whoever is on this machine: [as at a hub](http.md#at-a-gateway), but without groups.",
+        ),
+        key(
             "control",
             Kind::Path,
             Otherwise("`control.sock` in `data_dir`"),

@@ -478,3 +478,16 @@ fn drop_ins_stand_in_a_directory_beside_the_file_and_are_read_in_the_order_of_th
         "{told}"
     );
 }
+
+#[test]
+fn streams_are_shown_where_there_is_a_port_for_it() {
+    let wanted = parse("[gateway]\nhttp_streams = \"on\"\n");
+    assert!(wanted.expect("it is right").gateway.http_streams);
+    assert!(!parse("").expect("it is right").gateway.http_streams);
+    let told = refusal("[gateway]\nhttp = \"off\"\nhttp_streams = \"on\"\n");
+    assert!(
+        told.contains("3: gateway.http_streams: \"on\", and `http` is off"),
+        "{told}"
+    );
+    assert!(refusal("[gateway]\nhttp_streams = true\n").contains("http_streams"));
+}

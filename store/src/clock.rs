@@ -23,6 +23,10 @@ pub trait Timekeeping: Send + Sync {
     fn now(&self) -> Micros;
     /// When the start began whose uptimes the clock gave before it knew the time of day; none if it gave none, or does not know yet.
     fn beginning(&self) -> Option<Beginning>;
+    /// The same of all starts that are known.
+    fn beginnings(&self) -> Vec<Beginning> {
+        self.beginning().into_iter().collect()
+    }
     /// How old something is that the clock gave `time` for, at least; none if nobody can tell.
     fn age(&self, time: Micros) -> Option<Duration>;
     /// Who vouches for the time of day, in a word; none if nobody does, or nobody knows.

@@ -201,6 +201,18 @@ impl Partition {
         self.0.reading.offset_for_time(time)
     }
 
+    /// The same for each of `times`, which are in their order. Given up with an error when it is no longer asked.
+    ///
+    /// # Errors
+    /// When the file system refuses, or nobody asks any more.
+    pub fn offsets_for_times(
+        &self,
+        times: &[Micros],
+        is_asked: &dyn Fn() -> bool,
+    ) -> Result<Vec<Offset>, ReadError> {
+        self.0.reading.offsets_for_times(times, is_asked)
+    }
+
     /// Events at or behind `from` that are held: what a reader at `from` has not got. Offsets that were burned are none; unreadable
     /// ones count, as each may have been one. Blocks for the disk, for one segment at most.
     ///

@@ -1,7 +1,7 @@
 //! The hub: takes custody of what gateways send, and gives it to consumers.
 //!
 //! `guard.rs` knows who comes, `lobby.rs` holds those who have not said it yet. `gateway.rs` is the conversation with one gateway, `consume.rs` the one with one consumer. Both work on the `registry.rs`: the partitions, the
-//! chains of logs that they are (`chain.rs`), their mirrors on disk. `catalog.rs` and `groups.rs` keep what consumers have read.
+//! chains of logs that they are (`chain.rs`), their mirrors on disk. What can be read of them is the `library.rs`, which a gateway has of its own logs, too (`own.rs`). `catalog.rs` and `groups.rs` keep what consumers have read.
 
 mod catalog;
 mod chain;
@@ -12,8 +12,10 @@ mod groups;
 mod guard;
 mod http;
 mod kafka;
+mod library;
 mod lobby;
 mod options;
+mod own;
 mod partition;
 mod quarrel;
 mod reading;
@@ -50,6 +52,7 @@ pub use http::{Gate, Newcomer, Origin, Stay};
 pub use kafka::{Advertised, KafkaDoor, KafkaOptions};
 use lobby::{Chairs, Lobby};
 pub use options::{HubClock, HubOptions, HubTrust, StreamOptions};
+pub use own::{OwnLog, OwnPartition, OwnStreams};
 use registry::Registry;
 pub use seats::IdentityStatus;
 use seats::Seats;
@@ -82,7 +85,7 @@ struct Shared {
     ages_of_streams: Ages,
     /// Who looks at all of the hub, or through much of a stream, waits here for those who are at it.
     looks: Arc<Semaphore>,
-    counters: Counters,
+    counters: Arc<Counters>,
     /// Who may come; without it this machine only.
     guard: Option<Guard>,
     lobby: Arc<Lobby>,
@@ -100,8 +103,6 @@ struct Shared {
     connections: AtomicU64,
     /// Connections that are past the lobby.
     served: AtomicUsize,
-    /// Requests at the HTTP port.
-    visitors: AtomicUsize,
 }
 
 /// Opens a hub and runs it: [`Hub::open`], then [`Hub::run`].
@@ -139,14 +140,13 @@ impl Hub {
                 ages_of_groups: Ages::default(),
                 ages_of_streams: Ages::default(),
                 looks: Arc::new(Semaphore::new(LOOKS_MAX)),
-                counters: Counters::default(),
+                counters: Arc::default(),
                 failed: watch::Sender::new(None),
                 stopping: watch::Sender::new(false),
                 pulse: Pulse::new(),
                 underway: Underway::default(),
                 connections: AtomicU64::new(0),
                 served: AtomicUsize::new(0),
-                visitors: AtomicUsize::new(0),
                 lobby: Arc::default(),
                 chairs: Arc::default(),
                 http_chairs: Arc::default(),

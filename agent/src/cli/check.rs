@@ -102,6 +102,13 @@ fn of_agent(agent: &checked::Agent) -> String {
 
 /// What is allowed and may still surprise.
 fn notes(report: &mut String, agent: &checked::Agent) {
+    if agent.gateway.http_streams && cfg!(not(feature = "hub")) {
+        line(
+            report,
+            "note: this program was built without the hub, and shows no streams at `http`"
+                .to_owned(),
+        );
+    }
     if agent.sources.is_empty() {
         line(
             report,

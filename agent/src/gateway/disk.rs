@@ -62,6 +62,8 @@ pub(crate) struct OpenLog {
     pub(crate) claims: Claims,
     /// Place in the chain.
     pub(crate) place: u16,
+    /// What is added to its offsets where the chain is read as one run.
+    pub(crate) shift: u64,
     /// The uplinks whose hubs have all of it, as they said in this life.
     drained: BTreeSet<u32>,
     identity: Numbered<LogIdentity>,
@@ -143,6 +145,9 @@ struct PartitionIdentity {
     /// The place of the next log is not below this: those below were given to logs that are removed.
     #[serde(default)]
     next_place: u16,
+    /// One past the last offset of those, as they are read as one run.
+    #[serde(default)]
+    next_shift: u64,
     /// Where devices stood in logs that are removed, the longest unused first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     devices: Vec<DeviceStood>,
@@ -171,6 +176,9 @@ struct LogIdentity {
     /// It ended so that live records pass what it holds. Nothing else has changed: the next log takes over all it knew.
     #[serde(default)]
     passed: bool,
+    /// What is added to its offsets where the chain is read as one run: known when it takes its first event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shift: Option<u64>,
 }
 
 impl Disk {
@@ -500,6 +508,7 @@ impl PartitionIdentity {
         Self {
             partition,
             next_place: 0,
+            next_shift: 0,
             devices: Vec::new(),
             removed: Vec::new(),
         }
@@ -517,6 +526,7 @@ impl PartitionIdentity {
         Self {
             partition: self.partition,
             next_place: self.next_place.max(log.place.saturating_add(1)),
+            next_shift: self.next_shift.max(log.shift_behind()),
             devices: claims.devices().into_iter().map(stood).collect(),
             removed: removed::with(&self.removed, left),
         }
@@ -658,13 +668,24 @@ fn open_chain(
         if !goes_on || log.at_end {
             log.finish().map_err(in_dir(path))?;
         }
+        let behind = shift_behind(&logs, &partition.identity);
+        log.stands_behind(behind);
         logs.push(log);
     }
     if takes && logs.last().is_none_or(|last| last.identity.identity.ended) {
         let place = place_behind(&logs, &partition.identity);
-        logs.push(next_log(&mut found, place, options).map_err(in_dir(path))??);
+        let mut next = next_log(&mut found, place, options).map_err(in_dir(path))??;
+        let behind = shift_behind(&logs, &partition.identity);
+        next.stands_behind(behind);
+        logs.push(next);
     }
     Ok(logs)
+}
+
+/// What is added to the offsets of a log that follows `logs`, where the chain is read as one run.
+fn shift_behind(logs: &[OpenLog], partition: &PartitionIdentity) -> u64 {
+    let behind = logs.last().map(OpenLog::shift_behind);
+    behind.unwrap_or(0).max(partition.next_shift)
 }
 
 /// The place behind all logs that a partition has, and all that it ever had.
@@ -685,6 +706,7 @@ fn next_log(
             diverged: false,
             told: false,
             passed: false,
+            shift: None,
         })?,
         options,
     ))
@@ -704,6 +726,7 @@ fn open_log(
     tell(&identity.path, &partition, &opened);
     Ok(OpenLog {
         place: identity.identity.chain,
+        shift: identity.identity.shift.unwrap_or(0),
         drained: BTreeSet::new(),
         partition,
         claims,
@@ -776,6 +799,27 @@ impl OpenLog {
             ..self.identity.identity.clone()
         };
         self.identity.rewrite(ended)
+    }
+
+    /// It follows what ended at `behind`, unless it is written down already where it stands. The first of a chain stands at 0. That a full disk does not take it
+    /// keeps nobody from starting: the next start finds out the same.
+    fn stands_behind(&mut self, behind: u64) {
+        if self.identity.identity.shift.is_some() || self.place == 0 {
+            return;
+        }
+        self.shift = behind;
+        let placed = LogIdentity {
+            shift: Some(behind),
+            ..self.identity.identity.clone()
+        };
+        if let Err(error) = self.identity.rewrite(placed) {
+            tracing::debug!(log = %self.partition.log_id(), %error, "where a log stands in its chain is found out again at the next start");
+        }
+    }
+
+    /// The same for what follows it, once it has ended.
+    fn shift_behind(&self) -> u64 {
+        self.shift.saturating_add(self.partition.next().get())
     }
 
     /// Whether it ended so that live records pass it: the next log knows what it knew.

@@ -130,6 +130,15 @@ impl Starts {
         first.had_no_time.then_some((number, zero_us))
     }
 
+    /// When the starts began in which uptimes were given for times, as far as is known today.
+    pub(crate) fn beginnings(&self) -> impl Iterator<Item = (u16, i64)> + '_ {
+        let without_time = self.rows.iter().rev().filter(|start| start.had_no_time);
+        without_time.filter_map(|start| {
+            let number = u16::try_from(start.number % u32::from(Micros::STARTS)).ok()?;
+            Some((number, start.really_us.or(start.zero_us)?))
+        })
+    }
+
     /// How old a time is that was given by this machine when it has been up for `up_us`: by the time of day, if that is confirmed, else by how long
     /// the machine was on since. None if nobody can tell.
     pub(crate) fn age(&self, time: Micros, up_us: i64, now: Option<Known>) -> Option<Duration> {
@@ -224,7 +233,12 @@ mod tests {
         starts.learn(now, Some(4), false);
         assert_eq!(starts.correction(), Some((0, ZERO)));
         assert_eq!(hours(starts.age(early, 2 * HOUR, Some(now))), Some(1));
+        let told = |starts: &Starts| starts.beginnings().collect::<Vec<_>>();
+        assert_eq!(told(&starts), [(0, ZERO)]);
         starts.begin("b", 0);
+        assert_eq!(told(&starts), [(0, ZERO)], "it gave none without a time");
+        assert!(starts.has_no_time());
+        assert_eq!(told(&starts), [(0, ZERO)], "nobody knows yet");
         assert_eq!(starts.correction(), None, "that was another start");
         let later = known(ZERO + 30 * DAY, By::Ntp);
         assert_eq!(

@@ -171,7 +171,7 @@ impl Shared {
         who: impl FnOnce(Option<&Certified>) -> Result<(Kind, Name, Shown), Denied>,
     ) -> Result<Grant, Denied> {
         let Some(guard) = &self.guard else {
-            return Ok(Grant(None));
+            return Ok(Grant::everything());
         };
         // One that was enrolled a moment ago is known already.
         guard.look();
@@ -209,6 +209,11 @@ impl Held {
 }
 
 impl Grant {
+    /// To whoever is on a machine that serves nobody else.
+    pub(super) const fn everything() -> Self {
+        Self(None)
+    }
+
     /// Who it is; nobody in particular on a hub that serves this machine only.
     pub(super) fn name(&self) -> Option<&Name> {
         self.0.as_ref().map(|held| &held.name)

@@ -11,6 +11,7 @@ mod packing;
 mod page;
 mod query;
 mod records;
+mod site;
 mod status;
 
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, VARY, WWW_AUTHENTICATE,
 };
@@ -28,44 +29,64 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get};
 use serde_json::{Value, json};
 
+use super::HubHandle;
 use super::guard::{self, Grant};
-use super::lobby::CONNECTIONS_OF_ONE_MAX;
 use super::partition::Partition;
 use super::reading::{NotRead, Reading};
-use super::{HubHandle, Shared};
 use crate::trust::token::Token;
 use crate::wire;
 pub use gate::{Gate, Newcomer, Origin, Stay};
 use packing::Packing;
 use query::Query;
+pub(super) use site::Site;
 
 impl HubHandle {
     /// The paths from which streams are read, and a page for people. Where the network can reach them they are served behind a [`Gate`]; who reads shows a token if the hub knows its consumers.
     pub fn http(&self) -> Router {
-        let routes = routes().into_iter().chain(page::routes());
-        let router = routes.fold(Router::new(), |router, (path, methods)| {
-            router.route(path, methods)
-        });
-        router.with_state(Arc::clone(&self.shared))
+        let routes = of_streams().into_iter().chain(of_hubs());
+        let site = Arc::new(Site::of_hub(&self.shared));
+        router(routes.chain(page::routes()), site)
     }
 }
 
-/// All paths for programs. Each stands in `openapi.json` too, with its methods.
-fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 12] {
-    let records = get(records::of_partition);
+/// The paths from which a gateway's own streams are read.
+pub(super) fn of_gateway(site: Arc<Site>) -> Router {
+    router(of_streams().into_iter(), site)
+}
+
+fn router(routes: impl Iterator<Item = Route>, site: Arc<Site>) -> Router {
+    let all = routes.fold(Router::new(), |router, (path, methods)| {
+        router.route(path, methods)
+    });
+    all.with_state(site)
+}
+
+type Route = (&'static str, MethodRouter<Arc<Site>>);
+
+/// The paths for programs that ask for streams. Each stands in `openapi.json` too, with its methods.
+fn of_streams() -> [Route; 7] {
+    [
+        ("/v1/openapi.json", get(description)),
+        ("/v1/streams", get(streams)),
+        ("/v1/streams/{stream}", get(stream)),
+        ("/v1/streams/{stream}/counts", get(status::counts)),
+        ("/v1/streams/{stream}/records", get(records::merged)),
+        (
+            "/v1/streams/{stream}/{number}/records",
+            get(records::of_partition),
+        ),
+        ("/v1/streams/{stream}/{number}/offset", get(offset)),
+    ]
+}
+
+/// Those that only a hub has.
+fn of_hubs() -> [Route; 5] {
     let offsets = get(consumers::offsets)
         .put(consumers::put)
         .delete(consumers::forget_all);
     let forget_partition = delete(consumers::forget_partition);
     [
-        ("/v1/openapi.json", get(description)),
         ("/v1/status", get(status::status)),
-        ("/v1/streams", get(streams)),
-        ("/v1/streams/{stream}", get(stream)),
-        ("/v1/streams/{stream}/counts", get(status::counts)),
-        ("/v1/streams/{stream}/records", get(records::merged)),
-        ("/v1/streams/{stream}/{number}/records", records),
-        ("/v1/streams/{stream}/{number}/offset", get(offset)),
         ("/v1/consumers", get(consumers::list)),
         ("/v1/consumers/{consumer}/offsets", offsets),
         (
@@ -81,7 +102,7 @@ fn routes() -> [(&'static str, MethodRouter<Arc<Shared>>); 12] {
 
 /// A reader at the door: who it is, what it may read, and its seat.
 struct Visitor {
-    shared: Arc<Shared>,
+    site: Arc<Site>,
     grant: Grant,
     reading: Reading,
     packing: Packing,
@@ -90,13 +111,14 @@ struct Visitor {
 
 /// Its place among those who are served, while it is.
 struct Seat {
-    shared: Arc<Shared>,
-    _consumer: guard::Seat,
+    site: Arc<Site>,
+    /// Where a consumer's places are counted.
+    _consumer: Option<guard::Seat>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.shared.visitors.fetch_sub(1, Ordering::Relaxed);
+        self.site.visitors.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -124,43 +146,35 @@ where
     }
 }
 
-impl FromRequestParts<Arc<Shared>> for Visitor {
+impl FromRequestParts<Arc<Site>> for Visitor {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refusal> {
-        Self::admit(shared, parts.extensions.get(), &parts.headers)
+    async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Self, Refusal> {
+        Self::admit(site, parts.extensions.get(), &parts.headers)
     }
 }
 
 impl Visitor {
     fn admit(
-        shared: &Arc<Shared>,
+        site: &Arc<Site>,
         origin: Option<&Origin>,
         headers: &HeaderMap,
     ) -> Result<Self, Refusal> {
-        if shared.guard.is_none() {
-            is_of_this_machine(headers)?;
-        }
-        let grant = shared.granted(origin, headers)?;
-        let consumer = shared.seat(&grant).ok_or_else(|| {
-            let what =
-                format!("{CONNECTIONS_OF_ONE_MAX} requests of this consumer are open already");
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, what)
-        })?;
+        let (grant, consumer) = site.admit(origin, headers)?;
         let seat = Seat {
-            shared: Arc::clone(shared),
+            site: Arc::clone(site),
             _consumer: consumer,
         };
-        if shared.visitors.fetch_add(1, Ordering::Relaxed) >= VISITORS_MAX {
+        if site.visitors.fetch_add(1, Ordering::Relaxed) >= site.visitors_max {
             return Err(Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("{VISITORS_MAX} requests are open already"),
+                format!("{} requests are open already", site.visitors_max),
             ));
         }
         Ok(Self {
             packing: Packing::of(headers)?,
-            reading: Reading::new(shared, grant.streams()),
-            shared: Arc::clone(shared),
+            reading: Reading::of(&site.library, &site.counters, grant.streams()),
+            site: Arc::clone(site),
             grant,
             seat,
         })
@@ -181,7 +195,7 @@ impl Visitor {
         match partitions.is_empty() {
             true => Err(Refusal::new(
                 StatusCode::NOT_FOUND,
-                format!("no gateway has sent a stream \"{stream}\""),
+                self.site.has_no(stream),
             )),
             false => Ok(partitions.iter().map(|p| p.describe()).collect()),
         }
@@ -216,7 +230,7 @@ fn is_of_this_machine(headers: &HeaderMap) -> Result<(), Refusal> {
         true => Ok(()),
         false => Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "this hub serves its own machine only; ask for 127.0.0.1 or localhost",
+            "this port serves its own machine only; ask for 127.0.0.1 or localhost",
         )),
     }
 }
@@ -238,8 +252,22 @@ fn token_in(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
 }
 
 /// What can be asked, for programs. It tells nothing of this hub, so nobody need say who he is.
-async fn description() -> Response {
-    ([(CONTENT_TYPE, JSON)], DESCRIPTION).into_response()
+async fn description(State(site): State<Arc<Site>>) -> Response {
+    let head = [(CONTENT_TYPE, JSON)];
+    match site.hub() {
+        Ok(_) => (head, DESCRIPTION).into_response(),
+        Err(_) => (head, described_of_gateway().to_string()).into_response(),
+    }
+}
+
+/// The description of the paths that a gateway has.
+fn described_of_gateway() -> Value {
+    let mut described: Value = serde_json::from_str(DESCRIPTION).expect("it is JSON");
+    let there: Vec<&str> = of_streams().iter().map(|(path, _)| *path).collect();
+    if let Some(paths) = described["paths"].as_object_mut() {
+        paths.retain(|path, _| there.contains(&path.as_str()));
+    }
+    described
 }
 
 async fn streams(visitor: Visitor) -> Result<Response, Refusal> {
@@ -345,8 +373,6 @@ impl IntoResponse for Refusal {
 /// In OpenAPI 3.1.
 const DESCRIPTION: &str = include_str!("http/openapi.json");
 const JSON: &str = "application/json";
-/// Requests that are answered at the same time: each may hold an answer.
-const VISITORS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -357,7 +383,8 @@ mod tests {
         let described: Value = serde_json::from_str(DESCRIPTION).expect("it is JSON");
         let paths = described["paths"].as_object().expect("it has paths");
         let described: Vec<&str> = paths.keys().map(String::as_str).collect();
-        let mut there: Vec<&str> = routes().iter().map(|(path, _)| *path).collect();
+        let all = of_streams().into_iter().chain(of_hubs());
+        let mut there: Vec<&str> = all.map(|(path, _)| path).collect();
         there.sort_unstable();
         assert_eq!(described, there);
         // What is for people is apart: no program's path is hidden among it.

@@ -1,4 +1,4 @@
-//! One partition of one gateway at the hub: the mirrors of its chain, read as one run of shifted offsets.
+//! One partition of one gateway: the logs of its chain, mirrors at a hub and its own at a gateway, read as one run of shifted offsets.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use sedge_core::frame::Header;
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{Beginning, Mirror, Name, Numbered, ReadError};
+use sedge_store::{Beginning, Chunk, Mirror, Name, Numbered, ReadError};
 
 use super::chain::{self, Identity, Link};
+use super::own::{End, OwnLog};
 use crate::wire;
 
 /// A partition.
@@ -20,10 +21,17 @@ pub(crate) struct Partition {
     /// In the stream, for ever.
     pub(crate) number: u32,
     /// In the order of their epochs.
-    members: RwLock<Vec<Arc<Member>>>,
+    logs: RwLock<Vec<Log>>,
 }
 
-/// A log of the chain.
+/// A log of the chain, as it is read.
+#[derive(Clone, Debug)]
+enum Log {
+    Mirror(Arc<Member>),
+    Own(Arc<OwnLog>),
+}
+
+/// A mirror in the chain.
 #[derive(Debug)]
 pub(crate) struct Member {
     identity: Mutex<Numbered<Identity>>,
@@ -44,7 +52,19 @@ impl Partition {
             stream: identity.stream.clone(),
             partition: identity.partition,
             number: identity.number,
-            members: RwLock::default(),
+            logs: RwLock::default(),
+        }
+    }
+
+    /// One of a gateway's own, with its logs in their order.
+    pub(crate) fn own(gateway: Name, stream: Name, partition: u16, logs: Vec<OwnLog>) -> Self {
+        let logs = logs.into_iter().map(|log| Log::Own(Arc::new(log)));
+        Self {
+            gateway,
+            stream,
+            partition,
+            number: partition.into(),
+            logs: RwLock::new(logs.collect()),
         }
     }
 
@@ -53,25 +73,51 @@ impl Partition {
         self.number == identity.number && self.stream == identity.stream
     }
 
-    /// The logs in order.
+    /// The mirrors in their order: at a hub all logs are.
     pub(crate) fn members(&self) -> Vec<Arc<Member>> {
-        self.members
+        let mirror = |log| match log {
+            Log::Mirror(member) => Some(member),
+            Log::Own(_) => None,
+        };
+        self.logs().into_iter().filter_map(mirror).collect()
+    }
+
+    /// A log joins at the end.
+    pub(crate) fn push(&self, member: Arc<Member>) {
+        self.logs
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Log::Mirror(member));
+    }
+
+    /// A gateway's own log is removed: its files are held open no more.
+    pub(crate) fn let_go(&self, gone: LogId) {
+        let is_it = |log: &Log| matches!(log, Log::Own(own) if own.log.log_id() == gone);
+        self.logs
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|log| !is_it(log));
+    }
+
+    /// Where those logs end that are a gateway's own.
+    pub(crate) fn own_ends(&self) -> Vec<End> {
+        let end = |log: &Log| match log {
+            Log::Own(own) => Some(own.log.durable()),
+            Log::Mirror(_) => None,
+        };
+        self.logs().iter().filter_map(end).collect()
+    }
+
+    fn logs(&self) -> Vec<Log> {
+        self.logs
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// A log joins at the end.
-    pub(crate) fn push(&self, member: Arc<Member>) {
-        self.members
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(member);
-    }
-
     /// The chain as numbers.
     pub(crate) fn links(&self) -> Vec<Link> {
-        self.members().iter().map(|m| m.link()).collect()
+        self.logs().iter().map(Log::link).collect()
     }
 
     /// How a consumer sees it.
@@ -92,7 +138,7 @@ impl Partition {
 
     /// Where each run begins that it can be read in: one, unless a log of its chain is being filled while others follow.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (u32, u64)> {
-        let ahead = match self.members().len() {
+        let ahead = match self.logs().len() {
             0 | 1 => Vec::new(),
             _ => chain::ahead(&self.links()),
         };
@@ -104,10 +150,10 @@ impl Partition {
 
     /// The first shifted offset that is held; the end if none is.
     pub(crate) fn earliest(&self) -> u64 {
-        let members = self.members();
-        let held = members.iter().find_map(|m| {
-            let link = m.link();
-            let oldest = m.mirror.oldest().get().max(link.start);
+        let logs = self.logs();
+        let held = logs.iter().find_map(|log| {
+            let link = log.link();
+            let oldest = log.oldest().get().max(link.start);
             (oldest < link.next).then_some(link.shift + oldest)
         });
         held.unwrap_or_else(|| chain::end(&self.links()).0)
@@ -139,7 +185,8 @@ impl Partition {
     /// Whether [`Partition::read`] would find something. Touches no disk.
     pub(crate) fn has_news(&self, want: &wire::Want) -> bool {
         let links = self.links();
-        readable(&links, from_in(&links, want)).is_some()
+        let from = from_in(&links, want);
+        behind_hole(&links, from).is_some() || readable(&links, from).is_some()
     }
 
     /// Whole frames from what is wanted on, of one log, at most about `bytes_max`; `None` at the end of its run. Blocks for the disk.
@@ -148,15 +195,18 @@ impl Partition {
         want: &wire::Want,
         bytes_max: usize,
     ) -> Result<Option<Part>, ReadError> {
-        let members = self.members();
-        let links: Vec<Link> = members.iter().map(|m| m.link()).collect();
+        let logs = self.logs();
+        let links: Vec<Link> = logs.iter().map(Log::link).collect();
         let (from, (end, _)) = (from_in(&links, want), chain::end(&links));
+        if let Some(behind) = behind_hole(&links, from) {
+            return Ok(Some(self.hole_before(behind, from, end)));
+        }
         let Some(at) = readable(&links, from) else {
             return Ok(None);
         };
-        let (link, mirror) = (&links[at], &members[at].mirror);
+        let link = &links[at];
         let own = Offset::new(from - link.shift);
-        let chunk = mirror.read(own, bytes_max)?;
+        let chunk = logs[at].read(own, bytes_max)?;
         if chunk.frames.is_empty() && chunk.gap.is_none() {
             return Ok(None);
         }
@@ -177,12 +227,41 @@ impl Partition {
             end,
             gaps,
             frames_len: u32::try_from(chunk.frames.len()).expect("a read is far below 4 GiB"),
-            beginnings: beginnings(&members, at, &chunk.frames),
+            beginnings: beginnings(&logs, at, &chunk.frames),
         };
         Ok(Some(Part {
             head,
             frames: chunk.frames,
         }))
+    }
+
+    /// What stands for logs that a gateway had before `next`, and has removed: the most that can have been in them.
+    fn hole_before(&self, next: &Link, from: u64, end: u64) -> Part {
+        let gap = wire::Gap {
+            from,
+            to: next.base(),
+            lost: next.base() - from,
+            cause: Cause::Evicted.code(),
+            when: Micros::UNKNOWN.get(),
+            when_last: Micros::UNKNOWN.get(),
+        };
+        let head = wire::PartHead {
+            number: self.number,
+            log_id: next.log,
+            epoch: next.epoch,
+            shift: next.shift,
+            from,
+            next: next.base(),
+            earliest: self.earliest(),
+            end,
+            gaps: vec![gap],
+            frames_len: 0,
+            beginnings: Vec::new(),
+        };
+        Part {
+            head,
+            frames: Bytes::new(),
+        }
     }
 
     /// The last shifted offset that can be read; none if none can.
@@ -198,17 +277,15 @@ impl Partition {
         times: &[Micros],
         is_asked: &dyn Fn() -> bool,
     ) -> Result<Vec<u64>, ReadError> {
-        let members = self.members();
-        let links: Vec<Link> = members.iter().map(|m| m.link()).collect();
+        let logs = self.logs();
+        let links: Vec<Link> = logs.iter().map(Log::link).collect();
         let mut before: Vec<u64> = vec![0; times.len()];
         for run in chain::runs(&links) {
             // A time that is in no log of the run stands behind it, as all that are later.
             let mut settled = 0;
             let within = |link: &Link| (run.first..run.end).contains(&link.base());
-            for (member, link) in members.iter().zip(&links).filter(|(_, link)| within(link)) {
-                let founds = member
-                    .mirror
-                    .offsets_for_times(&times[settled..], is_asked)?;
+            for (log, link) in logs.iter().zip(&links).filter(|(_, link)| within(link)) {
+                let founds = log.offsets_for_times(&times[settled..], is_asked)?;
                 let owns = founds.iter().map(|own| own.get().max(link.start));
                 let here = owns.take_while(|own| *own < link.next);
                 for (own, sum) in here.zip(&mut before[settled..]) {
@@ -250,15 +327,15 @@ impl Partition {
 
     /// For each run, the first shifted offset whose frame was made at `time` or later, or its end. Blocks for the disk.
     pub(crate) fn offsets_for_time(&self, time: Micros) -> Result<Vec<wire::Place>, ReadError> {
-        let members = self.members();
-        let links: Vec<Link> = members.iter().map(|m| m.link()).collect();
+        let logs = self.logs();
+        let links: Vec<Link> = logs.iter().map(Log::link).collect();
         let runs = chain::runs(&links);
         let mut places = Vec::with_capacity(runs.len());
         for run in runs {
             let mut next = run.end;
             let within = |link: &Link| (run.first..run.end).contains(&link.base());
-            for (member, link) in members.iter().zip(&links).filter(|(_, link)| within(link)) {
-                let own = member.mirror.offset_for_time(time)?.get().max(link.start);
+            for (log, link) in logs.iter().zip(&links).filter(|(_, link)| within(link)) {
+                let own = log.offset_for_time(time)?.get().max(link.start);
                 if own < link.next {
                     next = link.shift + own;
                     break;
@@ -316,6 +393,55 @@ impl Member {
     }
 }
 
+impl Log {
+    fn link(&self) -> Link {
+        match self {
+            Self::Mirror(member) => member.link(),
+            Self::Own(own) => own.link(),
+        }
+    }
+
+    fn oldest(&self) -> Offset {
+        match self {
+            Self::Mirror(member) => member.mirror.oldest(),
+            Self::Own(own) => own.log.oldest(),
+        }
+    }
+
+    fn read(&self, from: Offset, bytes_max: usize) -> Result<Chunk, ReadError> {
+        match self {
+            Self::Mirror(member) => member.mirror.read(from, bytes_max),
+            Self::Own(own) => own.log.read(from, bytes_max),
+        }
+    }
+
+    fn offset_for_time(&self, time: Micros) -> Result<Offset, ReadError> {
+        match self {
+            Self::Mirror(member) => member.mirror.offset_for_time(time),
+            Self::Own(own) => own.log.offset_for_time(time),
+        }
+    }
+
+    fn offsets_for_times(
+        &self,
+        times: &[Micros],
+        is_asked: &dyn Fn() -> bool,
+    ) -> Result<Vec<Offset>, ReadError> {
+        match self {
+            Self::Mirror(member) => member.mirror.offsets_for_times(times, is_asked),
+            Self::Own(own) => own.log.offsets_for_times(times, is_asked),
+        }
+    }
+
+    /// What was told of the starts that its times may count from.
+    fn beginnings(&self) -> Vec<Beginning> {
+        match self {
+            Self::Mirror(member) => member.mirror.beginnings(),
+            Self::Own(own) => own.time.beginnings(),
+        }
+    }
+}
+
 /// Where to read: what is wanted, or the place where another log joined behind the epoch that the reader knows.
 fn from_in(links: &[Link], want: &wire::Want) -> u64 {
     let cut = want
@@ -324,15 +450,23 @@ fn from_in(links: &[Link], want: &wire::Want) -> u64 {
     cut.map_or(want.from, |link| want.from.min(link.base()))
 }
 
+/// The link behind `from`, if no log can have anything there. At a hub one always can.
+fn behind_hole(links: &[Link], from: u64) -> Option<&Link> {
+    let at = links.iter().position(|link| from < link.base())?;
+    let before = at.checked_sub(1).map(|before| &links[before]);
+    let is_over = |link: &Link| link.is_filled() && link.shift + link.next <= from;
+    before.is_none_or(is_over).then(|| &links[at])
+}
+
 /// The link in which there is something to read at `from`.
 fn readable(links: &[Link], from: u64) -> Option<usize> {
     chain::holding(links, from).filter(|at| from - links[*at].shift < links[*at].next)
 }
 
 /// What the uptimes are that stand in `frames` for times. The gateway may have told it in a later log of the chain only.
-fn beginnings(members: &[Arc<Member>], at: usize, frames: &[u8]) -> Vec<(u16, i64)> {
-    let from_here = members.iter().skip(at).chain(members.iter().take(at));
-    let told: Vec<_> = from_here.flat_map(|m| m.mirror.beginnings()).collect();
+fn beginnings(logs: &[Log], at: usize, frames: &[u8]) -> Vec<(u16, i64)> {
+    let from_here = logs.iter().skip(at).chain(logs.iter().take(at));
+    let told: Vec<_> = from_here.flat_map(Log::beginnings).collect();
     beginnings_told(&told, frames)
 }
 

@@ -10,13 +10,16 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::guard::Streams;
+use super::library::Library;
 use super::partition::{Part, Partition};
+use super::status::Counters;
 use crate::wire::{self, Place, Want};
 
 /// What somebody may read.
 #[derive(Clone)]
 pub(super) struct Reading {
-    shared: Arc<Shared>,
+    library: Arc<Library>,
+    counters: Arc<Counters>,
     streams: Streams,
 }
 
@@ -45,9 +48,16 @@ pub(super) struct Read {
 }
 
 impl Reading {
-    pub(super) fn new(shared: &Arc<Shared>, streams: Streams) -> Self {
+    /// At a hub.
+    pub(super) fn new(shared: &Shared, streams: Streams) -> Self {
+        Self::of(shared.registry.library(), &shared.counters, streams)
+    }
+
+    /// Of `streams` in `library`; `counters` hear what is served.
+    pub(super) fn of(library: &Arc<Library>, counters: &Arc<Counters>, streams: Streams) -> Self {
         Self {
-            shared: Arc::clone(shared),
+            library: Arc::clone(library),
+            counters: Arc::clone(counters),
             streams,
         }
     }
@@ -66,7 +76,7 @@ impl Reading {
 
     /// The partitions of `stream`, or of all streams, that may be read, in the order of streams and numbers.
     pub(super) fn partitions(&self, stream: Option<&str>) -> Vec<Arc<Partition>> {
-        let mut partitions = self.shared.registry.partitions(stream);
+        let mut partitions = self.library.partitions(stream);
         partitions.retain(|p| self.streams.has(p.stream.as_str()));
         partitions
     }
@@ -82,7 +92,7 @@ impl Reading {
     ) -> Result<Read, NotRead> {
         let mut runs = known;
         let is_other = || {
-            let there = self.shared.registry.partitions(Some(stream));
+            let there = self.library.partitions(Some(stream));
             runs = wire::mark(there.iter().flat_map(|p| p.runs()));
             runs != known
         };
@@ -147,7 +157,7 @@ impl Reading {
         deadline: Instant,
         mut is_enough: impl FnMut() -> bool,
     ) -> Result<Vec<(usize, Part)>, NotRead> {
-        let mut progress = self.shared.registry.progress();
+        let mut progress = self.library.progress();
         loop {
             // Marked as seen before looking, so that nothing that comes meanwhile is missed.
             progress.mark_unchanged();
@@ -170,7 +180,7 @@ impl Reading {
 
     fn served<'p>(&self, parts: impl Iterator<Item = &'p Part>) {
         let bytes = parts.map(|part| part.frames.len()).sum();
-        self.shared.counters.served(bytes);
+        self.counters.served(bytes);
     }
 
     /// For each run of the partitions with these numbers, or of all, where `time` begins.
@@ -181,7 +191,7 @@ impl Reading {
         time: Micros,
     ) -> Result<Vec<Place>, NotRead> {
         self.may_read(stream)?;
-        let mut partitions = self.shared.registry.partitions(Some(stream));
+        let mut partitions = self.library.partitions(Some(stream));
         let is_there = |number: &u32| partitions.iter().any(|p| p.number == *number);
         if let Some(unknown) = numbers.iter().find(|number| !is_there(number)) {
             return Err(NotRead::unknown(stream, *unknown));
@@ -197,7 +207,7 @@ impl Reading {
 
     fn wanted(&self, stream: &str, wants: &[Want]) -> Result<Vec<Wanted>, NotRead> {
         let find = |want: &Want| {
-            let partition = self.shared.registry.partition(stream, want.number);
+            let partition = self.library.partition(stream, want.number);
             partition
                 .map(|p| (p, *want))
                 .ok_or_else(|| NotRead::unknown(stream, want.number))

@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::watch;
 use sedge_store::{AppendError, Budget, DataDir, Mirror, MirrorOptions, Name, Numbered, OpenError};
 
 use super::HubError;
 use super::catalog::{Catalog, KnownPartition};
 use super::chain::{self, Identity, Join, LogHex, Offered};
+use super::library::Library;
 use super::options::HubOptions;
 use super::partition::{Member, Partition};
 use crate::wire;
@@ -25,22 +25,21 @@ pub(crate) struct Registry {
     options: HubOptions,
     /// What all mirrors together may take on the disk.
     budget: Budget,
-    streams: RwLock<BTreeMap<String, Stream>>,
+    /// What can be read of them.
+    library: Arc<Library>,
+    numbers: Mutex<BTreeMap<String, Numbers>>,
     /// Held while a log joins.
     joining: Mutex<()>,
     /// Logs with a place in a chain whose mirrors could not be opened, for want of room or because of a disk that gave no answer: tried again when a
     /// log of their partition is offered.
     waiting: Mutex<Vec<Numbered<Identity>>>,
-    /// Moves whenever something new can be read.
-    progress: watch::Sender<u64>,
 }
 
-/// The partitions of a stream, by number.
+/// The numbers that partitions of a stream have had.
 #[derive(Debug, Default)]
-struct Stream {
-    partitions: BTreeMap<u32, Arc<Partition>>,
-    /// Numbers below this were given, even if their partitions are gone.
-    next_number: u32,
+struct Numbers {
+    /// Those below this were given, even if their partitions are gone.
+    next: u32,
     /// What the catalog remembers of partitions whose mirrors are gone.
     remembered: Vec<KnownPartition>,
 }
@@ -92,10 +91,10 @@ impl Registry {
             data,
             options: options.clone(),
             budget: Budget::new(options.disk_max),
-            streams: RwLock::default(),
+            library: Arc::default(),
+            numbers: Mutex::default(),
             joining: Mutex::default(),
             waiting: Mutex::default(),
-            progress: watch::Sender::new(0),
         };
         for numbered in identities {
             let path = numbered.path.clone();
@@ -115,42 +114,36 @@ impl Registry {
     /// Brings catalog and partitions together: the catalog learns what is there, and remembers numbers that were given.
     pub(crate) fn reconcile(&self, catalog: &Catalog) -> Result<(), HubError> {
         for known in catalog.partitions()? {
-            let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
-            let stream = streams.entry(known.stream.clone()).or_default();
-            stream.next_number = stream.next_number.max(known.number + 1);
-            if !stream.partitions.contains_key(&known.number) {
-                stream.remembered.push(known);
+            let is_there = self.partition(&known.stream, known.number).is_some();
+            let mut numbers = self.numbers();
+            let numbers = numbers.entry(known.stream.clone()).or_default();
+            numbers.next = numbers.next.max(known.number + 1);
+            if !is_there {
+                numbers.remembered.push(known);
             }
         }
         let known: Vec<_> = self.partitions(None).iter().map(|p| known(p)).collect();
         Ok(catalog.note(&known)?)
     }
 
+    /// What can be read.
+    pub(crate) fn library(&self) -> &Arc<Library> {
+        &self.library
+    }
+
     /// The partitions of `stream` by number, or those of all streams.
     pub(crate) fn partitions(&self, stream: Option<&str>) -> Vec<Arc<Partition>> {
-        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted = streams
-            .iter()
-            .filter(|(name, _)| stream.is_none_or(|s| s == name.as_str()));
-        wanted
-            .flat_map(|(_, s)| s.partitions.values().cloned())
-            .collect()
+        self.library.partitions(stream)
     }
 
     /// One partition.
     pub(crate) fn partition(&self, stream: &str, number: u32) -> Option<Arc<Partition>> {
-        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
-        streams.get(stream)?.partitions.get(&number).cloned()
-    }
-
-    /// Moves whenever something new can be read.
-    pub(crate) fn progress(&self) -> watch::Receiver<u64> {
-        self.progress.subscribe()
+        self.library.partition(stream, number)
     }
 
     /// Something new can be read.
     pub(crate) fn progressed(&self) {
-        self.progress.send_modify(|n| *n += 1);
+        self.library.progressed();
     }
 
     /// Gives `offer` its place in a chain, durably, and says from where to go on. `untaken` are logs that the gateway has as well, in the order in which it
@@ -392,11 +385,10 @@ impl Registry {
 
     /// The partition of `identity`, which is there from now on.
     fn make_known(&self, identity: &Identity) -> Arc<Partition> {
-        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
-        let entry = streams.entry(identity.stream.to_string()).or_default();
-        entry.next_number = entry.next_number.max(identity.number + 1);
-        let partition = entry.partitions.entry(identity.number);
-        Arc::clone(partition.or_insert_with(|| Arc::new(Partition::new(identity))))
+        let mut numbers = self.numbers();
+        let numbers = numbers.entry(identity.stream.to_string()).or_default();
+        numbers.next = numbers.next.max(identity.number + 1);
+        self.library.put(Arc::new(Partition::new(identity)))
     }
 
     fn open_mirror(&self, numbered: &Numbered<Identity>) -> io::Result<Mirror> {
@@ -434,16 +426,17 @@ impl Registry {
 
     /// The number of a partition that has no mirror: the one it once had, or a new one.
     fn number_for(&self, gateway: &Name, stream: &Name, partition: u16) -> u32 {
-        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
-        let entry = streams.entry(stream.to_string()).or_default();
+        let mut numbers = self.numbers();
+        let numbers = numbers.entry(stream.to_string()).or_default();
         let is = |k: &&KnownPartition| k.gateway == gateway.as_str() && k.partition == partition;
-        let number = entry
-            .remembered
-            .iter()
-            .find(is)
-            .map_or(entry.next_number, |k| k.number);
-        entry.next_number = entry.next_number.max(number + 1);
+        let known = numbers.remembered.iter().find(is);
+        let number = known.map_or(numbers.next, |k| k.number);
+        numbers.next = numbers.next.max(number + 1);
         number
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, BTreeMap<String, Numbers>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The rest of a log, up to its known end, becomes a gap; what lies below `held` is not lost.

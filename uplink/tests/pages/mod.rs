@@ -28,9 +28,12 @@ pub(crate) struct Answer {
 
 impl Pages {
     pub(crate) async fn of(hub: &HubHandle) -> Self {
+        Self::at(hub.http()).await
+    }
+
+    pub(crate) async fn at(router: axum::Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = hub.http();
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, task }
     }

@@ -86,6 +86,76 @@ fn where_a_removed_log_ended_is_remembered() {
     assert!(end > Offset::ZERO);
 }
 
+/// Whoever reads a chain as one run comes again with an offset of it, also when the log that it stood in is gone: ended by another number of partitions, passed by
+/// live records, or of a stream that was not in the configuration for a while.
+#[test]
+fn what_is_added_to_offsets_stays_with_a_log_and_goes_on_behind_those_that_are_removed() {
+    let given = Given::new();
+    let shifts = |disk: &Disk| -> Vec<u64> {
+        let chain = disk.chains.iter().find(|chain| chain.stream == "telemetry");
+        chain.unwrap().logs.iter().map(|log| log.shift).collect()
+    };
+    let remove = |disk: &mut Disk, log| {
+        let drained = disk.drained(log, 1, |_| BTreeSet::from([1])).unwrap();
+        let next = drained.log.partition.next().get();
+        drained.remove().unwrap().finish().unwrap();
+        next
+    };
+    let first = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(2));
+    let [before, behind] = shifts(&disk)[..] else {
+        panic!("there are two")
+    };
+    let end = remove(&mut disk, first);
+    assert!(before == 0 && end > 0 && behind == end);
+    drop(disk);
+    // The next log is made before it is known where this one ends.
+    let second = given.put(&given.of(2), b"two");
+    let mut disk = given.open(&given.of(2));
+    assert_eq!(shifts(&disk), [end]);
+    assert!(disk.pass(second).unwrap());
+    let mut batch = Batch::new();
+    batch.push(|unit| unit.record(None, None, &[], b"a last one"), b"");
+    let last = &disk.chains[0].head().partition;
+    last.producer().stage(&batch).unwrap();
+    disk.close();
+    drop(disk);
+    let disk = given.open(&given.of(2));
+    let there = shifts(&disk);
+    let end_of_second = end + disk.chains[0].logs[0].partition.next().get();
+    assert_eq!(there, [end, end_of_second]);
+    drop(disk);
+    let mut disk = given.open(&given.without());
+    assert_eq!(shifts(&disk), there);
+    let third = disk
+        .chains
+        .iter()
+        .find(|chain| chain.stream == "telemetry" && chain.partition == 0);
+    let third = third.unwrap().head().partition.log_id();
+    remove(&mut disk, second);
+    let end_of_third = end_of_second + remove(&mut disk, third);
+    drop(disk);
+    for _ in 0..2 {
+        assert_eq!(shifts(&given.open(&given.of(1))), [end_of_third]);
+    }
+    // One that a hub holds otherwise stays, whatever goes behind it.
+    let mut disk = given.open(&given.of(1));
+    let fourth = given_head(&disk);
+    disk.renew(fourth).unwrap();
+    drop(disk);
+    let fifth = given.put(&given.of(1), b"five");
+    let mut disk = given.open(&given.of(2));
+    let there = shifts(&disk);
+    assert_eq!(there[0], end_of_third);
+    remove(&mut disk, fifth);
+    drop(disk);
+    assert_eq!(shifts(&given.open(&given.of(2))), [there[0], there[2]]);
+}
+
+fn given_head(disk: &Disk) -> LogId {
+    disk.chains[0].head().partition.log_id()
+}
+
 /// Its end was written down, and then the power failed.
 #[test]
 fn a_log_whose_removal_was_cut_short_is_still_a_log() {

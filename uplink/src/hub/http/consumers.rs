@@ -20,7 +20,7 @@ use crate::hub::groups::{GroupError, GroupName, is_name};
 use crate::wire::{self, NAME_BYTES_MAX, Place};
 
 pub(super) async fn list(visitor: Visitor) -> Result<Response, Refusal> {
-    let mut all = visitor.shared.groups.streams().await?;
+    let mut all = visitor.site.hub()?.groups.streams().await?;
     all.retain(|(_, stream)| visitor.reading.may_read(stream).is_ok());
     let shown = |of: &[(String, String)]| {
         let streams: Vec<&str> = of.iter().map(|(_, stream)| stream.as_str()).collect();
@@ -115,7 +115,7 @@ impl Visitor {
     /// The places of `group` that this visitor may see.
     async fn kept_of(&self, group: &str) -> Result<Vec<Kept>, Refusal> {
         named(group)?;
-        let mut kept = self.shared.groups.kept(group).await?;
+        let mut kept = self.site.hub()?.groups.kept(group).await?;
         kept.retain(|of| self.reading.may_read(&of.stream).is_ok());
         Ok(kept)
     }
@@ -234,19 +234,16 @@ impl Visitor {
         revision: Revision,
         only_if: Condition,
     ) -> Result<Vec<Kept>, Refusal> {
-        let by = self.shared.next_connection();
+        let by = self.site.hub()?.next_connection();
         let reading = self.reading.clone();
         let holds = move |kept: &[Kept]| {
             let mut kept = kept.to_vec();
             kept.retain(|of| reading.may_read(&of.stream).is_ok());
             only_if.holds(&kept)
         };
-        let revised = self
-            .shared
-            .groups
-            .revise(group, by, revision, Some(holds))
-            .await;
-        let mut after = revised.map_err(|why| match why {
+        let groups = &self.site.hub()?.groups;
+        let revised = groups.revise(group, by, revision, Some(holds));
+        let mut after = revised.await.map_err(|why| match why {
             GroupError::Held { holder } => Refusal::new(
                 StatusCode::CONFLICT,
                 format!("{group} is held by {holder}: it can be moved when that one has left"),
@@ -272,7 +269,7 @@ impl Visitor {
             };
             streams.push(json!({
                 "stream": stream,
-                "held_by": self.shared.groups.active_in(&name).await,
+                "held_by": self.site.hub()?.groups.active_in(&name).await,
                 "cursor": cursor::write(stream, &places, &listed),
                 "partitions": partitions,
             }));

@@ -2,19 +2,17 @@
 //!
 //! They tell nothing of this hub, so nobody need say who he is. What they show they ask for by the paths that are described, as any reader does.
 
-use std::sync::Arc;
-
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
     VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::get;
 use sedge_core::crc::crc32c;
 
 use super::packing::Packing;
-use super::{Refusal, Shared, packed};
+use super::{Refusal, Route, packed};
 
 /// A file of the page.
 struct Asset {
@@ -24,7 +22,7 @@ struct Asset {
 }
 
 /// The paths of the page. They are not for programs, so `openapi.json` has none of them.
-pub(super) fn routes() -> impl Iterator<Item = (&'static str, MethodRouter<Arc<Shared>>)> {
+pub(super) fn routes() -> impl Iterator<Item = Route> {
     let route = |asset: &'static Asset| get(move |headers| give(asset, headers));
     ASSETS.iter().map(move |asset| (asset.path, route(asset)))
 }

@@ -16,10 +16,9 @@ use tokio::time::Instant;
 use super::cursor;
 use super::packing::{Packing, weighed};
 use super::query::{From, Limits, Query};
-use super::{At, Refusal, Seat, Visitor, packed};
+use super::{At, Refusal, Seat, Site, Visitor, packed};
 use crate::client::positions::{Positions, RunKey};
 use crate::client::{Item, Origin, Start, decode};
-use crate::hub::Shared;
 use crate::hub::guard::Grant;
 use crate::hub::reading::{Read, Reading};
 use crate::json::write_line;
@@ -155,7 +154,7 @@ pub(super) fn last_of(partition: &wire::Partition, count: u64) -> u64 {
 
 /// A way through a partition, or through all partitions of a stream.
 struct Course {
-    shared: Arc<Shared>,
+    site: Arc<Site>,
     reading: Reading,
     grant: Grant,
     packing: Packing,
@@ -191,14 +190,14 @@ struct All {
 impl Course {
     fn new(visitor: Visitor, stream: &str, stand: Stand) -> Self {
         let Visitor {
-            shared,
+            site,
             grant,
             reading,
             packing,
             seat,
         } = visitor;
         Self {
-            shared,
+            site,
             reading,
             grant,
             packing,
@@ -308,7 +307,7 @@ impl Course {
                     return Err(Refusal::new(StatusCode::UNAUTHORIZED, denied.0));
                 }
                 found = self.stand.more(&self.reading, &self.stream, bytes_max, deadline) => found?,
-                () = self.shared.stopped() => Vec::new(),
+                () = self.site.stopped() => Vec::new(),
             };
             if found.is_empty() {
                 break;
@@ -344,7 +343,7 @@ impl Course {
                     return Err(Refusal::new(StatusCode::UNAUTHORIZED, denied.0));
                 }
                 found = self.stand.more(&self.reading, &self.stream, STRETCH_BYTES, deadline) => found?,
-                () = self.shared.stopped() => break,
+                () = self.site.stopped() => break,
             };
             // Runs that have just come are yet to be looked at.
             is_at_end = found.is_empty() && self.stand.runs() == runs;
@@ -403,7 +402,7 @@ impl Course {
         match &self.stand {
             Stand::One(one) => {
                 let number = one.origin.number;
-                let partition = self.shared.registry.partition(&self.stream, number);
+                let partition = self.site.library.partition(&self.stream, number);
                 let bounds = partition.map(|p| {
                     let p = p.describe();
                     [(START_OFFSET, p.earliest), (END_OFFSET, end_of(&p))]
@@ -439,7 +438,7 @@ impl Course {
         let (is_empty, deadline) = (self.queue.is_empty(), Instant::now() + SIGN_OF_LIFE_EVERY);
         tokio::select! {
             biased;
-            () = self.shared.stopped() => return (failed("the hub is being stopped"), false),
+            () = self.site.stopped() => return (failed(self.site.farewell()), false),
             denied = self.grant.withdrawn() => return (failed(&denied.0), false),
             found = self.stand.more(&self.reading, &self.stream, EVENTS_BYTES, deadline), if is_empty => match found {
                 Ok(items) => self.queue.extend(items),

@@ -20,10 +20,10 @@ use crate::json::time_of;
 
 pub(super) async fn status(visitor: Visitor, uri: Uri) -> Result<Response, Refusal> {
     Query::parse(&uri, &[])?;
-    let looking = Arc::clone(&visitor.shared);
+    let looking = Arc::clone(visitor.site.hub()?);
     let look = move || (looking.status(), newest_of(&looking));
     let (status, newest) = visitor.looked(look).await?;
-    let shown = visitor.overview(&status, &newest).await;
+    let shown = visitor.overview(&status, &newest).await?;
     visitor.page(&shown).await
 }
 
@@ -67,7 +67,7 @@ impl Visitor {
         &self,
         look: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Refusal> {
-        let looks = Arc::clone(&self.shared.looks);
+        let looks = Arc::clone(&self.site.looks);
         let turn = looks.acquire_owned().await.map_err(|_| interrupted())?;
         // Whoever asked may go; the turn is over when the work is.
         let looking = world::blocking(move || {
@@ -77,7 +77,12 @@ impl Visitor {
         looking.await.map_err(|_| interrupted())
     }
 
-    async fn overview(&self, status: &HubStatus, newest: &BTreeMap<String, i64>) -> Value {
+    async fn overview(
+        &self,
+        status: &HubStatus,
+        newest: &BTreeMap<String, i64>,
+    ) -> Result<Value, Refusal> {
+        let hub = self.site.hub()?;
         let may_read = |stream: &str| self.reading.may_read(stream).is_ok();
         let may_read_all = self.reading.may_read_all();
         let partitions = status.partitions.iter();
@@ -107,13 +112,13 @@ impl Visitor {
                 group: group.group.clone(),
                 stream: group.stream.clone(),
             };
-            let held_by = self.shared.groups.active_in(&name).await;
+            let held_by = hub.groups.active_in(&name).await;
             shown_groups.push(shown_group(group, held_by.as_deref()));
         }
-        json!({
+        Ok(json!({
             "time": time_of(Some(crate::forward::unix_us())),
             "version": env!("CARGO_PKG_VERSION"),
-            "uptime_s": self.shared.started.elapsed().as_secs(),
+            "uptime_s": hub.started.elapsed().as_secs(),
             "disk": { "bytes": status.disk_bytes, "max": status.disk_max },
             // Who asks this is one of them.
             "consumers": status.consumers.saturating_sub(1),
@@ -121,7 +126,7 @@ impl Visitor {
             "gateways": gateways,
             "streams": streams,
             "groups": shown_groups,
-        })
+        }))
     }
 }
 
