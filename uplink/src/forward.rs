@@ -199,6 +199,7 @@ impl Forwarder {
         let retry_max = self.options.retry_max;
         let mut backoff = Backoff::new(BACK_OFF_MIN.min(retry_max), retry_max);
         let mut rivalry = Backoff::new(REPLACED_FIRST, REPLACED_MOST);
+        let mut has_rival = false;
         loop {
             let began = Instant::now();
             self.pulse.next_by(began + CONNECT_PATIENCE);
@@ -206,7 +207,7 @@ impl Forwarder {
                 biased;
                 () = &mut shutdown => return,
                 connected = self.connect() => match connected {
-                    Ok(connection) => self.session(connection, shutdown.as_mut()).await,
+                    Ok(connection) => self.session(connection, has_rival, shutdown.as_mut()).await,
                     Err(e) => Ended::Failed(format!("cannot connect: {}", explain(&e))),
                 },
             };
@@ -218,9 +219,13 @@ impl Forwarder {
             }
             if began.elapsed() > PEACE {
                 rivalry.reset();
+                has_rival = false;
             }
             let wait = match ended {
-                Ended::Bye(Code::REPLACED, _) => rivalry.next_wait(),
+                Ended::Bye(Code::REPLACED, _) => {
+                    has_rival = true;
+                    rivalry.next_wait()
+                }
                 _ => ended.patience().max(backoff.next_wait()),
             };
             self.disconnected(&ended, wait);
@@ -254,6 +259,7 @@ impl Forwarder {
     async fn session(
         &mut self,
         connection: Connection,
+        has_rival: bool,
         shutdown: impl Future<Output = ()>,
     ) -> Ended {
         // Each session counts on from the one before, and a new process begins with the time.
@@ -264,6 +270,7 @@ impl Forwarder {
             board: Arc::clone(&self.board),
             pulse: self.pulse.clone(),
             started: self.started,
+            has_rival,
         };
         let (options, pace) = (&self.options, &mut self.pace);
         pace.reconnected();

@@ -64,6 +64,7 @@ pub(super) struct Session<'a> {
     pulse: Pulse,
     /// When the forwarder was made.
     started: Instant,
+    has_rival: bool,
     /// Some log has grown.
     growth: Arc<Notify>,
     watchers: JoinSet<()>,
@@ -88,6 +89,8 @@ pub(super) struct Outside {
     pub(super) pulse: Pulse,
     /// When the forwarder was made.
     pub(super) started: Instant,
+    /// Another gateway of this name took its place a while ago.
+    pub(super) has_rival: bool,
 }
 
 /// A log in this session.
@@ -160,6 +163,7 @@ impl<'a> Session<'a> {
             board,
             pulse,
             started,
+            has_rival,
         } = outside;
         let began = Instant::now();
         let settings = SenderSettings {
@@ -190,6 +194,7 @@ impl<'a> Session<'a> {
             board,
             pulse,
             started,
+            has_rival,
             growth: Arc::new(Notify::new()),
             watchers: JoinSet::new(),
             reading: None,
@@ -523,7 +528,8 @@ impl<'a> Session<'a> {
             }
             slot.standing = Standing::Settled;
             let (log, next) = (slot.log.clone(), slot.acked);
-            let may = log.may_be_passed && !slot.closed;
+            // Two of one name take turns: each turn would end a log, and each log takes room at the hub for good.
+            let may = log.may_be_passed && !slot.closed && !self.has_rival;
             let (Some(most), Some(next)) = (self.options.live_first_after.filter(|_| may), next)
             else {
                 continue;

@@ -739,6 +739,40 @@ async fn an_old_backlog_waits_for_its_owner_and_no_other_does() {
     }
 }
 
+/// Each turn of two gateways of one name begins with old records; nothing is passed before one of them has been alone for a while.
+#[tokio::test(start_paused = true)]
+async fn whoever_was_replaced_passes_no_backlog_until_it_has_been_alone() {
+    let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+    let log = log_made(dir.path(), 3, 7_200 * SECOND).await;
+    let behind = ForwardEvent::Behind {
+        log: log.handle.log_id(),
+    };
+    let mut options = options();
+    options.live_first_after = Some(3_600 * SECOND);
+    let mut gateway = Gateway::start_as(options, vec![log]);
+    let (replaced, otherwise) = (Code::REPLACED, Code::SHUTTING_DOWN);
+    for (passes, lives, ends) in [
+        (true, 0, otherwise),
+        (true, 0, replaced),
+        (false, 299, otherwise),
+        (false, 301, otherwise),
+        (true, 301, replaced),
+        (false, 0, otherwise),
+    ] {
+        let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+        desk.welcomes(generation, &[from(1)]).await;
+        if passes {
+            assert_eq!(soon(gateway.events.recv()).await, Some(behind));
+        } else {
+            assert_eq!(desk.hears().await, Heard::Data(0, 1));
+            desk.acks(0, 3, false).await;
+        }
+        assert!(gateway.events.try_recv().is_err());
+        assert!(desk.hears_nothing(lives * SECOND).await);
+        desk.ends(ends).await;
+    }
+}
+
 /// Its day is spent before the session has begun: what is urgent goes, and the rest when it is another day, which is seen within ten seconds.
 #[tokio::test(start_paused = true)]
 async fn when_a_day_is_spent_what_is_urgent_goes_and_the_rest_the_next_day() {

@@ -32,6 +32,7 @@ async fn the_kernel_holds_half_a_piece_however_large_that_is() {
         board: Arc::new(Mutex::new(Board::new(&options))),
         pulse: Pulse::new(),
         started: Instant::now(),
+        has_rival: false,
     };
     let session = Session::new(&options, &mut pace, connection, 1, outside);
     let mut session = session.unwrap();
