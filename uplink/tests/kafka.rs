@@ -410,6 +410,26 @@ fn understood(key: ApiKey, version: i16, answer: &ResponseKind) {
     }
 }
 
+/// Each fetch is whole: who offers to begin a session is given what it asks for and no session, and none is known to those who go on with one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_fetches_may_be_begun_and_there_is_none_to_go_on_with() {
+    let standing = Standing::of(0..20).await;
+    let mut talk = standing.door.talk().await;
+    for (session, epoch, code) in [(0, -1, 0), (0, 0, 0), (0, 1, 70), (7, 0, 70), (7, -1, 70)] {
+        let RequestKind::Fetch(asked) = fetch(3, 0, 1 << 20) else {
+            panic!("another request");
+        };
+        let asked = asked.with_session_id(session).with_session_epoch(epoch);
+        let asked = RequestKind::Fetch(asked);
+        let ResponseKind::Fetch(answer) = talk.ask(ApiKey::Fetch, 11, asked).await else {
+            panic!("another answer");
+        };
+        let what = format!("{session} {epoch}");
+        assert_eq!((answer.error_code, answer.session_id), (code, 0), "{what}");
+        assert_eq!(answer.responses.is_empty(), code != 0, "{what}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_read_to_its_end_and_on_as_it_grows() {
     let standing = Standing::of(0..5_000).await;

@@ -216,6 +216,40 @@ async fn gaps_alone_are_told_in_stretches() {
     assert!(wrong.text().contains("accepted: gaps"), "{}", wrong.text());
 }
 
+/// Two logs have each lost their beginning; who has room for one gap is told one, and the other when it comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_gaps_are_told_at_once_than_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut logs = Vec::new();
+    for partition in [0, 1] {
+        let log = origin_of(&dir.path().join(partition.to_string()), 4 << 20);
+        stage_sized(&log, 0..20_000, 500, 250).await;
+        assert!(log.oldest().get() > 0, "nothing gave way");
+        logs.push(Log {
+            partition,
+            ..rig::log(&log)
+        });
+    }
+    let hub = RunningHub::start(&dir.path().join("hub")).await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-1", logs);
+    gateway.drained().await;
+    let pages = Pages::of(&hub.handle).await;
+    let at = "/v1/streams/telemetry/records?only=gaps";
+    for (limit, at_once) in [("max=1", 1), ("bytes=1", 1), ("max=2", 2)] {
+        let (mut told, mut place) = (Vec::new(), "from=earliest".to_owned());
+        for _ in 0..100 {
+            let answer = pages.get(&format!("{at}&{limit}&{place}")).await;
+            told.push(answer.text().lines().count());
+            place = format!("cursor={}", answer.header("sedge-cursor"));
+            if answer.header("sedge-end-reached") == "true" {
+                break;
+            }
+        }
+        assert_eq!(told.iter().sum::<usize>(), 2, "{limit}");
+        assert_eq!(told.iter().max(), Some(&at_once), "{limit}: {told:?}");
+    }
+}
+
 /// Who may read one stream sees the gateways, streams and groups of that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_shown_is_of_the_streams_that_one_may_read() {

@@ -374,6 +374,37 @@ async fn the_certificate_before_ends_when_the_new_one_is_shown() {
     gateway.kill().await;
 }
 
+/// The answer with the new certificate was kept, and the gateway comes with the one before once more: it loses neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_new_certificate_stays_good_while_the_one_before_is_shown() {
+    let hub = TrustedHub::start().await;
+    let trust = hub.gateway("gw-7", &["*"]).await;
+    let copy = GatewayFiles {
+        certificate: hub.dir.path().join("copy.pem"),
+        key: hub.dir.path().join("copy.pem"),
+        ca: trust.files.ca.clone(),
+    };
+    let first = std::fs::read(&trust.files.certificate).unwrap();
+    sedge_uplink::trust::write_private(&copy.certificate, &first).unwrap();
+    enrol::renew(&hub.url(), "gw-7", &trust.files, &trust.clock)
+        .await
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let partition = origin(dir.path());
+    let before = GatewayTrust {
+        files: copy,
+        clock: trust.clock.clone(),
+    };
+    let logs = vec![log(&partition)];
+    let gateway = RunningForwarder::start_with(&hub.url(), "gw-7", logs, Some(before));
+    stage(&partition, 0..10, 5).await;
+    gateway.drained().await;
+    enrol::renew(&hub.url(), "gw-7", &trust.files, &trust.clock)
+        .await
+        .unwrap();
+    gateway.kill().await;
+}
+
 /// A stream is taken out of the list while the gateway sends it and a consumer waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_taken_back_is_taken_back_in_the_midst() {

@@ -218,3 +218,59 @@ impl Stay {
         std::future::pending().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::hub::{Hub, HubOptions};
+
+    /// Whether it is over at `end` and not a moment before.
+    async fn is_over_at(end: Instant, stay: impl Future<Output = ()>) -> bool {
+        let mut stay = pin!(stay);
+        let is_early = timeout_at(end - MOMENT, &mut stay).await.is_ok();
+        !is_early && timeout_at(end + MOMENT, &mut stay).await.is_ok()
+    }
+
+    /// Whoever asks may take its time to show who it is, as long as nobody else needs its place; whoever is let in has it no more.
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_has_to_go_and_who_asks_only_where_there_is_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
+        let shared = Arc::clone(&hub.shared);
+        let gate = Gate { shared };
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let counted = || {
+            let status = gate.shared.status();
+            (status.broken, status.refused)
+        };
+
+        let (_silent, stay) = gate.receive(address);
+        let patience = Instant::now() + HANDSHAKE_PATIENCE;
+        assert!(is_over_at(patience, stay.over()).await);
+        assert_eq!(counted(), (1, 0));
+
+        let (asks, asked) = gate.receive(address);
+        let (welcome, welcomed) = gate.receive(address);
+        let (mut asked, mut welcomed) = (pin!(asked.over()), pin!(welcomed.over()));
+        sleep(HANDSHAKE_PATIENCE / 2).await;
+        for newcomer in [&asks, &welcome] {
+            assert!(newcomer.shows(&Origin::here(), &HeaderMap::new()));
+        }
+        let in_vain = timeout(10 * HANDSHAKE_PATIENCE, &mut asked).await;
+        assert!(in_vain.is_err());
+        welcome.let_in();
+        assert!(timeout(MOMENT, &mut welcomed).await.is_err());
+        let _crowd: Vec<_> = (0..1_000).map(|_| gate.receive(address)).collect();
+        timeout(MOMENT, asked).await.unwrap();
+        assert!(timeout(HANDSHAKE_PATIENCE, welcomed).await.is_err());
+        assert_eq!(counted(), (1, 1));
+    }
+
+    const MOMENT: Duration = Duration::from_millis(10);
+}

@@ -80,6 +80,11 @@ pub(super) async fn merged(
     course.answer(query.limits()?, &headers).await
 }
 
+/// How much of the log is fetched for `left` more lines of an answer that has `written` bytes.
+fn bytes_for(limits: Limits, written: usize, left: usize) -> usize {
+    (limits.bytes - written).min(left.saturating_mul(RECORD_BYTES))
+}
+
 /// Whether a reader names events, and does not name lines as well and like them as much.
 fn wants_events(headers: &HeaderMap) -> bool {
     let written = headers.get_all(ACCEPT).iter();
@@ -300,7 +305,7 @@ impl Course {
         let mut deadline = Instant::now() + limits.wait;
         let (mut body, mut left) = (Vec::new(), limits.items);
         while left > 0 && body.len() < limits.bytes {
-            let bytes_max = (limits.bytes - body.len()).min(left.saturating_mul(RECORD_BYTES));
+            let bytes_max = bytes_for(limits, body.len(), left);
             let found = tokio::select! {
                 biased;
                 denied = self.grant.withdrawn() => {
@@ -604,6 +609,20 @@ const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(15);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_is_fetched_than_there_is_room_for_nor_than_so_many_lines_take() {
+        let limits = Limits {
+            only_gaps: false,
+            items: 1_000,
+            bytes: 1 << 20,
+            wait: Duration::ZERO,
+        };
+        assert_eq!(bytes_for(limits, 0, 1), RECORD_BYTES);
+        assert_eq!(bytes_for(limits, 0, 1_000), 1_000 * RECORD_BYTES);
+        assert_eq!(bytes_for(limits, 0, 100_000), 1 << 20);
+        assert_eq!(bytes_for(limits, (1 << 20) - 7, 1_000), 7);
+    }
 
     #[test]
     fn events_are_for_those_who_want_them_more_than_lines() {
