@@ -76,8 +76,9 @@ async fn a_group_is_put_down_read_on_from_and_forgotten() {
     let cursor = json!({"telemetry": {"cursor": shown["streams"][0]["cursor"]}});
     let other = "/v1/consumers/a%2Fcopy%20of%20it/offsets";
     assert_eq!(place(&put(&pages, other, &cursor).await), (35, 65));
-    let copy = &pages.get("/v1/consumers").await.json()["consumers"][0];
-    assert_eq!(copy["consumer"], "a/copy of it");
+    let copy = json!({"consumer": "a/copy of it", "streams": ["telemetry"]});
+    let listed = pages.get("/v1/consumers").await.json();
+    assert_eq!(listed["consumers"], json!([copy, billing]));
     let third = pages.get(&format!("{RECORDS}?from=90&max=1")).await.lines();
     let time = third[0]["ingested"].as_str().unwrap();
     let by_time = format!("/v1/streams/telemetry/0/offset?time={time}");
@@ -370,6 +371,9 @@ async fn a_group_is_seen_and_moved_only_in_streams_that_one_may_read() {
     assert_eq!(seen.json()["streams"].as_array().unwrap().len(), 1);
     assert_eq!(seen.json()["streams"][0]["stream"], "meters");
     assert_ne!(seen.header("etag"), moved.header("etag"));
+    let listed = ask(&all, "GET", "/v1/consumers", &Value::Null).await.json();
+    let whole = json!({"consumer": "billing", "streams": ["meters", "telemetry"]});
+    assert_eq!(listed["consumers"], json!([whole]));
     let listed = ask(&one, "GET", "/v1/consumers", &Value::Null).await.json();
     assert_eq!(listed["consumers"][0]["streams"], json!(["meters"]));
     // What it does not see does not concern its tag.

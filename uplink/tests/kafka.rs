@@ -28,6 +28,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use rig::{LIMIT, RunningForwarder, RunningHub, numbers, origin, stage, stage_sized, until};
+use sedge_uplink::forward::Log;
 use sedge_uplink::hub::KafkaOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -408,6 +409,37 @@ fn understood(key: ApiKey, version: i16, answer: &ResponseKind) {
         }
         _ => panic!("{what}"),
     }
+}
+
+/// Who names no streams is told of all that there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_streams_are_told_each_once_with_all_of_its_partitions() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = RunningHub::start(&dir.path().join("hub")).await;
+    let door = Door::of(&hub.handle).await;
+    let mut logs = Vec::new();
+    for (stream, partition) in [("telemetry", 0), ("telemetry", 1), ("alarms", 0)] {
+        let origin = origin(&dir.path().join(format!("{stream}-{partition}")));
+        stage(&origin, 0..3, 3).await;
+        logs.push(Log {
+            stream: stream.into(),
+            partition,
+            ..rig::log(&origin)
+        });
+    }
+    let forwarder = RunningForwarder::start(&hub.url(), "gw-7", logs);
+    forwarder.drained().await;
+    let mut talk = door.talk().await;
+    let asked = RequestKind::Metadata(MetadataRequest::default().with_topics(None));
+    let ResponseKind::Metadata(answer) = talk.ask(ApiKey::Metadata, 8, asked).await else {
+        panic!("another answer");
+    };
+    let told = answer.topics.iter().map(|of| {
+        let name = of.name.as_ref().unwrap().to_string();
+        (name, of.error_code, of.partitions.len())
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [("alarms".into(), 0, 1), ("telemetry".into(), 0, 2)]);
 }
 
 /// Each fetch is whole: who offers to begin a session is given what it asks for and no session, and none is known to those who go on with one.

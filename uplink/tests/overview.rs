@@ -178,6 +178,7 @@ async fn gaps_alone_are_told_in_stretches() {
         "/v1/streams/telemetry/0/records",
     ] {
         let (mut gaps, mut place) = (Vec::new(), "from=earliest".to_owned());
+        let mut is_at_end = false;
         for _ in 0..100 {
             let answer = pages.get(&format!("{at}?only=gaps&{place}")).await;
             if answer.status == 200 {
@@ -189,10 +190,12 @@ async fn gaps_alone_are_told_in_stretches() {
                 true => format!("from={}", answer.header("sedge-next-offset")),
                 false => format!("cursor={}", answer.header("sedge-cursor")),
             };
-            if answer.header("sedge-end-reached") == "true" {
+            is_at_end = answer.header("sedge-end-reached") == "true";
+            if is_at_end {
                 break;
             }
         }
+        assert!(is_at_end, "{at}");
         let [gap] = &gaps[..] else { panic!("{gaps:?}") };
         let of = &gap["gap"];
         assert_eq!(
@@ -237,14 +240,17 @@ async fn no_more_gaps_are_told_at_once_than_are_asked_for() {
     let at = "/v1/streams/telemetry/records?only=gaps";
     for (limit, at_once) in [("max=1", 1), ("bytes=1", 1), ("max=2", 2)] {
         let (mut told, mut place) = (Vec::new(), "from=earliest".to_owned());
+        let mut is_at_end = false;
         for _ in 0..100 {
             let answer = pages.get(&format!("{at}&{limit}&{place}")).await;
             told.push(answer.text().lines().count());
             place = format!("cursor={}", answer.header("sedge-cursor"));
-            if answer.header("sedge-end-reached") == "true" {
+            is_at_end = answer.header("sedge-end-reached") == "true";
+            if is_at_end {
                 break;
             }
         }
+        assert!(is_at_end, "{limit}");
         assert_eq!(told.iter().sum::<usize>(), 2, "{limit}");
         assert_eq!(told.iter().max(), Some(&at_once), "{limit}: {told:?}");
     }

@@ -472,6 +472,30 @@ async fn what_is_left_of_a_removed_log_is_told_as_a_gap() {
     assert_eq!(gateway.handle.status().logs.len(), 0, "there is none");
 }
 
+/// One of the frames has rotted on the disk: the hub is told that it is gone, and gets what stands behind it.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_is_told_as_a_gap_and_holds_up_none_behind_it() {
+    let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+    let log = log_in(&dir.path().join("log"), 5).await;
+    let file = dir.path().join("log/seg-00000.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let values = bytes.windows(7).enumerate();
+    let at = values.filter(|(_, value)| value == b"a value").nth(2);
+    let (at, _) = at.unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let _gateway = Gateway::start(vec![log]);
+    let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+    desk.welcomes(generation, &[from(0)]).await;
+    assert_eq!(desk.hears().await, Heard::Data(0, 0));
+    let Heard::Gap(0, gap) = desk.hears().await else {
+        panic!("it tells what is gone")
+    };
+    let told = (gap.from.get(), gap.to.get(), gap.lost, gap.cause);
+    assert_eq!(told, (2, 3, 1, Cause::Corrupt));
+    assert_eq!(desk.hears().await, Heard::Data(0, 3));
+}
+
 /// What is more urgent goes first, whichever was listed first.
 #[tokio::test(start_paused = true)]
 async fn the_more_urgent_log_is_sent_first() {

@@ -280,3 +280,45 @@ const MOMENT: Duration = Duration::from_millis(1);
 const GROUPS_MAX: usize = 1_000;
 /// What members of all groups say of themselves and are told, in bytes.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::hub::{Hub, HubOptions};
+
+    /// Nothing is due in a group that nobody is in any more: it is looked at all the same, and its places are free.
+    #[tokio::test(start_paused = true)]
+    async fn a_group_is_over_as_soon_as_its_last_member_has_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
+        let shared = Arc::clone(&hub.shared);
+        let keeper = Arc::clone(&shared);
+        let keeper = tokio::spawn(async move { keep_time(&keeper).await });
+        let members = shared.groups.members();
+        let asked = Join {
+            member: String::new(),
+            instance: None,
+            client: "a".into(),
+            host: "127.0.0.1".into(),
+            session: Duration::from_secs(30),
+            rebalance: Duration::from_secs(30),
+            protocol_type: "consumer".into(),
+            protocols: vec![("range".into(), Default::default())],
+            asks_for_id: false,
+        };
+        let Answer::Joined(joined) = members.join("billing", asked).await else {
+            panic!("it is alone and welcome")
+        };
+        let leaving = Leaving {
+            member: joined.member,
+            instance: None,
+        };
+        assert_eq!(members.leave("billing", &leaving), Ok(()));
+        sleep(10 * MOMENT).await;
+        assert!(members.lock().groups.is_empty());
+        assert_eq!(members.lock().generation_last, joined.generation + 1);
+        keeper.abort();
+    }
+}

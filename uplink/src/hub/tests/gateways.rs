@@ -207,11 +207,11 @@ async fn a_gateway_that_says_what_cannot_be_is_told_so() {
 #[tokio::test(start_paused = true)]
 async fn a_report_is_that_of_a_gateway_with_a_name() {
     let house = House::open().await;
-    let told = |lag| {
+    let told = |acked, lag| {
         let log = wire::LogReport {
             slot: 0,
-            acked: 0,
-            next: lag,
+            acked,
+            next: acked + lag,
             oldest_unacked_us: Some(7),
             waiting_bytes: 10,
             capacity_bytes: 100,
@@ -240,13 +240,13 @@ async fn a_report_is_that_of_a_gateway_with_a_name() {
     peer.greets(&[offer(0, 0xA, 0)]).await;
     assert_eq!(peer.welcomed().await, [Some(0)]);
     assert_eq!(known(), (None, None));
-    peer.says(&told(10)).await;
+    peer.says(&told(1, 10)).await;
     peer.sends(0, 0xA, 0..4).await;
     peer.acked(0, 4).await;
     let report = known().1.unwrap();
     assert_eq!(
         (report.lag, report.oldest_unacked_us, report.lost),
-        (16, Some(7), 3)
+        (17, Some(7), 3)
     );
     assert_eq!((report.waiting_bytes, report.capacity_bytes), (20, 200));
     let [of] = &report.partitions[..] else {
@@ -254,11 +254,11 @@ async fn a_report_is_that_of_a_gateway_with_a_name() {
     };
     assert_eq!(
         (of.stream.as_str(), of.partition, of.lag),
-        ("telemetry", 0, 6)
+        ("telemetry", 0, 7)
     );
     assert_eq!((of.waiting_bytes, of.capacity_bytes), (10, 100));
     // What a later version puts behind it is passed over.
-    let mut longer = postcard::to_allocvec(&told(4)).unwrap();
+    let mut longer = postcard::to_allocvec(&told(0, 4)).unwrap();
     longer.extend_from_slice(&[7; 9]);
     wire::emit_raw(&mut peer.0.outgoing, kind::REPORT, &[&longer]);
     peer.sends(0, 0xA, 4..5).await;
@@ -271,7 +271,7 @@ async fn a_report_is_that_of_a_gateway_with_a_name() {
     drop(peer);
     let long = wire::Report {
         held: Some("x".repeat(wire::REPORT_TEXT_MAX + 1)),
-        ..told(1)
+        ..told(0, 1)
     };
     let long = postcard::to_allocvec(&long).unwrap();
     let large = vec![0; wire::REPORT_BYTES_MAX + 1];
