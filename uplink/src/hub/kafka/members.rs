@@ -311,6 +311,10 @@ mod tests {
         let Answer::Joined(joined) = members.join("billing", asked).await else {
             panic!("it is alone and welcome")
         };
+        // It has half a minute to send its SyncGroup: there is nothing to be looked at before that.
+        let (due, _) = members.tick();
+        let rests = due.expect("it is given up then") - Instant::now();
+        assert!(rests > Duration::from_secs(29), "{rests:?}");
         let leaving = Leaving {
             member: joined.member,
             instance: None,
