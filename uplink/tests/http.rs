@@ -10,6 +10,7 @@ use std::time::Duration;
 use pages::{Answer, Pages, filled, values};
 use rig::{LIMIT, RunningForwarder, RunningHub, numbers, origin, stage, stage_sized, until};
 use sedge_uplink::forward::Log;
+use sedge_uplink::hub::Origin;
 use sedge_uplink::trust::register::Kind;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
@@ -54,6 +55,36 @@ async fn what_there_is_is_listed_and_read_from_where_one_likes() {
     let none = pages.get(&format!("{records}?from=latest")).await;
     assert_eq!((none.status, none.text()), (204, ""));
     assert_eq!(none.header("sedge-next-offset"), "100");
+}
+
+/// A hub with certificates has a gate before its pages. There, what concerns the whole hub is for this machine, and for a consumer that may read every stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_shows_all_of_a_hub_to_those_who_may_see_all() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let plain = RunningHub::start(dir.path()).await;
+    assert!(plain.handle.http_gate(&listener).unwrap().is_none());
+    let trusted = TrustedHub::start().await;
+    let gate = trusted.hub.handle.http_gate(&listener).unwrap();
+    let gate = gate.expect("it has certificates");
+    let asks = |origin: Option<Origin>, streams: &[&str]| {
+        let mut request = axum::http::Request::new(());
+        if !streams.is_empty() {
+            let token = trusted.consumer("dash", streams, None).token.unwrap();
+            let token = format!("Bearer {}", token.reveal()).parse().unwrap();
+            request.headers_mut().insert("authorization", token);
+        }
+        if let Some(origin) = origin {
+            request.extensions_mut().insert(origin);
+        }
+        let (parts, ()) = request.into_parts();
+        let refused = gate.may_see_all(&parts).err();
+        refused.map(|answer| answer.status().as_u16())
+    };
+    assert_eq!(asks(Some(Origin::here()), &[]), None);
+    assert_eq!(asks(None, &[]), Some(401));
+    assert_eq!(asks(None, &["telemetry"]), Some(403));
+    assert_eq!(asks(None, &["*"]), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -299,6 +299,7 @@ async fn a_group_stands_at_one_place_at_all_doors() {
     );
     let gone = pages.ask("DELETE", OFFSETS, &[], "").await;
     assert_eq!(gone.status, 409);
+    assert_ne!(kafka_commit(&door, 40).await, 0);
     let shown = pages.get(OFFSETS).await.json();
     assert_eq!(shown["streams"][0]["held_by"], "night-shift");
     reader.flushed().await.unwrap();
@@ -389,6 +390,11 @@ async fn a_group_is_seen_and_moved_only_in_streams_that_one_may_read() {
     assert_eq!(left["streams"][0]["stream"], "telemetry");
     assert_eq!(left["streams"].as_array().unwrap().len(), 1);
     let none = ask(&one, "GET", OFFSETS, &Value::Null).await;
+    assert_eq!(none.status, 404);
+    // Who sees all of it forgets all of it.
+    put_as(&pages, &all, &both).await;
+    assert_eq!(ask(&all, "DELETE", OFFSETS, &Value::Null).await.status, 204);
+    let none = ask(&all, "GET", OFFSETS, &Value::Null).await;
     assert_eq!(none.status, 404);
 }
 

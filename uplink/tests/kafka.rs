@@ -411,7 +411,7 @@ fn understood(key: ApiKey, version: i16, answer: &ResponseKind) {
     }
 }
 
-/// Who names no streams is told of all that there are.
+/// Who names none is told of all that there are, and of all places of its group.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_streams_are_told_each_once_with_all_of_its_partitions() {
     let dir = tempfile::tempdir().unwrap();
@@ -440,6 +440,44 @@ async fn all_streams_are_told_each_once_with_all_of_its_partitions() {
     });
     let told: Vec<_> = told.collect();
     assert_eq!(told, [("alarms".into(), 0, 1), ("telemetry".into(), 0, 2)]);
+
+    let places = |stream: &str, places: &[(i32, i64)]| {
+        let place = |(partition, offset): &(i32, i64)| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(*partition)
+                .with_committed_offset(*offset)
+        };
+        OffsetCommitRequestTopic::default()
+            .with_name(topic(stream))
+            .with_partitions(places.iter().map(place).collect())
+    };
+    let asked = OffsetCommitRequest::default()
+        .with_group_id(group("billing"))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![
+            places("telemetry", &[(0, 1), (1, 2)]),
+            places("alarms", &[(0, 3)]),
+        ]);
+    let asked = RequestKind::OffsetCommit(asked);
+    talk.ask(ApiKey::OffsetCommit, 6, asked).await;
+    let asked = OffsetFetchRequest::default()
+        .with_group_id(group("billing"))
+        .with_topics(None);
+    let asked = RequestKind::OffsetFetch(asked);
+    let ResponseKind::OffsetFetch(answer) = talk.ask(ApiKey::OffsetFetch, 5, asked).await else {
+        panic!("another answer");
+    };
+    let told = answer.topics.iter().map(|of| {
+        let places = of.partitions.iter();
+        let places = places.map(|at| (at.partition_index, at.committed_offset));
+        (of.name.to_string(), places.collect::<Vec<_>>())
+    });
+    let told: Vec<_> = told.collect();
+    let expected = [
+        ("alarms".into(), vec![(0, 3)]),
+        ("telemetry".into(), vec![(0, 1), (1, 2)]),
+    ];
+    assert_eq!(told, expected);
 }
 
 /// Each fetch is whole: who offers to begin a session is given what it asks for and no session, and none is known to those who go on with one.

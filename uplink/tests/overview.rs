@@ -325,6 +325,13 @@ async fn what_is_shown_is_of_the_streams_that_one_may_read() {
         };
         assert_eq!(names("gateways", "gateway"), gateways, "{streams:?}");
         assert_eq!(names("streams", "stream"), shown, "{streams:?}");
+        let listed = pages
+            .get_with("/v1/streams", &[("Authorization", &token)])
+            .await
+            .json();
+        let listed = listed["streams"].as_array().unwrap().iter();
+        let listed: Vec<_> = listed.map(|of| of["stream"].as_str().unwrap()).collect();
+        assert_eq!(listed, shown, "{streams:?}");
         // Of what is not for this reader nothing is in a sum either.
         let Some(last) = seen["gateways"].as_array().unwrap().last() else {
             continue;

@@ -11,7 +11,7 @@ use sedge_core::custody::message::{
 };
 use sedge_core::frame::{Form, Label, emit_data};
 use sedge_core::{LogId, Micros, Offset};
-use sedge_uplink::hub::{Hub, HubError, HubOptions};
+use sedge_uplink::hub::{self, Hub, HubError, HubOptions, KafkaOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -385,6 +385,11 @@ async fn a_hub_that_could_be_reached_from_elsewhere_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let gate = hub.handle().http_gate(&listener);
+    assert!(matches!(gate, Err(HubError::NotLoopback { .. })));
+    let door = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let door = hub.handle().kafka(door, KafkaOptions::default());
+    assert!(matches!(door, Err(HubError::NotLoopback { .. })));
     let refused = timeout(
         Duration::from_secs(5),
         hub.run(listener, std::future::pending()),
@@ -403,5 +408,9 @@ async fn a_second_hub_on_one_directory_is_refused() {
     let first = Hub::open(HubOptions::new(dir.path())).await.unwrap();
     let second = Hub::open(HubOptions::new(dir.path())).await;
     assert!(matches!(second, Err(HubError::DataDir(_))));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = HubOptions::new(dir.path());
+    let third = hub::run(listener, options, std::future::pending()).await;
+    assert!(matches!(third, Err(HubError::DataDir(_))));
     drop(first);
 }

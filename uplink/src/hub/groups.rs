@@ -557,6 +557,66 @@ mod tests {
         assert_eq!(renewed.elapsed().as_secs(), LEASE.as_secs());
     }
 
+    /// Who holds a lease is asked for by name, and is in the way of who would forget the group, for as long as it lasts.
+    #[tokio::test(start_paused = true)]
+    async fn a_group_is_not_forgotten_while_somebody_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = groups(&dir);
+        let (generation, _) = groups
+            .join(&name(), &applicant(1), Instant::now())
+            .await
+            .unwrap();
+        groups
+            .commit(&name(), &applicant(1), generation, vec![at(7)])
+            .await
+            .unwrap();
+        assert_eq!(groups.holder("billing").await.as_deref(), Some("m1"));
+        assert_eq!(groups.holder("another").await, None);
+        assert!(!groups.forget("another", None).await.unwrap());
+        let refused = groups.forget("billing", None).await;
+        assert!(matches!(refused, Err(GroupError::Held { holder }) if holder == "m1"));
+        tokio::time::advance(LEASE).await;
+        assert_eq!(groups.holder("billing").await, None);
+        assert!(groups.forget("billing", None).await.unwrap());
+    }
+
+    /// As long as there are members over Kafka's protocol they hold what they have put down. When the last has gone somebody else may have it, and what
+    /// others hold stays theirs.
+    #[tokio::test(start_paused = true)]
+    async fn what_members_over_kafka_held_is_free_when_the_last_has_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = groups(&dir);
+        for group in ["billing", "another"] {
+            let kept = Kept {
+                stream: "telemetry".into(),
+                place: at(3),
+                epoch: 0,
+                note: String::new(),
+            };
+            groups.keep(group, MEMBERS, vec![kept]).await.unwrap();
+        }
+        let alarms = GroupName {
+            stream: "alarms".into(),
+            ..name()
+        };
+        groups
+            .join(&alarms, &applicant(1), Instant::now())
+            .await
+            .unwrap();
+        let start = Instant::now();
+        let refused = groups.join(&name(), &applicant(2), start).await;
+        assert!(matches!(refused, Err(GroupError::Held { holder }) if holder == OVER_KAFKA));
+        assert_eq!(groups.holder("another").await, None, "no other than they");
+        let refused = groups.forget("another", None).await;
+        assert!(matches!(refused, Err(GroupError::Held { holder }) if holder == OVER_KAFKA));
+        assert_eq!(groups.active().await, 3);
+        groups.members_left("billing").await;
+        assert_eq!(groups.active().await, 2);
+        assert_eq!(groups.holder("billing").await.as_deref(), Some("m1"));
+        let (_, places) = groups.join(&name(), &applicant(2), start).await.unwrap();
+        assert_eq!(places, [at(3)]);
+    }
+
     #[tokio::test]
     async fn a_lease_ends_with_its_connection_or_by_its_own_member_alone() {
         let dir = tempfile::tempdir().unwrap();

@@ -684,3 +684,11 @@ async fn a_group_lags_in_each_run_by_what_it_has_not_read_there() {
 }
 
 const WELCOME: u8 = 0x02;
+
+/// Descriptors have run out, most likely: it does not try again and again at once.
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_cannot_accept_rests_before_it_tries_again() {
+    let began = Instant::now();
+    not_accepted(&std::io::Error::other("too many open files")).await;
+    assert!(began.elapsed() >= Duration::from_millis(100));
+}

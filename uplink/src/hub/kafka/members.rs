@@ -283,10 +283,71 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use tokio::time::sleep;
 
     use super::*;
     use crate::hub::{Hub, HubOptions};
+
+    fn asks(client: &str) -> Join {
+        Join {
+            member: String::new(),
+            instance: None,
+            client: client.into(),
+            host: "127.0.0.1".into(),
+            session: Duration::from_secs(30),
+            rebalance: Duration::from_secs(30),
+            protocol_type: "consumer".into(),
+            protocols: vec![("range".into(), Bytes::new())],
+            asks_for_id: false,
+        }
+    }
+
+    /// The others have a time to join again without it, and it begins when it leaves: nobody sleeps until what was due before.
+    #[tokio::test(start_paused = true)]
+    async fn those_who_do_not_join_again_when_one_has_left_are_given_up_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
+        let shared = Arc::clone(&hub.shared);
+        let keeper = Arc::clone(&shared);
+        let keeper = tokio::spawn(async move { keep_time(&keeper).await });
+        let members = shared.groups.members();
+        let rebalance = Duration::from_secs(5);
+        let join = |client| {
+            let asked = Join {
+                rebalance,
+                ..asks(client)
+            };
+            members.join("billing", asked)
+        };
+        let joined = tokio::join!(join("a"), join("b"));
+        let (Answer::Joined(one), Answer::Joined(other)) = joined else {
+            panic!("{joined:?}")
+        };
+        for of in [&one, &other] {
+            let asked = Sync {
+                member: of.member.clone(),
+                instance: None,
+                generation: of.generation,
+                protocol_type: None,
+                protocol: None,
+                assignments: Vec::new(),
+            };
+            let synced = members.sync("billing", asked).await;
+            assert!(matches!(synced, Answer::Synced { .. }), "{synced:?}");
+        }
+        sleep(10 * MOMENT).await;
+        let leaving = Leaving {
+            member: other.member,
+            instance: None,
+        };
+        assert_eq!(members.leave("billing", &leaving), Ok(()));
+        sleep(rebalance - 10 * MOMENT).await;
+        assert!(members.are_in("billing"));
+        sleep(20 * MOMENT).await;
+        assert!(!members.are_in("billing"));
+        keeper.abort();
+    }
 
     /// Nothing is due in a group that nobody is in any more: it is looked at all the same, and its places are free.
     #[tokio::test(start_paused = true)]
@@ -297,30 +358,21 @@ mod tests {
         let keeper = Arc::clone(&shared);
         let keeper = tokio::spawn(async move { keep_time(&keeper).await });
         let members = shared.groups.members();
-        let asked = Join {
-            member: String::new(),
-            instance: None,
-            client: "a".into(),
-            host: "127.0.0.1".into(),
-            session: Duration::from_secs(30),
-            rebalance: Duration::from_secs(30),
-            protocol_type: "consumer".into(),
-            protocols: vec![("range".into(), Default::default())],
-            asks_for_id: false,
-        };
-        let Answer::Joined(joined) = members.join("billing", asked).await else {
+        let Answer::Joined(joined) = members.join("billing", asks("a")).await else {
             panic!("it is alone and welcome")
         };
         // It has half a minute to send its SyncGroup: there is nothing to be looked at before that.
         let (due, _) = members.tick();
         let rests = due.expect("it is given up then") - Instant::now();
         assert!(rests > Duration::from_secs(29), "{rests:?}");
+        assert_eq!(members.names(), [("billing".into(), "consumer".into())]);
         let leaving = Leaving {
             member: joined.member,
             instance: None,
         };
         assert_eq!(members.leave("billing", &leaving), Ok(()));
         sleep(10 * MOMENT).await;
+        assert_eq!(members.names(), []);
         assert!(members.lock().groups.is_empty());
         assert_eq!(members.lock().generation_last, joined.generation + 1);
         keeper.abort();

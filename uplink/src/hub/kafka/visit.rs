@@ -147,3 +147,71 @@ impl Visit {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sedge_store::Name;
+
+    use super::*;
+    use crate::hub::{Hub, HubOptions, HubTrust};
+    use crate::trust::Certified;
+    use crate::trust::authority::Authority;
+    use crate::trust::register::{self, Kind};
+
+    /// Lets somebody in, who has a token or is known by its certificate.
+    fn admit(trust: &std::path::Path, name: &str, by_token: bool) -> Option<Token> {
+        let (name, token) = (Name::new(name).unwrap(), by_token.then_some((None, None)));
+        register::admit(trust, (Kind::Consumer, &name), &[], token).unwrap()
+    }
+
+    /// One by its certificate at once, any by the name and the token that belong together; who shows something else is nobody after that.
+    #[tokio::test]
+    async fn a_consumer_is_known_by_its_certificate_or_by_its_name_and_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let trust = dir.path().join("trust");
+        Authority::init(&trust, &["localhost".to_owned()]).unwrap();
+        let options = HubOptions {
+            trust: Some(HubTrust::in_dir(&trust)),
+            ..HubOptions::new(dir.path().join("hub"))
+        };
+        let hub = Hub::open(options).await.unwrap();
+        let visit = |certified: Option<&str>| Visit {
+            shared: Arc::clone(&hub.shared),
+            options: Arc::default(),
+            caller: Caller::Remote(certified.map(|name| Certified {
+                names: vec![format!("sedge:consumer:{name}")],
+                fingerprint: "aa".into(),
+            })),
+            here: Advertised {
+                host: "localhost".into(),
+                port: 9092,
+            },
+            host: [127, 0, 0, 1].into(),
+            handshake: Handshake::None,
+            reader: None,
+        };
+        let token = admit(&trust, "dash", true).unwrap();
+        admit(&trust, "board", false);
+        let known = |visit: &Visit| {
+            let grant = visit.reader.as_ref()?.grant.name()?;
+            Some(grant.to_string())
+        };
+        let mut certified = visit(Some("board"));
+        certified.known_at_once();
+        assert_eq!(known(&certified).as_deref(), Some("board"));
+        let mut stranger = visit(None);
+        stranger.known_at_once();
+        assert_eq!(known(&stranger), None);
+        for (mut visit, name, password, is_known) in [
+            (stranger, "dash", token.reveal(), true),
+            (certified, "dash", token.reveal(), true),
+            (visit(None), "board", token.reveal(), false),
+            (visit(Some("board")), "board", token.reveal(), false),
+            (visit(None), "dash", "no token".to_owned(), false),
+        ] {
+            let message = format!("\0{name}\0{password}");
+            assert_eq!(visit.check(message.as_bytes()).is_ok(), is_known, "{name}");
+            assert_eq!(known(&visit), is_known.then(|| "dash".to_owned()));
+        }
+    }
+}
