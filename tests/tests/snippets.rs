@@ -1,11 +1,15 @@
 //! The programs in docs/guide/clients.md, as they stand there but for the addresses: each shows every event once.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use sedge_tests::rig::daemon::{Daemon, sedge};
 use sedge_tests::rig::device::{Device, Habit};
+use sedge_tests::rig::packets;
 use sedge_tests::rig::peers::installed;
 use sedge_tests::rig::site::{Setup, Site};
 use sedge_tests::rig::{Missing, alone, eventually, free_address, skip};
@@ -112,6 +116,127 @@ fn kafka_connect_reads_a_hub() {
     });
 }
 
+/// Each event is one row, once, with its key, header and value; the gap is a row where it is asked for; and who comes behind one that was killed goes on where
+/// the group was.
+#[test]
+fn flink_sql_reads_a_hub() {
+    let _alone = alone();
+    if let Err(missing) = flink_reads_a_hub() {
+        skip("Flink SQL reads a hub", &missing);
+    }
+}
+
+fn flink_reads_a_hub() -> Result<(), Missing> {
+    let jars = of_peers("flink/lib")?.join("*");
+    let program = of_peers("flink/Run.class")?;
+    let site = Site::new(Setup {
+        capacity: "4MiB".into(),
+        ..Setup::default()
+    });
+    let hub = std::fs::read_to_string(site.hub_toml()).expect("a file of ours");
+    let gaps = "kafka_gaps = \"record\"\n\n[[hub.stream]]";
+    let hub = hub.replace("[[hub.stream]]", gaps);
+    std::fs::write(site.hub_toml(), hub).expect("a file of ours");
+    let agent = site.start_agent();
+    site.wait_for_agent();
+    // More than the gateway keeps.
+    publish_temperatures(&site, "one", 0..100, 60_000);
+    let hub = site.start_hub();
+    site.wait_for_hub();
+    publish_temperatures(&site, "two", 100..EVENTS, 0);
+    let pulled = site.pull_all(EVENTS, PATIENCE);
+    let lost = pulled.lost();
+    assert!(0 < lost && lost < 100, "{lost} were lost");
+    let place = Place {
+        site,
+        _daemons: [hub, agent],
+    };
+    let [table, gaps] = [0, 1].map(|at| place.text("Flink SQL", "sql", at));
+    let start = |sql: &str| {
+        let file = place.site.file("read.sql");
+        std::fs::write(&file, sql).expect("a file of ours");
+        let mut java = Command::new("java");
+        // What starts sooner.
+        java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        java.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error");
+        let classes = program.parent().expect("a folder").display();
+        java.arg("-cp").arg(format!("{}:{classes}", jars.display()));
+        place.start(java.arg("Run").arg(file))
+    };
+    let shown = || {
+        let shown = std::fs::read_to_string(place.site.file("client.shown")).unwrap_or_default();
+        let rows = shown.lines().map(str::to_owned);
+        rows.partition::<Vec<_>, _>(|row| row.contains("evicted"))
+    };
+    let all = |rows: &[String], first: u64, last: u64| {
+        let numbers = rows.iter().map(|row| temperature_of(row, lost));
+        let mut numbers: Vec<_> = numbers.collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(first..last), "{rows:?}");
+    };
+
+    let mut running = start(&format!("{table}{gaps}"));
+    place.waits(&mut running, "every row is shown", || {
+        let (gaps, rows) = shown();
+        gaps.len() == 1 && rows.len() as u64 >= EVENTS - lost
+    });
+    place.waits(&mut running, "Flink has put down where it is", || {
+        let said = place.site.hub_page("/v1/consumers/billing/offsets");
+        said.contains(&format!("\"offset\":{EVENTS},"))
+    });
+    running.kill();
+    let (gaps, rows) = shown();
+    all(&rows, lost, EVENTS);
+    let gap = format!("+I[0, {{\"cause\":\"evicted\",\"from\":0,\"lost\":{lost},\"to\":{lost}}}]");
+    assert_eq!(gaps, [gap]);
+
+    std::fs::remove_file(place.site.file("client.shown")).expect("a file of ours");
+    publish_temperatures(&place.site, "two", EVENTS..EVENTS + 100, 0);
+    let mut running = start(&table);
+    place.waits(&mut running, "what came since is shown", || {
+        shown().1.len() as u64 >= 100
+    });
+    running.kill();
+    all(&shown().1, EVENTS, EVENTS + 100);
+    Ok(())
+}
+
+/// The number in a row of the guide's query, all of which has to be right.
+fn temperature_of(row: &str, lost: u64) -> u64 {
+    let row = row
+        .strip_prefix("+I[")
+        .and_then(|row| row.strip_suffix(']'));
+    let fields: Vec<_> = row.expect("a row").split(", ").collect();
+    let [partition, offset, happened, device, topic, temperature] = fields[..] else {
+        panic!("{fields:?}");
+    };
+    let number: u64 = offset.parse().expect("an offset");
+    let name = if number < 100 { "one" } else { "two" };
+    assert_eq!((partition, device), ("0", name));
+    assert_eq!(topic, format!("sensors/{name}/temp"));
+    assert!(happened.starts_with("20") && number >= lost, "{fields:?}");
+    assert_eq!(temperature, format!("{number}.5"));
+    number
+}
+
+/// Publishes numbered events whose value is a temperature, and waits until they are taken; each is so long.
+fn publish_temperatures(site: &Site, device: &str, numbers: Range<u64>, length: usize) {
+    let mut packets = packets::connect(device, true, 600);
+    for (number, id) in numbers.clone().zip(1..) {
+        let value = format!("{{\"temperature\":{number}.5,\"n\":{number}");
+        let value = format!("{value:length$}}}");
+        let topic = format!("sensors/{device}/temp");
+        packets::publish(&mut packets, &topic, id, false, value.as_bytes());
+    }
+    let mut stream = TcpStream::connect(site.devices).expect("the agent listens");
+    let waits = stream.set_read_timeout(Some(PATIENCE));
+    waits.expect("a socket of ours");
+    stream.write_all(&packets).expect("it takes them");
+    // A CONNACK is as long as a PUBACK.
+    let mut answers = vec![0; 4 * (1 + numbers.count())];
+    stream.read_exact(&mut answers).expect("it answers");
+}
+
 /// A hub with numbered events.
 struct Place {
     site: Site,
@@ -172,20 +297,32 @@ impl Place {
 
     /// As [`Self::shows_all`], if what it shows it writes into `output`.
     fn shows_all_in(&self, command: &mut Command, output: &Path) {
-        let (log, said) = (self.site.file("client.log"), self.site.file("client.shown"));
-        command.current_dir(self.site.file(""));
-        let mut running = Daemon::start_apart("a reader", command, &log, &said);
-        eventually(PATIENCE, "every event is shown", || {
-            if let Some(status) = running.exit_status() {
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                panic!("it ended: {status}: {said}");
-            }
-            (numbers_in(output).len() as u64 >= EVENTS).then_some(())
+        let mut running = self.start(command);
+        self.waits(&mut running, "every event is shown", || {
+            numbers_in(output).len() as u64 >= EVENTS
         });
         running.kill();
         let mut numbers = numbers_in(output);
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(0..EVENTS));
+    }
+
+    fn start(&self, command: &mut Command) -> Daemon {
+        let [log, said] = ["client.log", "client.shown"].map(|name| self.site.file(name));
+        command.current_dir(self.site.file(""));
+        Daemon::start_apart("a reader", command, &log, &said)
+    }
+
+    /// Waits for something that a program has to do, which it cannot if it has ended.
+    fn waits(&self, running: &mut Daemon, what: &str, is_so: impl Fn() -> bool) {
+        eventually(PATIENCE, what, || {
+            if let Some(status) = running.exit_status() {
+                let log = self.site.file("client.log");
+                let said = std::fs::read_to_string(log).unwrap_or_default();
+                panic!("it ended: {status}: {said}");
+            }
+            is_so().then_some(())
+        });
     }
 }
 

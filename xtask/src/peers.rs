@@ -14,12 +14,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let folder = target_folder().join("peers");
     fs::create_dir_all(&folder).context("target/peers")?;
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 7] = [
         ("clients for Python", python),
         ("schemathesis", schemathesis),
         ("KafkaJS", node),
         ("Kafka's client for Java", java),
         ("Kafka Connect", connect),
+        ("Flink", flink),
         ("franz-go", go),
     ];
     let steps = if has("--python") {
@@ -126,17 +127,24 @@ fn jars(what: &str, pom: &Path, lib: &Path) -> Result<()> {
 
 fn java(folder: &Path, from: &Path) -> Result<()> {
     let folder = made(folder, "java")?;
-    let what = "Kafka's client for Java";
-    jars(what, &from.join("java/pom.xml"), &folder.join("lib"))?;
+    let (what, from) = ("Kafka's client for Java", from.join("java"));
+    jars(what, &from.join("pom.xml"), &folder.join("lib"))?;
+    compiled(&from.join("Consume.java"), &folder)
+}
+
+/// What runs SQL in a cluster within one process: 130 MB.
+fn flink(folder: &Path, from: &Path) -> Result<()> {
+    let (folder, from) = (made(folder, "flink")?, from.join("flink"));
+    jars("Flink", &from.join("pom.xml"), &folder.join("lib"))?;
+    compiled(&from.join("Run.java"), &folder)
+}
+
+/// A program that uses the jars in `lib` of `folder`, into `folder`.
+fn compiled(program: &Path, folder: &Path) -> Result<()> {
     let mut javac = Command::new("javac");
-    javac
-        .arg("-cp")
-        .arg(format!("{}/*", folder.join("lib").display()));
-    javac
-        .arg("-d")
-        .arg(&folder)
-        .arg(from.join("java/Consume.java"));
-    expect_success("its program", &mut javac)
+    let jars = format!("{}/*", folder.join("lib").display());
+    javac.arg("-cp").arg(jars).arg("-d").arg(folder);
+    expect_success("its program", javac.arg(program))
 }
 
 fn go(folder: &Path, from: &Path) -> Result<()> {
