@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use sedge_tests::rig::daemon::{Daemon, sedge};
 use sedge_tests::rig::device::{Device, Habit};
@@ -85,6 +85,29 @@ fn the_program_in_go_reads_a_hub() {
         go.args(["build", "-o"]).arg(&program).arg("./read");
         assert!(go.current_dir(module).status().expect("go").success());
         place.shows_all(&mut Command::new(program));
+        Ok(())
+    });
+}
+
+#[test]
+fn the_program_in_rust_reads_a_hub() {
+    reads_a_hub("the program in Rust", |place| {
+        let line = place.text("Rust", "", 0);
+        let (_, arguments) = line.trim().split_once(" -- ").expect("arguments");
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        place.shows_all(Command::new(example("read")?).args(&arguments));
+        let shown = std::fs::read_to_string(place.site.file("client.shown")).expect("it is there");
+        let expected = |number| format!("0 {number} {{\"n\":{number}}}\n");
+        assert_eq!(shown, (0..EVENTS).map(expected).collect::<String>());
+        // Another one of the group.
+        let mut running = place.start(Command::new(example("read")?).args(&arguments));
+        assert!(place.site.push("{\"n\":0}\n").status.success());
+        let last = format!("0 {EVENTS} {{\"n\":0}}\n");
+        place.waits(&mut running, "what came since is shown", || {
+            std::fs::read_to_string(place.site.file("client.shown"))
+                .is_ok_and(|said| said.strip_prefix(&shown) == Some(&last))
+        });
+        running.kill();
         Ok(())
     });
 }
@@ -279,6 +302,7 @@ impl Place {
         let (kafka, http) = (self.site.kafka.to_string(), self.site.hub_http.to_string());
         text.replace("localhost:9092", &kafka)
             .replace("localhost:7480", &http)
+            .replace("localhost:7443", &self.site.hub.to_string())
     }
 
     /// The same as a file.
@@ -338,6 +362,34 @@ fn numbers_in(file: &Path) -> Vec<u64> {
     // A line that is being written has no end yet.
     let (whole, _) = shown.rsplit_once('\n').unwrap_or_default();
     whole.lines().filter_map(number).collect()
+}
+
+/// An example of sedge-uplink, which cargo builds beside the tests of the workspace. One that is older than its source is none.
+fn example(name: &str) -> Result<PathBuf, Missing> {
+    let this = std::env::current_exe().expect("a test has a path");
+    let profile = this.ancestors().nth(2).expect("a folder of cargo's");
+    let program = profile.join("examples").join(name);
+    let of_uplink = Path::new(env!("CARGO_MANIFEST_DIR")).join("../uplink");
+    let age = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let source = age(&of_uplink.join(format!("examples/{name}.rs")));
+    let sources = [source, newest_in(&of_uplink.join("src"))];
+    let is_new =
+        age(&program).is_some_and(|built| sources.into_iter().all(|source| source <= Some(built)));
+    is_new
+        .then_some(program)
+        .ok_or(Missing::Program("what `cargo build --examples` makes"))
+}
+
+fn newest_in(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).expect("a folder of ours");
+    let times = entries.map(|entry| {
+        let path = entry.expect("a folder of ours").path();
+        match path.is_dir() {
+            true => newest_in(&path),
+            false => path.metadata().and_then(|file| file.modified()).ok(),
+        }
+    });
+    times.max().flatten()
 }
 
 /// Something that `cargo xtask peers` installs, all of it.

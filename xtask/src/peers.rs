@@ -37,6 +37,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         return Ok(());
     }
     tests::build_release_binary()?;
+    let example = ["build", "--package", "sedge-uplink", "--example", "read"];
+    expect_success("the example", &mut cargo(&example))?;
     let arguments = [
         "test",
         "--package",
