@@ -18,11 +18,15 @@ fn rot(disk: &mut Disk, segment: u32, position: u32) {
 /// A log that has just gone on in another segment, and where that one's open header stands.
 fn rolled(dimensions: Dimensions) -> (TestLog, u32) {
     let mut log = new_log(dimensions);
-    let first = log.head().0;
-    while log.head().0 == first {
-        fill(&mut log, 1);
-    }
+    roll(&mut log);
     (log, STAMP_LEN as u32 + 4)
+}
+
+fn roll(log: &mut TestLog) {
+    let before = log.head().0;
+    while log.head().0 == before {
+        fill(log, 1);
+    }
 }
 
 /// Beyond the last frame that is proven, one commit may have been torn; on flash, what was touched behind it tells how large that was.
@@ -94,6 +98,60 @@ fn a_lost_head_is_proven_by_a_commit_that_is_not_its_first() {
             let expected = is_proven.then(|| (base, next.since(base)));
             assert_eq!(lost, expected, "{commits} {is_first_rotten}");
             assert!(log.next() >= if is_proven { next } else { base });
+        }
+    }
+}
+
+/// The beginning of a file has become what files read as that were never written to, as far as a start looks into one. But the segment behind it was made
+/// ready, and that comes later: so it was written to, and its frames are looked for in all of it.
+#[test]
+fn a_lost_head_that_looks_unused_is_proven_by_the_segment_behind_it() {
+    let far = options(FILE).geometry.scratch_bytes() + STAMP_LEN + 100;
+    for rolls in 1..9 {
+        for (blank, from) in [(0, 0), (0, STAMP_LEN), (0xFF, 0), (0xFF, STAMP_LEN)] {
+            let mut log = new_log(FILE);
+            (0..rolls).for_each(|_| roll(&mut log));
+            while log.head().1 < far as u32 + 200 {
+                fill(&mut log, 1);
+            }
+            log.maintain(NOW).unwrap();
+            let (segment, base, next) = (log.head().0, log.head_base(), log.next());
+            let mut disk = log.into_media();
+            let zeroed = vec![blank; far - from];
+            disk.ram.program(segment, from as u32, &zeroed).unwrap();
+            let (log, recovered) = open(FILE, disk);
+            let lost = recovered.lost_head.expect("its frames prove it");
+            let told = (lost.segment, lost.from, lost.lost);
+            let here = format!("{rolls} segments, {blank} from {from}");
+            assert_eq!(told, (segment, base, next.since(base)), "{here}");
+            assert!(log.next() >= next, "{here}");
+        }
+    }
+}
+
+/// On the first lap the segment behind the head was never used, nor was any behind that one: a start reads the head to its end, and not them.
+#[test]
+fn a_start_on_the_first_lap_reads_no_further_into_segments_that_were_never_used() {
+    for blank in [0, 0xFF] {
+        let dimensions = Dimensions {
+            segment_bytes: 64 << 10,
+            ..FILE
+        };
+        let bytes = vec![blank; 4 * (64 << 10)];
+        let (mut log, _) = open(dimensions, Disk::holding(&dimensions, bytes));
+        for is_ready in [false, true] {
+            if is_ready {
+                log.maintain(NOW).unwrap();
+            }
+            let mut disk = log.into_media();
+            disk.reads = 0;
+            (log, _) = open(dimensions, disk);
+            let reads = log.media().reads;
+            let head = u64::from(dimensions.segment_bytes) / 768 + 1;
+            assert!(
+                reads <= head + 16,
+                "{reads} reads of segments that hold {blank}"
+            );
         }
     }
 }

@@ -60,7 +60,8 @@ impl RingLog {
         None
     }
 
-    /// Whether `segment` surely was not opened since it was made ready: it is blank, or behind its stamp stands what an earlier lap left.
+    /// Whether `segment` surely was not opened since it was made ready: behind its stamp stands what an earlier lap left, or it is blank, as are those behind
+    /// it on the first lap. Where they are not, what looks blank may have become so.
     async fn is_unused<O: Operations>(
         &self,
         desk: &mut Desk<'_, O>,
@@ -90,8 +91,15 @@ impl RingLog {
         if desk.media.read(segment, from, bytes).await.is_err() {
             return false;
         }
-        let blank = bytes.first().copied().unwrap_or_default();
-        (blank == 0 || blank == 0xFF) && bytes.iter().all(|&byte| byte == blank)
+        is_blank(bytes)
+            && (self.geometry.medium() == Medium::Nor || !self.is_used_behind(desk, segment).await)
+    }
+
+    /// Files: whether the segment behind `segment` was ever made ready. They are in the order of the ring, so then this one was too.
+    async fn is_used_behind<O: Operations>(&self, desk: &mut Desk<'_, O>, segment: u32) -> bool {
+        let mut stamp = [0; STAMP_LEN];
+        let read = desk.media.read(self.ahead(segment, 1), 0, &mut stamp);
+        read.await.is_err() || !is_blank(&stamp)
     }
 
     #[inline(never)]
@@ -205,4 +213,10 @@ impl RingLog {
     const fn walk_from(&self, position: u32) -> Walk {
         Walk::new(self.log_id, self.geometry, position, self.end, None)
     }
+}
+
+/// Files that were never written to read as zeros, and those that are missing as ones.
+fn is_blank(bytes: &[u8]) -> bool {
+    let blank = bytes.first().copied().unwrap_or_default();
+    (blank == 0 || blank == 0xFF) && bytes.iter().all(|&byte| byte == blank)
 }
