@@ -469,7 +469,7 @@ impl Sim for SimFlash {
         }
     }
 
-    /// A unit that is all ones then is as good as erased.
+    /// A unit that is all ones then is as good as erased. So is one behind it that was programmed with ones: nobody can tell that it belonged to a frame.
     fn overwrite(&mut self, segment: u32, position: u32, bytes: &[u8]) {
         let unit = self.shape.write_unit as usize;
         let stored = Arc::make_mut(&mut self.segments[segment as usize]);
@@ -478,6 +478,12 @@ impl Sim for SimFlash {
         let units = position as usize / unit..end.div_ceil(unit);
         for at in units {
             stored.cells[at] = cell_of(&stored.bytes[at * unit..(at + 1) * unit]);
+        }
+        let behind = stored.cells.iter_mut().zip(stored.bytes.chunks(unit));
+        for (cell, bytes) in behind.skip(end.div_ceil(unit)) {
+            if *cell == Cell::Programmed {
+                *cell = cell_of(bytes);
+            }
         }
     }
 
