@@ -52,7 +52,7 @@ fn mend_one(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Option<
     let newest = survey::newest(&surveyed).and_then(|s| Some((s.segment, s.header.as_ref()?)));
     let mut oldest_held = None;
     for damaged in surveyed.iter().filter(|s| s.header.is_none()) {
-        if is_unused(dir, damaged)? {
+        if is_unused(dir, damaged, is_used_behind(&surveyed, damaged.segment))? {
             continue;
         }
         let Some(frames) = Frames::in_damaged(dir, damaged, newest, geometry)? else {
@@ -74,17 +74,37 @@ fn mend_one(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Option<
     Ok(None)
 }
 
-/// Whether a segment without a valid header was simply not opened since it was made ready: it is blank, or has the header of an earlier lap.
-pub(crate) fn is_unused(dir: &Path, surveyed: &Surveyed) -> io::Result<bool> {
+/// Whether a segment without a valid header was simply not opened since it was made ready: it has the header of an earlier lap, or it is blank and those behind
+/// it were never used either.
+pub(crate) fn is_unused(dir: &Path, surveyed: &Surveyed, is_used_behind: bool) -> io::Result<bool> {
     let file = File::open(dir.join(file_name(surveyed.segment)))?;
     let mut fields = [0; OPEN_FIELDS_LEN];
     read_or_zeros(&file, &mut fields, STAMP_LEN as u64)?;
     if survey::header_of(&file, &fields, surveyed.bytes)?.is_some() {
         return Ok(true);
     }
+    if is_used_behind {
+        return Ok(false);
+    }
     let mut behind_stamp = vec![0; LOOKED_AT_BYTES];
     read_or_zeros(&file, &mut behind_stamp, STAMP_LEN as u64)?;
     Ok(behind_stamp.iter().all(|byte| *byte == 0))
+}
+
+/// Whether a segment behind `segment` was ever made ready, which happens in the order of the ring. Behind the last one comes the first, from the second lap on.
+fn is_used_behind(all: &[Surveyed], segment: u32) -> bool {
+    if segment + 1 < survey::used_up_to(all) {
+        return true;
+    }
+    let [first, .., before, last] = all else {
+        return false;
+    };
+    let newest = survey::newest(all).map(|newest| newest.segment);
+    let begins = first.header.as_ref().map(|header| header.base);
+    last.segment == segment
+        && newest == Some(before.segment)
+        && first.stamp != StampSeen::Blank
+        && begins != Some(Offset::ZERO)
 }
 
 fn log_id_in(dir: &Path, damaged: &Surveyed) -> io::Result<LogId> {

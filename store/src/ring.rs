@@ -240,7 +240,7 @@ impl Ring {
                 let usable = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
                 (media.made_of(numbers), usable)
             }
-            Role::Mirror => (media, count_wanted.max(found::used_up_to(found))),
+            Role::Mirror => (media, count_wanted.max(survey::used_up_to(found))),
         };
         (
             opened.segment_bytes,

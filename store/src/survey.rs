@@ -163,6 +163,12 @@ pub(crate) fn newest(surveyed: &[Surveyed]) -> Option<&Surveyed> {
     opened.max_by_key(|s| s.header.as_ref().map(|h| h.seq))
 }
 
+/// One past the number of the last file that was ever used.
+pub(crate) fn used_up_to(surveyed: &[Surveyed]) -> u32 {
+    let ever_used = surveyed.iter().filter(|s| s.stamp != StampSeen::Blank);
+    ever_used.map(|s| s.segment + 1).max().unwrap_or(0)
+}
+
 /// The segments that hold something of the log `log_id` at `oldest` or behind it, in order.
 pub(crate) fn held(surveyed: &[Surveyed], log_id: LogId, oldest: Offset) -> Vec<Held> {
     let of_this_log = |s: &&Surveyed| s.header.as_ref().is_some_and(|h| h.log_id == log_id);

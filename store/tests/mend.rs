@@ -150,25 +150,29 @@ fn a_rotten_byte_in_the_beginning_of_any_segment_costs_nothing() {
     }
 }
 
-/// The sector with the stamp, the header and the first frames is gone: what stood in it is a gap, the rest is there.
+/// The sector with the stamp, the header and the first frames is gone, or so many that the file looks as if it had never been used: what stood in them is a
+/// gap, the rest is there.
 #[test]
-fn a_lost_first_sector_costs_the_frames_in_it() {
+fn lost_first_sectors_cost_the_frames_in_them() {
     let given = Given::default();
     write(&given, 2000);
     let log = given.dir.path().join("log");
     let before = inspect(&log).unwrap().log.unwrap();
     for segment in held_segments(&log) {
-        let (shown, opened, _, last) = damaged(&given, &segment, |bytes| bytes[..4096].fill(0));
-        let gaps = fixture::gaps(&shown);
-        let lost: u64 = gaps.iter().map(|gap| gap.lost).sum();
-        assert!(lost > 0, "{segment:?} {gaps:?} {opened:?}");
-        assert_eq!(
-            payloads(&shown).len() as u64 - 1 + lost,
-            before.held,
-            "{segment:?} {opened:?}"
-        );
-        assert!(last.get() >= before.next);
-        assert_eq!(opened.mended, [segment.segment]);
+        for bytes_lost in [4096, 80 << 10] {
+            let (shown, opened, _, last) =
+                damaged(&given, &segment, |bytes| bytes[..bytes_lost].fill(0));
+            let gaps = fixture::gaps(&shown);
+            let lost: u64 = gaps.iter().map(|gap| gap.lost).sum();
+            assert!(lost > 0, "{segment:?} {gaps:?} {opened:?}");
+            assert_eq!(
+                payloads(&shown).len() as u64 - 1 + lost,
+                before.held,
+                "{bytes_lost} of {segment:?} {opened:?}"
+            );
+            assert!(last.get() >= before.next);
+            assert_eq!(opened.mended, [segment.segment]);
+        }
     }
 }
 
@@ -220,6 +224,49 @@ fn a_young_log_is_found_again_without_its_header() {
         (partition.next(), opened.set_aside.len()),
         (Offset::ZERO, 1)
     );
+}
+
+/// Once the ring has gone round there is a segment behind each that was made ready before.
+#[test]
+fn a_head_that_looks_unused_is_mended_wherever_it_stands() {
+    let given = Given::default();
+    let log = given.dir.path().join("log");
+    let partition = given.open();
+    let head = || {
+        let segments = inspect(&log).unwrap().segments.into_iter();
+        segments.max_by_key(|segment| segment.seq).unwrap()
+    };
+    let value = "6".repeat(6000);
+    for segment in 0..4 {
+        while head().seq < Some(5) || head().segment != segment || head().frames < 20 {
+            fixture::put(&partition, &[&value]);
+        }
+        let (_, opened, _, _) = damaged(&given, &head(), |bytes| bytes[..80 << 10].fill(0));
+        assert_eq!(opened.mended, [segment]);
+    }
+}
+
+/// Every header has become zeros, with so much behind it that the files look as if they had only been made ready: no log is made over one behind which
+/// another one was made ready.
+#[test]
+fn no_log_is_made_over_what_looks_unused_and_was_not() {
+    let given = Given::default();
+    write(&given, 300);
+    let log = given.dir.path().join("log");
+    let segments = inspect(&log).unwrap().segments.into_iter();
+    let held: Vec<_> = segments.filter(|s| s.state == "held").collect();
+    assert_eq!(held.len(), 2);
+    for segment in &held {
+        let file = file_of(&log, segment);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[32..80 << 10].fill(0);
+        fs::write(&file, bytes).unwrap();
+    }
+    let first = fs::read(file_of(&log, &held[0])).unwrap();
+    let (partition, opened, _) = open(&log, &given);
+    let kept = opened.set_aside.iter().map(|(file, _)| fs::read(file));
+    assert!(kept.flatten().any(|bytes| bytes == first), "{opened:?}");
+    assert_eq!(partition.next(), Offset::ZERO);
 }
 
 #[test]

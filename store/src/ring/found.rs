@@ -39,7 +39,7 @@ pub(super) fn reserve_files(
     wanted: u32,
 ) -> io::Result<Vec<u32>> {
     let wanted = wanted as usize;
-    let used = used_up_to(found);
+    let used = survey::used_up_to(found);
     let mut numbers = Vec::new();
     for (at, surveyed) in found.iter().enumerate() {
         let number = surveyed.segment;
@@ -64,12 +64,6 @@ pub(super) fn reserve_files(
     Ok(numbers)
 }
 
-/// One past the number of the last file that was ever used.
-pub(super) fn used_up_to(found: &[Surveyed]) -> u32 {
-    let ever_used = found.iter().filter(|s| s.stamp != StampSeen::Blank);
-    ever_used.map(|s| s.segment + 1).max().unwrap_or(0)
-}
-
 /// The segments that belong together; the others are set aside.
 pub(super) fn survey_usable(
     dir: &Path,
@@ -87,8 +81,10 @@ pub(super) fn survey_usable(
     }
     let segment_bytes = survey::geometry_of(&found).map(|g| g.segment_bytes());
     let is_log = found.iter().any(|s| s.header.is_some());
+    let used = survey::used_up_to(&found);
     let is_unused = |surveyed: &Surveyed, patience: &mut Patience| {
-        mend::is_unused(dir, surveyed).or_else(|e| {
+        let is_used_behind = surveyed.segment + 1 < used;
+        mend::is_unused(dir, surveyed, is_used_behind).or_else(|e| {
             let unread = Unread::of(surveyed.segment, &e);
             patience.try_again_later(unread).map_err(io)?;
             Ok(false)
