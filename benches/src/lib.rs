@@ -6,6 +6,7 @@ pub mod doors;
 pub mod figures;
 pub mod folder;
 pub mod load;
+pub mod login;
 pub mod observe;
 pub mod peers;
 pub mod subscriber;

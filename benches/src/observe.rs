@@ -39,16 +39,25 @@ impl Process {
     /// # Errors
     /// If the process is gone.
     pub fn resident_bytes(self) -> Result<(u64, u64)> {
+        Ok((self.status("VmRSS:")?, self.status("VmHWM:")?))
+    }
+
+    /// The most address space it ever had, in bytes: also what it asked for and did not touch.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn address_space_at_most(self) -> Result<u64> {
+        self.status("VmPeak:")
+    }
+
+    fn status(self, name: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.0);
         let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
-        let kib = |name: &str| -> Result<u64> {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .context("no such field")?;
-            Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
-        };
-        Ok((kib("VmRSS:")?, kib("VmHWM:")?))
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .context("no such field")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 }
 

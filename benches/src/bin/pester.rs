@@ -1,18 +1,19 @@
 //! What becomes of a hub whose ports are given nonsense as fast as they take it, one port after the other: its memory, and what a consumer over HTTP, one over Kafka's
 //! protocol and a gateway notice of it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use hdrhistogram::Histogram;
-use sedge_benches::doors::{Doors, Kafka, WITHIN, listens, start};
+use sedge_benches::doors::{Doors, Http, Kafka, WITHIN, listens, start};
 use sedge_benches::folder::Folder;
 use sedge_benches::load::{Load, Until};
+use sedge_benches::login::Login;
 use sedge_benches::observe::{Process, machine};
 use sedge_tests::random::Random;
 
@@ -28,6 +29,9 @@ struct Arguments {
     /// Threads that ask
     #[arg(long, default_value_t = 4)]
     threads: u64,
+    /// A hub with certificates: gateway and consumers come with TLS, and so does one of sixteen with nonsense, the others stay in the clear or pretend to
+    #[arg(long)]
+    tls: bool,
 }
 
 /// The ports of a hub.
@@ -44,24 +48,30 @@ fn main() -> Result<()> {
     let folder = Folder::shared()?;
     let at = Doors::free();
     at.write_configs(&folder.path(), at.own)?;
+    let login = arguments.tls.then(|| Login::init(&folder.path()));
+    let login = login.transpose()?;
     let mut hub = start(&folder.path(), "hub");
     listens(at.kafka);
+    if login.is_some() {
+        Login::enroll(&folder.path())?;
+    }
     let mut agent = start(&folder.path(), "agent");
     listens(at.devices);
     load(&at, Until::Count(20_000), None)?;
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "{}\nPorts asked one after the other, {} s each; meanwhile 100 events a second come from a gateway, and a consumer at each door asks every 5 ms.\n",
+        "{}\nPorts asked one after the other, {} s each{}; meanwhile 100 events a second come from a gateway, and a consumer at each door asks every 5 ms.\n",
         machine()?,
-        arguments.seconds
+        arguments.seconds,
+        if arguments.tls { ", with TLS" } else { "" }
     )?;
     writeln!(
         out,
-        "| port | nonsense a second | RSS of the hub, MiB | HTTP consumer p50, p99, max, ms | Kafka consumer p50, p99, max, ms |\n|---|---|---|---|---|"
+        "| port | nonsense a second | RSS of the hub at most, MiB | its address space at most, MiB | HTTP consumer p50, p99, max, ms | Kafka consumer p50, p99, max, ms |\n|---|---|---|---|---|---|"
     )?;
     for port in [Port::None, Port::Own, Port::Http, Port::Kafka] {
-        let seen = trial(&arguments, &at, port, hub.pid())?;
+        let seen = trial(&arguments, &at, login.as_ref(), port, hub.pid())?;
         writeln!(out, "| {seen} |")?;
     }
     let log = std::fs::read_to_string(folder.path().join("hub.log"))?;
@@ -75,32 +85,38 @@ fn main() -> Result<()> {
 }
 
 /// One port is asked, and what that does.
-fn trial(arguments: &Arguments, at: &Doors, port: Port, hub: u32) -> Result<String> {
+fn trial(
+    arguments: &Arguments,
+    at: &Doors,
+    login: Option<&Login>,
+    port: Port,
+    hub: u32,
+) -> Result<String> {
     let (asked, over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let consumers = [
-            consumer(scope, &over, move || Http::open(at.http)),
-            consumer(scope, &over, move || Kafka::on(connected(at.kafka, 1)?)),
+            consumer(scope, &over, move || {
+                Http::on(connected(at.http, 1)?, login)
+            }),
+            consumer(scope, &over, move || {
+                Kafka::on(connected(at.kafka, 1)?, login)
+            }),
         ];
         let until = Until::For(Duration::from_secs(arguments.seconds));
         let gateway = scope.spawn(move || load(at, until, Some(100.0)));
         let begun = Instant::now();
         for thread in 0..arguments.threads {
             let (asked, over) = (&asked, &over);
-            scope.spawn(move || pester(arguments, at, port, thread, asked, over));
+            scope.spawn(move || pester(arguments, at, login, port, thread, asked, over));
         }
-        let mut resident = 0;
-        while begun.elapsed() < Duration::from_secs(arguments.seconds) {
-            resident = resident.max(Process(hub).resident_bytes()?.0);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        std::thread::sleep(Duration::from_secs(arguments.seconds));
         let rate = asked.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
         over.store(true, Ordering::Release);
         gateway.join().expect("it does not panic")?;
-        let mut shown = format!(
-            "{port:?} | {rate:.0} | {:.1}",
-            resident as f64 / f64::from(1 << 20)
-        );
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let resident = mib(Process(hub).resident_bytes()?.1);
+        let space = mib(Process(hub).address_space_at_most()?);
+        let mut shown = format!("{port:?} | {rate:.0} | {resident:.1} | {space:.0}");
         for consumer in consumers {
             let took = consumer.join().expect("it does not panic")?;
             let ms = |part: f64| took.value_at_quantile(part) as f64 / 1e3;
@@ -133,32 +149,11 @@ fn consumer<'scope, A: Ask>(
     })
 }
 
-struct Http(TcpStream);
-
-impl Http {
-    fn open(at: SocketAddr) -> Result<Self> {
-        Ok(Self(connected(at, 1)?))
-    }
-}
-
 impl Ask for Http {
     fn ask(&mut self) -> Result<()> {
-        self.0.write_all(
-            b"GET /v1/streams/telemetry/records?from=-10 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        )?;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            self.0.read_exact(&mut byte)?;
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head)?.to_ascii_lowercase();
-        ensure!(head.starts_with("http/1.1 200"), "{head}");
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
-        let mut body = vec![0; length.context("no length")?.parse()?];
-        Ok(self.0.read_exact(&mut body)?)
+        Self::ask(self, "/v1/streams/telemetry/records?from=-10", "")?;
+        ensure!(!self.answer()?.1.is_empty(), "no records");
+        Ok(())
     }
 }
 
@@ -174,6 +169,7 @@ impl Ask for Kafka {
 fn pester(
     arguments: &Arguments,
     at: &Doors,
+    login: Option<&Login>,
     port: Port,
     thread: u64,
     asked: &AtomicU64,
@@ -196,8 +192,13 @@ fn pester(
         count += 1;
         // Addresses of this machine, so that ports do not run out.
         let from = 2 + (count % 200) as u8;
-        let given = connected(to, from)
-            .is_ok_and(|connection| give(connection, &nonsense(port, &mut chance)));
+        let kind = chance.below(16);
+        let nonsense = match kind {
+            1..4 if login.is_some() => no_handshake(&mut chance),
+            _ => nonsense(port, &mut chance),
+        };
+        let login = login.filter(|_| kind == 0);
+        let given = connected(to, from).is_ok_and(|connection| give(connection, login, &nonsense));
         if given {
             asked.fetch_add(1, Ordering::Relaxed);
         }
@@ -205,14 +206,20 @@ fn pester(
 }
 
 /// Whether it was taken: an answer came, or the connection was ended.
-fn give(mut connection: TcpStream, nonsense: &[u8]) -> bool {
-    let sent = connection.write_all(nonsense);
-    let ended = |kind| matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
-    if let Err(error) = sent {
-        return ended(error.kind());
+fn give(connection: TcpStream, login: Option<&Login>, nonsense: &[u8]) -> bool {
+    let (Ok(below), Ok(mut line)) = (connection.try_clone(), Login::over(login, connection)) else {
+        return false;
+    };
+    // InvalidData is an alert of TLS.
+    let ended = |kind| {
+        use ErrorKind::{BrokenPipe, ConnectionReset, InvalidData};
+        matches!(kind, ConnectionReset | BrokenPipe | InvalidData)
+    };
+    if let Err(error) = line.write_all(nonsense).and_then(|()| line.flush()) {
+        return ended(error.kind()) || error.kind() == ErrorKind::UnexpectedEof;
     }
-    connection.shutdown(std::net::Shutdown::Write).ok();
-    match connection.read_exact(&mut [0]) {
+    below.shutdown(std::net::Shutdown::Write).ok();
+    match line.read_exact(&mut [0]) {
         Ok(()) => true,
         Err(error) => error.kind() == ErrorKind::UnexpectedEof || ended(error.kind()),
     }
@@ -243,6 +250,19 @@ fn nonsense(port: Port, chance: &mut Random) -> Vec<u8> {
         (_, 2) => [&0x0001_0000_u32.to_be_bytes()[..], &noise(65_536)].concat(),
         _ => noise(100),
     }
+}
+
+/// What begins as TLS does: a record of a handshake that is longer than one may be, one of noise, or one that does not end.
+fn no_handshake(chance: &mut Random) -> Vec<u8> {
+    let (length, given) = match chance.below(3) {
+        0 => (0xffff, 60_000),
+        1 => (512, 512),
+        _ => (0x4000, 100),
+    };
+    let mut record = vec![22, 3, 1];
+    record.extend(u16::to_be_bytes(length));
+    record.extend((0..given).map(|_| chance.below(256) as u8));
+    record
 }
 
 /// A connection that leaves nothing behind when it ends.

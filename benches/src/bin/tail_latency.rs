@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use hdrhistogram::Histogram;
-use sedge_benches::doors::{Doors, Kafka, STREAM, WITHIN, listens, next_offset, start};
+use sedge_benches::doors::{
+    Doors, Http, Kafka, STREAM, WITHIN, field, listens, next_offset, start,
+};
 use sedge_benches::folder::Folder;
+use sedge_benches::login::Login;
 use sedge_benches::observe::machine;
 use sedge_tests::rig::daemon::sedge;
-use sedge_tests::rig::site::page_at;
 use sedge_tests::rig::{eventually, free_address, packets};
 
 /// How many.
@@ -25,12 +27,15 @@ struct Arguments {
     /// Events
     #[arg(long, default_value_t = 2_000)]
     events: u64,
+    /// A hub with certificates: TLS at each of its doors, tokens for consumers
+    #[arg(long)]
+    tls: bool,
 }
 
 /// A door, the number of an event, and when it came out there.
 type Seen = (usize, u64, Instant);
 
-const DOORS: [&str; 3] = ["sedge pull", "HTTP events", "Kafka Fetch"];
+const DOORS: [&str; 4] = ["sedge pull", "HTTP events", "HTTP wait", "Kafka Fetch"];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -38,44 +43,35 @@ fn main() -> Result<()> {
     let at = Doors::free();
     let (tap, answered) = (free_address(), Answered::default());
     at.write_configs(&folder.path(), tap)?;
+    let login = arguments.tls.then(|| Login::init(&folder.path()));
+    let login = login.transpose()?;
     let mut hub = start(&folder.path(), "hub");
     listens(at.kafka);
     answered.tap(tap, at.own)?;
+    if login.is_some() {
+        Login::enroll(&folder.path())?;
+    }
     let mut agent = start(&folder.path(), "agent");
     listens(at.devices);
     let mut device = Device::connect(at.devices)?;
     device.publish(0)?;
     eventually(WITHIN, "the hub has the first event", || {
-        let listed = page_at(at.http, "/v1/streams").ok()?;
+        let mut asks = Http::on(TcpStream::connect(at.http).ok()?, login.as_ref()).ok()?;
+        asks.ask("/v1/streams", "").ok()?;
+        let (_, listed) = asks.answer().ok()?;
+        let listed = String::from_utf8_lossy(&listed);
         listed.contains(STREAM).then_some(())
     });
 
     let (seen, comes) = channel();
-    let mut pull = Command::new(sedge())
-        .args([
-            "pull", STREAM, "--follow", "--from", "earliest", "--format", "json", "--hub",
-        ])
-        .arg(format!("sedge://{}", at.own))
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let lines = pull.stdout.take().context("it is piped")?;
-    told(0, lines, seen.clone());
-    let mut events = TcpStream::connect(at.http)?;
-    write!(
-        events,
-        "GET /v1/streams/{STREAM}/records HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
-    )?;
-    told(1, events, seen.clone());
-    let kafka = Kafka::on(TcpStream::connect(at.kafka)?)?;
-    std::thread::spawn(move || fetch_for_ever(kafka, &seen));
-
-    let mut took = [0; 3].map(|_| Histogram::<u64>::new(3).expect("three digits"));
+    let mut pull = consumers(&at, login.as_ref(), seen)?;
+    let mut took = DOORS.map(|_| Histogram::<u64>::new(3).expect("three digits"));
     for number in 0..=arguments.events {
         if number > 0 {
             answered.forget();
             device.publish(number)?;
         }
-        let mut came = [None; 3];
+        let mut came = [None; DOORS.len()];
         while came.contains(&None) {
             let (door, of, when) = comes.recv_timeout(WITHIN).context("an event is missing")?;
             ensure!(
@@ -95,9 +91,10 @@ fn main() -> Result<()> {
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "{}\n{} events, one at a time, from the hub's acknowledgement on.\n\n| consumer | p50, ms | p99, ms | max, ms |\n|---|---|---|---|",
+        "{}\n{} events, one at a time, from the hub's acknowledgement on{}.\n\n| consumer | p50, ms | p99, ms | max, ms |\n|---|---|---|---|",
         machine()?,
-        arguments.events
+        arguments.events,
+        if arguments.tls { ", with TLS" } else { "" }
     )?;
     for (door, took) in DOORS.iter().zip(took) {
         let ms = |part: f64| took.value_at_quantile(part) as f64 / 1e3;
@@ -116,6 +113,31 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// One at each door; `sedge pull` is to be ended.
+fn consumers(at: &Doors, login: Option<&Login>, seen: Sender<Seen>) -> Result<Child> {
+    let mut pull = Command::new(sedge());
+    pull.args([
+        "pull", STREAM, "--follow", "--from", "earliest", "--format", "json", "--hub",
+    ]);
+    pull.arg(format!("sedge://{}", at.own));
+    if let Some(login) = login {
+        pull.arg("--token-file").arg(login.file());
+    }
+    let mut pull = pull.stdout(Stdio::piped()).spawn()?;
+    let lines = pull.stdout.take().context("it is piped")?;
+    told(0, lines, seen.clone());
+    let mut events = Http::on(TcpStream::connect(at.http)?, login)?;
+    let path = format!("/v1/streams/{STREAM}/records");
+    events.ask(&path, "Accept: text/event-stream\r\n")?;
+    told(1, events.into_inner(), seen.clone());
+    let waits = Http::on(TcpStream::connect(at.http)?, login)?;
+    let kafka = Kafka::on(TcpStream::connect(at.kafka)?, login)?;
+    let of_waits = seen.clone();
+    std::thread::spawn(move || wait_for_ever(waits, &path, &of_waits));
+    std::thread::spawn(move || fetch_for_ever(kafka, &seen));
+    Ok(pull)
+}
+
 /// When the hub said something to the gateway, for the first time since that was forgotten.
 #[derive(Clone, Debug, Default)]
 struct Answered(Arc<Mutex<Option<Instant>>>);
@@ -129,26 +151,32 @@ impl Answered {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries one connection on to `hub`.
+    /// Carries connections on to `hub`.
     fn tap(&self, at: SocketAddr, hub: SocketAddr) -> Result<()> {
         let (listener, answered) = (TcpListener::bind(at)?, self.clone());
-        std::thread::spawn(move || -> Result<()> {
-            let (mut gateway, _) = listener.accept()?;
-            let mut hub = TcpStream::connect(hub)?;
-            gateway.set_nodelay(true)?;
-            hub.set_nodelay(true)?;
-            let (mut from, mut to) = (gateway.try_clone()?, hub.try_clone()?);
-            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-            let mut bytes = [0; 4096];
-            loop {
-                let count = hub.read(&mut bytes)?;
-                ensure!(count > 0, "the hub has ended");
-                let now = Instant::now();
-                (answered.0.lock().unwrap_or_else(PoisonError::into_inner)).get_or_insert(now);
-                gateway.write_all(&bytes[..count])?;
+        std::thread::spawn(move || {
+            for gateway in listener.incoming().map_while(Result::ok) {
+                let answered = answered.clone();
+                std::thread::spawn(move || answered.carry(gateway, hub));
             }
         });
         Ok(())
+    }
+
+    fn carry(&self, mut gateway: TcpStream, hub: SocketAddr) -> Result<()> {
+        let mut hub = TcpStream::connect(hub)?;
+        gateway.set_nodelay(true)?;
+        hub.set_nodelay(true)?;
+        let (mut from, mut to) = (gateway.try_clone()?, hub.try_clone()?);
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let mut bytes = [0; 4096];
+        loop {
+            let count = hub.read(&mut bytes)?;
+            ensure!(count > 0, "the hub has ended");
+            let now = Instant::now();
+            (self.0.lock().unwrap_or_else(PoisonError::into_inner)).get_or_insert(now);
+            gateway.write_all(&bytes[..count])?;
+        }
     }
 }
 
@@ -164,13 +192,27 @@ fn told(door: usize, from: impl Read + Send + 'static, seen: Sender<Seen>) {
     });
 }
 
+fn wait_for_ever(mut asks: Http, path: &str, seen: &Sender<Seen>) -> Result<()> {
+    let mut from = "from=earliest".to_owned();
+    loop {
+        asks.ask(&format!("{path}?{from}&wait=20s"), "")?;
+        let (head, lines) = asks.answer()?;
+        let now = Instant::now();
+        for number in numbers(&lines) {
+            seen.send((2, number, now))?;
+        }
+        let cursor = field(&head, "sedge-cursor").context("no cursor")?;
+        from = format!("cursor={cursor}");
+    }
+}
+
 fn fetch_for_ever(mut kafka: Kafka, seen: &Sender<Seen>) -> Result<()> {
     let mut next = 0;
     loop {
         let batches = kafka.fetch(next, Duration::from_secs(5), 1 << 20)?;
         let now = Instant::now();
         for number in numbers(&batches) {
-            seen.send((2, number, now))?;
+            seen.send((3, number, now))?;
         }
         next = next_offset(&batches).unwrap_or(next);
     }
