@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use sedge_core::segment::{Medium, Role};
+use sedge_core::segment::{Medium, Role, STAMP_LEN};
 use sedge_tests::disk::SimDisk;
 use sedge_tests::oracle::Damage;
 use sedge_tests::random::{Random, seed_for};
@@ -55,9 +55,13 @@ impl<S: Sim> Full<S> {
     }
 
     /// Overwrites one run of bytes, and goes on. Says how many records it cost.
-    fn hit(&self, random: &mut Random) -> Result<usize, String> {
+    fn hit(&self, random: &mut Random, border: Option<usize>) -> Result<usize, String> {
         let bytes = self.setting.geometry.segment_bytes() as usize;
-        let from = random.index(self.image.len());
+        let anywhere = random.index(self.image.len());
+        let from = border.map_or(anywhere, |border| {
+            let begins = [0, STAMP_LEN, self.head.1 as usize];
+            anywhere - anywhere % bytes + begins[border]
+        });
         let longest = random.pick(&[8, 64, 512, bytes]);
         let room = bytes - from % bytes;
         let end = from + (1 + random.index(longest)).min(room);
@@ -149,7 +153,10 @@ fn cost_no_wrong_record<S: Sim>(medium: &str, logs: &[Full<S>]) {
     for seed in first..first + bursts {
         let _told = Told(format!("SEDGE_SEED={seed} SEDGE_BURSTS=1"));
         let mut random = Random::new(seed_for(seed, 7));
-        match logs[random.index(logs.len())].hit(&mut random) {
+        // One in ten begins where something begins in a segment.
+        let border = Random::new(seed_for(seed, 8)).index(30);
+        let border = Some(border).filter(|&border| border < 3);
+        match logs[random.index(logs.len())].hit(&mut random, border) {
             Ok(records) => hidden += records as u64,
             Err(what) => wrong.push(format!("SEDGE_SEED={seed} SEDGE_BURSTS=1: {what}")),
         }

@@ -122,7 +122,7 @@ struct First {
 
 impl First {
     /// Whether frames of this log stand in the image that are later than all that the log knows: somebody has put old files beside new ones, or the head's file
-    /// has lost its beginning. Files are not wiped before they are used again (docs/reliability.md, open findings).
+    /// has lost its beginning before the next one was made ready. Files are not wiped before they are used again (docs/reliability.md, open findings).
     fn stands_beside_its_future(&self, image: &[u8]) -> bool {
         (0..image.len()).any(|at| {
             let frame = Frame::parse(&image[at..], &self.log_id, None);
