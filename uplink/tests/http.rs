@@ -306,6 +306,15 @@ async fn events_go_on_and_a_reader_that_comes_again_misses_none() {
     let first = format!("{whole}?from=latest");
     let mut merged = BufReader::new(pages.connect(&first, &again).await).lines();
     assert_eq!(first_offset(&mut merged).await, 9);
+    // Where there is nothing, that is not said again and again.
+    let comment = async {
+        while let Some(line) = merged.next_line().await.unwrap() {
+            if line.starts_with(':') {
+                return;
+            }
+        }
+    };
+    assert!(timeout(LIMIT / 100, comment).await.is_err());
     // The hub's end is told, and ends the connection.
     hub.stop().await.unwrap();
     let mut rest = String::new();

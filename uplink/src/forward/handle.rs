@@ -92,3 +92,19 @@ pub(super) fn forgotten(from: Offset, end: Offset) -> Gap {
         when_last: Micros::UNKNOWN,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::tests::{log_in, stage_each};
+
+    /// Where a frame begins or ends is not inside of it, and where nothing is held there is none.
+    #[tokio::test(start_paused = true)]
+    async fn an_offset_is_inside_a_frame_only_between_its_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log_in(dir.path(), 1).await;
+        stage_each(&log, 1, 3, b"of three").await;
+        let inside = (0..6).filter(|at| log.handle.has_inside(Offset::new(*at)).unwrap());
+        assert_eq!(inside.collect::<Vec<_>>(), [2, 3]);
+    }
+}

@@ -66,7 +66,7 @@ pub(super) fn options() -> ForwardOptions {
 }
 
 /// A log with so many records, each in a frame of its own.
-async fn log_in(dir: &Path, count: usize) -> Log {
+pub(super) async fn log_in(dir: &Path, count: usize) -> Log {
     log_made(dir, count, Duration::ZERO).await
 }
 
@@ -97,8 +97,12 @@ async fn grow(log: &Log, count: usize) {
     stage(log, count, b"a value").await;
 }
 
-/// The time stands still until they are durable.
 async fn stage(log: &Log, count: usize, value: &[u8]) {
+    stage_each(log, count, 1, value).await;
+}
+
+/// So many frames, of so many records `each`. The time stands still until they are durable.
+pub(super) async fn stage_each(log: &Log, count: usize, each: usize, value: &[u8]) {
     let value = value.to_vec();
     let partition = log.handle.log().unwrap();
     let (mut producer, mut settled) = (partition.producer(), partition.settled());
@@ -106,7 +110,9 @@ async fn stage(log: &Log, count: usize, value: &[u8]) {
     let staging = sedge_store::world::blocking(move || {
         for _ in 0..count {
             let mut batch = Batch::new();
-            batch.push(|unit| unit.record(None, None, &[], &value), &[]);
+            for _ in 0..each {
+                batch.push(|unit| unit.record(None, None, &[], &value), &[]);
+            }
             // The writer's thread goes by the time of day: nothing is staged at the time of the story.
             let ticket = std::thread::scope(|scope| {
                 let staged = scope.spawn(|| producer.stage(&batch).unwrap());
@@ -488,8 +494,9 @@ async fn a_record_that_cannot_be_read_is_told_as_a_gap_and_holds_up_none_behind_
     let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
     desk.welcomes(generation, &[from(0)]).await;
     assert_eq!(desk.hears().await, Heard::Data(0, 0));
-    let Heard::Gap(0, gap) = desk.hears().await else {
-        panic!("it tells what is gone")
+    let told = timeout(SECOND, desk.hears()).await;
+    let Ok(Heard::Gap(0, gap)) = told else {
+        panic!("it tells what is gone: {told:?}")
     };
     let told = (gap.from.get(), gap.to.get(), gap.lost, gap.cause);
     assert_eq!(told, (2, 3, 1, Cause::Corrupt));

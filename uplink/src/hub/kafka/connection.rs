@@ -360,3 +360,36 @@ const READ_BYTES: usize = 8 * 1024;
 /// As Kafka's connections.max.idle.ms.
 const IDLE_PATIENCE: Duration = Duration::from_secs(600);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// It comes byte by byte, the next one with its end, and behind them the promise of one that is too long.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_taken_when_all_of_it_has_come() {
+        let (mut ours, theirs) = tokio::io::duplex(1_024);
+        let (read, _write) = tokio::io::split(Box::new(theirs) as Socket);
+        let mut incoming = Incoming {
+            read,
+            buffer: BytesMut::new(),
+        };
+        for byte in [0, 0, 0, 3, 7, 8] {
+            ours.write_all(&[byte]).await.unwrap();
+            let moment = Duration::from_millis(1);
+            assert!(timeout(moment, incoming.request(3)).await.is_err());
+        }
+        ours.write_all(&[9, 0, 0, 0, 1, 5, 0, 0, 0, 4])
+            .await
+            .unwrap();
+        for expected in [&[7, 8, 9][..], &[5]] {
+            let request = incoming.request(3).await.unwrap();
+            assert_eq!(request.as_deref(), Some(expected));
+        }
+        let long = incoming.request(3).await;
+        assert!(matches!(long, Err(Broken::TooLarge(4))), "{long:?}");
+    }
+}

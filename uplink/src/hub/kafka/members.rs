@@ -284,7 +284,7 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::hub::{Hub, HubOptions};
@@ -336,7 +336,8 @@ mod tests {
             let synced = members.sync("billing", asked).await;
             assert!(matches!(synced, Answer::Synced { .. }), "{synced:?}");
         }
-        sleep(10 * MOMENT).await;
+        // Nothing else is due for a while.
+        sleep(2 * rebalance).await;
         let leaving = Leaving {
             member: other.member,
             instance: None,
@@ -346,6 +347,25 @@ mod tests {
         assert!(members.are_in("billing"));
         sleep(20 * MOMENT).await;
         assert!(!members.are_in("billing"));
+        keeper.abort();
+    }
+
+    /// Its connection ends before the answer: it is as if it had never come.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_no_more_is_no_member() {
+        let dir = tempfile::tempdir().unwrap();
+        let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
+        let shared = Arc::clone(&hub.shared);
+        let keeper = Arc::clone(&shared);
+        let keeper = tokio::spawn(async move { keep_time(&keeper).await });
+        let members = shared.groups.members();
+        let gone = timeout(MOMENT, members.join("billing", asks("gone"))).await;
+        assert!(gone.is_err(), "{gone:?}");
+        let Answer::Joined(joined) = members.join("billing", asks("here")).await else {
+            panic!("it is welcome")
+        };
+        assert_eq!(joined.leader, joined.member);
+        assert_eq!(joined.members.len(), 1);
         keeper.abort();
     }
 
@@ -366,6 +386,7 @@ mod tests {
         let rests = due.expect("it is given up then") - Instant::now();
         assert!(rests > Duration::from_secs(29), "{rests:?}");
         assert_eq!(members.names(), [("billing".into(), "consumer".into())]);
+        assert!(members.describe("billing").is_some());
         let leaving = Leaving {
             member: joined.member,
             instance: None,

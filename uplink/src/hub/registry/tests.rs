@@ -401,3 +401,32 @@ fn what_is_older_than_its_streams_retention_goes() {
     let [kept, gone] = earliest();
     assert_eq!((kept, gone), (0, 8));
 }
+
+/// What a mirror takes at first is what there has to be room for, to the byte.
+#[test]
+fn a_log_joins_as_long_as_there_is_room_for_its_beginning() {
+    for (room, verdict) in [
+        (LOG_BYTES_MIN, None),
+        (LOG_BYTES_MIN - 1, Some(Refusal::DISK_FULL)),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = HubOptions {
+            disk_max: room,
+            ..HubOptions::new(dir.path())
+        };
+        let registry = Registry::open(&options).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let offer = Offer {
+            log: LogId::new([0xA; 16]),
+            stream: "telemetry".into(),
+            partition: 0,
+            oldest: Offset::ZERO,
+            next: Offset::ZERO,
+            tail_crc: None,
+            closed: false,
+        };
+        let gateway = Name::new("gw-7").unwrap();
+        let admitted = registry.admit(&catalog, &gateway, &offer, &[]);
+        assert_eq!(admitted.err(), verdict, "{room}");
+    }
+}

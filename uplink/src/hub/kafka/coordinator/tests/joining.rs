@@ -362,3 +362,32 @@ fn generations_begin_where_they_are_told_and_only_grow() {
         last = scene.group.generation();
     }
 }
+
+/// The delay has lasted as long as it may: who is not there then is not waited for.
+#[test]
+fn member_whose_connection_broke_is_not_waited_for_beyond_the_longest_delay() {
+    let mut scene = Scene::new();
+    let first = scene.join(Join {
+        rebalance: seconds(2),
+        ..consumer("first")
+    });
+    let asked = Join {
+        asks_for_id: true,
+        ..consumer("lost")
+    };
+    let told = scene.join(asked.clone());
+    let (_, id) = scene.refused(told);
+    let lost = scene.join(Join {
+        member: id,
+        ..asked
+    });
+    scene.group.forsake(lost);
+    for _ in 0..9 {
+        scene.pass(ms(200));
+        scene.join(consumer("more"));
+    }
+    scene.pass(ms(199));
+    assert!(scene.waits(first));
+    scene.pass(ms(1));
+    assert_eq!(scene.joined(first).members.len(), 10);
+}
