@@ -538,14 +538,16 @@ impl Books {
 
     /// Nothing is to come of `producer` any more, or everything that is has come.
     fn is_through(&self, producer: &Producer) -> bool {
+        if !producer.retired {
+            return false;
+        }
         if producer.next == producer.told.len() as u64 {
             return true;
         }
         let rest = Missing::of(&producer.told[producer.next as usize..]);
         let partition = &self.partitions[&producer.home];
         // Its last events may be among those that are lost.
-        producer.retired
-            && partition.missing.told() + rest.told() <= partition.lost + partition.hidden()
+        partition.missing.told() + rest.told() <= partition.lost + partition.hidden()
     }
 
     /// Whose event it is. Its value must be what the producer sent, and its place the producer's partition.
