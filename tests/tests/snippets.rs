@@ -174,7 +174,7 @@ fn flink_reads_a_hub() -> Result<(), Missing> {
         site,
         _daemons: [hub, agent],
     };
-    let [table, gaps] = [0, 1].map(|at| place.text("Flink SQL", "sql", at));
+    let [table, gaps] = [0, 2].map(|at| place.text("Flink SQL", "sql", at));
     let start = |sql: &str| {
         let file = place.site.file("read.sql");
         std::fs::write(&file, sql).expect("a file of ours");
