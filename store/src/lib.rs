@@ -50,6 +50,6 @@ pub use partition::{Partition, PartitionOptions};
 pub use pulse::{Piece, Pulse, Underway};
 pub use queue::{Producer, StageError, Ticket};
 pub use read::{Chunk, ReadError};
-pub use ring::{OpenError, Opened, Shrunk};
+pub use ring::{COMMIT_OFFSETS_MAX, OpenError, Opened, Shrunk};
 pub use salvage::{SalvageError, Salvaged, salvage};
 pub use stats::Stats;

@@ -288,7 +288,12 @@ impl Partition {
         self.0.index.ledger().cursor(uplink)
     }
 
-    /// Commits what is staged and writes that nothing will follow in this log. Readers go on.
+    /// Whether it stands in the log that nothing will follow. Of one that never had a writer in this life nobody knows.
+    pub fn is_ended(&self) -> bool {
+        self.0.counters.is_ended()
+    }
+
+    /// Commits what is staged and writes that nothing will follow in this log, if it has room for that. Readers go on.
     pub fn end(&self) {
         self.0.queue.errand(Errand::End);
         self.0.worker.join();

@@ -38,6 +38,7 @@ use crate::world;
 use found::SEGMENTS_MIN;
 use patience::Patience;
 
+pub use found::COMMIT_OFFSETS_MAX;
 pub(crate) use found::geometry_to_be;
 
 /// A log that can be written.

@@ -323,6 +323,9 @@ impl Writer {
                 self.checkpoint.clear();
                 self.owner.checkpoint(&mut self.checkpoint);
                 self.ring.end(&self.checkpoint, now)?;
+                if self.ring.is_ended() {
+                    self.counters.set_ended();
+                }
                 // Offsets may have been burned before it, and they are part of the log.
                 let durable = self.ring.durable();
                 let (head_bytes, opened) = (self.ring.head_bytes(), self.ring.opened());

@@ -199,9 +199,10 @@ impl Forwarder {
         let retry_max = self.options.retry_max;
         let mut backoff = Backoff::new(BACK_OFF_MIN.min(retry_max), retry_max);
         let mut rivalry = Backoff::new(REPLACED_FIRST, REPLACED_MOST);
-        let mut has_rival = false;
+        let mut replaced: Option<Instant> = None;
         loop {
             let began = Instant::now();
+            let has_rival = replaced.is_some_and(|at| at.elapsed() < PEACE);
             self.pulse.next_by(began + CONNECT_PATIENCE);
             let ended = tokio::select! {
                 biased;
@@ -219,11 +220,10 @@ impl Forwarder {
             }
             if began.elapsed() > PEACE {
                 rivalry.reset();
-                has_rival = false;
             }
             let wait = match ended {
                 Ended::Bye(Code::REPLACED, _) => {
-                    has_rival = true;
+                    replaced = Some(Instant::now());
                     rivalry.next_wait()
                 }
                 _ => ended.patience().max(backoff.next_wait()),

@@ -25,6 +25,11 @@ struct Given {
 impl Given {
     /// Partition 3 of `telemetry`, with these logs: what is added to the offsets of each, and whether it has ended.
     async fn of(logs: &[(&Partition, u64, bool)]) -> Self {
+        Self::behind(0, logs).await
+    }
+
+    /// The same, where logs that ended at `removed_to` are removed.
+    async fn behind(removed_to: u64, logs: &[(&Partition, u64, bool)]) -> Self {
         let own = |(epoch, (log, shift, is_ended)): (u32, &(&Partition, u64, bool))| OwnLog {
             log: (*log).clone(),
             epoch,
@@ -37,6 +42,7 @@ impl Given {
             stream: Name::new("telemetry").unwrap(),
             partition: 3,
             logs: (0..).zip(logs).map(own).collect(),
+            removed_to,
         };
         let streams = OwnStreams::new(vec![partition]);
         let pages = Pages::at(streams.http()).await;
@@ -147,6 +153,46 @@ async fn what_was_in_logs_that_are_removed_is_a_gap_and_offsets_stay() {
     assert_eq!(listed.status, 404);
     let listed = given.pages.get("/v1/streams/telemetry").await.json();
     assert_eq!(listed["partitions"][0]["earliest"], 150);
+}
+
+/// The stream is not in the configuration any more, and its last log goes; or one that diverged stays, and what stood behind it has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_does_not_go_back_when_the_last_log_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(&dir.path().join("a"), 100..130).await;
+    let given = Given::behind(100, &[(&log, 100, true)]).await;
+    let at_end = given.get("3/records?from=-30").await;
+    assert_eq!(at_end.header("sedge-next-offset"), "130");
+    let events = ("Accept", "text/event-stream");
+    let path = "/v1/streams/telemetry/3/records?from=120";
+    let mut lines = BufReader::new(given.pages.connect(path, &[events]).await).lines();
+    let mut next = async || loop {
+        let line = timeout(LIMIT, lines.next_line()).await.expect("an event");
+        let line = line.unwrap().expect("it goes on");
+        if let Some(data) = line.strip_prefix("data: ") {
+            return serde_json::from_str::<Value>(data).unwrap();
+        }
+    };
+    for value in 120..130 {
+        assert_eq!(next().await["value"], value);
+    }
+    given.streams.let_go("telemetry", 3, log.log_id());
+    let latest = given.get("3/records?from=latest").await;
+    assert_eq!(
+        (latest.status, latest.header("sedge-next-offset")),
+        (204, "130")
+    );
+    assert_eq!(given.get("3/records?from=130").await.status, 204);
+    assert_eq!(given.get("3/records?from=131").await.status, 416);
+    let late = given.get("3/records?from=120").await;
+    assert_eq!(gap(&late), Some((120, 130, 10, "evicted".into())));
+    assert_eq!(late.header("sedge-next-offset"), "130");
+    let stays = Given::behind(150, &[(&log, 100, true)]).await;
+    let listed = stays.pages.get("/v1/streams/telemetry").await.json();
+    assert_eq!(listed["partitions"][0]["end"], 150);
+    let behind = stays.get("3/records?from=110").await;
+    assert_eq!(behind.values(), numbers(110..130));
+    assert_eq!(gap(&behind), Some((130, 150, 20, "evicted".into())));
 }
 
 /// Whoever waits is woken by what comes, and told when the gateway begins anew.

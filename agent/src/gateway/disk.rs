@@ -11,6 +11,7 @@
 //! uplinks' numbers.
 
 mod removed;
+mod shift;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -29,6 +30,7 @@ use crate::ingest::{self, Lane};
 use crate::owner::{Claims, Stood};
 pub(crate) use removed::Removed;
 use removed::RemovedLog;
+use shift::shift_behind;
 
 /// The directory of a gateway, with all its logs open.
 pub(crate) struct Disk {
@@ -146,8 +148,8 @@ struct PartitionIdentity {
     #[serde(default)]
     next_place: u16,
     /// One past the last offset of those, as they are read as one run.
-    #[serde(default)]
-    next_shift: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_shift: Option<u64>,
     /// Where devices stood in logs that are removed, the longest unused first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     devices: Vec<DeviceStood>,
@@ -508,7 +510,7 @@ impl PartitionIdentity {
         Self {
             partition,
             next_place: 0,
-            next_shift: 0,
+            next_shift: None,
             devices: Vec::new(),
             removed: Vec::new(),
         }
@@ -526,7 +528,7 @@ impl PartitionIdentity {
         Self {
             partition: self.partition,
             next_place: self.next_place.max(log.place.saturating_add(1)),
-            next_shift: self.next_shift.max(log.shift_behind()),
+            next_shift: Some(self.removed_to().max(log.shift_behind())),
             devices: claims.devices().into_iter().map(stood).collect(),
             removed: removed::with(&self.removed, left),
         }
@@ -668,24 +670,18 @@ fn open_chain(
         if !goes_on || log.at_end {
             log.finish().map_err(in_dir(path))?;
         }
-        let behind = shift_behind(&logs, &partition.identity);
+        let behind = shift_behind(&logs, &partition.identity, log.place);
         log.stands_behind(behind);
         logs.push(log);
     }
     if takes && logs.last().is_none_or(|last| last.identity.identity.ended) {
         let place = place_behind(&logs, &partition.identity);
         let mut next = next_log(&mut found, place, options).map_err(in_dir(path))??;
-        let behind = shift_behind(&logs, &partition.identity);
+        let behind = shift_behind(&logs, &partition.identity, place);
         next.stands_behind(behind);
         logs.push(next);
     }
     Ok(logs)
-}
-
-/// What is added to the offsets of a log that follows `logs`, where the chain is read as one run.
-fn shift_behind(logs: &[OpenLog], partition: &PartitionIdentity) -> u64 {
-    let behind = logs.last().map(OpenLog::shift_behind);
-    behind.unwrap_or(0).max(partition.next_shift)
 }
 
 /// The place behind all logs that a partition has, and all that it ever had.
@@ -799,27 +795,6 @@ impl OpenLog {
             ..self.identity.identity.clone()
         };
         self.identity.rewrite(ended)
-    }
-
-    /// It follows what ended at `behind`, unless it is written down already where it stands. The first of a chain stands at 0. That a full disk does not take it
-    /// keeps nobody from starting: the next start finds out the same.
-    fn stands_behind(&mut self, behind: u64) {
-        if self.identity.identity.shift.is_some() || self.place == 0 {
-            return;
-        }
-        self.shift = behind;
-        let placed = LogIdentity {
-            shift: Some(behind),
-            ..self.identity.identity.clone()
-        };
-        if let Err(error) = self.identity.rewrite(placed) {
-            tracing::debug!(log = %self.partition.log_id(), %error, "where a log stands in its chain is found out again at the next start");
-        }
-    }
-
-    /// The same for what follows it, once it has ended.
-    fn shift_behind(&self) -> u64 {
-        self.shift.saturating_add(self.partition.next().get())
     }
 
     /// Whether it ended so that live records pass it: the next log knows what it knew.

@@ -34,6 +34,7 @@ impl Shown {
             stream: name(&chain.stream),
             partition: chain.partition,
             logs: chain.logs.iter().map(|log| own(log, time)).collect(),
+            removed_to: chain.removed_to(),
         };
         agent.gateway.http_streams.then(|| Self {
             streams: OwnStreams::new(disk.chains.iter().map(partition).collect()),

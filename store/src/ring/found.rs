@@ -237,4 +237,4 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 const PAGE_BYTES: u64 = 4096;
 /// What an unclean stop burns; more than a commit of the usual size ever holds.
-const COMMIT_OFFSETS_MAX: u32 = 1 << 16;
+pub const COMMIT_OFFSETS_MAX: u32 = 1 << 16;

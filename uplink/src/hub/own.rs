@@ -32,6 +32,8 @@ pub struct OwnPartition {
     pub partition: u16,
     /// Of them, the last one takes events.
     pub logs: Vec<OwnLog>,
+    /// Where those end that are removed.
+    pub removed_to: u64,
 }
 
 /// A log of a gateway.
@@ -75,8 +77,7 @@ impl OwnStreams {
     pub fn new(partitions: Vec<OwnPartition>) -> Self {
         let library = Arc::new(Library::default());
         for of in partitions {
-            let partition = Partition::own(of.gateway, of.stream, of.partition, of.logs);
-            library.put(Arc::new(partition));
+            library.put(Arc::new(Partition::own(of)));
         }
         let stopping = watch::Sender::new(false);
         Self {

@@ -1,6 +1,8 @@
 //! One partition of one gateway: the logs of its chain, mirrors at a hub and its own at a gateway, read as one run of shifted offsets.
 
 use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use sedge_store::{Beginning, Chunk, Mirror, Name, Numbered, ReadError};
 
 use super::chain::{self, Identity, Link};
-use super::own::{End, OwnLog};
+use super::own::{End, OwnLog, OwnPartition};
 use crate::wire;
 
 /// A partition.
@@ -22,6 +24,8 @@ pub(crate) struct Partition {
     pub(crate) number: u32,
     /// In the order of their epochs.
     logs: RwLock<Vec<Log>>,
+    /// Of a gateway's own: where the logs end that are removed.
+    removed_to: Option<AtomicU64>,
 }
 
 /// A log of the chain, as it is read.
@@ -53,18 +57,20 @@ impl Partition {
             partition: identity.partition,
             number: identity.number,
             logs: RwLock::default(),
+            removed_to: None,
         }
     }
 
-    /// One of a gateway's own, with its logs in their order.
-    pub(crate) fn own(gateway: Name, stream: Name, partition: u16, logs: Vec<OwnLog>) -> Self {
-        let logs = logs.into_iter().map(|log| Log::Own(Arc::new(log)));
+    /// One of a gateway's own.
+    pub(crate) fn own(of: OwnPartition) -> Self {
+        let logs = of.logs.into_iter().map(|log| Log::Own(Arc::new(log)));
         Self {
-            gateway,
-            stream,
-            partition,
-            number: partition.into(),
+            gateway: of.gateway,
+            stream: of.stream,
+            partition: of.partition,
+            number: of.partition.into(),
             logs: RwLock::new(logs.collect()),
+            removed_to: Some(AtomicU64::new(of.removed_to)),
         }
     }
 
@@ -93,10 +99,14 @@ impl Partition {
     /// A gateway's own log is removed: its files are held open no more.
     pub(crate) fn let_go(&self, gone: LogId) {
         let is_it = |log: &Log| matches!(log, Log::Own(own) if own.log.log_id() == gone);
-        self.logs
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|log| !is_it(log));
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(log), Some(removed_to)) =
+            (logs.iter().find(|log| is_it(log)), &self.removed_to)
+        {
+            let link = log.link();
+            removed_to.fetch_max(link.shift + link.next, Relaxed);
+        }
+        logs.retain(|log| !is_it(log));
     }
 
     /// Where those logs end that are a gateway's own.
@@ -123,7 +133,7 @@ impl Partition {
     /// How a consumer sees it.
     pub(crate) fn describe(&self) -> wire::Partition {
         let links = self.links();
-        let (end, epoch) = chain::end(&links);
+        let (end, epoch) = self.end_of(&links);
         wire::Partition {
             number: self.number,
             stream: self.stream.to_string(),
@@ -134,6 +144,41 @@ impl Partition {
             end,
             ahead: chain::ahead(&links),
         }
+    }
+
+    /// Where `links` end, as far as they are whole. What is removed is no less read for it.
+    fn end_of(&self, links: &[Link]) -> (u64, u32) {
+        let (end, epoch) = chain::end(links);
+        (end.max(self.removed_to()), epoch)
+    }
+
+    fn removed_to(&self) -> u64 {
+        self.removed_to.as_ref().map_or(0, |to| to.load(Relaxed))
+    }
+
+    /// Where a gap ends that begins at `from`, and the log behind it or the last one, if a gateway's own logs are all removed that had anything there. A hub's mirrors
+    /// are never removed: there it is waited for what is not there.
+    fn hole<'l>(&self, links: &'l [Link], from: u64) -> Option<(u64, Option<&'l Link>)> {
+        self.removed_to.as_ref()?;
+        let at = links.iter().position(|link| from < link.base());
+        let before = at.unwrap_or(links.len()).checked_sub(1);
+        let is_over = |before: usize| {
+            let link = &links[before];
+            link.is_filled() && link.shift + link.next <= from
+        };
+        if !before.is_none_or(is_over) {
+            return None;
+        }
+        match at {
+            Some(at) => Some((links[at].base(), Some(&links[at]))),
+            None => Some((self.removed_to(), links.last())).filter(|(to, _)| from < *to),
+        }
+    }
+
+    /// Whether a log has been removed since `logs` were looked at.
+    fn has_let_go_of(&self, logs: &[Log]) -> bool {
+        let there = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        there.len() < logs.len()
     }
 
     /// Where each run begins that it can be read in: one, unless a log of its chain is being filled while others follow.
@@ -156,7 +201,7 @@ impl Partition {
             let oldest = log.oldest().get().max(link.start);
             (oldest < link.next).then_some(link.shift + oldest)
         });
-        held.unwrap_or_else(|| chain::end(&self.links()).0)
+        held.unwrap_or_else(|| self.end_of(&self.links()).0)
     }
 
     /// The epoch of the log in which the chain ends, as far as it is whole.
@@ -186,7 +231,7 @@ impl Partition {
     pub(crate) fn has_news(&self, want: &wire::Want) -> bool {
         let links = self.links();
         let from = from_in(&links, want);
-        behind_hole(&links, from).is_some() || readable(&links, from).is_some()
+        self.hole(&links, from).is_some() || readable(&links, from).is_some()
     }
 
     /// Whole frames from what is wanted on, of one log, at most about `bytes_max`; `None` at the end of its run. Blocks for the disk.
@@ -197,16 +242,19 @@ impl Partition {
     ) -> Result<Option<Part>, ReadError> {
         let logs = self.logs();
         let links: Vec<Link> = logs.iter().map(Log::link).collect();
-        let (from, (end, _)) = (from_in(&links, want), chain::end(&links));
-        if let Some(behind) = behind_hole(&links, from) {
-            return Ok(Some(self.hole_before(behind, from, end)));
+        let (from, (end, _)) = (from_in(&links, want), self.end_of(&links));
+        if let Some((to, link)) = self.hole(&links, from) {
+            return Ok(Some(self.part_of_hole(from, to, link, end)));
         }
         let Some(at) = readable(&links, from) else {
             return Ok(None);
         };
         let link = &links[at];
         let own = Offset::new(from - link.shift);
-        let chunk = logs[at].read(own, bytes_max)?;
+        let chunk = match logs[at].read(own, bytes_max) {
+            Err(_) if self.has_let_go_of(&logs) => return self.read(want, bytes_max),
+            chunk => chunk?,
+        };
         if chunk.frames.is_empty() && chunk.gap.is_none() {
             return Ok(None);
         }
@@ -235,23 +283,23 @@ impl Partition {
         }))
     }
 
-    /// What stands for logs that a gateway had before `next`, and has removed: the most that can have been in them.
-    fn hole_before(&self, next: &Link, from: u64, end: u64) -> Part {
+    /// What stands for logs that are removed: the most that can have been in them.
+    fn part_of_hole(&self, from: u64, to: u64, link: Option<&Link>, end: u64) -> Part {
         let gap = wire::Gap {
             from,
-            to: next.base(),
-            lost: next.base() - from,
+            to,
+            lost: to - from,
             cause: Cause::Evicted.code(),
             when: Micros::UNKNOWN.get(),
             when_last: Micros::UNKNOWN.get(),
         };
         let head = wire::PartHead {
             number: self.number,
-            log_id: next.log,
-            epoch: next.epoch,
-            shift: next.shift,
+            log_id: link.map_or([0; 16], |link| link.log),
+            epoch: link.map_or(0, |link| link.epoch),
+            shift: link.map_or(0, |link| link.shift),
             from,
-            next: next.base(),
+            next: to,
             earliest: self.earliest(),
             end,
             gaps: vec![gap],
@@ -285,7 +333,12 @@ impl Partition {
             let mut settled = 0;
             let within = |link: &Link| (run.first..run.end).contains(&link.base());
             for (log, link) in logs.iter().zip(&links).filter(|(_, link)| within(link)) {
-                let founds = log.offsets_for_times(&times[settled..], is_asked)?;
+                let founds = match log.offsets_for_times(&times[settled..], is_asked) {
+                    Err(_) if self.has_let_go_of(&logs) => {
+                        return self.offsets_before(times, is_asked);
+                    }
+                    founds => founds?,
+                };
                 let owns = founds.iter().map(|own| own.get().max(link.start));
                 let here = owns.take_while(|own| *own < link.next);
                 for (own, sum) in here.zip(&mut before[settled..]) {
@@ -335,7 +388,10 @@ impl Partition {
             let mut next = run.end;
             let within = |link: &Link| (run.first..run.end).contains(&link.base());
             for (log, link) in logs.iter().zip(&links).filter(|(_, link)| within(link)) {
-                let own = log.offset_for_time(time)?.get().max(link.start);
+                let own = match log.offset_for_time(time) {
+                    Err(_) if self.has_let_go_of(&logs) => return self.offsets_for_time(time),
+                    own => own?.get().max(link.start),
+                };
                 if own < link.next {
                     next = link.shift + own;
                     break;
@@ -450,14 +506,6 @@ fn from_in(links: &[Link], want: &wire::Want) -> u64 {
     cut.map_or(want.from, |link| want.from.min(link.base()))
 }
 
-/// The link behind `from`, if no log can have anything there. At a hub one always can.
-fn behind_hole(links: &[Link], from: u64) -> Option<&Link> {
-    let at = links.iter().position(|link| from < link.base())?;
-    let before = at.checked_sub(1).map(|before| &links[before]);
-    let is_over = |link: &Link| link.is_filled() && link.shift + link.next <= from;
-    before.is_none_or(is_over).then(|| &links[at])
-}
-
 /// The link in which there is something to read at `from`.
 fn readable(links: &[Link], from: u64) -> Option<usize> {
     chain::holding(links, from).filter(|at| from - links[*at].shift < links[*at].next)
@@ -519,379 +567,4 @@ fn shifted(gap: &Gap, shift: u64) -> wire::Gap {
 pub(crate) const BEGINNINGS_MAX: usize = 4;
 
 #[cfg(test)]
-mod tests {
-    use sedge_core::LogId;
-    use sedge_core::frame::{Form, Label, emit_data};
-    use sedge_store::{DataDir, MirrorOptions, system_clock};
-
-    use super::*;
-    use crate::hub::chain::LogHex;
-    use crate::wire::{Place, Run, Want};
-
-    /// A partition with the number 7 in a directory of its own.
-    struct Given {
-        partition: Partition,
-        data: DataDir,
-        _dir: tempfile::TempDir,
-    }
-
-    impl Given {
-        /// A chain of logs: of each, where it ends if that is known, and how many offsets there are of it.
-        fn chain(logs: &[(Option<u64>, u64)]) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let data = DataDir::open(dir.path()).unwrap();
-            data.numbered::<Identity>("mirrors").unwrap();
-            let partition = Partition::new(&identity(0, 0, None));
-            let mut given = Self {
-                partition,
-                data,
-                _dir: dir,
-            };
-            let mut shift = 0;
-            for (&(end, next), epoch) in logs.iter().zip(0..) {
-                given.join(identity(epoch, shift, end), next);
-                shift += end.unwrap_or(next);
-            }
-            given
-        }
-
-        fn join(&mut self, identity: Identity, next: u64) {
-            let (log, shift) = (LogId::new(identity.log.0), identity.shift);
-            let numbered = self.data.add("mirrors", identity).unwrap();
-            let options = MirrorOptions {
-                capacity_bytes: 16 << 20,
-                frame_bytes_max: 256 << 10,
-                ..MirrorOptions::default()
-            };
-            let at = numbered.path.join("log");
-            let (mirror, _) = Mirror::open(at, log, options, system_clock()).unwrap();
-            for own in 0..next {
-                let time = Micros::new(time_of(shift + own));
-                mirror
-                    .append(&frame_of(log, own, time, &[], b"ab"))
-                    .unwrap();
-            }
-            self.partition.push(Arc::new(Member::new(numbered, mirror)));
-        }
-
-        fn read(&self, from: u64, epoch: Option<u32>) -> Option<wire::PartHead> {
-            let want = Want {
-                number: 7,
-                from,
-                epoch,
-            };
-            let part = self.partition.read(&want, 1 << 20).unwrap();
-            assert_eq!(self.partition.has_news(&want), part.is_some(), "{want:?}");
-            part.map(|part| {
-                assert_eq!(part.head.frames_len as usize, part.frames.len());
-                part.head
-            })
-        }
-    }
-
-    fn identity(epoch: u32, shift: u64, end: Option<u64>) -> Identity {
-        Identity {
-            format: 1,
-            gateway: Name::new("gw-7").unwrap(),
-            stream: Name::new("telemetry").unwrap(),
-            partition: 3,
-            log: LogHex([epoch as u8 + 1; 16]),
-            number: 7,
-            epoch,
-            shift,
-            start: 0,
-            end,
-        }
-    }
-
-    fn time_of(shifted: u64) -> i64 {
-        1_000 * (shifted as i64 + 1)
-    }
-
-    fn frame_of(
-        log: LogId,
-        first: u64,
-        time: Micros,
-        annotation: &[u8],
-        entries: &[u8],
-    ) -> Vec<u8> {
-        let label = Label {
-            form: Form::Explicit,
-            first: Offset::new(first),
-            time,
-            first_of_commit: true,
-        };
-        let mut bytes = vec![0; 128 + entries.len()];
-        let len = emit_data(&mut bytes, &log, label, 1, annotation, entries).unwrap();
-        bytes.truncate(len);
-        bytes
-    }
-
-    /// The first log is whole, the second has three of eight, and the third stands behind what is still to come.
-    fn split() -> Given {
-        Given::chain(&[(Some(5), 5), (Some(8), 3), (None, 4)])
-    }
-
-    #[test]
-    fn each_offset_is_read_in_the_log_that_it_stands_in_up_to_the_end_of_its_run() {
-        let given = split();
-        for epoch in [None, Some(0), Some(1), Some(2), Some(3)] {
-            // Another log joined behind the epoch that the reader knows.
-            let cut = epoch.and_then(|known| [0, 5, 13].into_iter().nth(known as usize + 1));
-            for asked in 0..20 {
-                let from = asked.min(cut.unwrap_or(asked));
-                let stands = match from {
-                    0..5 => Some((0, 0, 5)),
-                    5..8 => Some((1, 5, 8)),
-                    13..17 => Some((2, 13, 17)),
-                    _ => None,
-                };
-                let read = given.read(asked, epoch);
-                let head = read.as_ref().map(|h| (h.epoch, h.shift, h.next));
-                assert_eq!(head, stands, "{asked} behind {epoch:?}");
-                let Some(head) = read else { continue };
-                assert_eq!((head.number, head.from), (7, from));
-                assert_eq!((head.log_id[0], head.earliest), (head.epoch as u8 + 1, 0));
-                assert_eq!(head.end, 8, "there the first run ends");
-                let seam = wire::Gap {
-                    from,
-                    to: from,
-                    lost: 0,
-                    cause: Cause::NewLog.code(),
-                    when: time_of(from),
-                    when_last: time_of(from),
-                };
-                let is_seam = [5, 13].contains(&from);
-                assert_eq!(head.gaps, is_seam.then_some(seam).as_slice(), "{from}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_partition_tells_its_runs() {
-        let given = split();
-        let told = given.partition.describe();
-        assert_eq!(
-            (
-                told.number,
-                told.partition,
-                told.epoch,
-                told.earliest,
-                told.end
-            ),
-            (7, 3, 1, 0, 8)
-        );
-        assert_eq!(
-            (told.gateway.as_str(), told.stream.as_str()),
-            ("gw-7", "telemetry")
-        );
-        let ahead = Run {
-            first: 13,
-            end: 17,
-            epoch: 2,
-        };
-        assert_eq!(told.ahead, [ahead]);
-        let runs = |given: &Given| given.partition.runs().collect::<Vec<_>>();
-        assert_eq!(runs(&given), [(7, 0), (7, 13)]);
-        assert_eq!(runs(&Given::chain(&[(Some(5), 5), (None, 3)])), [(7, 0)]);
-        assert_eq!(
-            runs(&Given::chain(&[(Some(5), 3), (None, 3)])),
-            [(7, 0), (7, 5)]
-        );
-        assert_eq!(runs(&Given::chain(&[])), [(7, 0)]);
-    }
-
-    #[test]
-    fn a_time_is_found_in_each_run() {
-        let given = split();
-        for time in 0..20_000 {
-            if !(time % 1_000 < 2 || time % 1_000 == 999) {
-                continue;
-            }
-            let found = given.partition.offsets_for_time(Micros::new(time)).unwrap();
-            let first_of = |mut run: std::ops::Range<u64>| {
-                let end = run.end;
-                run.find(|at| time_of(*at) >= time).unwrap_or(end)
-            };
-            let place = |first, next| Place {
-                number: 7,
-                first,
-                next,
-            };
-            let each = [place(0, first_of(0..8)), place(13, first_of(13..17))];
-            assert_eq!(found, each, "{time}");
-        }
-    }
-
-    /// All times at once are found where each is alone: in runs, over the ends of logs and of segments, where many are of one frame and where clocks went back.
-    #[test]
-    fn many_times_are_found_where_each_is() {
-        let split = split();
-        let large = Given::chain(&[(Some(0), 0), (None, 0)]);
-        let log = &large.partition.members()[1].mirror;
-        let entries = vec![0; 250 << 10];
-        // Four of them fill a segment.
-        let taken = [5, 9, 9, 12, 12, 12, 30, 8, 31, 40, 41, 42, 3, 50];
-        for (own, time) in (0..).zip(taken) {
-            let frame = frame_of(log.log_id(), own, Micros::new(1_000 * time), &[], &entries);
-            log.append(&frame).unwrap();
-        }
-        let every = |step: usize| {
-            (0..60_000)
-                .step_by(step)
-                .map(Micros::new)
-                .collect::<Vec<_>>()
-        };
-        for given in [split, large] {
-            let partition = &given.partition;
-            for times in [every(100), every(7_000), every(60_000)] {
-                let each = |time: &Micros| {
-                    let places = partition.offsets_for_time(*time).unwrap();
-                    places.iter().map(|place| place.next - place.first).sum()
-                };
-                let one_by_one: Vec<u64> = times.iter().map(each).collect();
-                assert_eq!(
-                    partition.offsets_before(&times, &|| true).unwrap(),
-                    one_by_one
-                );
-            }
-            assert!(partition.offsets_before(&[], &|| true).unwrap().is_empty());
-            let given_up = partition.offsets_before(&every(100), &|| false);
-            assert!(given_up.is_err(), "nobody asks any more");
-        }
-    }
-
-    #[test]
-    fn it_is_known_when_something_was_taken() {
-        let given = split();
-        let taken = |offset| given.partition.taken_at(offset).unwrap();
-        for offset in [0, 4, 5, 7, 13, 16] {
-            assert_eq!(taken(offset), Some(time_of(offset)));
-        }
-        assert_eq!((taken(8), taken(12), taken(17)), (None, None, None));
-        assert_eq!(given.partition.last_offset(), Some(16));
-        assert_eq!(Given::chain(&[(None, 0)]).partition.last_offset(), None);
-        // By the uptime of a start whose beginning was told.
-        let mut given = Given::chain(&[]);
-        given.join(identity(0, 0, None), 0);
-        let mirror = &given.partition.members()[0].mirror;
-        for (own, start, told) in [(0, 8, &[][..]), (1, 9, &[0, 3, 1, 9, 2 * 20])] {
-            let time = Micros::of_uptime(start, 5);
-            let frame = frame_of(mirror.log_id(), own, time, told, b"ab");
-            mirror.append(&frame).unwrap();
-        }
-        let taken = |offset| given.partition.taken_at(offset).unwrap();
-        assert_eq!((taken(0), taken(1)), (None, Some(25)));
-    }
-
-    /// Of what a log held some is gone, and one that holds nothing is none to begin with.
-    #[test]
-    fn the_earliest_is_the_first_that_is_held_in_any_log() {
-        let given = Given::chain(&[(Some(2), 2), (None, 0)]);
-        assert_eq!(given.partition.earliest(), 0);
-        // Four of them fill a segment.
-        let second = &given.partition.members()[1].mirror;
-        let large = vec![0; 250 << 10];
-        for own in 0..6 {
-            let frame = frame_of(second.log_id(), own, Micros::new(1), &[], &large);
-            second.append(&frame).unwrap();
-        }
-        let first = &given.partition.members()[0].mirror;
-        let tomorrow = Micros::new(system_clock()().get() + 86_400_000_000);
-        assert!(!first.expire(tomorrow).unwrap() && second.expire(tomorrow).unwrap());
-        assert_eq!(given.partition.earliest(), 0);
-        let gaps = given.read(3, None).unwrap().gaps;
-        let gap = gaps.first().map(|gap| (gap.from, gap.to, gap.lost));
-        assert_eq!(gap, Some((3, 6, 3)));
-        let alone = Partition::new(&identity(0, 0, None));
-        alone.push(Arc::clone(&given.partition.members()[1]));
-        assert_eq!(alone.earliest(), 6);
-        let nothing = Given::chain(&[(Some(5), 0), (None, 0)]);
-        assert_eq!(nothing.partition.earliest(), 0);
-        let later = Given::chain(&[(Some(5), 0), (None, 1)]);
-        assert_eq!(later.partition.earliest(), 5);
-    }
-
-    /// The gateway learned the time in a log that came later, or had learned it in one before; what the log itself says goes before both.
-    #[test]
-    fn what_another_log_of_the_chain_told_of_a_start_is_known_in_all() {
-        let mut given = Given::chain(&[]);
-        // Of start 9, began at 20, 21 and 22 µs: count, length, kind, start and time in zigzag.
-        let told = |unix_us: u8| [0, 3, 1, 9, 2 * unix_us];
-        for (epoch, tells) in [(0, None), (1, Some(20)), (2, Some(21)), (3, None)] {
-            given.join(identity(epoch, u64::from(epoch), Some(1)), 0);
-            let member = given.partition.members().pop().unwrap();
-            let time = Micros::of_uptime(9, 5);
-            let annotation = tells.map(told);
-            let annotation = annotation.as_ref().map_or(&[][..], |told| told);
-            let frame = frame_of(member.log_id(), 0, time, annotation, b"ab");
-            member.mirror.append(&frame).unwrap();
-        }
-        let beginnings = |from| given.read(from, None).unwrap().beginnings;
-        assert_eq!(
-            [0, 1, 2, 3].map(beginnings),
-            [20, 20, 21, 20].map(|at| vec![(9, at)])
-        );
-    }
-
-    #[test]
-    fn an_end_is_fixed_once_and_stands_in_the_identity() {
-        let given = Given::chain(&[(None, 3)]);
-        let member = &given.partition.members()[0];
-        for end in [9, 9] {
-            member.fix_end(end).unwrap();
-            assert_eq!(member.link().end, Some(9));
-        }
-        let there = given.data.numbered::<Identity>("mirrors").unwrap();
-        assert_eq!(there.found()[0].identity, identity(0, 0, Some(9)));
-        assert!(given.partition.is_of(&identity(4, 1, None)));
-        for other in [
-            Identity {
-                number: 8,
-                ..identity(0, 0, None)
-            },
-            Identity {
-                stream: Name::new("alarms").unwrap(),
-                ..identity(0, 0, None)
-            },
-        ] {
-            assert!(!given.partition.is_of(&other));
-        }
-    }
-
-    fn frame_at(time: Micros) -> Vec<u8> {
-        let label = Label {
-            form: Form::Explicit,
-            first: Offset::ZERO,
-            time,
-            first_of_commit: false,
-        };
-        let mut bytes = [0; 64];
-        let len = emit_data(&mut bytes, &LogId::new([7; 16]), label, 1, &[], b"ab").unwrap();
-        bytes[..len].to_vec()
-    }
-
-    fn frames_of(starts: impl IntoIterator<Item = u16>) -> Vec<u8> {
-        let starts = starts.into_iter();
-        starts
-            .flat_map(|start| frame_at(Micros::of_uptime(start, 9)))
-            .collect()
-    }
-
-    #[test]
-    fn beginnings_of_the_starts_in_the_frames_are_told_each_once() {
-        let told: Vec<_> = (1..=9)
-            .map(|start| Beginning {
-                start,
-                unix_us: i64::from(start) * 100,
-            })
-            .collect();
-        let found = |frames: &[u8]| beginnings_told(&told, frames);
-        assert_eq!(found(&frames_of([3, 3, 1, 77, 3])), [(3, 300), (1, 100)]);
-        let with_time = [frame_at(Micros::new(5)), frames_of([2])].concat();
-        assert_eq!(found(&with_time), [(2, 200)]);
-        assert_eq!(found(&frames_of(1..=9)).len(), BEGINNINGS_MAX);
-        assert_eq!(found(&[]), []);
-        assert_eq!(beginnings_told(&[], &frames_of([1])), []);
-    }
-}
+mod tests;

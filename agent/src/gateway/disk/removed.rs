@@ -77,6 +77,13 @@ pub(super) fn with(known: &[RemovedLog], left: &Removed) -> Vec<RemovedLog> {
     all
 }
 
+/// How many offsets they had, if these are all that ever were removed; else nobody knows.
+pub(super) fn sum_of_all(removed: &[RemovedLog]) -> u64 {
+    let are_all = (0..).zip(removed).all(|(place, log)| log.place == place);
+    let ends = removed.iter().filter(|_| are_all);
+    ends.map(|log| log.end).fold(0, u64::saturating_add)
+}
+
 /// Of one partition: each is offered in each session. A hub that has forgotten more than these counts offsets otherwise.
 pub(super) const REMOVED_MAX: usize = 16;
 
@@ -106,5 +113,8 @@ mod tests {
             known,
             "one that is removed again"
         );
+        assert_eq!(sum_of_all(&known), 0, "some are forgotten");
+        let few = (0..3).fold(Vec::new(), |known, place| with(&known, &removed(place)));
+        assert_eq!(sum_of_all(&few), 3 * 7);
     }
 }

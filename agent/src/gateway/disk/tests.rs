@@ -113,6 +113,14 @@ fn what_is_added_to_offsets_stays_with_a_log_and_goes_on_behind_those_that_are_r
     let second = given.put(&given.of(2), b"two");
     let mut disk = given.open(&given.of(2));
     assert_eq!(shifts(&disk), [end]);
+    let open = disk.chains[0].head();
+    let in_doubt = u64::from(sedge_store::COMMIT_OFFSETS_MAX);
+    let next = open.partition.next().get();
+    assert_eq!(
+        open.shift_behind(),
+        end + next + in_doubt,
+        "its end is not written"
+    );
     assert!(disk.pass(second).unwrap());
     let mut batch = Batch::new();
     batch.push(|unit| unit.record(None, None, &[], b"a last one"), b"");
@@ -138,6 +146,34 @@ fn what_is_added_to_offsets_stays_with_a_log_and_goes_on_behind_those_that_are_r
     for _ in 0..2 {
         assert_eq!(shifts(&given.open(&given.of(1))), [end_of_third]);
     }
+    // Where a log stands could not be written down, and one behind it was removed meanwhile.
+    let disk = given.open(&given.of(1));
+    let mut identity = disk.chains[0].logs[0].identity.clone();
+    let forgotten = LogIdentity {
+        shift: None,
+        ..identity.identity.clone()
+    };
+    identity.rewrite(forgotten).unwrap();
+    let mut partition = lock(&disk.chains[0].identity).clone();
+    let before = partition.identity.clone();
+    let later = PartitionIdentity {
+        next_place: 9,
+        next_shift: Some(end_of_third + 1_000),
+        ..before.clone()
+    };
+    partition.rewrite(later).unwrap();
+    drop(disk);
+    assert_eq!(
+        shifts(&given.open(&given.of(1))),
+        [0],
+        "what is behind it does not count"
+    );
+    partition.rewrite(before).unwrap();
+    let forgotten = LogIdentity {
+        shift: None,
+        ..identity.identity.clone()
+    };
+    identity.rewrite(forgotten).unwrap();
     // One that a hub holds otherwise stays, whatever goes behind it.
     let mut disk = given.open(&given.of(1));
     let fourth = given_head(&disk);
