@@ -2,6 +2,7 @@
 
 mod door;
 mod rig;
+mod trusted;
 
 use std::time::Duration;
 
@@ -30,9 +31,12 @@ use kafka_protocol::messages::*;
 use rig::{LIMIT, RunningForwarder, RunningHub, numbers, origin, stage, stage_sized, until};
 use sedge_uplink::forward::Log;
 use sedge_uplink::hub::KafkaOptions;
+use sedge_uplink::trust::clock::LastGood;
+use sedge_uplink::trust::connect::{Anchor, Caller};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use trusted::TrustedHub;
 
 /// A hub with a gateway's stream of numbered records.
 struct Standing {
@@ -480,6 +484,43 @@ async fn all_streams_are_told_each_once_with_all_of_its_partitions() {
         ("telemetry".into(), vec![(0, 1), (1, 2)]),
     ];
     assert_eq!(told, expected);
+}
+
+/// At a hub with certificates hands are shaken first, and then a password is asked for, which is a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_comes_by_tls_and_shows_its_token() {
+    let hub = TrustedHub::start().await;
+    let door = Door::of(&hub.hub.handle).await;
+    let token = hub.consumer("dash", &["*"], None).token.unwrap().reveal();
+    let caller = Caller {
+        anchor: Anchor::File(hub.trust().join("ca.pem")),
+        certificate: None,
+        clock: std::sync::Arc::new(LastGood::in_memory()),
+        tls12: false,
+    };
+    for (password, code) in [(token.as_str(), 0), ("a guess", 58)] {
+        let tcp = TcpStream::connect(door.address).await.unwrap();
+        let mut talk = Talk::on(caller.connect(tcp, "localhost").await.unwrap());
+        let plain = SaslHandshakeRequest::default().with_mechanism(text("PLAIN"));
+        let plain = RequestKind::SaslHandshake(plain);
+        talk.ask(ApiKey::SaslHandshake, 1, plain).await;
+        let shown = format!("\0dash\0{password}").into();
+        let shown = SaslAuthenticateRequest::default().with_auth_bytes(shown);
+        let shown = RequestKind::SaslAuthenticate(shown);
+        let ResponseKind::SaslAuthenticate(answer) =
+            talk.ask(ApiKey::SaslAuthenticate, 1, shown).await
+        else {
+            panic!("another answer");
+        };
+        assert_eq!(answer.error_code, code, "{password}");
+        if code == 0 {
+            let all = RequestKind::Metadata(MetadataRequest::default().with_topics(None));
+            let ResponseKind::Metadata(answer) = talk.ask(ApiKey::Metadata, 8, all).await else {
+                panic!("another answer");
+            };
+            assert_eq!(&*answer.brokers[0].host, "localhost", "as it was called");
+        }
+    }
 }
 
 /// Each fetch is whole: who offers to begin a session is given what it asks for and no session, and none is known to those who go on with one.

@@ -109,6 +109,8 @@ mod tests {
         assert!(told("s", &lie).contains(STRANGE));
         let backwards = write("telemetry", &[place(0, 9, 8)], &listed);
         assert!(told("telemetry", &backwards).contains(STRANGE));
+        let one_of_two = write("telemetry", &[place(3, 0, 1), place(0, 9, 8)], &listed);
+        assert!(told("telemetry", &one_of_two).contains(STRANGE));
         let many = vec![place(0, 0, 1); 11];
         assert!(told("telemetry", &write("telemetry", &many, &listed)).contains(STRANGE));
     }

@@ -285,3 +285,54 @@ const STEPS: usize = 60;
 const STEPS_MAX: usize = 240;
 /// Partitions of a stream of whose newest record the time is looked at.
 const AGES_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_of_a_partition_is_found_by_its_stream_and_its_number_there() {
+        let told = |stream: &str, partition, lag| PartitionReport {
+            stream: stream.into(),
+            partition,
+            lag,
+            oldest_unacked_us: None,
+            waiting_bytes: 0,
+            capacity_bytes: 0,
+        };
+        let report = GatewayReport {
+            at_us: 0,
+            version: String::new(),
+            uptime_s: 0,
+            unix_us: None,
+            voucher: None,
+            lag: 6,
+            oldest_unacked_us: None,
+            waiting_bytes: 0,
+            capacity_bytes: 0,
+            lost: 0,
+            held: None,
+            partitions: vec![
+                told("telemetry", 0, 1),
+                told("telemetry", 1, 2),
+                told("alarms", 0, 3),
+            ],
+        };
+        let lag = |stream: &str, partition| {
+            let partition = PartitionStatus {
+                stream: stream.into(),
+                gateway: "gw-7".into(),
+                partition,
+                number: 5,
+                logs: 1,
+                earliest: 0,
+                end: 9,
+                lost: 0,
+            };
+            told_of(&report, &partition).map(|of| of.lag)
+        };
+        assert_eq!(lag("alarms", 0), Some(3));
+        assert_eq!(lag("telemetry", 1), Some(2));
+        assert_eq!(lag("alarms", 1), None);
+    }
+}
