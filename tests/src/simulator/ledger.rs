@@ -618,10 +618,16 @@ impl Books {
             return self.late(record, &home, (producer, number), told);
         }
         if number < book.next {
+            let behind = book.next - 1;
+            let mut places = self.partitions[&home].places.iter();
+            let before = places.find(|(_, event)| **event == (producer, number));
+            let how = match before {
+                Some((offset, _)) => format!("again, after offset {offset},"),
+                None => "too late".to_owned(),
+            };
             return Err(format!(
-                "producer {producer}'s event {number} comes again or too late at offset {} of {home:?}, behind {}",
+                "producer {producer}'s event {number} comes {how} at offset {} of {home:?}, behind {behind}",
                 record.offset,
-                book.next - 1
             ));
         }
         let missing = Missing::of(&book.told[book.next as usize..number as usize]);
