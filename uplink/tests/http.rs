@@ -331,6 +331,20 @@ async fn events_go_on_and_a_reader_that_comes_again_misses_none() {
     );
 }
 
+/// Another gateway comes while somebody reads the whole stream: that one is read too.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_whole_stream_meets_the_gateways_that_come_later() {
+    let (dir, hub, _gateway, pages) = filled(3).await;
+    let accept = ("Accept", "text/event-stream");
+    let path = "/v1/streams/telemetry/records?from=-1";
+    let mut lines = BufReader::new(pages.connect(path, &[accept]).await).lines();
+    assert_eq!(first_offset(&mut lines).await, 2);
+    let later = origin(&dir.path().join("later"));
+    stage(&later, 0..1, 1).await;
+    let _gateway = RunningForwarder::start(&hub.url(), "gw-2", vec![rig::log(&later)]);
+    assert_eq!(first_offset(&mut lines).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_wrongly_is_refused_with_what_would_be_accepted() {
     let (_dir, _hub, _gateway, pages) = filled(10).await;

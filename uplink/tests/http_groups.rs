@@ -454,6 +454,12 @@ async fn a_group_has_a_place_in_the_backlog_and_in_what_has_passed_it() {
     assert_eq!(hub.handle.status().groups[0].lag, 10);
     let read = pages.get("/v1/streams/telemetry/records?from=-5").await;
     assert_eq!(read.values(), numbers(BACKLOG + 5..BACKLOG + 10));
+    // Nothing of the backlog is of their time.
+    let live = format!("{RECORDS}?max=1&from={}", BACKLOG + 1);
+    let live = pages.get(&live).await.lines()[0]["ingested"].clone();
+    let by_time = format!("{RECORDS}?max=1&from={}", live.as_str().unwrap());
+    let by_time = pages.get(&by_time).await.values();
+    assert!(by_time[0].parse::<u64>().unwrap() >= BACKLOG, "{by_time:?}");
     let start = of(json!({"0": 3})).await;
     assert_eq!(
         (&start["offset"], &start["ahead"][0]["offset"]),

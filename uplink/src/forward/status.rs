@@ -267,7 +267,10 @@ mod tests {
         assert_eq!(board.sessions(), (1, true));
         let said = board.status();
         assert!(said.connected && said.last_error.is_none() && said.held.is_none());
+        board.held(Some(Held::Day));
+        assert_eq!(board.why_held(), Some(Held::Day.to_string()));
         assert!(board.disconnected("refused".into()), "it was connected");
+        assert_eq!(board.why_held(), None, "nothing waits for that");
         assert_eq!(board.sessions(), (1, false));
         board.connected();
         (0..2).for_each(|_| board.replaced());

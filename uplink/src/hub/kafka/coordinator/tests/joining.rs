@@ -391,3 +391,23 @@ fn member_whose_connection_broke_is_not_waited_for_beyond_the_longest_delay() {
     scene.pass(ms(1));
     assert_eq!(scene.joined(first).members.len(), 10);
 }
+
+/// It comes back just in time, and what was due for others meanwhile has not taken its place.
+#[test]
+fn id_that_was_given_is_good_until_its_session_would_be_over() {
+    let mut scene = Scene::new();
+    let ticket = scene.join(consumer("a"));
+    let asked = Join {
+        asks_for_id: true,
+        ..consumer("late")
+    };
+    let told = scene.join(asked.clone());
+    let (_, id) = scene.refused(told);
+    scene.pass(ms(9_999));
+    scene.joined(ticket);
+    let late = scene.join(Join {
+        member: id,
+        ..asked
+    });
+    assert!(scene.waits(late));
+}
