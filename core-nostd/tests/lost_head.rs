@@ -155,3 +155,26 @@ fn a_start_on_the_first_lap_reads_no_further_into_segments_that_were_never_used(
         }
     }
 }
+
+/// A write that went astray has put the head's header, and some of its frames, into the segment before: two segments say that they are the newest. The one
+/// with more frames is.
+#[test]
+fn a_head_with_a_copy_in_another_segment_is_the_longer_one() {
+    for dimensions in [FLASH, FILE] {
+        for (rolls, copied) in [(5, 150), (5, 600), (6, 150), (6, 600), (7, 150), (7, 600)] {
+            let mut log = new_log(dimensions);
+            (0..rolls).for_each(|_| roll(&mut log));
+            fill(&mut log, 8);
+            let (next, (head, _)) = (log.next(), log.head());
+            for astray in (0..4).filter(|&segment| segment != head) {
+                let mut disk = log.media().clone();
+                let mut bytes = vec![0; STAMP_LEN + copied];
+                disk.ram.read(head, 0, &mut bytes).unwrap();
+                disk.ram.program(astray, 0, &bytes).unwrap();
+                let (log, _) = open(dimensions, disk);
+                assert_eq!(log.head().0, head, "copied to {astray}");
+                assert!(log.next() >= next);
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use sedge_core::segment::{Medium, Role, STAMP_LEN};
+use sedge_core::segment::{Medium, OpenHeader, Role, STAMP_LEN};
 use sedge_tests::disk::SimDisk;
 use sedge_tests::oracle::Damage;
 use sedge_tests::random::{Random, seed_for};
@@ -85,7 +85,7 @@ impl<S: Sim> Full<S> {
             self.last
         );
         let _told = Told(told.clone());
-        if self.may_end_elsewhere(from, &burst) {
+        if self.may_end_elsewhere(from, &burst) || self.misleads(from, &burst) {
             world.lies();
         }
         world.damaged(Damage::Rot);
@@ -109,6 +109,19 @@ impl<S: Sim> Full<S> {
             }
             (Medium::File, Role::Mirror) => false,
         }
+    }
+
+    /// Whether the head has got a whole header of another segment, and so says that it is that one.
+    fn misleads(&self, from: usize, burst: &[u8]) -> bool {
+        let segment_bytes = self.setting.geometry.segment_bytes() as usize;
+        let begin = self.head.0 as usize * segment_bytes;
+        let mut image = self.image.clone();
+        image[from..from + burst.len()].copy_from_slice(burst);
+        let header = |image: &[u8]| {
+            let header = OpenHeader::parse(&image[begin + STAMP_LEN..begin + segment_bytes]);
+            header.map(|(header, _)| header.seq)
+        };
+        header(&image).is_some_and(|seq| Some(seq) != header(&self.image))
     }
 
     fn leaves_blank(&self, hit: &Range<usize>, burst: &[u8]) -> bool {

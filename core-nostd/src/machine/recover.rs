@@ -380,6 +380,16 @@ impl Tail {
     }
 }
 
+/// The offset behind the last frame that is proven, if `segment` is the head.
+#[twin]
+pub(super) async fn end_of<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    segment: u32,
+    head: &Opened,
+) -> Offset {
+    walk_head(desk, segment, head).await.0.next
+}
+
 /// Walks the head. A bad place is rot if a later commit begins behind it; else it is torn, and all behind it is dropped.
 #[twin]
 #[inline(never)]

@@ -1,7 +1,7 @@
 //! What the headers of all segments say: which of them is the head.
 
-use super::slot;
 use super::{Desk, Operations, twin};
+use super::{recover, slot};
 use crate::log::{Opened, Recovered, Refusal, Slot};
 use crate::segment::Geometry;
 
@@ -36,6 +36,9 @@ impl Survey {
                 survey.erase_count_of_first = slot.erase_count();
             }
             match slot {
+                Slot::Open(opened) if survey.is_told_twice(&opened) => {
+                    survey.take_longer(desk, segment, opened).await;
+                }
                 Slot::Open(opened) => survey.take(segment, opened),
                 Slot::Unready {
                     readable: false, ..
@@ -44,6 +47,29 @@ impl Survey {
             }
         }
         Ok(survey)
+    }
+
+    /// No two segments are opened with one sequence number: one of the two has got a copy of the other's header.
+    fn is_told_twice(&self, opened: &Opened) -> bool {
+        let newest = self.newest.as_ref();
+        newest.is_some_and(|(_, newest)| (newest.log_id, newest.seq) == (opened.log_id, opened.seq))
+    }
+
+    /// The copy holds no more frames than were copied with it.
+    #[inline(never)]
+    async fn take_longer<O: Operations>(
+        &mut self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        opened: Opened,
+    ) {
+        let Some((other, newest)) = self.newest else {
+            return;
+        };
+        let ends = recover::end_of(desk, other, &newest).await;
+        if ends < recover::end_of(desk, segment, &opened).await {
+            self.newest = Some((segment, opened));
+        }
     }
 
     pub(super) fn take(&mut self, segment: u32, opened: Opened) {
@@ -132,6 +158,7 @@ async fn newer_behind<O: Operations>(
             .unwrap_or(beyond);
         match slot::look(desk, behind, geometry).await {
             Ok(Slot::Open(opened)) if opened.log_id != newest.log_id => return Err(Unclear),
+            Ok(Slot::Open(opened)) if opened.seq == newest.seq => return Err(Unclear),
             Ok(Slot::Open(opened)) if opened.seq > newest.seq => return Ok(Some((behind, opened))),
             Ok(_) => {}
             Err(_) => return Err(Unclear),
