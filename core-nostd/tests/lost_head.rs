@@ -3,6 +3,7 @@
 mod fixture;
 
 use fixture::*;
+use sedge_core::log::Slot;
 use sedge_core::media::Media;
 use sedge_core::segment::{Dimensions, STAMP_LEN};
 
@@ -174,6 +175,34 @@ fn a_head_with_a_copy_in_another_segment_is_the_longer_one() {
                 let (log, _) = open(dimensions, disk);
                 assert_eq!(log.head().0, head, "copied to {astray}");
                 assert!(log.next() >= next);
+            }
+        }
+    }
+}
+
+/// The other way round: the head has got the header of an older segment, with or without the stamp and some frames. Its own frames are behind the end of all
+/// that the others hold.
+#[test]
+fn a_head_with_the_header_of_another_segment_is_a_lost_one() {
+    for (rolls, copied) in [(4, 150), (4, 600), (5, 150), (5, 600), (6, 150), (6, 600)] {
+        let mut log = new_log(FILE);
+        (0..rolls).for_each(|_| roll(&mut log));
+        fill(&mut log, 8);
+        for is_spare_ready in [false, true] {
+            if is_spare_ready {
+                log.maintain(NOW).unwrap();
+            }
+            let (next, (head, _)) = (log.next(), log.head());
+            for (steps, from) in [1, 2, 3].into_iter().flat_map(|n| [(n, 0), (n, STAMP_LEN)]) {
+                let other = (head + steps) % 4;
+                let mut disk = log.media().clone();
+                let is_held = matches!(log.slot(other), Some(Slot::Open(_)));
+                let mut bytes = vec![0; STAMP_LEN + copied - from];
+                disk.ram.read(other, from as u32, &mut bytes).unwrap();
+                disk.ram.program(head, from as u32, &bytes).unwrap();
+                let (log, _) = open(FILE, disk);
+                let here = format!("{rolls} {is_spare_ready} {copied} from {other}:{from}");
+                assert!(log.next() >= next || !is_held, "{here}");
             }
         }
     }

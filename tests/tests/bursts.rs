@@ -111,17 +111,18 @@ impl<S: Sim> Full<S> {
         }
     }
 
-    /// Whether the head has got a whole header of another segment, and so says that it is that one.
+    /// Whether the head has got the whole header of an earlier lap, and so reads as one that waits to be used.
     fn misleads(&self, from: usize, burst: &[u8]) -> bool {
         let segment_bytes = self.setting.geometry.segment_bytes() as usize;
         let begin = self.head.0 as usize * segment_bytes;
         let mut image = self.image.clone();
         image[from..from + burst.len()].copy_from_slice(burst);
-        let header = |image: &[u8]| {
-            let header = OpenHeader::parse(&image[begin + STAMP_LEN..begin + segment_bytes]);
-            header.map(|(header, _)| header.seq)
-        };
-        header(&image).is_some_and(|seq| Some(seq) != header(&self.image))
+        let behind_stamp = &image[begin + STAMP_LEN..begin + segment_bytes];
+        OpenHeader::parse(behind_stamp).is_some_and(|(header, _)| {
+            let sim = self.world.sim();
+            let bases = reference::bases(&mut *sim.sim_mut(), &self.setting.geometry);
+            Some(&header.base.get()) < bases.first()
+        })
     }
 
     fn leaves_blank(&self, hit: &Range<usize>, burst: &[u8]) -> bool {

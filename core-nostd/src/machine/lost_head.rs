@@ -7,7 +7,7 @@ use super::desk::Held;
 use super::slot;
 use super::{Burn, Desk, Operations, RingLog, State, twin};
 use crate::gap::Cause;
-use crate::ids::Micros;
+use crate::ids::{LogId, Micros};
 use crate::log::{CommitError, LostHead, OpenError, Opened, Slot};
 use crate::planted::Fault;
 use crate::segment::{Medium, OPEN_FIELDS_LEN, OPEN_HEADER_FIXED_LEN, OpenClaim, Role, STAMP_LEN};
@@ -50,7 +50,15 @@ impl RingLog {
         for steps in 1..self.geometry.segment_count() {
             let segment = self.ahead(self.head.segment, steps);
             let slot = self.slot(desk, segment).await?;
-            if matches!(slot, Slot::Open(_)) || self.is_unused(desk, segment, &slot).await {
+            let is_other = match &slot {
+                Slot::Open(opened) => {
+                    !self
+                        .is_astray(desk, segment, opened.log_id, opened.seq)
+                        .await
+                }
+                slot => self.is_unused(desk, segment, slot).await,
+            };
+            if is_other {
                 return None;
             }
             if let Some(lost) = self.lost_in(desk, segment, &slot).await {
@@ -78,9 +86,12 @@ impl RingLog {
             return false;
         }
         if let Some(claim) = OpenClaim::parse(&fields).filter(|_| is_spare) {
-            return slot::read_open_header(desk, segment, claim.encoded_len())
-                .await
-                .is_some();
+            let len = claim.encoded_len();
+            let leftover = match slot::read_open_header(desk, segment, len).await {
+                Some((header, _)) => (header.log_id, header.seq),
+                None => return false,
+            };
+            return !self.is_astray(desk, segment, leftover.0, leftover.1).await;
         }
         // A lost sector must not look like one that was never used.
         let from = if is_spare { STAMP_LEN as u32 } else { 0 };
@@ -93,6 +104,26 @@ impl RingLog {
         }
         is_blank(bytes)
             && (self.geometry.medium() == Medium::Nor || !self.is_used_behind(desk, segment).await)
+    }
+
+    /// Whether `segment` got its header, which has the number `seq`, from another one. Between the head and the oldest stands nothing that is newer than that.
+    async fn is_astray<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        log_id: LogId,
+        seq: u64,
+    ) -> bool {
+        if log_id != self.log_id {
+            return false;
+        }
+        for steps in 1..self.geometry.segment_count().min(NEAR) {
+            let behind = self.ahead(segment, steps);
+            if let Some(opened) = self.opened(desk, behind).await {
+                return opened.seq <= seq;
+            }
+        }
+        false
     }
 
     /// Files: whether the segment behind `segment` was ever made ready. They are in the order of the ring, so then this one was too.
@@ -220,3 +251,6 @@ fn is_blank(bytes: &[u8]) -> bool {
     let blank = bytes.first().copied().unwrap_or_default();
     (blank == 0 || blank == 0xFF) && bytes.iter().all(|&byte| byte == blank)
 }
+
+/// Nearly always the segment behind one that is ready is in use. One more than are looked at, so that an open has a bound.
+const NEAR: u32 = 4;
