@@ -187,7 +187,8 @@ fn a_head_with_the_header_of_another_segment_is_a_lost_one() {
     for (rolls, copied) in [(4, 150), (4, 600), (5, 150), (5, 600), (6, 150), (6, 600)] {
         let mut log = new_log(FILE);
         (0..rolls).for_each(|_| roll(&mut log));
-        fill(&mut log, 8);
+        // More than an open burns anyway.
+        fill(&mut log, 20);
         for is_spare_ready in [false, true] {
             if is_spare_ready {
                 log.maintain(NOW).unwrap();
