@@ -330,7 +330,10 @@ impl Registry {
         if self.budget.left() < capacity.min(LOG_BYTES_MIN) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let numbered = self.data.add(MIRRORS, identity)?;
+        let numbered = self.data.add(MIRRORS, identity).map_err(|e| {
+            let within = self.data.root().join(MIRRORS);
+            io::Error::new(e.kind(), format!("{}: {e}", within.display()))
+        })?;
         let partition = self.open_member(numbered)?;
         self.joined(catalog, &partition);
         Ok(partition)
