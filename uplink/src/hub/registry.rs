@@ -85,7 +85,9 @@ impl Registry {
     /// Takes the directory and opens every mirror in it.
     pub(crate) fn open(options: &HubOptions) -> Result<Self, HubError> {
         let data = DataDir::open(&options.data_dir)?;
-        let mut identities = data.numbered::<Identity>(MIRRORS)?.found().to_vec();
+        let numbered = data.numbered::<Identity>(MIRRORS);
+        let numbered = numbered.map_err(in_mirrors(&data))?;
+        let mut identities = numbered.found().to_vec();
         identities.sort_by_key(|n| n.identity.epoch);
         let registry = Self {
             data,
@@ -330,10 +332,8 @@ impl Registry {
         if self.budget.left() < capacity.min(LOG_BYTES_MIN) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let numbered = self.data.add(MIRRORS, identity).map_err(|e| {
-            let within = self.data.root().join(MIRRORS);
-            io::Error::new(e.kind(), format!("{}: {e}", within.display()))
-        })?;
+        let numbered = self.data.add(MIRRORS, identity);
+        let numbered = numbered.map_err(in_mirrors(&self.data))?;
         let partition = self.open_member(numbered)?;
         self.joined(catalog, &partition);
         Ok(partition)
@@ -510,6 +510,12 @@ fn append_failed(error: AppendError) -> io::Error {
         AppendError::Full => io::ErrorKind::StorageFull.into(),
         error => io::Error::other(error),
     }
+}
+
+/// Says where it was.
+fn in_mirrors(data: &DataDir) -> impl Fn(io::Error) -> io::Error {
+    let path = data.root().join(MIRRORS);
+    move |e| io::Error::new(e.kind(), format!("{}: {e}", path.display()))
 }
 
 /// A disk that has no room, or no more room for us.
