@@ -39,6 +39,8 @@ struct Inner {
     ledger: Ledger,
     breaks: Breaks,
     hints: VecDeque<Hint>,
+    /// It stands in the log that nothing follows.
+    ended: bool,
 }
 
 /// A place where a frame stands: where the last reader stopped, so that it need not look for it again.
@@ -103,6 +105,7 @@ impl Index {
             head_bytes,
             ledger,
             hints: VecDeque::new(),
+            ended: false,
         }))
     }
 
@@ -154,6 +157,15 @@ impl Index {
         inner.hints.clear();
         (inner.durable, inner.head_bytes) = (now.durable, now.head_bytes);
         inner.take_ledger(&now.ledger);
+    }
+
+    /// The log says that nothing follows.
+    pub(crate) fn ended(&self) {
+        self.lock().ended = true;
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.lock().ended
     }
 
     pub(crate) fn head_bytes(&self) -> u32 {

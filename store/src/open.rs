@@ -174,7 +174,7 @@ impl Outfit {
         };
         self.counters.set_segments(ring.geometry().segment_count());
         if ended {
-            self.counters.set_ended();
+            self.index.ended();
             self.queue.poison();
         }
         self.queue.begin(limits, ring.next());

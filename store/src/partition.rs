@@ -290,7 +290,7 @@ impl Partition {
 
     /// Whether it stands in the log that nothing will follow. Of one that never had a writer in this life nobody knows.
     pub fn is_ended(&self) -> bool {
-        self.0.counters.is_ended()
+        self.0.index.is_ended()
     }
 
     /// Commits what is staged and writes that nothing will follow in this log, if it has room for that. Readers go on.

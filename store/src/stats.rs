@@ -54,18 +54,9 @@ pub(crate) struct Counters {
     segments: AtomicU64,
     full: AtomicBool,
     failed: AtomicBool,
-    ended: AtomicBool,
 }
 
 impl Counters {
-    pub(crate) fn set_ended(&self) {
-        self.ended.store(true, Relaxed);
-    }
-
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended.load(Relaxed)
-    }
-
     pub(crate) fn committed(&self, entries: u64, bytes: usize, took_us: u64) {
         self.commits.fetch_add(1, Relaxed);
         self.entries.fetch_add(entries, Relaxed);

@@ -323,14 +323,14 @@ impl Writer {
                 self.checkpoint.clear();
                 self.owner.checkpoint(&mut self.checkpoint);
                 self.ring.end(&self.checkpoint, now)?;
-                if self.ring.is_ended() {
-                    self.counters.set_ended();
-                }
                 // Offsets may have been burned before it, and they are part of the log.
                 let durable = self.ring.durable();
                 let (head_bytes, opened) = (self.ring.head_bytes(), self.ring.opened());
                 self.index
                     .committed(durable, head_bytes, opened, self.ring.ledger());
+                if self.ring.is_ended() {
+                    self.index.ended();
+                }
                 self.durable.send_replace(durable);
                 Ok(())
             }
