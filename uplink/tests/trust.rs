@@ -347,11 +347,8 @@ async fn a_token_that_ends_ends_what_is_read_with_it() {
     assert!(refused.unwrap_err().to_string().contains("has expired"));
 }
 
-/// The gateway comes with its new certificate: whoever has a copy of the one before has nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_certificate_before_ends_when_the_new_one_is_shown() {
-    let hub = TrustedHub::start().await;
-    let trust = hub.gateway("gw-7", &["*"]).await;
+/// `gw-7` gets a new certificate; a copy of the one before.
+async fn renewed(hub: &TrustedHub, trust: &GatewayTrust) -> GatewayFiles {
     let copy = GatewayFiles {
         certificate: hub.dir.path().join("copy.pem"),
         key: hub.dir.path().join("copy.pem"),
@@ -362,6 +359,15 @@ async fn the_certificate_before_ends_when_the_new_one_is_shown() {
     enrol::renew(&hub.url(), "gw-7", &trust.files, &trust.clock)
         .await
         .unwrap();
+    copy
+}
+
+/// The gateway comes with its new certificate: whoever has a copy of the one before has nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_before_ends_when_the_new_one_is_shown() {
+    let hub = TrustedHub::start().await;
+    let trust = hub.gateway("gw-7", &["*"]).await;
+    let copy = renewed(&hub, &trust).await;
     let dir = tempfile::tempdir().unwrap();
     let partition = origin(dir.path());
     let logs = vec![log(&partition)];
@@ -379,16 +385,7 @@ async fn the_certificate_before_ends_when_the_new_one_is_shown() {
 async fn the_new_certificate_stays_good_while_the_one_before_is_shown() {
     let hub = TrustedHub::start().await;
     let trust = hub.gateway("gw-7", &["*"]).await;
-    let copy = GatewayFiles {
-        certificate: hub.dir.path().join("copy.pem"),
-        key: hub.dir.path().join("copy.pem"),
-        ca: trust.files.ca.clone(),
-    };
-    let first = std::fs::read(&trust.files.certificate).unwrap();
-    sedge_uplink::trust::write_private(&copy.certificate, &first).unwrap();
-    enrol::renew(&hub.url(), "gw-7", &trust.files, &trust.clock)
-        .await
-        .unwrap();
+    let copy = renewed(&hub, &trust).await;
     let dir = tempfile::tempdir().unwrap();
     let partition = origin(dir.path());
     let before = GatewayTrust {

@@ -72,8 +72,7 @@ impl Starts {
 
     /// The present one's number.
     pub(crate) fn number(&self) -> u16 {
-        let number = self.rows.last().map_or(0, |last| last.number);
-        u16::try_from(number % u32::from(Micros::STARTS)).unwrap_or_default()
+        self.rows.last().map_or(0, Start::told)
     }
 
     /// What was known in it, and seen of NTP.
@@ -126,17 +125,13 @@ impl Starts {
         let last = self.rows.last()?;
         let first = self.rows.iter().find(|start| start.boot == last.boot)?;
         let zero_us = last.zero_us?;
-        let number = u16::try_from(first.number % u32::from(Micros::STARTS)).ok()?;
-        first.had_no_time.then_some((number, zero_us))
+        first.had_no_time.then_some((first.told(), zero_us))
     }
 
     /// When the starts began in which uptimes were given for times, as far as is known today.
     pub(crate) fn beginnings(&self) -> impl Iterator<Item = (u16, i64)> + '_ {
         let without_time = self.rows.iter().rev().filter(|start| start.had_no_time);
-        without_time.filter_map(|start| {
-            let number = u16::try_from(start.number % u32::from(Micros::STARTS)).ok()?;
-            Some((number, start.really_us.or(start.zero_us)?))
-        })
+        without_time.filter_map(|start| Some((start.told(), start.began_us()?)))
     }
 
     /// How old a time is that was given by this machine when it has been up for `up_us`: by the time of day, if that is confirmed, else by how long
@@ -167,10 +162,8 @@ impl Starts {
     /// The time of day of what this machine has stamped with `time`, as far as is known today.
     fn time_of_day(&self, time: Micros) -> Option<i64> {
         let placed = self.place(time);
-        let really = placed.and_then(|(start, up_us)| {
-            let began_us = start.really_us.or(start.zero_us)?;
-            Some(began_us.saturating_add_unsigned(up_us))
-        });
+        let really = placed
+            .and_then(|(start, up_us)| Some(start.began_us()?.saturating_add_unsigned(up_us)));
         really.or_else(|| time.is_known().then(|| time.get()))
     }
 
@@ -178,8 +171,7 @@ impl Starts {
     fn place(&self, time: Micros) -> Option<(&Start, u64)> {
         let mut latest_first = self.rows.iter().rev();
         if let Some((number, up_us)) = time.uptime() {
-            let start = latest_first
-                .find(|start| start.number % u32::from(Micros::STARTS) == u32::from(number))?;
+            let start = latest_first.find(|start| start.told() == number)?;
             return Some((start, up_us));
         }
         if !time.is_known() {
@@ -191,6 +183,19 @@ impl Starts {
             let is_last = Some(start) == self.rows.last();
             (is_last || up_us <= start.lasted_us + SEEN_EVERY_US).then_some((start, up_us))
         })
+    }
+}
+
+impl Start {
+    /// Its number as uptimes tell it.
+    fn told(&self) -> u16 {
+        let number = self.number % u32::from(Micros::STARTS);
+        u16::try_from(number).unwrap_or_default()
+    }
+
+    /// When it began, as far as is known today.
+    fn began_us(&self) -> Option<i64> {
+        self.really_us.or(self.zero_us)
     }
 }
 

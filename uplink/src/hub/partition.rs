@@ -175,10 +175,19 @@ impl Partition {
         }
     }
 
-    /// Whether a log has been removed since `logs` were looked at.
-    fn has_let_go_of(&self, logs: &[Log]) -> bool {
-        let there = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        there.len() < logs.len()
+    /// What `look` finds in the logs, which come with their numbers. One may be removed under it: then it looks again.
+    fn in_logs<T>(
+        &self,
+        look: impl Fn(&[Log], &[Link]) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        loop {
+            let logs = self.logs();
+            let links: Vec<Link> = logs.iter().map(Log::link).collect();
+            match look(&logs, &links) {
+                Err(_) if self.logs().len() < logs.len() => {}
+                found => return found,
+            }
+        }
     }
 
     /// Where each run begins that it can be read in: one, unless a log of its chain is being filled while others follow.
@@ -240,21 +249,26 @@ impl Partition {
         want: &wire::Want,
         bytes_max: usize,
     ) -> Result<Option<Part>, ReadError> {
-        let logs = self.logs();
-        let links: Vec<Link> = logs.iter().map(Log::link).collect();
-        let (from, (end, _)) = (from_in(&links, want), self.end_of(&links));
-        if let Some((to, link)) = self.hole(&links, from) {
+        self.in_logs(|logs, links| self.read_in(logs, links, want, bytes_max))
+    }
+
+    fn read_in(
+        &self,
+        logs: &[Log],
+        links: &[Link],
+        want: &wire::Want,
+        bytes_max: usize,
+    ) -> Result<Option<Part>, ReadError> {
+        let (from, (end, _)) = (from_in(links, want), self.end_of(links));
+        if let Some((to, link)) = self.hole(links, from) {
             return Ok(Some(self.part_of_hole(from, to, link, end)));
         }
-        let Some(at) = readable(&links, from) else {
+        let Some(at) = readable(links, from) else {
             return Ok(None);
         };
         let link = &links[at];
         let own = Offset::new(from - link.shift);
-        let chunk = match logs[at].read(own, bytes_max) {
-            Err(_) if self.has_let_go_of(&logs) => return self.read(want, bytes_max),
-            chunk => chunk?,
-        };
+        let chunk = logs[at].read(own, bytes_max)?;
         if chunk.frames.is_empty() && chunk.gap.is_none() {
             return Ok(None);
         }
@@ -275,7 +289,7 @@ impl Partition {
             end,
             gaps,
             frames_len: u32::try_from(chunk.frames.len()).expect("a read is far below 4 GiB"),
-            beginnings: beginnings(&logs, at, &chunk.frames),
+            beginnings: beginnings(logs, at, &chunk.frames),
         };
         Ok(Some(Part {
             head,
@@ -325,32 +339,7 @@ impl Partition {
         times: &[Micros],
         is_asked: &dyn Fn() -> bool,
     ) -> Result<Vec<u64>, ReadError> {
-        let logs = self.logs();
-        let links: Vec<Link> = logs.iter().map(Log::link).collect();
-        let mut before: Vec<u64> = vec![0; times.len()];
-        for run in chain::runs(&links) {
-            // A time that is in no log of the run stands behind it, as all that are later.
-            let mut settled = 0;
-            let within = |link: &Link| (run.first..run.end).contains(&link.base());
-            for (log, link) in logs.iter().zip(&links).filter(|(_, link)| within(link)) {
-                let founds = match log.offsets_for_times(&times[settled..], is_asked) {
-                    Err(_) if self.has_let_go_of(&logs) => {
-                        return self.offsets_before(times, is_asked);
-                    }
-                    founds => founds?,
-                };
-                let owns = founds.iter().map(|own| own.get().max(link.start));
-                let here = owns.take_while(|own| *own < link.next);
-                for (own, sum) in here.zip(&mut before[settled..]) {
-                    *sum = sum.saturating_add(link.shift + own - run.first);
-                    settled += 1;
-                }
-            }
-            for sum in &mut before[settled..] {
-                *sum = sum.saturating_add(run.end - run.first);
-            }
-        }
-        Ok(before)
+        self.in_logs(|logs, links| offsets_before_in(logs, links, times, is_asked))
     }
 
     /// When what stands at `offset` was taken, or lost, µs since 1970; none if nothing stands there, or nobody knows. Blocks for the disk.
@@ -380,18 +369,22 @@ impl Partition {
 
     /// For each run, the first shifted offset whose frame was made at `time` or later, or its end. Blocks for the disk.
     pub(crate) fn offsets_for_time(&self, time: Micros) -> Result<Vec<wire::Place>, ReadError> {
-        let logs = self.logs();
-        let links: Vec<Link> = logs.iter().map(Log::link).collect();
-        let runs = chain::runs(&links);
+        self.in_logs(|logs, links| self.offsets_for_time_in(logs, links, time))
+    }
+
+    fn offsets_for_time_in(
+        &self,
+        logs: &[Log],
+        links: &[Link],
+        time: Micros,
+    ) -> Result<Vec<wire::Place>, ReadError> {
+        let runs = chain::runs(links);
         let mut places = Vec::with_capacity(runs.len());
         for run in runs {
             let mut next = run.end;
             let within = |link: &Link| (run.first..run.end).contains(&link.base());
-            for (log, link) in logs.iter().zip(&links).filter(|(_, link)| within(link)) {
-                let own = match log.offset_for_time(time) {
-                    Err(_) if self.has_let_go_of(&logs) => return self.offsets_for_time(time),
-                    own => own?.get().max(link.start),
-                };
+            for (log, link) in logs.iter().zip(links).filter(|(_, link)| within(link)) {
+                let own = log.offset_for_time(time)?.get().max(link.start);
                 if own < link.next {
                     next = link.shift + own;
                     break;
@@ -496,6 +489,34 @@ impl Log {
             Self::Own(own) => own.time.beginnings(),
         }
     }
+}
+
+/// [`Partition::offsets_before`] in these logs.
+fn offsets_before_in(
+    logs: &[Log],
+    links: &[Link],
+    times: &[Micros],
+    is_asked: &dyn Fn() -> bool,
+) -> Result<Vec<u64>, ReadError> {
+    let mut before: Vec<u64> = vec![0; times.len()];
+    for run in chain::runs(links) {
+        // A time that is in no log of the run stands behind it, as all that are later.
+        let mut settled = 0;
+        let within = |link: &Link| (run.first..run.end).contains(&link.base());
+        for (log, link) in logs.iter().zip(links).filter(|(_, link)| within(link)) {
+            let founds = log.offsets_for_times(&times[settled..], is_asked)?;
+            let owns = founds.iter().map(|own| own.get().max(link.start));
+            let here = owns.take_while(|own| *own < link.next);
+            for (own, sum) in here.zip(&mut before[settled..]) {
+                *sum = sum.saturating_add(link.shift + own - run.first);
+                settled += 1;
+            }
+        }
+        for sum in &mut before[settled..] {
+            *sum = sum.saturating_add(run.end - run.first);
+        }
+    }
+    Ok(before)
 }
 
 /// Where to read: what is wanted, or the place where another log joined behind the epoch that the reader knows.

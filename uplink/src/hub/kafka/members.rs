@@ -284,10 +284,42 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tokio::task::JoinHandle;
     use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::hub::{Hub, HubOptions};
+
+    /// A hub in which time is kept for members.
+    struct Given {
+        hub: Hub,
+        keeper: JoinHandle<()>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Given {
+        async fn open() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
+            let shared = Arc::clone(&hub.shared);
+            let keeper = tokio::spawn(async move { keep_time(&shared).await });
+            Self {
+                hub,
+                keeper,
+                _dir: dir,
+            }
+        }
+
+        fn members(&self) -> &Members {
+            self.hub.shared.groups.members()
+        }
+    }
+
+    impl Drop for Given {
+        fn drop(&mut self) {
+            self.keeper.abort();
+        }
+    }
 
     fn asks(client: &str) -> Join {
         Join {
@@ -306,12 +338,8 @@ mod tests {
     /// The others have a time to join again without it, and it begins when it leaves: nobody sleeps until what was due before.
     #[tokio::test(start_paused = true)]
     async fn those_who_do_not_join_again_when_one_has_left_are_given_up_in_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
-        let shared = Arc::clone(&hub.shared);
-        let keeper = Arc::clone(&shared);
-        let keeper = tokio::spawn(async move { keep_time(&keeper).await });
-        let members = shared.groups.members();
+        let given = Given::open().await;
+        let members = given.members();
         let rebalance = Duration::from_secs(5);
         let join = |client| {
             let asked = Join {
@@ -347,18 +375,13 @@ mod tests {
         assert!(members.are_in("billing"));
         sleep(20 * MOMENT).await;
         assert!(!members.are_in("billing"));
-        keeper.abort();
     }
 
     /// Its connection ends before the answer: it is as if it had never come.
     #[tokio::test(start_paused = true)]
     async fn who_waits_no_more_is_no_member() {
-        let dir = tempfile::tempdir().unwrap();
-        let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
-        let shared = Arc::clone(&hub.shared);
-        let keeper = Arc::clone(&shared);
-        let keeper = tokio::spawn(async move { keep_time(&keeper).await });
-        let members = shared.groups.members();
+        let given = Given::open().await;
+        let members = given.members();
         let gone = timeout(MOMENT, members.join("billing", asks("gone"))).await;
         assert!(gone.is_err(), "{gone:?}");
         let Answer::Joined(joined) = members.join("billing", asks("here")).await else {
@@ -366,18 +389,13 @@ mod tests {
         };
         assert_eq!(joined.leader, joined.member);
         assert_eq!(joined.members.len(), 1);
-        keeper.abort();
     }
 
     /// Nothing is due in a group that nobody is in any more: it is looked at all the same, and its places are free.
     #[tokio::test(start_paused = true)]
     async fn a_group_is_over_as_soon_as_its_last_member_has_left() {
-        let dir = tempfile::tempdir().unwrap();
-        let hub = Hub::open(HubOptions::new(dir.path())).await.unwrap();
-        let shared = Arc::clone(&hub.shared);
-        let keeper = Arc::clone(&shared);
-        let keeper = tokio::spawn(async move { keep_time(&keeper).await });
-        let members = shared.groups.members();
+        let given = Given::open().await;
+        let members = given.members();
         let Answer::Joined(joined) = members.join("billing", asks("a")).await else {
             panic!("it is alone and welcome")
         };
@@ -396,6 +414,5 @@ mod tests {
         assert_eq!(members.names(), []);
         assert!(members.lock().groups.is_empty());
         assert_eq!(members.lock().generation_last, joined.generation + 1);
-        keeper.abort();
     }
 }
