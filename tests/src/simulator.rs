@@ -174,11 +174,15 @@ impl Site {
 /// Everything arrives, within a time that has a bound.
 async fn drain(site: &Site) {
     let limit = Instant::now() + PATIENCE + site.options.retry_max;
-    let mut last = Instant::now();
+    let turn = if site.options.twins { TURN } else { Duration::ZERO };
+    let quiet = QUIET + site.options.retry_max + turn;
+    let (mut last, mut seen) = (Instant::now(), 0);
     while site.ledger.wrong().is_none() {
         // What a hub that is down has yet to bring is not lost, though gaps may have counted as much too much.
-        if site.network.hub_listens() && site.ledger.is_complete() {
-            if last.elapsed() > QUIET + site.options.retry_max {
+        let now_seen = site.ledger.totals().seen;
+        let comes = std::mem::replace(&mut seen, now_seen) != now_seen;
+        if site.network.hub_listens() && site.ledger.is_complete() && !comes {
+            if last.elapsed() > quiet {
                 break;
             }
         } else if Instant::now() > limit {
@@ -256,6 +260,8 @@ const ROOT: &str = "/simulated";
 const PATIENCE: Duration = Duration::from_secs(1800);
 /// Producers have said their last, and what is on its way has come: gaps may count more than is missing, and hide that.
 const QUIET: Duration = Duration::from_secs(30);
+/// Of two gateways with one name, who was replaced waits so long at most before it tries again.
+const TURN: Duration = Duration::from_secs(240);
 
 #[cfg(test)]
 mod tests {

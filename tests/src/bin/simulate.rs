@@ -1,6 +1,6 @@
-//! `simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges] [--outage-weeks W]`: runs the whole system from seeds, and tells the story of one that went wrong.
+//! `simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges] [--outage-weeks W | --outage-hours H]`: runs the whole system from seeds, and tells the story of one that went wrong.
 //! With `RUST_LOG` set, what agents and hub log goes to standard error; its times are those of the system from the seed's beginning (one job only).
-//! With `--outage-weeks`, nobody reaches the hub for so many weeks, or up to twice as long, in each of them.
+//! With `--outage-weeks`, nobody reaches the hub for so many weeks, or up to twice as long, in each of them. With `--outage-hours`, no outage is longer than that.
 //! Run twice, a seed must do the same.
 #![allow(clippy::print_stdout, reason = "it is a command")]
 
@@ -17,7 +17,7 @@ use sedge_tests::simulator::{Options, Outcome, Sum, run, virtual_time};
 fn main() -> ExitCode {
     let Some(wishes) = Wishes::of(std::env::args().skip(1)) else {
         eprintln!(
-            "usage: simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges] [--outage-weeks W]"
+            "usage: simulate --seed S [--seeds N] [--jobs J] [--story] [--twice] [--brief] [--exchanges] [--outage-weeks W | --outage-hours H]"
         );
         return ExitCode::from(64);
     };
@@ -64,6 +64,7 @@ struct Wishes {
     brief: bool,
     exchanges: bool,
     outage_weeks: Option<u64>,
+    outage_hours: Option<u64>,
 }
 
 impl Wishes {
@@ -72,9 +73,10 @@ impl Wishes {
             true => Options::with_exchanges(seed),
             false => Options::of(seed),
         };
-        match self.outage_weeks {
-            Some(weeks) => options.with_outage_of_weeks(weeks),
-            None => options,
+        match (self.outage_weeks, self.outage_hours) {
+            (Some(weeks), _) => options.with_outage_of_weeks(weeks),
+            (None, Some(hours)) => options.with_outages_of_at_most(hours),
+            (None, None) => options,
         }
     }
 
@@ -88,6 +90,7 @@ impl Wishes {
             brief: false,
             exchanges: false,
             outage_weeks: None,
+            outage_hours: None,
         };
         while let Some(argument) = arguments.next() {
             let mut number = || arguments.next()?.parse().ok();
@@ -97,13 +100,14 @@ impl Wishes {
                 "--exchanges" => wishes.exchanges = true,
                 "--twice" => wishes.twice = true,
                 "--outage-weeks" => wishes.outage_weeks = Some(number()?),
+                "--outage-hours" => wishes.outage_hours = Some(number()?),
                 "--seed" => wishes.seed = number()?,
                 "--seeds" => wishes.seeds = number()?,
                 "--jobs" => wishes.jobs = number()?,
                 _ => return None,
             }
         }
-        Some(wishes)
+        (wishes.outage_weeks.is_none() || wishes.outage_hours.is_none()).then_some(wishes)
     }
 
     /// Each thread has a world of its own. What they tell comes in the order of the seeds.
@@ -163,8 +167,12 @@ impl Wishes {
     /// The arguments that say what kind of system it is.
     fn kind(self) -> String {
         let exchanges = if self.exchanges { " --exchanges" } else { "" };
-        let weeks = self.outage_weeks.map(|w| format!(" --outage-weeks {w}"));
-        format!("{exchanges}{}", weeks.unwrap_or_default())
+        let outage = match (self.outage_weeks, self.outage_hours) {
+            (Some(weeks), _) => format!(" --outage-weeks {weeks}"),
+            (None, Some(hours)) => format!(" --outage-hours {hours}"),
+            (None, None) => String::new(),
+        };
+        format!("{exchanges}{outage}")
     }
 
     fn tell(self, seed: u64, outcome: &Outcome, failed: usize) {

@@ -84,6 +84,8 @@ enum Kind {
 struct Partition {
     next: u64,
     epoch: u32,
+    /// Where that begins.
+    begin: u64,
     /// What gaps counted as lost.
     lost: u64,
     /// Where the last gap ends that tells of a hit: what was written into the same place shows right behind it.
@@ -296,7 +298,7 @@ impl Ledger {
     }
 
     /// There are two machines with the name `gateway` from now on. The hub takes what either has of a log, in turns: of two logs that a machine has at one time,
-    /// as when live records pass a backlog, the rest of the older may come behind the younger.
+    /// as when live records pass a backlog or the number of partitions has changed, the rest of the older may come behind the younger.
     pub(super) fn is_named_alike(&self, gateway: &str, keeps_order: bool) {
         self.lock().alike.insert(gateway.to_owned(), keeps_order);
     }
@@ -619,15 +621,37 @@ impl Books {
         }
         if number < book.next {
             let behind = book.next - 1;
-            let mut places = self.partitions[&home].places.iter();
-            let before = places.find(|(_, event)| **event == (producer, number));
+            let place_of = |event| {
+                let mut places = self.partitions[&home].places.iter();
+                places.find(|(_, there)| **there == event).map(|(at, _)| at)
+            };
+            let before = place_of((producer, number));
+            // A log that could not be read for so long that it was set aside takes with it where devices stand. They give again what they still have, and
+            // what of it was counted as lost comes after all.
+            let begin = self.partitions[&home].begin;
+            if book.kind == Kind::Device && self.hits > 0 && begin > 0 {
+                let told = book.told[number as usize];
+                match before {
+                    Some(at) if *at < begin => {
+                        return self.again(record, &home, (producer, number));
+                    }
+                    Some(_) => {}
+                    None => {
+                        let partition = self.partitions.get_mut(&home).expect("it has one");
+                        partition.loose += 1;
+                        return self.late(record, &home, (producer, number), told);
+                    }
+                }
+            }
             let how = match before {
-                Some((offset, _)) => format!("again, after offset {offset},"),
+                Some(offset) => format!("again, after offset {offset},"),
                 None => "too late".to_owned(),
             };
             return Err(format!(
-                "producer {producer}'s event {number} comes {how} at offset {} of {home:?}, behind {behind}",
+                "producer {producer}'s event {number} comes {how} at offset {} of epoch {} of {home:?}, behind {behind} at {:?}",
                 record.offset,
+                record.epoch,
+                place_of((producer, behind)),
             ));
         }
         let missing = Missing::of(&book.told[book.next as usize..number as usize]);
@@ -671,10 +695,15 @@ impl Books {
 
     /// An event that the consumer has, or that a gap has counted, and that MQTT allows to come once more.
     fn copy(&mut self, record: &Record, home: &Home, event: (u32, u64)) -> Result<(), String> {
+        let partition = self.partitions.get_mut(home).expect("a producer has one");
+        partition.copies -= 1;
+        self.again(record, home, event)
+    }
+
+    fn again(&mut self, record: &Record, home: &Home, event: (u32, u64)) -> Result<(), String> {
         self.seen += 1;
         self.copies += 1;
         let partition = self.partitions.get_mut(home).expect("a producer has one");
-        partition.copies -= 1;
         partition.advance(record.offset, record.offset + 1, record.epoch)?;
         partition.places.insert(record.offset, event);
         Ok(())
@@ -699,6 +728,8 @@ impl Books {
             return Ok(());
         }
         let is_of = |machine: &String| self.put_back.contains(machine);
+        // A partition that only some lives of a gateway have may have no producer.
+        let was_put_back = is_of(&home.gateway);
         let had_gone = |p: &Producer| {
             let may_be_gone = is_of(&p.machine) || p.told.contains(&Told::Gone);
             p.home == home && p.kind != Kind::Device && may_be_gone
@@ -709,6 +740,7 @@ impl Books {
             // With two gateways of one name, too, what the one has not handed over of a closed log when the other connects.
             "new-log"
                 if self.alike.contains_key(&home.gateway)
+                    || was_put_back
                     || self.producers.iter().any(had_gone) =>
             {
                 partition.loose += gap.lost;
@@ -826,6 +858,9 @@ impl Partition {
                 "offsets {from}..{to} of epoch {epoch} come behind {} of epoch {}",
                 self.next, self.epoch
             ));
+        }
+        if epoch > self.epoch {
+            self.begin = from;
         }
         (self.next, self.epoch) = (to, epoch);
         Ok(())

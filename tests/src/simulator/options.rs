@@ -114,6 +114,16 @@ impl Options {
         }
     }
 
+    /// The same, and no outage is longer than `hours`: the weeks of a few seeds take most of the time that many seeds take.
+    #[must_use]
+    pub fn with_outages_of_at_most(self, hours: u64) -> Self {
+        let most = Duration::from_secs(3600 * hours);
+        Self {
+            outage: self.outage.map(|outage| outage.min(most)),
+            ..self
+        }
+    }
+
     fn drawn(seed: u64) -> Self {
         let mut random = Random::new(seed_for(seed, 1));
         let gateways = random.pick(&[1, 1, 2, 3]);
@@ -182,11 +192,12 @@ impl Options {
 impl Options {
     /// Whether a machine may have more logs than the configuration names at one time.
     pub(super) fn logs_come_and_go(&self) -> bool {
-        self.exchanges
-            || self.twins
-            || self.repartitions
-            || self.second_stream
-            || self.live_first_after.is_some()
+        self.exchanges || self.twins || !self.has_one_log_at_a_time()
+    }
+
+    /// Whether nothing ends a log of a partition and begins another one while the hub does not have all of it.
+    pub(super) fn has_one_log_at_a_time(&self) -> bool {
+        !self.repartitions && !self.second_stream && self.live_first_after.is_none()
     }
 
     /// What there is to read.

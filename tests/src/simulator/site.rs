@@ -145,7 +145,7 @@ impl Site {
             }
             disk.come_up(Down::Kill);
             self.ledger
-                .is_named_alike(TWINNED, self.options.live_first_after.is_none());
+                .is_named_alike(TWINNED, self.options.has_one_log_at_a_time());
             self.story.tell(&format!("{name} begins"));
         }
         let mut random = Random::new(seed_for(
