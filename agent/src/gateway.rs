@@ -763,6 +763,7 @@ fn start_doors(
         let pages = Pages {
             ailments: Arc::new(move || refusals.lines()),
             more: shown.as_ref().map(Shown::pages).unwrap_or_default(),
+            limits: http::Limits::of_a_gateway(),
             ..Pages::here(http::of_agent(Arc::clone(&within.gather)), vitals.clone())
         };
         tasks.spawn(http::serve(listener, pages, shutdown.clone()));

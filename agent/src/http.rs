@@ -17,8 +17,7 @@ use sedge_store::world;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-pub use self::connections::Gate;
-use self::connections::Limits;
+pub use self::connections::{Gate, Limits};
 use crate::control::Gather;
 use crate::metrics;
 use crate::shutdown::Shutdown;
@@ -47,6 +46,8 @@ pub struct Pages {
     pub more: Router,
     /// What those meet who come from other machines; without it nobody can.
     pub gate: Option<Gate>,
+    /// How many may come, and with what.
+    pub limits: Limits,
 }
 
 impl Pages {
@@ -60,6 +61,7 @@ impl Pages {
             vitals,
             more: Router::new(),
             gate: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -79,8 +81,8 @@ pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 
 /// Answers until the shutdown.
 pub async fn serve(listener: TcpListener, mut pages: Pages, shutdown: Shutdown) {
-    let gate = pages.gate.take();
-    connections::serve(listener, router(pages), Limits::default(), gate, shutdown).await;
+    let (gate, limits) = (pages.gate.take(), pages.limits);
+    connections::serve(listener, router(pages), limits, gate, shutdown).await;
 }
 
 fn router(pages: Pages) -> Router {
@@ -91,6 +93,7 @@ fn router(pages: Pages) -> Router {
         vitals,
         more,
         gate: _,
+        limits: _,
     } = pages;
     // It is made once at a time, however often it is asked for.
     let turns = Arc::new(Semaphore::new(1));

@@ -3,7 +3,9 @@
 #[expect(dead_code, reason = "each file of stories uses its part of the rig")]
 mod rig;
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use rig::{Place, eventually, page};
 
@@ -77,3 +79,49 @@ fn a_hub_is_ready_when_it_listens() {
         (200, "ok\n".into())
     );
 }
+
+/// The machine is a small one, and nobody else's.
+#[test]
+fn an_agent_is_asked_by_64_at_a_time_with_heads_of_64_kib() {
+    let place = Place::new();
+    let _agent = place.start_agent();
+    eventually("it is ready", || {
+        page(place.http_address, "/readyz") == (200, "ready\n".into())
+    });
+    let ask = |more: &str| {
+        let mut stream = TcpStream::connect(place.http_address).expect("a connection");
+        let asked = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
+        // Who says too much may be left in the midst of it.
+        stream.write_all(asked.as_bytes()).unwrap_or_default();
+        stream
+    };
+    let heard = |mut stream: &TcpStream| {
+        let mut answer = [0; 12];
+        stream.set_read_timeout(Some(WAITS_LONG)).expect("a limit");
+        let answered = stream.read_exact(&mut answer);
+        answered.map_or_else(|e| e.kind().to_string(), |()| text(&answer))
+    };
+    let large = ask(&format!("X-Large: {}\r\n", "x".repeat(300 * 1024)));
+    let refused = heard(&large);
+    assert!(
+        ["HTTP/1.1 431", "connection reset"].contains(&refused.as_str()),
+        "{refused}"
+    );
+    drop(large);
+    let mut first: Vec<_> = (0..64).map(|_| ask("")).collect();
+    for stream in &first {
+        assert_eq!(heard(stream), "HTTP/1.1 200");
+    }
+    let next = ask("");
+    next.set_read_timeout(Some(WAITS_IN_VAIN)).expect("a limit");
+    assert!(next.peek(&mut [0]).is_err(), "a 65th is served");
+    first.pop();
+    assert_eq!(heard(&next), "HTTP/1.1 200");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const WAITS_LONG: Duration = Duration::from_secs(30);
+const WAITS_IN_VAIN: Duration = Duration::from_millis(50);

@@ -174,7 +174,11 @@ impl Site {
 /// Everything arrives, within a time that has a bound.
 async fn drain(site: &Site) {
     let limit = Instant::now() + PATIENCE + site.options.retry_max;
-    let turn = if site.options.twins { TURN } else { Duration::ZERO };
+    let turn = if site.options.twins {
+        TURN
+    } else {
+        Duration::ZERO
+    };
     let quiet = QUIET + site.options.retry_max + turn;
     let (mut last, mut seen) = (Instant::now(), 0);
     while site.ledger.wrong().is_none() {

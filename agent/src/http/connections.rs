@@ -25,7 +25,7 @@ use crate::shutdown::Shutdown;
 
 /// What is asked of those who connect.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Connections at a time; further ones wait.
     pub(super) connections_max: usize,
     /// How long it may take until a request's head is there, from the connection's beginning or the answer before on.
@@ -230,6 +230,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Limits {
+    /// For the port of a gateway: whoever connects there is on the same small machine. All heads together take 4 MiB.
+    #[must_use]
+    pub fn of_a_gateway() -> Self {
+        Self {
+            connections_max: 64,
+            head_bytes_max: 64 * 1024,
+            ..Self::default()
+        }
     }
 }
 

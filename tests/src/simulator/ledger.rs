@@ -33,6 +33,8 @@ struct Books {
     adrift: BTreeSet<(String, Home)>,
     /// All machines whose disk was ever put back.
     put_back: BTreeSet<String>,
+    /// Those, and those whose disk was exchanged.
+    forgot: BTreeSet<String>,
     /// Two machines have one log here, and one of them will learn that it is not the hub's.
     shared: BTreeSet<Home>,
     /// Gateways of whose name there were two. Whether what a producer sends stays in its order.
@@ -255,8 +257,10 @@ impl Ledger {
             producers,
             adrift: all,
             put_back,
+            forgot,
             ..
         } = &mut *books;
+        forgot.insert(machine.to_owned());
         put_back.extend(adrift.then(|| machine.to_owned()));
         for (at, producer) in producers.iter_mut().enumerate() {
             if producer.machine != machine {
@@ -729,7 +733,8 @@ impl Books {
         }
         let is_of = |machine: &String| self.put_back.contains(machine);
         // A partition that only some lives of a gateway have may have no producer.
-        let was_put_back = is_of(&home.gateway);
+        let is_used = self.producers.iter().any(|p| p.home == home);
+        let has_forgotten = !is_used && self.forgot.contains(&home.gateway);
         let had_gone = |p: &Producer| {
             let may_be_gone = is_of(&p.machine) || p.told.contains(&Told::Gone);
             p.home == home && p.kind != Kind::Device && may_be_gone
@@ -740,7 +745,7 @@ impl Books {
             // With two gateways of one name, too, what the one has not handed over of a closed log when the other connects.
             "new-log"
                 if self.alike.contains_key(&home.gateway)
-                    || was_put_back
+                    || has_forgotten
                     || self.producers.iter().any(had_gone) =>
             {
                 partition.loose += gap.lost;

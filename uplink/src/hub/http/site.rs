@@ -53,7 +53,7 @@ impl Site {
             library,
             counters: Arc::default(),
             visitors: AtomicUsize::new(0),
-            // Some 4 MiB each at most, on a machine that may have 512 in all.
+            // Some 4 MiB each at most, on a machine that may have 512 MiB in all.
             visitors_max: 16,
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             owner: Owner::Gateway(stopping),
