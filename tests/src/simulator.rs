@@ -21,6 +21,7 @@ mod machines;
 mod missing;
 mod network;
 mod options;
+mod partition;
 mod producer;
 mod short_life;
 mod site;

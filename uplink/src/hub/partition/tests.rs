@@ -1,11 +1,18 @@
 //! Stories of a partition: chains of mirrors, read as one run.
 
+use std::cell::Cell;
+use std::io;
+use std::path::Path;
+
 use sedge_core::LogId;
 use sedge_core::frame::{Form, Label, emit_data};
-use sedge_store::{DataDir, MirrorOptions, system_clock};
+use sedge_store::{
+    Batch, DataDir, MirrorOptions, Name, NoOwner, Partition as Origin, system_clock,
+};
 
 use super::*;
 use crate::hub::chain::LogHex;
+use crate::hub::own::{OwnLog, OwnPartition};
 use crate::wire::{Place, Run, Want};
 
 /// A partition with the number 7 in a directory of its own.
@@ -377,4 +384,67 @@ fn beginnings_of_the_starts_in_the_frames_are_told_each_once() {
     assert_eq!(found(&frames_of(1..=9)).len(), BEGINNINGS_MAX);
     assert_eq!(found(&[]), []);
     assert_eq!(beginnings_told(&[], &frames_of([1])), []);
+}
+
+/// Two logs of a gateway, four events each, of which the first has ended.
+async fn own_logs(dirs: [&Path; 2]) -> OwnPartition {
+    let mut logs = Vec::new();
+    for (dir, epoch) in dirs.into_iter().zip(0..) {
+        let opened = Origin::open(dir, Default::default(), Box::new(NoOwner), system_clock());
+        let log = opened.unwrap().0;
+        let (mut producer, mut settled) = (log.producer(), log.settled());
+        let mut batch = Batch::new();
+        for _ in 0..4 {
+            batch.push(|unit| unit.record(None, None, &[], b"an event"), &[]);
+        }
+        let ticket = producer.stage(&batch).unwrap();
+        settled.wait_for(|at| *at >= ticket).await.unwrap();
+        logs.push(OwnLog {
+            log,
+            epoch,
+            shift: u64::from(epoch) * 4,
+            is_ended: epoch == 0,
+            time: Arc::new(system_clock()),
+        });
+    }
+    OwnPartition {
+        gateway: Name::new("gw-1").unwrap(),
+        stream: Name::new("telemetry").unwrap(),
+        partition: 0,
+        logs,
+        removed_to: 0,
+    }
+}
+
+/// As the agent does: it says so first, and then the files go. What of them was open is read to its end.
+#[tokio::test]
+async fn a_log_that_is_removed_under_a_look_is_looked_for_again_and_what_it_held_is_a_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second] = ["0000", "0001"].map(|name| dir.path().join(name));
+    let own = own_logs([&first, &second]).await;
+    let gone = own.logs[0].log.log_id();
+    let partition = Partition::own(own);
+    let want = |from| Want {
+        number: 0,
+        from,
+        epoch: None,
+    };
+    let head = |from| partition.read(&want(from), 1_000).unwrap().unwrap().head;
+    assert_eq!((head(1).epoch, head(5).epoch), (0, 1));
+
+    let looks = Cell::new(0);
+    let seen = partition.in_logs(|logs, links| {
+        looks.set(looks.get() + 1);
+        if logs.len() == 2 {
+            partition.let_go(gone);
+            // A segment that was not open yet.
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        }
+        partition.read_in(logs, links, &want(1), 1_000)
+    });
+    assert_eq!(looks.get(), 2);
+    let head = seen.unwrap().unwrap().head;
+    assert_eq!((head.epoch, head.from), (1, 1), "{head:?}");
+    let gaps = head.gaps.iter().map(|gap| (gap.from, gap.to, gap.lost));
+    assert_eq!(gaps.collect::<Vec<_>>(), [(1, 4, 3)]);
 }
