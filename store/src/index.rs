@@ -41,6 +41,16 @@ struct Inner {
     hints: VecDeque<Hint>,
     /// It stands in the log that nothing follows.
     ended: bool,
+    given: Given,
+}
+
+/// What others can have of a log.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    /// Nobody was given a record at or behind this.
+    to: Offset,
+    /// The gap that was told last, with those right before it.
+    told: (Offset, Offset),
 }
 
 /// A place where a frame stands: where the last reader stopped, so that it need not look for it again.
@@ -106,6 +116,11 @@ impl Index {
             ledger,
             hints: VecDeque::new(),
             ended: false,
+            // Nobody knows what lives before this one have given away.
+            given: Given {
+                to: durable,
+                told: (durable, durable),
+            },
         }))
     }
 
@@ -127,6 +142,33 @@ impl Index {
     pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
         let inner = self.lock();
         inner.breaks.records(&inner.ledger, from, to)
+    }
+
+    /// What lies below `next` leaves for an uplink.
+    pub(crate) fn give(&self, next: Offset) {
+        let mut inner = self.lock();
+        inner.given.to = inner.given.to.max(next);
+    }
+
+    /// An uplink is told that there is nothing from `from` up to `to`.
+    pub(crate) fn tell(&self, from: Offset, to: Offset) {
+        let told = &mut self.lock().given.told;
+        *told = match told.1 == from {
+            true => (told.0, to),
+            false => (from, to),
+        };
+    }
+
+    /// Of what a hub has that stands at `next`, where that ends which it can have from here.
+    pub(crate) fn given_below(&self, next: Offset) -> Offset {
+        let Given {
+            to,
+            told: (begin, end),
+        } = self.lock().given;
+        match begin < next && next <= end {
+            true => next,
+            false => next.min(to),
+        }
     }
 
     /// A commit is durable up to `durable`, at `head_bytes` of the head; `opened` if it opened that.
@@ -156,6 +198,7 @@ impl Index {
         inner.breaks = now.breaks;
         inner.hints.clear();
         (inner.durable, inner.head_bytes) = (now.durable, now.head_bytes);
+        inner.given.to = inner.given.to.max(now.given.to);
         inner.take_ledger(&now.ledger);
     }
 

@@ -175,6 +175,29 @@ impl Partition {
         self.0.index.records_between(from, to)
     }
 
+    /// What lies below `next` leaves for an uplink.
+    pub fn give(&self, next: Offset) {
+        self.0.index.give(next);
+    }
+
+    /// An uplink is told that there is nothing from `from` up to `to`.
+    pub fn tell(&self, from: Offset, to: Offset) {
+        self.0.index.tell(from, to);
+    }
+
+    /// As [`Partition::records_between`], of what a hub that stands at `to` can have from this log, in this life or before. What it has behind that is another history
+    /// of the log: of a disk that was put back since, or of a clone.
+    pub fn records_had(&self, from: Offset, to: Offset) -> Option<u64> {
+        let end = self.0.index.given_below(to);
+        self.records_between(from, end.max(from))
+    }
+
+    /// How many records stood right before `at` that a hub which stands there cannot have from this log; none where that is not known.
+    pub fn records_never_had(&self, at: Offset) -> u64 {
+        let end = self.0.index.given_below(at);
+        self.records_between(end, at).unwrap_or(0)
+    }
+
     /// What the partition has done in this life.
     pub fn stats(&self) -> Stats {
         self.0.counters.read(&self.0.queue, &self.0.index)

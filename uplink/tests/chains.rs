@@ -288,6 +288,22 @@ async fn a_hub_that_stands_inside_a_frame_has_not_had_the_first_half_of_it() {
     );
 }
 
+/// The same, and more has come since than the gateway can hold: no frame is left by which the two could be told apart. What the hub has from before the disk was put
+/// back is not what was lost since.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restored_disk_lost_is_counted_where_the_hub_had_other_events() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (hub, restored) = a_disk_is_put_back(&dirs).await;
+    stage_sized(&restored, 100..12_100, 50, 2_000).await;
+    assert!(restored.oldest().get() > 20);
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&restored)]);
+    gateway.drained().await;
+    let pulled = pull_all(&hub.url()).await;
+    let kept = records(&pulled);
+    assert_eq!(kept[..20], numbers(0..20));
+    assert_eq!(kept.len() as u64 - 20 + lost(&pulled), 12_000);
+}
+
 /// Without its catalog the hub still knows every partition's name, number and offsets; groups go back to the last copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_catalog_comes_back_with_names_numbers_and_offsets() {

@@ -324,13 +324,6 @@ impl Ledger {
         let mut books = self.lock();
         let partition = books.partitions.entry(home.clone()).or_default();
         partition.told_lost.insert((offsets, lost));
-        // Nothing is left of a history that the hub has otherwise: up to where the hub stands, nobody knows what only it had.
-        if books.adrift.contains(&(home.gateway.clone(), home.clone())) {
-            let of_it = books.producers.iter_mut().filter(|p| p.home == *home);
-            let told = of_it.flat_map(|p| &mut p.told);
-            told.filter(|told| **told == Told::Adrift)
-                .for_each(|told| *told = Told::Gone);
-        }
     }
 
     /// The hub has taken something of what `machine` has for `home`: both mean the same log.

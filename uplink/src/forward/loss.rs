@@ -28,9 +28,16 @@ pub(super) enum Follow {
 }
 
 impl Loss {
-    /// The gap from `from` to the oldest offset that is held; `None` if `from` is held.
-    pub(super) fn gap(&mut self, ledger: &Ledger, uplink: u32, from: Offset) -> Option<Gap> {
+    /// The gap from `from` to the oldest offset that is held; `None` if `from` is held. The hub cannot have had the last `besides` records before it from here.
+    pub(super) fn gap(
+        &mut self,
+        ledger: &Ledger,
+        uplink: u32,
+        from: Offset,
+        besides: u64,
+    ) -> Option<Gap> {
         let mut gap = ledger.gap_before_oldest(from, Some(uplink))?;
+        let most = gap.span().saturating_add(besides);
         let cursor = ledger.cursor(uplink);
         // Below the cursor the hub had custody once. It was restored from an older copy, and these are gone there and here.
         let forgotten = cursor.map_or(0, |c| c.next.min(gap.to).since(from));
@@ -42,7 +49,9 @@ impl Loss {
             self.told.retain(|(begin, _)| *begin < from);
             let told = self.told.iter().map(|(_, lost)| lost).sum();
             let lost = cursor.lost.saturating_sub(told).saturating_add(forgotten);
-            gap.lost = lost.min(gap.span());
+            gap.lost = lost.min(most);
+        } else {
+            gap.lost = gap.lost.saturating_add(besides);
         }
         if !Fault::TellLossTwice.is_planted() {
             self.told.push((from, gap.lost.saturating_sub(forgotten)));
@@ -50,13 +59,13 @@ impl Loss {
         Some(gap)
     }
 
-    /// The hub has custody below `next`. `records_between` knows how many records stood in a stretch.
+    /// The hub has custody below `next`. `records_had` knows how many records stood in a stretch that it can have from here.
     pub(super) fn acknowledged(
         &mut self,
         ledger: &Ledger,
         uplink: u32,
         next: Offset,
-        records_between: impl FnOnce(Offset, Offset) -> Option<u64>,
+        records_had: impl FnOnce(Offset, Offset) -> Option<u64>,
     ) -> Follow {
         let follows = Self {
             told: Vec::new(),
@@ -71,7 +80,7 @@ impl Loss {
             .or(ledger.cursor(uplink).map(|cursor| cursor.next));
         let passed = stands
             .filter(|stands| *stands < next)
-            .and_then(|stands| Some((stands, records_between(stands, next)?)));
+            .and_then(|stands| Some((stands, records_had(stands, next)?)));
         let Some((from, records)) = passed else {
             return Follow::Wait;
         };
@@ -108,7 +117,7 @@ mod tests {
     #[test]
     fn a_gap_tells_exactly_what_was_recycled_unsent() {
         let gap = Loss::default()
-            .gap(&ledger(200, 100, 95), 1, Offset::new(100))
+            .gap(&ledger(200, 100, 95), 1, Offset::new(100), 0)
             .unwrap();
         assert_eq!(
             (gap.from.get(), gap.to.get(), gap.lost, gap.cause),
@@ -125,7 +134,7 @@ mod tests {
         let follow = loss.acknowledged(&ledger, 1, hub, |from, to| Some(to.since(from) - 10));
         assert_eq!(follow, Follow::Pass(Offset::new(100), 20));
         ledger.pass_cursor(1, Offset::new(100), hub, 20);
-        assert_eq!(lost(loss.gap(&ledger, 1, hub)), 70);
+        assert_eq!(lost(loss.gap(&ledger, 1, hub, 0)), 70);
     }
 
     #[test]
@@ -133,14 +142,14 @@ mod tests {
         let (mut loss, ledger) = (Loss::default(), ledger(200, 100, 60));
         let follow = loss.acknowledged(&ledger, 1, Offset::new(130), |_, _| None);
         assert_eq!(follow, Follow::Wait);
-        assert_eq!(lost(loss.gap(&ledger, 1, Offset::new(130))), 60);
+        assert_eq!(lost(loss.gap(&ledger, 1, Offset::new(130), 0)), 60);
     }
 
     /// What was told in the session before may not have arrived: if the hub stands inside of it, what lies behind may be lost, all of it.
     #[test]
     fn a_new_session_does_not_take_for_told_what_the_one_before_said() {
         let (mut loss, ledger) = (Loss::default(), ledger(200, 100, 95));
-        let told = |loss: &mut Loss, from| lost(loss.gap(&ledger, 1, Offset::new(from)));
+        let told = |loss: &mut Loss, from| lost(loss.gap(&ledger, 1, Offset::new(from), 0));
         assert_eq!(told(&mut loss, 100), 95);
         assert_eq!(told(&mut loss, 150), 0, "in the same session");
         loss.restart();
@@ -152,7 +161,7 @@ mod tests {
     fn a_gap_that_is_asked_for_again_counts_the_same() {
         let mut loss = Loss::default();
         let mut told = |oldest, from, sum| {
-            let gap = loss.gap(&ledger(oldest, 100, sum), 1, Offset::new(from));
+            let gap = loss.gap(&ledger(oldest, 100, sum), 1, Offset::new(from), 0);
             lost(gap)
         };
         assert_eq!((told(200, 100, 95), told(200, 100, 95)), (95, 95));
@@ -163,10 +172,10 @@ mod tests {
     #[test]
     fn loss_that_goes_on_while_it_is_told_is_told_once() {
         let (mut loss, more) = (Loss::default(), ledger(250, 100, 140));
-        let first = loss.gap(&ledger(200, 100, 95), 1, Offset::new(100));
+        let first = loss.gap(&ledger(200, 100, 95), 1, Offset::new(100), 0);
         let follow = loss.acknowledged(&more, 1, Offset::new(200), |_, _| None);
         assert_eq!(follow, Follow::Wait);
-        let second = loss.gap(&more, 1, Offset::new(200)).unwrap();
+        let second = loss.gap(&more, 1, Offset::new(200), 0).unwrap();
         assert_eq!((second.from.get(), second.to.get()), (200, 250));
         assert_eq!(lost(first) + second.lost, 140);
         let follow = loss.acknowledged(&more, 1, Offset::new(260), |_, _| None);
@@ -177,11 +186,11 @@ mod tests {
     #[test]
     fn loss_that_goes_on_behind_a_cursor_that_followed_is_told_once() {
         let (mut loss, mut more) = (Loss::default(), ledger(250, 100, 140));
-        let first = lost(loss.gap(&ledger(200, 100, 95), 1, Offset::new(100)));
+        let first = lost(loss.gap(&ledger(200, 100, 95), 1, Offset::new(100), 0));
         let follow = loss.acknowledged(&more, 1, Offset::new(200), |_, _| Some(95));
         assert_eq!(follow, Follow::Pass(Offset::new(100), 95));
         more.pass_cursor(1, Offset::new(100), Offset::new(200), 95);
-        assert_eq!(first + lost(loss.gap(&more, 1, Offset::new(200))), 140);
+        assert_eq!(first + lost(loss.gap(&more, 1, Offset::new(200), 0)), 140);
     }
 
     /// The writer has shown its own state before it heard of the cursor: the ledger that is looked at is a step behind.
@@ -196,20 +205,39 @@ mod tests {
         let mut shown = stale;
         shown.pass_cursor(1, Offset::new(100), Offset::new(200), 100);
         shown.pass_cursor(1, Offset::new(200), Offset::new(220), 20);
-        assert_eq!(lost(loss.gap(&shown, 1, Offset::new(220))), 30);
+        assert_eq!(lost(loss.gap(&shown, 1, Offset::new(220), 0)), 30);
+    }
+
+    /// Its disk was put back, and the hub has other events where these stood: it goes on there, and what it cannot have is lost with what was recycled.
+    #[test]
+    fn what_a_hub_has_from_another_history_is_lost_here() {
+        let (mut loss, mut ledger) = (Loss::default(), ledger(200, 100, 100));
+        let hub = Offset::new(130);
+        let follow = loss.acknowledged(&ledger, 1, hub, |from, _| Some(110 - from.get()));
+        assert_eq!(follow, Follow::Pass(Offset::new(100), 10));
+        ledger.pass_cursor(1, Offset::new(100), hub, 10);
+        assert_eq!(lost(loss.gap(&ledger, 1, hub, 20)), 90);
+        let (mut loss, none) = (
+            Loss::default(),
+            Ledger {
+                cursors: Default::default(),
+                ..ledger
+            },
+        );
+        assert_eq!(lost(loss.gap(&none, 1, hub, 20)), 90, "without a cursor");
     }
 
     #[test]
     fn what_a_restored_hub_forgot_and_nobody_holds_is_corrupt() {
         let gap = Loss::default()
-            .gap(&ledger(200, 180, 20), 1, Offset::new(150))
+            .gap(&ledger(200, 180, 20), 1, Offset::new(150), 0)
             .unwrap();
         assert_eq!((gap.lost, gap.cause), (50, Cause::Corrupt));
     }
 
     #[test]
     fn what_is_held_is_no_gap() {
-        let gap = Loss::default().gap(&ledger(200, 200, 0), 1, Offset::new(200));
+        let gap = Loss::default().gap(&ledger(200, 200, 0), 1, Offset::new(200), 0);
         assert_eq!(gap, None);
     }
 
@@ -217,9 +245,9 @@ mod tests {
     #[test]
     fn what_is_forgotten_is_told_beside_what_was_never_sent() {
         let mut loss = Loss::default();
-        let first = loss.gap(&ledger(200, 180, 20), 1, Offset::new(150));
+        let first = loss.gap(&ledger(200, 180, 20), 1, Offset::new(150), 0);
         assert_eq!(lost(first), 50);
-        let second = loss.gap(&ledger(260, 180, 75), 1, Offset::new(200));
+        let second = loss.gap(&ledger(260, 180, 75), 1, Offset::new(200), 0);
         assert_eq!(lost(second), 75 - 20);
     }
 

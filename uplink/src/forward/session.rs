@@ -511,7 +511,7 @@ impl<'a> Session<'a> {
         } else {
             next
         };
-        let records = |from, to| log.records_between(from, to);
+        let records = |from, to| log.records_had(from, to);
         match slot.loss.acknowledged(&ledger, uplink, next, records) {
             Follow::Set => log.set_cursor(uplink, next),
             Follow::Pass(from, records) => log.pass_cursor(uplink, from, next, records),
@@ -643,7 +643,7 @@ impl<'a> Session<'a> {
                     return Ok(Found::Gap(handle::forgotten(want.from, end)));
                 }
             };
-            if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from) {
+            if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from, 0) {
                 return Ok(Found::Gap(gap));
             }
             let chunk = log.read(want.from, bytes_max)?;
@@ -677,7 +677,11 @@ impl<'a> Session<'a> {
                 if let Sent::Data { head, head_len } = self.sender.data(now, &want, run) {
                     self.put(&[&head[..head_len], &frames]);
                     let at = usize::from(want.slot);
-                    let is_backlog = self.slots.get(at).is_some_and(|slot| slot.closed);
+                    let slot = self.slots.get(at);
+                    if let Some(log) = slot.and_then(|slot| slot.log.handle.log()) {
+                        log.give(next);
+                    }
+                    let is_backlog = slot.is_some_and(|slot| slot.closed);
                     self.turns.took(at, frames.len(), is_backlog);
                     self.pace.began();
                 }
@@ -709,7 +713,11 @@ impl<'a> Session<'a> {
         // Asked again, because more may have been recycled since: what is counted as told must be what is told.
         let (log, uplink) = (slot.log.handle.log(), self.options.uplink);
         let gap = log
-            .and_then(|log| slot.loss.gap(&log.ledger(), uplink, want.from))
+            .and_then(|log| {
+                let besides = log.records_never_had(want.from);
+                let gap = slot.loss.gap(&log.ledger(), uplink, want.from, besides);
+                gap.inspect(|gap| log.tell(gap.from, gap.to))
+            })
             .unwrap_or(read);
         tracing::warn!(log = %slot.log.handle.log_id(), from = gap.from.get(), to = gap.to.get(), lost = gap.lost,
             cause = gap.cause.name(), "the hub gets a gap");
