@@ -56,6 +56,8 @@ struct Slot {
     stream: String,
     /// Frames that wait for the next commit.
     waiting: BytesMut,
+    /// Where they end.
+    waiting_to: Offset,
     committing: bool,
 }
 
@@ -218,13 +220,13 @@ impl Session {
             Received::Store(store) if self.is_beyond(store.slot, store.next) => self.beyond(),
             Received::Gap(gap) if self.is_beyond(gap.slot, gap.gap.to) => self.beyond(),
             Received::Store(store) => {
-                self.collect(store.slot, |waiting, _| {
+                self.collect(store.slot, store.next, |waiting, _| {
                     waiting.extend_from_slice(store.frames)
                 });
                 Ok(())
             }
             Received::Gap(gap) => {
-                self.collect(gap.slot, |waiting, admitted| {
+                self.collect(gap.slot, gap.gap.to, |waiting, admitted| {
                     gap_frame(waiting, admitted, &gap.gap)
                 });
                 Ok(())
@@ -299,7 +301,8 @@ impl Session {
             self.receiver.leave(Code::TOO_LARGE, why);
             return Ok(());
         }
-        self.settle().await?;
+        // A log may end where this one begins: what has come of it is to be there then.
+        self.commit_all().await?;
         // One that is offered again keeps its place.
         if !self.named.iter().any(|named| named.log == offer.log) {
             self.named.push(named(offer));
@@ -390,6 +393,7 @@ impl Session {
                     admitted,
                     stream: offer.stream.into(),
                     waiting: BytesMut::new(),
+                    waiting_to: Offset::ZERO,
                     committing: false,
                 });
             }
@@ -433,9 +437,10 @@ impl Session {
     }
 
     /// New frames of a log wait for its next commit.
-    fn collect(&mut self, slot: u16, put: impl FnOnce(&mut BytesMut, &Admitted)) {
+    fn collect(&mut self, slot: u16, to: Offset, put: impl FnOnce(&mut BytesMut, &Admitted)) {
         if let Some(Some(slot)) = self.slots.get_mut(usize::from(slot)) {
             put(&mut slot.waiting, &slot.admitted);
+            slot.waiting_to = to;
         }
     }
 
@@ -448,16 +453,14 @@ impl Session {
             return;
         }
         slot.committing = true;
-        let (frames, mirror) = (
-            std::mem::take(&mut slot.waiting),
-            slot.admitted.member.mirror.clone(),
-        );
+        let (frames, to) = (std::mem::take(&mut slot.waiting), slot.waiting_to);
+        let member = Arc::clone(&slot.admitted.member);
         // The directory stays ours until the last write to it has ended, whatever becomes of this task.
         let shared = Arc::clone(&self.shared);
         let piece = shared.underway.begin();
         world::blocking_in(&mut self.commits, move || {
-            let from = mirror.next();
-            let outcome = mirror.append(&frames);
+            let from = member.mirror.next();
+            let outcome = member.append(&frames, to);
             drop((shared, piece));
             Committed {
                 slot: at as u16,
@@ -544,12 +547,24 @@ impl Session {
         }
     }
 
-    /// Waits until no commit is under way, so that what is said to be durable is all there is.
+    /// Waits until no commit is under way, so that what is said to be durable is all there is. One that has gone wrong is no reason to leave the others to themselves.
     async fn settle(&mut self) -> Result<(), Over> {
+        let mut settled = Ok(());
         while let Some(committed) = self.commits.join_next().await {
-            self.committed(committed.map_err(|_| Over::Gone)?)?;
+            let outcome = match committed {
+                Ok(committed) => self.committed(committed),
+                Err(_) => Err(Over::Gone),
+            };
+            settled = settled.and(outcome);
         }
-        Ok(())
+        settled
+    }
+
+    /// Commits all that waits.
+    async fn commit_all(&mut self) -> Result<(), Over> {
+        self.settle().await?;
+        (0..self.slots.len()).for_each(|at| self.commit(at));
+        self.settle().await
     }
 
     fn say(&mut self) {

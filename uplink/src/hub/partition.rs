@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use sedge_core::frame::Header;
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{Beginning, Chunk, Mirror, Name, Numbered, ReadError};
+use sedge_store::{AppendError, Beginning, Chunk, Mirror, Name, Numbered, ReadError};
 
 use super::chain::{self, Identity, Link};
 use super::own::{End, OwnLog, OwnPartition};
@@ -40,6 +40,8 @@ enum Log {
 pub(crate) struct Member {
     identity: Mutex<Numbered<Identity>>,
     pub(crate) mirror: Mirror,
+    /// Held while frames are appended, and while it is made known where the log ends.
+    turn: Mutex<()>,
 }
 
 /// What a consumer gets of a partition.
@@ -405,6 +407,7 @@ impl Member {
         Self {
             identity: Mutex::new(identity),
             mirror,
+            turn: Mutex::new(()),
         }
     }
 
@@ -424,8 +427,31 @@ impl Member {
         self.mirror.log_id()
     }
 
+    /// Appends frames that end at `to`. Blocks for the disk.
+    pub(crate) fn append(&self, frames: &[u8], to: Offset) -> Result<Offset, AppendError> {
+        let _turn = self.turn();
+        if self.link().end.is_some_and(|end| to.get() > end) {
+            return Err(AppendError::Ended);
+        }
+        self.mirror.append(frames)
+    }
+
     /// Makes it known for ever that this log ends at `end`.
     pub(crate) fn fix_end(&self, end: u64) -> io::Result<()> {
+        let _turn = self.turn();
+        self.end_at(end)
+    }
+
+    /// As [`Member::fix_end`], if there is nothing behind that: another log is to follow it there.
+    pub(crate) fn supersede(&self, end: u64) -> io::Result<()> {
+        let _turn = self.turn();
+        match self.link().next > end {
+            true => Err(io::Error::other("more of the log before it has come")),
+            false => self.end_at(end),
+        }
+    }
+
+    fn end_at(&self, end: u64) -> io::Result<()> {
         let mut numbered = self.identity();
         if numbered.identity.end == Some(end) {
             return Ok(());
@@ -435,6 +461,10 @@ impl Member {
             ..numbered.identity.clone()
         };
         numbered.rewrite(identity)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn identity(&self) -> MutexGuard<'_, Numbered<Identity>> {

@@ -278,7 +278,7 @@ impl Registry {
                     return Err(io::Error::other("the log before it is not taken yet"));
                 }
                 if let (Some(end), Some(last)) = (supersedes, last) {
-                    last.fix_end(end)?;
+                    last.supersede(end)?;
                 }
                 let number = known.map_or_else(
                     || self.number_for(gateway, &stream, offer.partition),

@@ -558,10 +558,14 @@ impl Peer {
     }
 
     async fn tells(&mut self, said: &Said<'_>) {
+        self.put(said);
+        self.0.flush().await.unwrap();
+    }
+
+    fn put(&mut self, said: &Said<'_>) {
         let mut body = [0; 4096];
         let len = said.emit(&mut body).unwrap();
         wire::emit_raw(&mut self.0.outgoing, said.kind(), &[&body[..len]]);
-        self.0.flush().await.unwrap();
     }
 
     /// As [`Peer::ended`], where the hub may ask meanwhile whether somebody is there.

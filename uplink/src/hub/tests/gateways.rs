@@ -34,17 +34,23 @@ impl House {
 impl Peer {
     /// Sends so many frames of a log.
     async fn sends(&mut self, slot: u16, log: u8, offsets: std::ops::Range<u64>) -> usize {
+        let sent = self.puts(slot, log, offsets);
+        self.0.flush().await.unwrap();
+        sent
+    }
+
+    /// As [`Peer::sends`], together with what is said next.
+    fn puts(&mut self, slot: u16, log: u8, offsets: std::ops::Range<u64>) -> usize {
         let first = Offset::new(offsets.start);
         let frames = offsets.flat_map(|first| frame(LogId::new([log; 16]), first, 100));
         let frames: Vec<u8> = frames.collect();
         let base_time = Some(Micros::UNKNOWN);
-        self.tells(&Said::Data(Data {
+        self.put(&Said::Data(Data {
             slot,
             first,
             base_time,
             frames: &frames,
-        }))
-        .await;
+        }));
         frames.len()
     }
 
@@ -66,7 +72,7 @@ impl Peer {
             let heard = self.heard().await;
             match Said::parse(heard.kind, &heard.body).unwrap() {
                 Said::Ack(ack) if ack.slot == slot && ack.next.get() >= next => return ack,
-                Said::Ack(_) => {}
+                Said::Ack(_) | Said::Answer(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -175,6 +181,22 @@ async fn nothing_is_taken_beyond_the_end_of_a_closed_log() {
         }
         house.stop().await;
     }
+}
+
+/// The first of its frames are being committed and others wait when another log of the partition is offered, which begins where this one ends.
+#[tokio::test(start_paused = true)]
+async fn what_is_acknowledged_is_read_whatever_begins_behind_it_meanwhile() {
+    let house = House::open().await;
+    let mut peer = house.with_log(false).await;
+    peer.puts(0, 0xA, 0..2);
+    peer.puts(0, 0xA, 2..5);
+    peer.tells(&Said::Offer(offer(1, 0xB, 0))).await;
+    peer.acked(0, 5).await;
+    peer.sends(1, 0xB, 0..3).await;
+    peer.acked(1, 3).await;
+    let ends = house.read_all().await.into_iter().map(|part| part.1);
+    assert_eq!(ends.collect::<Vec<_>>(), [5, 8]);
+    house.stop().await;
 }
 
 /// A name that is none, too many logs, a message that cannot be unpacked: the conversation ends with the reason.
