@@ -367,7 +367,13 @@ impl Disk {
         let open = &mut chain.logs[place];
         open.drained.insert(uplink);
         let carriers = carriers(&chain.stream);
-        let by_all = !carriers.is_empty() && carriers.is_subset(&open.drained);
+        // A hub that was put back since asks for it again.
+        let end = open.partition.next();
+        let has_all = |uplink: &u32| {
+            let cursor = open.partition.cursor(*uplink);
+            open.drained.contains(uplink) && cursor.is_none_or(|cursor| cursor.next >= end)
+        };
+        let by_all = !carriers.is_empty() && carriers.iter().all(has_all);
         // Without a writer nobody has asked the log where its devices stood.
         let is_known = open.opened.intake_refused.is_none();
         let passed = open.identity.identity.passed;

@@ -60,6 +60,31 @@ fn an_ended_log_goes_when_the_last_uplink_has_it() {
     assert_eq!(left.count(), 2, "an identity and a log");
 }
 
+/// It was put back to an older copy while the other hub still lacked something: the log is there to be sent to it again.
+#[test]
+fn an_ended_log_stays_for_a_hub_that_has_asked_for_it_again() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let mut disk = given.open(&given.of(2));
+    let found = |disk: &Disk| {
+        let logs = disk.chains.iter().flat_map(|chain| &chain.logs);
+        let mut parts = logs.map(|log| log.partition.clone());
+        parts.find(|part| part.log_id() == log).unwrap()
+    };
+    let of_log = found(&disk);
+    let end = of_log.next();
+    of_log.set_cursor(1, end);
+    assert!(disk.drained(log, 1, both).is_none());
+    of_log.set_cursor(1, Offset::ZERO);
+    of_log.set_cursor(2, end);
+    assert!(
+        disk.drained(log, 2, both).is_none(),
+        "the first has nothing"
+    );
+    of_log.set_cursor(1, end);
+    assert!(disk.drained(log, 1, both).is_some());
+}
+
 /// A hub that is put back to an older copy may have to hear of it again.
 #[test]
 fn where_a_removed_log_ended_is_remembered() {
