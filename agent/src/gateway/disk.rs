@@ -672,6 +672,9 @@ fn open_chain(
                 ..options.clone()
             },
         )?;
+        // One in which nothing stands yet is as good as new: a change that was broken off made it.
+        let is_new = log.partition.next() == sedge_core::Offset::ZERO && !identity.identity.ended;
+        let goes_on = goes_on || (takes && is_last && is_new);
         // A life that was to end it may have come no further than the log itself.
         if !goes_on || log.at_end {
             log.finish().map_err(in_dir(path))?;

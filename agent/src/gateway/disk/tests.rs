@@ -240,6 +240,33 @@ fn a_log_whose_removal_was_cut_short_is_still_a_log() {
     );
 }
 
+/// The log of a later partition cannot be opened, start after start: what had been made for the earlier ones is not made again each time.
+#[test]
+fn a_change_of_partitions_that_is_broken_off_makes_no_more_logs_each_time() {
+    let given = Given::new();
+    given.put(&given.of(2), b"one");
+    let segment = given
+        .dir
+        .path()
+        .join("streams/0000/0001/0000/seg-00000.log");
+    let aside = given.dir.path().join("aside");
+    fs::rename(&segment, &aside).unwrap();
+    fs::create_dir(&segment).unwrap();
+    for _ in 0..3 {
+        assert!(given.try_open(&given.of(3)).is_err());
+        assert_eq!(given.logs(0), ["0000", "0001"]);
+    }
+    fs::remove_dir(&segment).unwrap();
+    fs::rename(&aside, &segment).unwrap();
+    let disk = given.open(&given.of(3));
+    assert_eq!(given.logs(0), ["0000", "0001"]);
+    let logs = disk.chains[0].logs.iter();
+    assert_eq!(
+        logs.map(OpenLog::is_ended).collect::<Vec<_>>(),
+        [true, false]
+    );
+}
+
 /// A life with another number of partitions ended the log, and was killed before it wrote down that it had. The configuration is as it was again: events go into
 /// the log behind it.
 #[test]
@@ -475,6 +502,10 @@ impl Given {
     }
 
     fn open(&self, agent: &checked::Agent) -> Disk {
+        self.try_open(agent).unwrap()
+    }
+
+    fn try_open(&self, agent: &checked::Agent) -> Result<Disk, DiskError> {
         let on_fatal: OnFatal = Arc::new(|what| panic!("{what}"));
         let outfit = Outfit {
             when_too_large: WhenTooLarge::Keep,
@@ -482,7 +513,7 @@ impl Given {
             write_budget: None,
             on_fatal,
         };
-        Disk::open(agent, &outfit).unwrap()
+        Disk::open(agent, &outfit)
     }
 
     /// Begins a life that tells of logs that diverged. Says of how many.
