@@ -71,6 +71,9 @@ pub struct HubHandle {
     shared: Arc<Shared>,
 }
 
+/// A gateway may have so much on its way however many there are: some pieces of the size in which they come.
+const CREDIT_BYTES_MIN: u32 = 64 << 10;
+
 /// What all connections work on.
 #[derive(Debug)]
 struct Shared {
@@ -103,6 +106,8 @@ struct Shared {
     connections: AtomicU64,
     /// Connections that are past the lobby.
     served: AtomicUsize,
+    /// Each gateway that is connected has one of it.
+    share: Arc<()>,
 }
 
 /// Opens a hub and runs it: [`Hub::open`], then [`Hub::run`].
@@ -115,6 +120,18 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), HubError> {
     Hub::open(options).await?.run(listener, shutdown).await
+}
+
+impl Shared {
+    /// Bytes that each gateway may have on their way now: its part of what the hub has room for in memory.
+    fn credit(&self) -> u32 {
+        let gateways = Arc::strong_count(&self.share).saturating_sub(1).max(1);
+        let part = self.options.waiting_bytes / gateways as u64;
+        let most = self.options.credit_bytes;
+        u32::try_from(part)
+            .unwrap_or(most)
+            .clamp(CREDIT_BYTES_MIN.min(most), most)
+    }
 }
 
 impl Hub {
@@ -147,6 +164,7 @@ impl Hub {
                 underway: Underway::default(),
                 connections: AtomicU64::new(0),
                 served: AtomicUsize::new(0),
+                share: Arc::default(),
                 lobby: Arc::default(),
                 chairs: Arc::default(),
                 http_chairs: Arc::default(),

@@ -43,6 +43,8 @@ struct Session {
     /// All logs that the gateway has offered.
     named: Vec<Named>,
     seat: Option<Seat>,
+    /// Its part of what all gateways may have on their way.
+    share: Option<Arc<()>>,
     slots: Vec<Option<Slot>>,
     commits: JoinSet<Committed>,
     began: Instant,
@@ -112,6 +114,7 @@ pub(super) async fn serve(
         gateway: None,
         named: Vec::new(),
         seat: None,
+        share: None,
         slots: Vec::new(),
         commits: JoinSet::new(),
         began,
@@ -288,6 +291,8 @@ impl Session {
         for (offer, answer) in logs.iter().zip(answers) {
             self.answer(offer, answer);
         }
+        self.share = Some(Arc::clone(&self.shared.share));
+        self.receiver.set_credit(self.shared.credit());
         self.receiver.welcome();
         self.gateway = Some(gateway);
         Ok(())
@@ -485,6 +490,7 @@ impl Session {
         match outcome {
             Ok(next) => {
                 self.shared.counters.stored(frames.len(), next.since(from));
+                self.receiver.set_credit(self.shared.credit());
                 self.receiver.stored(number, next);
                 self.shared.registry.progressed();
                 if slot.waiting.is_empty() && frames.capacity() <= KEPT_BYTES_MAX {

@@ -25,6 +25,8 @@ pub struct HubOptions {
     pub connections_max: usize,
     /// Bytes that a gateway may have on their way.
     pub credit_bytes: u32,
+    /// Bytes that all gateways together may have on their way, as long as that leaves 64 KiB and a frame for each.
+    pub waiting_bytes: u64,
     /// How often the catalog is copied.
     pub catalog_copy_every: Duration,
     /// How often it is looked what is older than its retention.
@@ -86,6 +88,7 @@ impl HubOptions {
             streams: vec![StreamOptions::default()],
             connections_max: 1_024,
             credit_bytes: 4 << 20,
+            waiting_bytes: 128 << 20,
             catalog_copy_every: Duration::from_secs(600),
             retention_every: Duration::from_secs(60),
             clock: HubClock(system_clock()),

@@ -79,8 +79,14 @@ impl Peer {
     }
 
     async fn welcomed(&mut self) -> Vec<Option<u64>> {
+        self.welcomed_with().await.0
+    }
+
+    /// Where it is to go on, and how many bytes it may have on their way.
+    async fn welcomed_with(&mut self) -> (Vec<Option<u64>>, u32) {
         let heard = self.heard().await;
-        let Said::Welcome(Welcome { logs, .. }) = Said::parse(heard.kind, &heard.body).unwrap()
+        let Said::Welcome(Welcome { logs, terms, .. }) =
+            Said::parse(heard.kind, &heard.body).unwrap()
         else {
             panic!("{heard:?}")
         };
@@ -88,7 +94,8 @@ impl Peer {
             Verdict::Resume { next, .. } => Some(next.get()),
             Verdict::Refused { .. } => None,
         };
-        logs.iter().map(|answer| next(answer.verdict)).collect()
+        let goes_on = logs.iter().map(|answer| next(answer.verdict));
+        (goes_on.collect(), terms.credit)
     }
 }
 
@@ -358,6 +365,23 @@ async fn a_log_that_cannot_be_taken_holds_up_no_other() {
     peer.acked(0, 3).await;
     let status = house.shared.status();
     assert_eq!((status.replaced, status.gateways.len()), (0, 1));
+    house.stop().await;
+}
+
+/// Many may come at once while the disk stands still: what all of them have on their way has a bound.
+#[tokio::test(start_paused = true)]
+async fn what_a_gateway_may_have_on_its_way_is_its_part_of_what_all_may_have() {
+    let house = House::with(|options| options.waiting_bytes = 6 << 20).await;
+    let mut peers = Vec::new();
+    for (count, credit) in [(1, 4 << 20), (2, 3 << 20), (3, 2 << 20)] {
+        let mut peer = house.connect();
+        peer.greets_as(&format!("gw-{count}"), &[offer(0, 0xA0 + count, 0)])
+            .await;
+        assert_eq!(peer.welcomed_with().await, (vec![Some(0)], credit));
+        peers.push(peer);
+    }
+    peers[0].sends(0, 0xA1, 0..1).await;
+    assert_eq!(peers[0].acked(0, 1).await.credit, 2 << 20);
     house.stop().await;
 }
 
