@@ -230,6 +230,8 @@ struct Life {
     forward: mpsc::UnboundedReceiver<ForwardEvent>,
     /// What readers are shown at the HTTP port.
     shown: Option<Shown>,
+    /// A log that another one is to follow, when there was no room to write that down; and when it is tried again.
+    unwritten: Option<(LogId, tokio::time::Instant)>,
 }
 
 /// How others than the configured sources come in.
@@ -379,6 +381,7 @@ impl Life {
             fatal,
             forward,
             shown,
+            unwritten: None,
         })
     }
 
@@ -408,6 +411,11 @@ impl Life {
                 wish = reloads.next() => if let Some(ended) = self.wished(wish, on_trial).await {
                     break Ok(ended);
                 },
+                log = due(self.unwritten) => {
+                    if let Some(outcome) = self.diverged(log) {
+                        break outcome;
+                    }
+                }
                 _ = looks.tick(), if on_trial.is_some() => if let Some(ended) = self.tried(on_trial).await {
                     break Ok(ended);
                 },
@@ -540,7 +548,8 @@ impl Life {
         match self.disk.renew(log) {
             Ok(()) => Some(Ok(Ended::Diverged)),
             Err(error) if disk::is_full(&error) => {
-                // This log goes on taking; the hub's next connection tells of it again.
+                // This log goes on taking.
+                self.unwritten = Some((log, tokio::time::Instant::now() + ROOM_MOST));
                 tracing::error!(%log, %error, "no room to write that down; nothing of this log is handed over until there is");
                 None
             }
@@ -585,6 +594,17 @@ impl Life {
             ),
         }
         outcome
+    }
+}
+
+/// The log, when it is time to try again to write down that another one follows it; without one, never.
+async fn due(unwritten: Option<(LogId, tokio::time::Instant)>) -> LogId {
+    match unwritten {
+        Some((log, at)) => {
+            tokio::time::sleep_until(at).await;
+            log
+        }
+        None => std::future::pending().await,
     }
 }
 
