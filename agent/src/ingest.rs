@@ -380,6 +380,12 @@ impl Intake {
         *self.ways[usize::from(lane)].settled.borrow()
     }
 
+    /// Whether the log of `lane` is full and may not evict.
+    #[must_use]
+    pub fn is_full(&self, lane: u16) -> bool {
+        self.ways[usize::from(lane)].lane.partition.stats().full
+    }
+
     /// Resolves when `receipt` is settled; never, if its log has failed. Safe to drop and call again.
     pub fn wait(&self, receipt: Receipt) -> impl Future<Output = ()> + Send + 'static {
         let mut settled = self.ways[usize::from(receipt.lane)].settled.clone();

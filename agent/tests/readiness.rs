@@ -67,6 +67,70 @@ fn an_agent_whose_log_is_full_is_not_ready_until_the_hub_has_taken_some() {
     });
 }
 
+/// A device of version 5 that sends until nothing is acknowledged any more is told after 20 s, and again when it comes back; when the hub has taken some, what it had
+/// sent is there.
+#[test]
+fn a_device_whose_message_waits_in_a_full_log_is_told_so() {
+    let place = Place::new();
+    let file = place.agent_file().replace(
+        "capacity = \"8MiB\"",
+        "capacity = \"8MiB\"\nwhen_full = \"refuse\"",
+    );
+    place.write("agent.toml", &file);
+    let _agent = place.start_agent();
+    eventually("it is ready", || {
+        page(place.http_address, "/readyz") == (200, "ready\n".into())
+    });
+    let connect = || {
+        let mut device = TcpStream::connect(place.mqtt_address).expect("a connection");
+        device.set_read_timeout(Some(WAITS_LONG)).expect("a limit");
+        let asked = b"\x10\x10\x00\x04MQTT\x05\x00\x00\x3c\x00\x00\x03dev";
+        device.write_all(asked).expect("it is sent");
+        let answer = packet(&mut device);
+        (device, answer[0], answer[2])
+    };
+    let (mut device, kind, code) = connect();
+    assert_eq!((kind, code), (0x20, 0));
+    let message = "x".repeat(60_000);
+    let mut sent = 0;
+    let told = loop {
+        sent += 1;
+        assert!(sent < 1_000, "it is never full");
+        let mut publish = vec![0x32, 0xe6, 0xd4, 0x03, 0, 1, b't', 0, 1, 0];
+        publish.extend_from_slice(message.as_bytes());
+        device.write_all(&publish).expect("it is sent");
+        let answer = packet(&mut device);
+        if answer[0] != 0x40 {
+            break answer;
+        }
+    };
+    assert_eq!((told[0], told[1]), (0xe0, 0x97), "{told:x?}");
+    let (_, kind, code) = connect();
+    assert_eq!((kind, code), (0x20, 0x97));
+    let _hub = place.start_hub();
+    eventually("it is ready", || {
+        page(place.http_address, "/readyz") == (200, "ready\n".into())
+    });
+    eventually("the last one is there, too", || {
+        let pulled = place.pull(&[]).out;
+        pulled.lines().filter(|line| line.contains("xxxx")).count() == sent
+    });
+}
+
+/// The first byte of a packet and what stands behind its length.
+fn packet(from: &mut TcpStream) -> Vec<u8> {
+    let mut next = || {
+        let mut byte = [0];
+        from.read_exact(&mut byte).expect("a packet");
+        byte[0]
+    };
+    let (kind, len) = (next(), next());
+    assert!(len < 128, "a short one");
+    std::iter::once(kind)
+        .chain((0..len).map(|_| next()))
+        .collect()
+}
+
 #[test]
 fn a_hub_is_ready_when_it_listens() {
     let place = Place::new();

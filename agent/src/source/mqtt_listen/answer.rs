@@ -29,6 +29,9 @@ pub enum Refusal {
     /// As many clients as may be are connected, or the agent stops.
     #[error("server busy (0x89)")]
     Busy,
+    /// What an earlier connection of the client has sent waits for room in a log that is full.
+    #[error("no room in the log (0x97)")]
+    Full,
     /// No CONNECT came.
     #[error("no CONNECT in time")]
     Silent,
@@ -45,6 +48,7 @@ impl Refusal {
             Self::Login => "login",
             Self::WillQos => "qos-2",
             Self::Busy => "clients-max",
+            Self::Full => "full",
             Self::Silent => "no-connect",
         }
     }
@@ -55,7 +59,9 @@ impl Refusal {
             Self::Client => v4::ConnectReturnCode::BadClientId,
             Self::Auth => v4::ConnectReturnCode::NotAuthorized,
             Self::Login => v4::ConnectReturnCode::BadUserNamePassword,
-            Self::WillQos | Self::Busy | Self::Silent => v4::ConnectReturnCode::ServiceUnavailable,
+            Self::WillQos | Self::Busy | Self::Full | Self::Silent => {
+                v4::ConnectReturnCode::ServiceUnavailable
+            }
         }
     }
 
@@ -67,6 +73,7 @@ impl Refusal {
             Self::Login => v5::ConnectReturnCode::BadUserNamePassword,
             Self::WillQos => v5::ConnectReturnCode::QoSNotSupported,
             Self::Busy | Self::Silent => v5::ConnectReturnCode::ServerBusy,
+            Self::Full => v5::ConnectReturnCode::QuotaExceeded,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sedge_store::Ticket;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::ingest::{Intake, Receipt, Reserved};
@@ -47,6 +48,8 @@ pub(super) struct Connection {
     unsettled: usize,
     /// A lane without room for the batch that is in it.
     stuck: Option<(u16, Instant)>,
+    /// What was staged first of all that is not settled, and since when that is so.
+    awaited: Option<((u16, Ticket), Instant)>,
     /// When bytes came last.
     heard: Instant,
     /// Bytes in batches that are not staged.
@@ -85,6 +88,7 @@ impl Connection {
             reserved: Reserved::nothing(),
             unsettled: 0,
             stuck: None,
+            awaited: None,
             heard: now,
             batched: 0,
             accepted: (0, 0),
@@ -136,6 +140,7 @@ impl Connection {
             {
                 return ending;
             }
+            self.look_what_is_awaited(now);
             // Mostly the time to end moves away, and then a timer that comes too early does no harm.
             let timeout_at = self.timeout_at().into();
             if timer.is_elapsed() || timeout_at < timer.deadline() {
@@ -278,17 +283,37 @@ impl Connection {
         stalls.then(|| self.session.over(Ending::Quota, &mut self.out))
     }
 
-    fn is_refused(&self, now: Instant) -> bool {
-        let stuck = self
-            .stuck
-            .is_some_and(|(_, since)| now >= since + REFUSE_AFTER);
-        stuck && self.session.version() == Some(Version::V5)
+    fn look_what_is_awaited(&mut self, now: Instant) {
+        let waits_for = self.session.waits_for();
+        if self.awaited.map(|(awaited, _)| awaited) != waits_for {
+            self.awaited = waits_for.map(|awaited| (awaited, now));
+        }
+    }
+
+    /// What was staged waits for room, or did not even find room to be staged. A disk that is slow is no reason.
+    fn is_refused(&mut self, now: Instant) -> bool {
+        if self.session.version() != Some(Version::V5) {
+            return false;
+        }
+        let is_long = |since: Instant| now >= since + REFUSE_AFTER;
+        match (self.stuck, &mut self.awaited) {
+            (Some((_, since)), _) => is_long(since),
+            (None, Some(((lane, _), since))) if is_long(*since) => {
+                let is_full = self.intake.is_full(*lane);
+                // Asked again after as long a while.
+                *since = now;
+                is_full
+            }
+            _ => false,
+        }
     }
 
     fn timeout_at(&self) -> Instant {
-        let session = self.session.next_timeout();
-        if let (Some((_, since)), Some(Version::V5)) = (self.stuck, self.session.version()) {
-            return session.min(since + REFUSE_AFTER);
+        let mut session = self.session.next_timeout();
+        let awaited = self.awaited.map(|(_, since)| since);
+        let waits_since = self.stuck.map(|(_, since)| since).or(awaited);
+        if let (Some(since), Some(Version::V5)) = (waits_since, self.session.version()) {
+            session = session.min(since + REFUSE_AFTER);
         }
         let stalls = !self.held.is_empty() && self.may_read();
         if stalls {

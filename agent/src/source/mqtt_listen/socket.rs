@@ -118,6 +118,8 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream>),
     Simulated(Box<dyn Socket>),
+    /// Nobody is there any more.
+    Closed,
 }
 
 impl Stream {
@@ -126,6 +128,7 @@ impl Stream {
             Self::Tcp(stream) => stream.readable().await,
             Self::Tls(stream) => stream.readable().await,
             Self::Simulated(socket) => std::future::poll_fn(|c| socket.poll_read_ready(c)).await,
+            Self::Closed => Ok(()),
         }
     }
 
@@ -134,6 +137,7 @@ impl Stream {
             Self::Tcp(stream) => stream.writable().await,
             Self::Tls(stream) => stream.writable().await,
             Self::Simulated(socket) => std::future::poll_fn(|c| socket.poll_write_ready(c)).await,
+            Self::Closed => Ok(()),
         }
     }
 
@@ -142,6 +146,7 @@ impl Stream {
             Self::Tcp(stream) => stream.try_read(into),
             Self::Tls(stream) => stream.try_read(into),
             Self::Simulated(socket) => socket.try_read(into),
+            Self::Closed => Ok(0),
         }
     }
 
@@ -150,6 +155,7 @@ impl Stream {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Tls(stream) => stream.try_write(bytes),
             Self::Simulated(socket) => socket.try_write(bytes),
+            Self::Closed => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -185,6 +191,7 @@ impl Stream {
                 socket.shut_down();
                 Ok(())
             }
+            Self::Closed => Ok(()),
         }
     }
 }

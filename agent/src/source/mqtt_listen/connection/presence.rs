@@ -12,6 +12,7 @@ use crate::shutdown::Shutdown;
 use crate::source::mqtt_listen::answer::Refusal;
 use crate::source::mqtt_listen::now;
 use crate::source::mqtt_listen::session::{Ending, Opening};
+use crate::source::mqtt_listen::socket::Stream;
 
 impl Connection {
     /// Brings the session about that a CONNECT asks for, and then turns to what came behind the CONNECT.
@@ -23,7 +24,7 @@ impl Connection {
         let begun = tokio::select! {
             biased;
             () = shutdown.requested() => Err(Refusal::Busy),
-            begun = timeout(OPEN_TIMEOUT, self.begin(opening)) => begun.unwrap_or(Err(Refusal::Busy)),
+            begun = timeout(OPEN_TIMEOUT, self.begin(opening)) => begun.unwrap_or_else(|_| Err(self.in_vain())),
         };
         let resumed = match begun {
             Ok(resumed) => resumed,
@@ -39,6 +40,15 @@ impl Connection {
         );
         let ending = self.go_on(now);
         ending.or_else(|| self.flush().err().map(|_| Ending::Lost))
+    }
+
+    /// Why a client has waited for its seat for so long.
+    fn in_vain(&self) -> Refusal {
+        let mut lanes = self.listener.lanes();
+        match lanes.any(|lane| self.intake.is_full(lane)) {
+            true => Refusal::Full,
+            false => Refusal::Busy,
+        }
     }
 
     /// When this returns, the session is durable, and so is everything that an earlier connection of this client gave us.
@@ -104,6 +114,8 @@ impl Connection {
             drop(timeout(GOODBYE_TIMEOUT, self.say_goodbye(ending)).await);
         }
         self.held = Vec::new();
+        // That may take as long as a full log takes to find room.
+        self.stream = Arc::new(Stream::Closed);
         self.settle_all(Duration::MAX).await;
         self.end_session(ending).await;
     }
