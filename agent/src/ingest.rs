@@ -570,3 +570,32 @@ const UNIT_OVERHEAD_BYTES: usize = 256;
 
 /// Batches that are kept for the next connection that needs one.
 const SPARE_BATCHES_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sedge_config::schema::MIRROR_BYTES_MIN;
+    use sedge_store::{MirrorOptions, PartitionOptions};
+
+    use super::unit_bytes_max;
+
+    /// The largest frame that a log makes of records of `record_bytes_max`.
+    fn frame_bytes_max(record_bytes_max: u32) -> usize {
+        let options = PartitionOptions {
+            record_bytes_max: unit_bytes_max(record_bytes_max),
+            ..PartitionOptions::default()
+        };
+        options.frame_bytes_max() as usize
+    }
+
+    #[test]
+    fn the_smallest_mirror_takes_the_largest_event_of_a_gateway_as_it_comes() {
+        let agent =
+            sedge_config::agent::parse("[gateway]\nid = \"gw-7\"\n", Path::new("a.toml"), None);
+        let record_bytes_max = agent.unwrap().gateway.record_bytes_max;
+        let needed = MirrorOptions::capacity_for(frame_bytes_max(record_bytes_max));
+        assert!(needed <= MIRROR_BYTES_MIN, "{needed}");
+        assert!(needed > MIRROR_BYTES_MIN - (1 << 20), "{needed}");
+    }
+}

@@ -632,9 +632,9 @@ pub static HUB_STREAM: Table = Table {
         key("name", Kind::Pattern, Required, "Which streams."),
         key(
             "capacity",
-            Kind::Size(4 * MIB, 64 * TIB),
+            Kind::Size(MIRROR_BYTES_MIN, 64 * TIB),
             Is("\"1GiB\""),
-            "Largest size of each mirror, allocated segment by segment.",
+            "Largest size of each mirror, allocated segment by segment. From `\"16MiB\"` on a mirror takes any event that a gateway may send, below that events of up to a seventeenth of this: one that is larger stays at its gateway, and its log waits there, until this is raised.",
         ),
         key(
             "retention",
@@ -664,6 +664,9 @@ pub static AGENT_FILE: &[&Table] = &[
 
 /// Tables of the file of a hub.
 pub static HUB_FILE: &[&Table] = &[&HUB, &HUB_STREAM];
+
+/// Smallest capacity of a mirror: with the next smaller one it would not take all events that the default of `record_max` lets in.
+pub const MIRROR_BYTES_MIN: u64 = 5 * MIB;
 
 /// Capacity of `dead-letter` when it is not declared.
 pub const DEAD_LETTER_BYTES: u64 = 8 * MIB;

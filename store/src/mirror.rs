@@ -21,7 +21,7 @@ use crate::durable_file::{read_toml, write_toml};
 use crate::index::Index;
 use crate::owner::NoOwner;
 use crate::read::{Chunk, ReadError, Reading};
-use crate::ring::{OpenError, Opened, Ring, RingOptions};
+use crate::ring::{self, OpenError, Opened, Ring, RingOptions};
 
 /// A log's copy. Cheap to clone, and usable from any thread; appends take turns.
 #[derive(Clone)]
@@ -78,6 +78,15 @@ impl Default for MirrorOptions {
             frame_bytes_max: (1 << 20) - 512,
             budget: Budget::default(),
         }
+    }
+}
+
+impl MirrorOptions {
+    /// The smallest [`capacity_bytes`](Self::capacity_bytes) with which a new mirror takes a frame of `frame_bytes`, up to
+    /// [`frame_bytes_max`](Self::frame_bytes_max). The segments of one that is there stay as they are.
+    #[must_use]
+    pub fn capacity_for(frame_bytes: usize) -> u64 {
+        ring::capacity_for(frame_bytes as u64)
     }
 }
 
@@ -141,27 +150,24 @@ impl Mirror {
     /// durable. Blocks for the disk.
     ///
     /// # Errors
-    /// Nothing was taken, or (after [`AppendError::Io`]) nothing more will be.
+    /// Nothing was taken, or (after [`AppendError::Io`]) nothing more will be. Of [`AppendError::TooLarge`] what stands before that frame was taken.
     pub fn append(&self, frames: &[u8]) -> Result<Offset, AppendError> {
         let mut writing = self.writing(false)?;
         let limits = SizeLimits {
             frame: writing.ring.geometry().frame_bytes_max() as usize,
             commit: writing.ring.commit_bytes_max(),
         };
-        let mut told = Vec::new();
-        let commits = split(
-            frames,
-            &self.0.log_id,
-            writing.ring.next(),
-            &limits,
-            &mut told,
-        )?;
+        let Split {
+            parts,
+            told,
+            too_large,
+        } = split(frames, &self.0.log_id, writing.ring.next(), &limits)?;
         self.remember(writing.ring.dir(), &told);
-        for commit in commits {
-            let bytes = &frames[commit.bytes];
-            self.commit(&mut writing, bytes, commit.span)?;
+        for part in parts {
+            let bytes = &frames[part.bytes];
+            self.commit(&mut writing, bytes, part.span)?;
         }
-        Ok(writing.ring.next())
+        too_large.map_or_else(|| Ok(writing.ring.next()), Err)
     }
 
     /// Appends a gap that the sender told of; it begins at [`Mirror::next`].
@@ -470,15 +476,24 @@ struct SizeLimits {
     commit: usize,
 }
 
-/// Checks that `frames` continue the log at `next` and cuts them into commits. What they tell of the origin's starts goes to `told`.
+/// What was given, as far as it can be taken.
+#[derive(Default)]
+struct Split {
+    parts: Vec<Part>,
+    /// What it tells of the origin's starts.
+    told: Vec<Beginning>,
+    /// Behind `parts` stands a frame that no commit takes.
+    too_large: Option<AppendError>,
+}
+
+/// Checks that `frames` continue the log at `next` and cuts them into commits.
 fn split(
     frames: &[u8],
     log_id: &LogId,
     next: Offset,
     limits: &SizeLimits,
-    told: &mut Vec<Beginning>,
-) -> Result<Vec<Part>, AppendError> {
-    let mut parts: Vec<Part> = Vec::new();
+) -> Result<Split, AppendError> {
+    let mut split = Split::default();
     let (mut at, mut expected) = (0, next);
     while at < frames.len() {
         let (frame, len) = Frame::parse(&frames[at..], log_id, None)
@@ -486,25 +501,26 @@ fn split(
         if frame.header.kind == Kind::Control {
             return Err(AppendError::Corrupt { expected });
         }
-        told.extend(Beginning::told_in(frame.annotation()));
         if len > limits.frame {
-            return Err(AppendError::TooLarge {
+            split.too_large = Some(AppendError::TooLarge {
                 bytes: len,
                 bytes_max: limits.frame,
             });
+            break;
         }
+        split.told.extend(Beginning::told_in(frame.annotation()));
         if frame.header.first != expected {
             return Err(AppendError::OutOfPlace {
                 expected,
                 found: frame.header.first,
             });
         }
-        match parts.last_mut() {
+        match split.parts.last_mut() {
             Some(part) if part.bytes.len() + len <= limits.commit => {
                 part.bytes.end += len;
                 part.span += frame.span();
             }
-            _ => parts.push(Part {
+            _ => split.parts.push(Part {
                 bytes: at..at + len,
                 span: frame.span(),
             }),
@@ -512,7 +528,7 @@ fn split(
         at += len;
         expected = frame.end();
     }
-    Ok(parts)
+    Ok(split)
 }
 
 /// Stands at the beginning for ever, and so counts what every reader may have missed: records, and what gaps told that nobody can read any more.

@@ -100,8 +100,9 @@ impl PartitionOptions {
         }
     }
 
-    /// A frame holds one unit of any allowed size.
-    pub(crate) fn frame_bytes_max(&self) -> u32 {
+    /// The largest frame that is made, in bytes: it holds one unit of any allowed size.
+    #[must_use]
+    pub fn frame_bytes_max(&self) -> u32 {
         let bytes = self.record_bytes_max.max(FRAME_BYTES_WANTED) + FRAME_OVERHEAD_MAX;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }

@@ -39,7 +39,7 @@ use found::SEGMENTS_MIN;
 use patience::Patience;
 
 pub use found::COMMIT_OFFSETS_MAX;
-pub(crate) use found::geometry_to_be;
+pub(crate) use found::{capacity_for, geometry_to_be};
 
 /// A log that can be written.
 #[derive(Debug)]

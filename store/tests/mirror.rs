@@ -68,6 +68,43 @@ fn frames_out_of_place_are_refused_and_nothing_is_taken() {
     assert_eq!(mirror.next(), Offset::ZERO);
 }
 
+/// What stands before a frame that the mirror's segments are too small for is taken, and with the capacity that is named for it a mirror takes all.
+#[test]
+fn a_frame_that_is_too_large_is_refused_and_what_stands_before_it_is_taken() {
+    let mut given = Given::default();
+    given.options.record_bytes_max = 512 << 10;
+    given.options.capacity_bytes = 16 << 20;
+    let origin = given.open();
+    fixture::put(&origin, &["one"]);
+    fixture::put(&origin, &["x".repeat(400 << 10).as_str()]);
+    let both = origin.read(Offset::ZERO, 1 << 20).unwrap().frames;
+    let mirror = open(&given, origin.log_id());
+    let refused = mirror.append(&both);
+    let Err(AppendError::TooLarge { bytes, bytes_max }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(bytes > 400 << 10 && bytes_max < bytes);
+    assert_eq!(mirror.next(), Offset::new(1));
+    let of_capacity = |name: &str, capacity_bytes| {
+        let options = MirrorOptions {
+            capacity_bytes,
+            ..MirrorOptions::default()
+        };
+        let dir = given.dir.path().join(name);
+        Mirror::open(dir, origin.log_id(), options, fixture::ticking())
+            .unwrap()
+            .0
+    };
+    let named = MirrorOptions::capacity_for(bytes);
+    let just = of_capacity("just", named);
+    assert_eq!(just.append(&both).unwrap(), origin.next());
+    let less = of_capacity("less", named - 1);
+    assert!(matches!(
+        less.append(&both),
+        Err(AppendError::TooLarge { .. })
+    ));
+}
+
 #[test]
 fn a_gap_that_was_told_stays_in_its_place() {
     let given = Given::default();

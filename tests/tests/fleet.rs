@@ -22,7 +22,7 @@ fn a_thousand_gateways_that_reconnect_at_once_are_all_served() {
     // A log that joins costs a dozen syncs, whoever waits beside it. What a disk takes for them is not told here.
     let memory = Tmpfs::create(HUB_DISK_KIB).ok();
     let site = Site::new(Setup {
-        mirror_capacity: "4MiB".into(),
+        mirror_capacity: "5MiB".into(),
         hub_data: memory.as_ref().map(|memory| memory.path().join("hub")),
         ..Setup::default()
     });

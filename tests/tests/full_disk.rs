@@ -128,7 +128,7 @@ enum Side {
 impl Side {
     fn setup(self, data: PathBuf) -> Setup {
         let setup = Setup {
-            mirror_capacity: "4MiB".into(),
+            mirror_capacity: "5MiB".into(),
             more_tables: "[[stream]]\nname = \"dead-letter\"\ncapacity = \"4MiB\"".into(),
             ..Setup::default()
         };

@@ -5,10 +5,11 @@ mod rig;
 use std::time::Duration;
 
 use rig::{
-    RunningForwarder, RunningHub, SmallDisk, log, lost, numbers, origin, origin_of, pull, pull_all,
-    records, stage, stage_sized, until,
+    RunningForwarder, RunningHub, SmallDisk, log, lost, numbers, origin, origin_of, origin_with,
+    pull, pull_all, records, stage, stage_sized, until,
 };
 use sedge_core::log::WhenFull;
+use sedge_store::PartitionOptions;
 use sedge_uplink::client::PullOptions;
 use sedge_uplink::forward::Log;
 use sedge_uplink::hub::{HubOptions, StreamOptions};
@@ -200,6 +201,70 @@ async fn a_full_mirror_keeps_what_it_has_and_holds_up_nothing_else() {
         "not all, or not in order"
     );
     drop(hub);
+}
+
+/// A mirror is so small that an event of its gateway does not go into a segment. It takes what comes before, says why it takes no more, and holds up no other
+/// log. When its capacity has been raised, the log goes on from there in a further mirror, with nothing missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_too_large_for_its_mirror_waits_for_a_larger_one_and_holds_up_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = PartitionOptions {
+        capacity_bytes: 16 << 20,
+        record_bytes_max: 512 << 10,
+        ..PartitionOptions::default()
+    };
+    let (bulk, alarms) = (
+        origin_with(&dir.path().join("bulk"), large),
+        origin(&dir.path().join("alarms")),
+    );
+    let small = StreamOptions {
+        capacity: 4 << 20,
+        ..StreamOptions::default()
+    };
+    let options = HubOptions {
+        streams: vec![small],
+        ..HubOptions::new(dir.path().join("hub"))
+    };
+    let alarms_log = Log {
+        stream: "alarms".into(),
+        ..log(&alarms)
+    };
+    let logs = vec![log(&bulk), alarms_log];
+    let hub = RunningHub::start_with(options.clone(), "127.0.0.1:0".parse().unwrap()).await;
+    let (address, url) = (hub.address, hub.url());
+    stage(&bulk, 0..10, 10).await;
+    stage_sized(&bulk, 10..11, 1, 400 << 10).await;
+    stage(&bulk, 11..20, 9).await;
+    let gateway = RunningForwarder::start(&url, "gw-7", logs.clone());
+    stage(&alarms, 0..10, 1).await;
+    let refused = || async {
+        let status = gateway.handle.status();
+        let of = |stream: &str| status.logs.iter().find(|l| l.stream == stream);
+        let refused = of("telemetry")?.refused.as_deref() == Some("too large");
+        (refused && of("alarms")?.acked == alarms.next()).then_some(())
+    };
+    until("one is refused and the other goes on", refused).await;
+    assert_eq!(pull_all(&url).await, numbers(0..10));
+    hub.stop().await.unwrap();
+
+    let roomy = HubOptions {
+        streams: vec![StreamOptions::default()],
+        ..options
+    };
+    let hub = RunningHub::start_with(roomy, address).await;
+    until("it is back, and refuses the log once more", || async {
+        let status = gateway.handle.status();
+        let refused = || status.logs.iter().any(|l| l.refused.is_some());
+        (status.connected && refused()).then_some(())
+    })
+    .await;
+    gateway.kill().await;
+    let gateway = RunningForwarder::start(&url, "gw-7", logs);
+    gateway.drained().await;
+    let pulled = pull_all(&url).await;
+    assert_eq!(records(&pulled), numbers(0..20));
+    assert_eq!(lost(&pulled), 0, "{pulled:?}");
+    hub.stop().await.unwrap();
 }
 
 /// The hub's disk has no room for the first segment of a further log. That log waits at the gateway, over a restart of the hub too, while others

@@ -187,19 +187,18 @@ pub(super) fn geometry_for(found: &[Surveyed], options: &RingOptions) -> Option<
         .iter()
         .find_map(Surveyed::geometry)
         .map(|g| g.segment_bytes());
-    let extra = 512;
-    let needed = 4 * (u64::from(options.frame_bytes_max) + extra);
+    let needed = segment_for(options.frame_bytes_max.into());
     let share = (options.capacity_bytes / SEGMENTS_WANTED)
         .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
         .max(needed);
     // A small capacity still makes a ring, of four small segments; the largest record gives way.
     let share = share
         .next_multiple_of(PAGE_BYTES)
-        .min(options.capacity_bytes / 4 / PAGE_BYTES * PAGE_BYTES);
+        .min(options.capacity_bytes / SEGMENTS_OF_SMALL / PAGE_BYTES * PAGE_BYTES);
     let segment_bytes = there.map_or(u32::try_from(share).ok(), Some)?;
     let frame_bytes_max = options
         .frame_bytes_max
-        .min((segment_bytes / 4).checked_sub(512)?);
+        .min((segment_bytes / FRAMES_IN_SEGMENT).checked_sub(FRAME_EXTRA)?);
     let segment_count =
         u32::try_from(options.capacity_bytes / u64::from(segment_bytes.max(1))).ok()?;
     Geometry::new(Dimensions {
@@ -212,6 +211,16 @@ pub(super) fn geometry_for(found: &[Surveyed], options: &RingOptions) -> Option<
         commit_offsets_max: COMMIT_OFFSETS_MAX,
     })
     .ok()
+}
+
+/// The smallest capacity of a new log that takes a frame of `frame_bytes`.
+pub(crate) fn capacity_for(frame_bytes: u64) -> u64 {
+    SEGMENTS_OF_SMALL * segment_for(frame_bytes).next_multiple_of(PAGE_BYTES)
+}
+
+/// What a segment has at least that takes a frame of `frame_bytes`.
+fn segment_for(frame_bytes: u64) -> u64 {
+    u64::from(FRAMES_IN_SEGMENT) * (frame_bytes + u64::from(FRAME_EXTRA))
 }
 
 /// Enough for the frames of any segment that is there, whatever was configured when it was written.
@@ -233,6 +242,11 @@ const TRACES_MAX: usize = 16;
 pub(super) const SEGMENTS_MIN: u32 = 3;
 /// Segments in a log of usual size: recycling one takes away a 64th of what is held.
 const SEGMENTS_WANTED: u64 = 64;
+/// So many frames of the largest size go into a segment at least, each with so many bytes beside it.
+const FRAMES_IN_SEGMENT: u32 = 4;
+const FRAME_EXTRA: u32 = 512;
+/// Segments in a log whose capacity is too small for more.
+const SEGMENTS_OF_SMALL: u64 = 4;
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 const PAGE_BYTES: u64 = 4096;

@@ -15,7 +15,7 @@ use sedge_core::custody::{
 };
 use sedge_core::frame::{Form, Label, emit_gap};
 use sedge_core::{Gap, Offset};
-use sedge_store::{AppendError, Name, world};
+use sedge_store::{AppendError, MirrorOptions, Name, world};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -503,6 +503,10 @@ impl Session {
                 self.refuse_for_want_of_room(number);
                 Ok(())
             }
+            Err(AppendError::TooLarge { bytes, bytes_max }) => {
+                self.refuse_too_large(number, bytes, bytes_max);
+                Ok(())
+            }
             Err(e @ (AppendError::Io(_) | AppendError::Failed)) => {
                 self.shared.fail(e.to_string());
                 Err(Over::Gone)
@@ -523,6 +527,21 @@ impl Session {
         tracing::warn!(log = %slot.admitted.member.log_id(), %data_dir, "{MIRROR_FULL}");
         self.shared.counters.full();
         self.receiver.refuse(number, Code::DISK_FULL, MIRROR_FULL);
+    }
+
+    /// What stands before the large frame is taken. The gateway's other logs go on.
+    fn refuse_too_large(&mut self, number: u16, frame_bytes: usize, frame_bytes_max: usize) {
+        let Some(slot) = self.slots[usize::from(number)].take() else {
+            return;
+        };
+        let (member, stream) = (&slot.admitted.member, &slot.stream);
+        let capacity = MirrorOptions::capacity_for(frame_bytes);
+        let configured = self.shared.options.stream(stream).capacity;
+        tracing::warn!(log = %member.log_id(), %stream, frame_bytes, frame_bytes_max, capacity_needed = capacity, capacity = configured, "{FRAME_TOO_LARGE}");
+        member.outgrown_by(frame_bytes);
+        self.shared.registry.progressed();
+        self.receiver
+            .refuse(number, Code::TOO_LARGE, FRAME_TOO_LARGE);
     }
 
     /// A closed log is here to its end.
@@ -688,6 +707,9 @@ const MESSAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// By its capacity or `disk_max`, if it may not evict; else for want of room on the disk, while it has too few segments to do without one.
 const MIRROR_FULL: &str =
     "a mirror is full: no room for another segment, and nothing in it may be evicted";
+/// Seen again each time the log is offered.
+const FRAME_TOO_LARGE: &str =
+    "a frame is larger than its mirror takes: raise `capacity` of its [[hub.stream]] in hub.toml";
 const NOT_GRANTED: &str = "this stream is not among those that the gateway may write";
 const FAREWELL: Duration = Duration::from_secs(1);
 /// One past the last offset, shifted: so many every reader of JSON can hold, and sums of them.

@@ -1,14 +1,16 @@
 //! One partition of one gateway: the logs of its chain, mirrors at a hub and its own at a gateway, read as one run of shifted offsets.
 
 use std::io;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use sedge_core::frame::Header;
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{AppendError, Beginning, Chunk, Mirror, Name, Numbered, ReadError};
+use sedge_store::{
+    AppendError, Beginning, Chunk, Mirror, MirrorOptions, Name, Numbered, ReadError,
+};
 
 use super::chain::{self, Identity, Link};
 use super::own::{End, OwnLog, OwnPartition};
@@ -42,6 +44,8 @@ pub(crate) struct Member {
     pub(crate) mirror: Mirror,
     /// Held while frames are appended, and while it is made known where the log ends.
     turn: Mutex<()>,
+    /// Bytes of a frame that it could not take; 0 as long as it took all.
+    outgrown_by: AtomicUsize,
 }
 
 /// What a consumer gets of a partition.
@@ -408,7 +412,19 @@ impl Member {
             identity: Mutex::new(identity),
             mirror,
             turn: Mutex::new(()),
+            outgrown_by: AtomicUsize::new(0),
         }
+    }
+
+    /// A frame of so many bytes came, which its segments are too small for.
+    pub(crate) fn outgrown_by(&self, frame_bytes: usize) {
+        self.outgrown_by.fetch_max(frame_bytes, Relaxed);
+    }
+
+    /// Whether what comes next is too large for it, and would not be for a new mirror of `capacity` bytes.
+    pub(crate) fn is_outgrown(&self, capacity: u64) -> bool {
+        let frame_bytes = self.outgrown_by.load(Relaxed);
+        frame_bytes > 0 && MirrorOptions::capacity_for(frame_bytes) <= capacity
     }
 
     pub(crate) fn link(&self) -> Link {

@@ -250,6 +250,7 @@ impl Registry {
         let known = self.find(gateway, &stream, offer.partition);
         if let Some(partition) = &known {
             self.open_waiting(catalog, partition)?;
+            self.end_outgrown(partition, offer)?;
         }
         let links = known.as_ref().map(|p| p.links()).unwrap_or_default();
         let (partition, at) = match (chain::join(&links, &offered), known) {
@@ -315,6 +316,20 @@ impl Registry {
             member,
             verdict,
         })
+    }
+
+    /// A log whose frames have become too large for its mirror goes on in a further one, if the capacity has been raised since.
+    fn end_outgrown(&self, partition: &Partition, offer: &Offer) -> io::Result<()> {
+        let members = partition.members();
+        let Some(last) = members.last().filter(|m| m.log_id() == offer.log) else {
+            return Ok(());
+        };
+        let (link, capacity) = (last.link(), self.options.stream(&offer.stream).capacity);
+        if link.end.is_some() || offer.next.get() <= link.next || !last.is_outgrown(capacity) {
+            return Ok(());
+        }
+        tracing::info!(log = %offer.log, from = link.next, "a log goes on in a mirror that takes larger frames");
+        last.fix_end(link.next)
     }
 
     /// A new mirror: its identity is durable before anything is said about it.

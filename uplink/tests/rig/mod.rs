@@ -226,10 +226,19 @@ pub(crate) fn origin(dir: &Path) -> Partition {
 }
 
 pub(crate) fn origin_of(dir: &Path, capacity_bytes: u64) -> Partition {
+    origin_with(
+        dir,
+        PartitionOptions {
+            capacity_bytes,
+            ..PartitionOptions::default()
+        },
+    )
+}
+
+pub(crate) fn origin_with(dir: &Path, options: PartitionOptions) -> Partition {
     let options = PartitionOptions {
-        capacity_bytes,
         linger: Duration::from_millis(1),
-        ..PartitionOptions::default()
+        ..options
     };
     Partition::open(dir, options, Box::new(NoOwner), system_clock())
         .unwrap()
