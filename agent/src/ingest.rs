@@ -575,8 +575,9 @@ const SPARE_BATCHES_MAX: usize = 4;
 mod tests {
     use std::path::Path;
 
-    use sedge_config::schema::MIRROR_BYTES_MIN;
+    use sedge_config::schema::{MIRROR_BYTES_MIN, RECORD_BYTES_MAX};
     use sedge_store::{MirrorOptions, PartitionOptions};
+    use sedge_uplink::FRAME_BYTES_MAX;
 
     use super::unit_bytes_max;
 
@@ -587,6 +588,16 @@ mod tests {
             ..PartitionOptions::default()
         };
         options.frame_bytes_max() as usize
+    }
+
+    #[test]
+    fn the_largest_event_that_may_be_configured_goes_the_whole_way_to_a_consumer() {
+        let largest = u32::try_from(RECORD_BYTES_MAX).unwrap();
+        assert!(frame_bytes_max(largest) <= FRAME_BYTES_MAX);
+        assert!(frame_bytes_max(largest + 1024) > FRAME_BYTES_MAX);
+        let mirror = MirrorOptions::default();
+        assert!(FRAME_BYTES_MAX <= mirror.frame_bytes_max as usize);
+        assert!(MirrorOptions::capacity_for(frame_bytes_max(largest)) <= 16 << 20);
     }
 
     #[test]

@@ -103,9 +103,9 @@ pub static GATEWAY: Table = Table {
         ),
         key(
             "record_max",
-            Kind::Size(KIB, 16 * MIB),
+            Kind::Size(KIB, RECORD_BYTES_MAX),
             Is("\"256KiB\""),
-            "Largest event. A larger one leaves its reason and first 4 KiB in the stream `dead-letter`.",
+            "Largest event; none can be larger than what goes to a hub in one message. A larger one leaves its reason and first 4 KiB in the stream `dead-letter`.",
         ),
         key(
             "memory",
@@ -664,6 +664,9 @@ pub static AGENT_FILE: &[&Table] = &[
 
 /// Tables of the file of a hub.
 pub static HUB_FILE: &[&Table] = &[&HUB, &HUB_STREAM];
+
+/// Largest `record_max`: what stands around an event included, it goes to a hub, and from there to a consumer, in one message.
+pub const RECORD_BYTES_MAX: u64 = 959 * KIB;
 
 /// Smallest capacity of a mirror: with the next smaller one it would not take all events that the default of `record_max` lets in.
 pub const MIRROR_BYTES_MIN: u64 = 5 * MIB;

@@ -219,10 +219,24 @@ fn an_uplink_that_would_carry_nothing_is_refused() {
 #[test]
 fn a_capacity_that_cannot_hold_the_largest_event_is_refused() {
     let shown = refusal(
-        "[gateway]\nrecord_max = \"1MiB\"\n[[stream]]\nname = \"t\"\ncapacity = \"8MiB\"\n",
+        "[gateway]\nrecord_max = \"512KiB\"\n[[stream]]\nname = \"t\"\ncapacity = \"4MiB\"\n",
     );
-    let expected = "stream.t.capacity: \"8MiB\" is too small for gateway.record_max = \"1MiB\" (accepted: \"16MiB\" or more)";
+    let expected = "stream.t.capacity: \"4MiB\" is too small for gateway.record_max = \"512KiB\" (accepted: \"8MiB\" or more)";
     assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn a_record_max_that_no_hub_takes_in_one_message_is_refused_with_the_largest_that_it_does() {
+    let text = |record_max: &str| {
+        format!(
+            "[gateway]\nrecord_max = \"{record_max}\"\n[[stream]]\nname = \"dead-letter\"\ncapacity = \"16MiB\"\n"
+        )
+    };
+    let shown = refusal(&text("1MiB"));
+    assert!(shown.contains("gateway.record_max: \"1MiB\""), "{shown}");
+    assert!(shown.contains("to \"959KiB\""), "{shown}");
+    let agent = agent::parse(&text("959KiB"), Path::new("a.toml"), Some("gw-7")).unwrap();
+    assert_eq!(agent.gateway.record_bytes_max, 959 << 10);
 }
 
 #[test]

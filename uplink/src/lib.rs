@@ -22,3 +22,5 @@ mod pattern;
 mod stream;
 pub mod trust;
 mod wire;
+
+pub use wire::FRAME_BYTES_MAX;

@@ -4,6 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use sedge_core::crc::Digest;
+use sedge_core::custody::message::DATA_HEAD_LEN_MAX;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,12 @@ pub(crate) const FETCHED_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest name of anything.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 
+/// Bytes of the largest frame that goes the whole way: from a gateway to its hub in one message, and from there to a consumer in another.
+pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX - FETCHED_HEAD_BYTES_MAX;
+
 const _: () = assert!(FETCHED_HEAD_BYTES_MAX < MESSAGE_BYTES_MAX / 2);
+// Before the frames stand a kind and a head.
+const _: () = assert!(1 + DATA_HEAD_LEN_MAX + FRAME_BYTES_MAX <= MESSAGE_BYTES_MAX);
 
 /// Message types, those of the custody protocol that both conversations share included.
 pub(crate) mod kind {

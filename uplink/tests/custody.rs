@@ -9,7 +9,8 @@ use rig::{
     pull, pull_all, records, stage, stage_sized, until,
 };
 use sedge_core::log::WhenFull;
-use sedge_store::PartitionOptions;
+use sedge_store::{Batch, Partition, PartitionOptions, StageError};
+use sedge_uplink::FRAME_BYTES_MAX;
 use sedge_uplink::client::PullOptions;
 use sedge_uplink::forward::Log;
 use sedge_uplink::hub::{HubOptions, StreamOptions};
@@ -265,6 +266,48 @@ async fn an_event_too_large_for_its_mirror_waits_for_a_larger_one_and_holds_up_n
     assert_eq!(records(&pulled), numbers(0..20));
     assert_eq!(lost(&pulled), 0, "{pulled:?}");
     hub.stop().await.unwrap();
+}
+
+/// The largest frame that a gateway may make stands between small ones, and all of it comes to the consumer, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_of_the_largest_size_goes_the_whole_way() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let around = PartitionOptions::default().frame_bytes_max() as usize
+        - PartitionOptions::default().record_bytes_max;
+    let options = PartitionOptions {
+        capacity_bytes: 32 << 20,
+        record_bytes_max: FRAME_BYTES_MAX - around,
+        staged_bytes_max: 4 << 20,
+        ..PartitionOptions::default()
+    };
+    assert_eq!(options.frame_bytes_max() as usize, FRAME_BYTES_MAX);
+    let partition = origin_with(log_dir.path(), options);
+    stage(&partition, 0..10, 10).await;
+    let largest = stage_largest(&partition, FRAME_BYTES_MAX);
+    stage(&partition, 10..20, 10).await;
+    let hub = RunningHub::start(dir.path()).await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    gateway.drained().await;
+    let pulled = pull_all(&hub.url()).await;
+    let mut expected = numbers(0..20);
+    expected.insert(10, String::from_utf8(largest).unwrap());
+    assert!(pulled == expected, "{} came", pulled.len());
+    hub.stop().await.unwrap();
+}
+
+/// Stages the largest value that the log takes, of at most `bytes_max`.
+fn stage_largest(partition: &Partition, bytes_max: usize) -> Vec<u8> {
+    let (mut producer, mut batch) = (partition.producer(), Batch::new());
+    let mut value = vec![b'v'; bytes_max];
+    loop {
+        batch.clear();
+        batch.push(|unit| unit.record(None, None, &[], &value), &[]);
+        match producer.stage(&batch) {
+            Ok(_) => return value,
+            Err(StageError::TooLarge { .. }) => value.truncate(value.len() - 1),
+            Err(e) => panic!("{e}"),
+        }
+    }
 }
 
 /// The hub's disk has no room for the first segment of a further log. That log waits at the gateway, over a restart of the hub too, while others
