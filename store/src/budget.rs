@@ -1,7 +1,10 @@
 //! A limit on what many logs take on the disk together: mirrors grow segment by segment, and ask here before each.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::{disk, media};
 
 /// Bytes that may be taken, and those that are. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
@@ -32,8 +35,18 @@ impl Budget {
         self.0.bytes_max.saturating_sub(self.taken())
     }
 
+    /// Counts the files of the log in `dir` as long as what is returned is there: of one that cannot be opened. What cannot be read is not counted.
+    #[must_use]
+    pub fn hold(&self, dir: &Path) -> Held {
+        let bytes = |number| disk::len(&dir.join(media::file_name(number))).unwrap_or(0);
+        let segments = media::segments_in(dir).unwrap_or_default();
+        let share = Share::of(self.clone());
+        share.count(segments.into_iter().map(bytes).sum());
+        Held { _share: share }
+    }
+
     /// Takes `bytes`, if they are there.
-    pub(crate) fn take(&self, bytes: u64) -> bool {
+    fn take(&self, bytes: u64) -> bool {
         let more = |taken: u64| {
             taken
                 .checked_add(bytes)
@@ -43,13 +56,63 @@ impl Budget {
     }
 
     /// Counts `bytes` that were there before.
-    pub(crate) fn count(&self, bytes: u64) {
+    fn count(&self, bytes: u64) {
         self.0.taken.fetch_add(bytes, Relaxed);
     }
 
     /// Gives `bytes` back.
-    pub(crate) fn give_back(&self, bytes: u64) {
+    fn give_back(&self, bytes: u64) {
         self.0.taken.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Files of a log that nobody has open, and that count in a [`Budget`].
+#[derive(Debug)]
+pub struct Held {
+    _share: Share,
+}
+
+/// What one log has of a budget. Clones share it; with the last of them all of it goes back, whatever became of the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Share(Arc<Part>);
+
+#[derive(Debug, Default)]
+struct Part {
+    budget: Budget,
+    bytes: AtomicU64,
+}
+
+impl Share {
+    pub(crate) fn of(budget: Budget) -> Self {
+        let bytes = AtomicU64::new(0);
+        Self(Arc::new(Part { budget, bytes }))
+    }
+
+    /// Takes `bytes` more, if they are there.
+    pub(crate) fn take(&self, bytes: u64) -> bool {
+        let is_taken = self.0.budget.take(bytes);
+        if is_taken {
+            self.0.bytes.fetch_add(bytes, Relaxed);
+        }
+        is_taken
+    }
+
+    /// Counts `bytes` that were there before.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.0.budget.count(bytes);
+        self.0.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Gives `bytes` back that it has.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.0.bytes.fetch_sub(bytes, Relaxed);
+        self.0.budget.give_back(bytes);
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.budget.give_back(*self.bytes.get_mut());
     }
 }
 

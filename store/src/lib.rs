@@ -32,7 +32,7 @@ pub mod world;
 mod writer;
 
 pub use batch::{Batch, Unit};
-pub use budget::Budget;
+pub use budget::{Budget, Held};
 pub use clock::{Beginning, Clock, Timekeeping, system_clock};
 pub use data_dir::{DataDir, DataDirError, Gone, Numbered, Section};
 pub use durable_file::{read_toml, write_toml};

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use sedge_core::media::Media;
 use sedge_core::planted::Fault;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::disk::{self, File};
 use crate::durable_file::{self, TEMPORARY};
 use crate::world;
@@ -30,7 +30,7 @@ pub struct FileMedia {
     /// The files' numbers, in the order of the ring; beyond these, a segment's place is its file's number.
     numbers: Vec<u32>,
     /// What a file that is missing is taken from.
-    budget: Budget,
+    share: Share,
     /// Descriptors by segment, the most recently used last. One with unsynced writes is never closed:
     /// the kernel reports a failed write-back once for each open file.
     open: Vec<Open>,
@@ -107,7 +107,7 @@ impl FileMedia {
             dir: dir.into(),
             segment_bytes,
             numbers: Vec::new(),
-            budget: Budget::default(),
+            share: Share::default(),
             open: Vec::new(),
             preparing: None,
             careful: false,
@@ -163,14 +163,14 @@ impl FileMedia {
         u32::try_from(at).ok()
     }
 
-    /// The same, with files that are missing taken from `budget`, and those that are there counted in it.
+    /// The same, with files that are missing taken from `budget`, and those that are there counted in it, for as long as this lives.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn within(mut self, budget: Budget) -> io::Result<Self> {
         let there = segments_in(&self.dir)?.len() as u64;
-        budget.count(there * u64::from(self.segment_bytes));
-        self.budget = budget;
+        self.share = Share::of(budget);
+        self.share.count(there * u64::from(self.segment_bytes));
         Ok(self)
     }
 
@@ -198,7 +198,7 @@ impl FileMedia {
         self.open.retain(|o| o.segment != segment);
         match disk::remove_file(self.dir.join(file_name(self.number_of(segment)))) {
             Ok(()) => {
-                self.budget.give_back(self.segment_bytes.into());
+                self.share.give_back(self.segment_bytes.into());
                 Ok(true)
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -213,17 +213,17 @@ impl FileMedia {
         if self.preparing.is_some() || is_used {
             return;
         }
-        let (dir, bytes, budget) = (self.dir.clone(), self.segment_bytes, self.budget.clone());
+        let (dir, bytes, share) = (self.dir.clone(), self.segment_bytes, self.share.clone());
         let (number, written) = (self.number_of(segment), self.written());
         if world::is_simulated() {
             // There is no other thread. What fails here is tried again in line.
-            drop(write_through(&dir, number, bytes, &budget, &self.written));
+            drop(write_through(&dir, number, bytes, &share, &self.written));
             return;
         }
         let thread = std::thread::Builder::new()
             .name("sedge-prepare".into())
             .stack_size(PREPARE_STACK_BYTES)
-            .spawn(move || write_through(&dir, number, bytes, &budget, &written));
+            .spawn(move || write_through(&dir, number, bytes, &share, &written));
         match thread {
             Ok(thread) => self.preparing = Some(Preparing { segment, thread }),
             Err(e) => {
@@ -391,7 +391,7 @@ impl Media for FileMedia {
             &self.dir,
             number,
             self.segment_bytes,
-            &self.budget,
+            &self.share,
             &self.written,
         )
     }
@@ -513,19 +513,19 @@ fn write_through(
     dir: &Path,
     number: u32,
     bytes: u32,
-    budget: &Budget,
+    share: &Share,
     counted: &Written,
 ) -> io::Result<()> {
     let path = dir.join(file_name(number));
     let (file, temporary) = match File::open_to_write(&path) {
         Ok(file) => (file, None),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            if !budget.take(bytes.into()) {
+            if !share.take(bytes.into()) {
                 return Err(io::ErrorKind::QuotaExceeded.into());
             }
             let temporary = dir.join(format!("{TEMPORARY}{}", file_name(number)));
             let made = File::create(&temporary);
-            let made = made.inspect_err(|_| budget.give_back(bytes.into()));
+            let made = made.inspect_err(|_| share.give_back(bytes.into()));
             (made?, Some(temporary))
         }
         Err(e) => return Err(e),
@@ -540,7 +540,7 @@ fn write_through(
         // It may have been made by an attempt that failed at this.
         (Ok(()), None) => durable_file::sync_dir(dir),
         (Err(e), Some(temporary)) => {
-            budget.give_back(bytes.into());
+            share.give_back(bytes.into());
             disk::remove_file(&temporary)?;
             Err(e)
         }

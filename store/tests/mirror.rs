@@ -4,7 +4,7 @@ mod fixture;
 
 use fixture::{Given, payloads, read_all};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{AppendError, Mirror, MirrorOptions, OpenError, Partition};
+use sedge_store::{AppendError, Budget, Mirror, MirrorOptions, OpenError, Partition};
 
 #[test]
 fn a_mirror_shows_what_the_origin_shows_byte_for_byte() {
@@ -158,6 +158,36 @@ fn another_log_in_the_directory_is_not_overwritten() {
         "{other:?}"
     );
     open(&given, LogId::new([1; 16]));
+}
+
+/// What is looked for is another log than the one that is there, again and again: each attempt gives back what it counted. Who holds the files without
+/// opening them counts them once.
+#[test]
+fn a_mirror_that_does_not_open_takes_nothing_from_the_others() {
+    let given = Given::default();
+    let budget = Budget::new(64 << 20);
+    let open_as = |log: u8| {
+        let options = MirrorOptions {
+            budget: budget.clone(),
+            ..options()
+        };
+        let dir = given.dir.path().join("mirror");
+        Mirror::open(dir, LogId::new([log; 16]), options, fixture::ticking())
+    };
+    let mirror = open_as(1).unwrap();
+    let there = budget.taken();
+    assert!(there > 0);
+    drop(mirror);
+    for _ in 0..2 {
+        assert!(matches!(open_as(2), Err(OpenError::OtherLog { .. })));
+        assert_eq!(budget.taken(), 0);
+    }
+    let held = budget.hold(&given.dir.path().join("mirror"));
+    assert_eq!(budget.taken(), there);
+    drop(held);
+    let mirror = open_as(1).unwrap();
+    assert_eq!(budget.taken(), there);
+    drop(mirror);
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use sedge_store::{AppendError, Budget, DataDir, Mirror, MirrorOptions, Name, Numbered, OpenError};
+use sedge_store::{
+    AppendError, Budget, DataDir, Held, Mirror, MirrorOptions, Name, Numbered, OpenError,
+};
 
 use super::HubError;
 use super::catalog::{Catalog, KnownPartition};
@@ -32,7 +34,15 @@ pub(crate) struct Registry {
     joining: Mutex<()>,
     /// Logs with a place in a chain whose mirrors could not be opened, for want of room or because of a disk that gave no answer: tried again when a
     /// log of their partition is offered.
-    waiting: Mutex<Vec<Numbered<Identity>>>,
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+/// A log whose mirror is not open.
+#[derive(Debug)]
+struct Waiting {
+    numbered: Numbered<Identity>,
+    /// Its files are on the disk all the same.
+    held: Held,
 }
 
 /// The numbers that partitions of a stream have had.
@@ -366,11 +376,12 @@ impl Registry {
     fn open_waiting(&self, catalog: &Catalog, partition: &Partition) -> io::Result<()> {
         let waiting: Vec<_> = {
             let mut all = self.waiting();
-            all.extract_if(.., |n| partition.is_of(&n.identity))
+            all.extract_if(.., |w| partition.is_of(&w.numbered.identity))
                 .collect()
         };
         let mut outcome = Ok(());
-        for numbered in waiting {
+        for Waiting { numbered, held } in waiting {
+            drop(held);
             match self.open_member(numbered) {
                 Ok(partition) => self.joined(catalog, &partition),
                 Err(e) => outcome = outcome.and(Err(e)),
@@ -381,7 +392,8 @@ impl Registry {
 
     fn open_member(&self, numbered: Numbered<Identity>) -> io::Result<Arc<Partition>> {
         let partition = self.make_known(&numbered.identity);
-        let behind_another = self.waiting().iter().any(|n| partition.is_of(&n.identity));
+        let is_of = |w: &Waiting| partition.is_of(&w.numbered.identity);
+        let behind_another = self.waiting().iter().any(is_of);
         let opened = match behind_another {
             // A chain has no holes.
             true => Err(io::Error::other("an earlier log of the chain is not open")),
@@ -390,14 +402,15 @@ impl Registry {
         match opened {
             Ok(mirror) => partition.push(Arc::new(Member::new(numbered, mirror))),
             Err(e) => {
-                self.waiting().push(numbered);
+                let held = self.budget.hold(&numbered.path.join(LOG));
+                self.waiting().push(Waiting { numbered, held });
                 return Err(e);
             }
         }
         Ok(partition)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Numbered<Identity>>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -418,7 +431,7 @@ impl Registry {
             budget: self.budget.clone(),
             ..Default::default()
         };
-        let (dir, log) = (numbered.path.join("log"), LogId::new(identity.log.0));
+        let (dir, log) = (numbered.path.join(LOG), LogId::new(identity.log.0));
         let clock = self.options.clock.clock();
         let refused = |e: OpenError| match e.want_of_room() {
             Some(why) => {
@@ -584,6 +597,8 @@ impl Refusal {
 }
 
 const MIRRORS: &str = "mirrors";
+/// In the directory of a mirror.
+const LOG: &str = "log";
 /// Three segments of the largest size: no log can do with less.
 const LOG_BYTES_MIN: u64 = 48 << 20;
 

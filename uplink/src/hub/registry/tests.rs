@@ -91,6 +91,48 @@ fn a_log_joins_only_behind_those_that_were_named_before_it() {
     assert_eq!(admit(1, &all[1..2]), Ok(50));
 }
 
+/// What stands where a mirror was is another log. The disk that its files take counts once, however often it is tried, and whatever else is looked for.
+#[test]
+fn a_mirror_that_cannot_be_opened_takes_no_more_than_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let gateway = Name::new("gw-7").unwrap();
+    let offer = |log: u8, stream: &str| Offer {
+        log: LogId::new([log; 16]),
+        stream: stream.into(),
+        partition: 0,
+        oldest: Offset::ZERO,
+        next: Offset::ZERO,
+        tail_crc: None,
+        closed: false,
+    };
+    let (one, other) = (offer(0xA, "one"), offer(0xB, "other"));
+    let open = || Registry::open(&HubOptions::new(dir.path())).unwrap();
+    let registry = open();
+    registry.admit(&catalog, &gateway, &one, &[]).unwrap();
+    registry.admit(&catalog, &gateway, &other, &[]).unwrap();
+    let both = registry.disk_bytes();
+    drop(registry);
+    let log_of = |number: u8| dir.path().join(format!("mirrors/000{number}/log"));
+    std::fs::remove_dir_all(log_of(0)).unwrap();
+    copy_files(&log_of(1), &log_of(0));
+    let registry = open();
+    for _ in 0..5 {
+        assert_eq!(registry.disk_bytes(), both);
+        let admitted = registry.admit(&catalog, &gateway, &one, &[]);
+        assert_eq!(admitted.map(drop), Err(Refusal::INTERNAL));
+        registry.admit(&catalog, &gateway, &other, &[]).unwrap();
+    }
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
 fn named(offer: &Offer) -> Named {
     Named {
         log: offer.log,
