@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! data_dir/lock                          pid of the one process that holds it
-//!          streams/0001/identity.toml    names stand in identity files, directories carry numbers
+//!          streams/0001/identity.toml    names stand in identity files, directories carry numbers; a copy stands beside each
 //!          streams/0001/0000/log-0000/seg-00000.log
 //!          set-aside/…                   what could not be understood; never deleted
 //!          streams/0001/.gone-0002/      removed, but not to its last file: the next look finishes it
@@ -16,9 +16,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::system_clock;
 use crate::disk::{self, File};
 use crate::durable_file::{self, TEMPORARY};
+use crate::identity::{self, IDENTITY};
 use crate::media::is_full;
+use crate::patience::Patience;
 
 /// A data directory, held by this process until it is dropped.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl DataDir {
         durable_file::create_dir_all(&path)?;
         self.unmake_half_made()?;
         durable_file::settle(&path)?;
-        let mut found = Vec::new();
+        let (mut found, mut unread) = (Vec::new(), None);
         for entry in disk::read_dir(&path)? {
             let name = entry
                 .file_name()
@@ -101,22 +104,28 @@ impl DataDir {
                 remove_gone(&entry)?;
                 continue;
             }
-            if name.starts_with(TEMPORARY) || name == IDENTITY {
+            if name.starts_with(TEMPORARY) || identity::FILES.contains(&&*name) {
                 continue;
             }
-            let identity = durable_file::read_toml::<T>(&entry.join(IDENTITY));
-            match (number_of(&name), identity) {
-                (Some(number), Ok(identity)) => {
-                    found.push(Numbered {
-                        number,
-                        path: entry,
-                        identity,
-                    });
+            let Some(number) = number_of(&name) else {
+                self.set_aside(&entry, "not a numbered directory")?;
+                continue;
+            };
+            match self.identity_of(&entry) {
+                Ok(identity) => found.push(Numbered {
+                    number,
+                    path: entry,
+                    identity,
+                }),
+                Err(e) if identity::is_foreign(&e) => {
+                    self.set_aside(&entry, &format!("{IDENTITY}: {e}"))?;
                 }
-                (_, Err(e)) if !is_foreign(&e) => return Err(e),
-                (None, _) => drop(self.set_aside(&entry, "not a numbered directory")?),
-                (_, Err(e)) => drop(self.set_aside(&entry, &format!("{IDENTITY}: {e}"))?),
+                // The others that cannot be read need the same starts for their patience, and no more.
+                Err(e) => unread = unread.or(Some(e)),
             }
+        }
+        if let Some(e) = unread {
+            return Err(e);
         }
         found.sort_by_key(|n| n.number);
         Ok(Section {
@@ -124,6 +133,24 @@ impl DataDir {
             found,
             data: self,
         })
+    }
+
+    /// What the identity of the numbered directory `dir` says. Of its two files what is damaged is set aside, and each is written anew that is not as it should be.
+    fn identity_of<T: DeserializeOwned>(&self, dir: &Path) -> io::Result<T> {
+        let set_aside = |file: &Path, why: &str| self.set_aside(file, why).map(drop);
+        let patience = Patience::with(dir.join(identity::UNREADABLE), system_clock()());
+        match identity::read_and_mend(dir, set_aside) {
+            Err(e) if identity::is_unreadable(&e) => {
+                let name = dir.file_name().unwrap_or_default().to_string_lossy();
+                patience.try_again_later(&format!("{name}/{IDENTITY}"), &e)?;
+                Err(io::Error::new(io::ErrorKind::InvalidData, e))
+            }
+            Err(e) => Err(e),
+            Ok(identity) => {
+                patience.end()?;
+                Ok(identity)
+            }
+        }
     }
 
     /// Makes the next directory for `identity` in `within`, durably, without a look at what the others say: with a thousand of them that would take longer
@@ -159,7 +186,7 @@ impl DataDir {
             disk::remove_dir_all(&unfinished)?;
         }
         disk::create_dir(&unfinished)?;
-        durable_file::write_toml(&unfinished.join(IDENTITY), &identity)?;
+        identity::write_first(&unfinished, &identity)?;
         disk::rename(&unfinished, &path)?;
         if let Err(e) = durable_file::sync_dir(within) {
             if unmake(&path).is_err() {
@@ -236,7 +263,7 @@ impl<T: Serialize> Numbered<T> {
     /// # Errors
     /// When it cannot be written; the old one stays.
     pub fn rewrite(&mut self, identity: T) -> io::Result<()> {
-        durable_file::write_toml(&self.path.join(IDENTITY), &identity)?;
+        identity::rewrite(&self.path, &identity)?;
         self.identity = identity;
         Ok(())
     }
@@ -334,13 +361,6 @@ fn number_of(name: &str) -> Option<u32> {
     (name.len() >= 4 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok())?
 }
 
-/// The file is not ours, or not any more; the disk itself is fine.
-fn is_foreign(e: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, NotADirectory, NotFound};
-    matches!(e.kind(), InvalidData | NotADirectory | NotFound)
-}
-
-pub(crate) const IDENTITY: &str = "identity.toml";
 pub(crate) const SET_ASIDE: &str = "set-aside";
 /// Begins the name of every directory that is removed.
 const GONE: &str = ".gone-";
@@ -466,5 +486,50 @@ mod tests {
         assert_eq!(data.numbered::<Stream>("streams").unwrap().found().len(), 1);
         assert_eq!(fs::read_dir(dir.path().join(SET_ASIDE)).unwrap().count(), 2);
         assert!(!within.join("notes.txt").exists());
+    }
+
+    /// Of `/proc/self/mem` the first page cannot be read.
+    #[test]
+    fn a_directory_of_which_nobody_can_read_what_it_is_is_waited_for_and_then_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let mut streams = data.numbered::<Stream>("streams").unwrap();
+        let names = ["telemetry", "alarms", "audit"];
+        let made = names.map(|name| streams.create(stream(name)).unwrap().path);
+        for path in &made[..2] {
+            for name in ["identity.toml", "identity-copy.toml"] {
+                fs::remove_file(path.join(name)).unwrap();
+                std::os::unix::fs::symlink("/proc/self/mem", path.join(name)).unwrap();
+            }
+        }
+        let counted = |path: &Path| fs::read_to_string(path.join("identity-unreadable")).unwrap();
+        let start = || data.numbered::<Stream>("streams");
+        for _ in 0..5 {
+            let error = start().unwrap_err().to_string();
+            assert!(error.contains("/identity.toml cannot be read"), "{error}");
+            let counts = made[..2].iter().map(|path| counted(path));
+            assert!(counts.into_iter().all(|said| said.contains("opens = 1")));
+        }
+        fs::write(
+            made[0].join("identity-unreadable"),
+            "opens = 3\nlast_us = 0\n",
+        )
+        .unwrap();
+        start().unwrap_err();
+        assert!(!made[0].exists(), "only that one's patience was over");
+        fs::write(
+            made[1].join("identity-unreadable"),
+            "opens = 2\nlast_us = 0\n",
+        )
+        .unwrap();
+        start().unwrap_err();
+        assert!(counted(&made[1]).contains("opens = 3"));
+        // The disk gives it again.
+        identity::rewrite(&made[1], &stream("alarms")).unwrap();
+        let found = start().unwrap();
+        assert!(found.find(|s| s.name.as_str() == "alarms").is_some());
+        assert_eq!(found.found().len(), 2);
+        assert!(!made[1].join("identity-unreadable").exists());
+        assert_eq!(fs::read_dir(dir.path().join(SET_ASIDE)).unwrap().count(), 1);
     }
 }

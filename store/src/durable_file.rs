@@ -14,16 +14,29 @@ pub(crate) use crate::disk::sync_dir;
 
 /// Replaces `path` by `bytes`; afterwards the old or the new content is there, never a mixture.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, Sync::Yes)?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// The same without the sync of the directory: a power cut may take it back.
+pub(crate) fn replace(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!("{TEMPORARY}{name}"));
     let file = File::create(&temporary)?;
     file.write_all_at(bytes, 0)?;
-    if !Fault::RenameBeforeSync.is_planted() {
+    if sync == Sync::Yes && !Fault::RenameBeforeSync.is_planted() {
         file.sync_all()?;
     }
-    disk::rename(&temporary, path)?;
-    sync_dir(dir)
+    disk::rename(&temporary, path)
+}
+
+/// Whether the content is durable before the file has its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    Yes,
+    /// For what can do without: after a power cut it may be anything.
+    No,
 }
 
 /// Creates `dir` and what is missing above it, durably.

@@ -9,6 +9,7 @@ pub mod disk;
 mod durable_file;
 mod flash_image;
 mod group;
+mod identity;
 mod index;
 mod inspect;
 mod media;
@@ -19,6 +20,7 @@ mod open;
 mod owner;
 mod pace;
 mod partition;
+mod patience;
 mod pulse;
 mod queue;
 mod read;
@@ -40,6 +42,7 @@ pub use flash_image::{
     FlashHints, FlashImage, FlashImageError, FlashItem, FlashReport, GeometryReport,
     LostHeadReport, OpenReport,
 };
+pub use identity::{is_unreadable, read as read_identity};
 pub use inspect::{GapReport, LedgerReport, LogReport, Report, SegmentReport, inspect};
 pub use media::FileMedia;
 pub use mirror::{AppendError, Mirror, MirrorOptions};
@@ -47,6 +50,7 @@ pub use name::{BadName, Name};
 pub use owner::{NoOwner, Owner};
 pub use pace::WriteBudget;
 pub use partition::{Partition, PartitionOptions};
+pub use patience::Patience;
 pub use pulse::{Piece, Pulse, Underway};
 pub use queue::{Producer, StageError, Ticket};
 pub use read::{Chunk, ReadError};

@@ -20,6 +20,7 @@ use sedge_core::planted::Fault;
 use crate::budget::{Budget, Share};
 use crate::disk::{self, File};
 use crate::durable_file::{self, TEMPORARY};
+use crate::patience::Patience;
 use crate::world;
 
 /// The files of one log, as core's log machine sees them.
@@ -84,6 +85,11 @@ impl Unread {
     pub(crate) fn error(self) -> io::Error {
         self.errno
             .map_or_else(|| io::ErrorKind::Other.into(), io::Error::from_raw_os_error)
+    }
+
+    /// An error, unless patience is over.
+    pub(crate) fn try_again_later(self, patience: &Patience) -> io::Result<()> {
+        patience.try_again_later(&file_name(self.number), &self.error())
     }
 }
 

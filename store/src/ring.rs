@@ -4,7 +4,6 @@
 //! keeps its segment size, and what does not fit on the disk is done without (`found`). `space` makes a log smaller.
 
 mod found;
-mod patience;
 mod space;
 
 use std::fs;
@@ -29,14 +28,14 @@ use crate::budget::Budget;
 use crate::data_dir::{SET_ASIDE, set_aside_into};
 use crate::durable_file;
 use crate::index::{Held, Index};
-use crate::media::{self, FileMedia, Written, file_name};
+use crate::media::{self, FileMedia, UNREADABLE, Written, file_name};
 use crate::mend;
 use crate::owner::Owner;
+use crate::patience::Patience;
 use crate::survey::{self, Surveyed};
 use crate::world;
 
 use found::SEGMENTS_MIN;
-use patience::Patience;
 
 pub use found::COMMIT_OFFSETS_MAX;
 pub(crate) use found::{capacity_for, geometry_to_be};
@@ -191,7 +190,7 @@ impl Ring {
         durable_file::create_dir_all(&dir).map_err(io)?;
         durable_file::settle(&dir).map_err(io)?;
         let suspects = media::sync_failed(&dir).map_err(io)?;
-        let mut patience = Patience::with(&dir, now).map_err(io)?;
+        let patience = Patience::with(dir.join(UNREADABLE), now);
         let mut opened = Opened {
             suspects,
             ..Opened::default()
@@ -201,7 +200,7 @@ impl Ring {
         if opened.suspects.is_empty() {
             opened.mended = mend::beginnings(&dir, options.role, owner);
         }
-        let found = found::survey_usable(&dir, options.role, &mut opened, &mut patience)?;
+        let found = found::survey_usable(&dir, options.role, &mut opened, &patience)?;
         let geometry = found::geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
             dir: dir.clone(),
             capacity_bytes: options.capacity_bytes,
@@ -277,7 +276,7 @@ impl Ring {
         options: &RingOptions,
         now: Micros,
         mut opened: Opened,
-        mut patience: Patience,
+        patience: Patience,
     ) -> Result<(Self, Opened), OpenError> {
         let io = |source| OpenError::Io {
             dir: dir.clone(),
@@ -311,7 +310,7 @@ impl Ring {
             media.mark_sync_failed();
         }
         if let Some(unread) = media.take_unread() {
-            patience.try_again_later(unread).map_err(io)?;
+            unread.try_again_later(&patience).map_err(io)?;
         }
         patience.end().map_err(io)?;
         let (log, recovered) = result.map_err(|e| OpenError::of(&dir, e))?;

@@ -134,8 +134,7 @@ fn identity(log: &Path, root: &Path) -> BTreeMap<String, serde_json::Value> {
         .collect();
     dirs.reverse();
     for dir in dirs {
-        let said: io::Result<BTreeMap<String, serde_json::Value>> =
-            sedge_store::read_toml(&dir.join("identity.toml"));
+        let said: io::Result<BTreeMap<String, serde_json::Value>> = sedge_store::read_identity(dir);
         all.extend(said.unwrap_or_default());
     }
     all

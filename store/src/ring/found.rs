@@ -5,22 +5,22 @@ use std::path::Path;
 
 use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role, STAMP_LEN};
 
-use super::patience::Patience;
 use super::{OpenError, Opened, RingOptions};
-use crate::data_dir::{IDENTITY, SET_ASIDE};
+use crate::data_dir::SET_ASIDE;
 use crate::disk::{self, File};
 use crate::durable_file;
+use crate::identity;
 use crate::media::{self, FileMedia, SYNC_FAILED, UNREADABLE, Unread, file_name, read_or_zeros};
 use crate::mend;
 use crate::mirror::BEGINNINGS;
+use crate::patience::Patience;
 use crate::survey::{self, StampSeen, Surveyed};
 
 /// Sets aside what is foreign, removes what was never finished.
 pub(super) fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
-    let (foreign, unfinished) = survey::foreign_in(
-        dir,
-        &[SET_ASIDE, SYNC_FAILED, UNREADABLE, IDENTITY, BEGINNINGS],
-    )?;
+    let of_the_log = [SET_ASIDE, SYNC_FAILED, UNREADABLE, BEGINNINGS];
+    let known = [&of_the_log[..], &identity::FILES].concat();
+    let (foreign, unfinished) = survey::foreign_in(dir, &known)?;
     for path in unfinished {
         disk::remove_file(path)?;
     }
@@ -69,7 +69,7 @@ pub(super) fn survey_usable(
     dir: &Path,
     role: Role,
     opened: &mut Opened,
-    patience: &mut Patience,
+    patience: &Patience,
 ) -> Result<Vec<Surveyed>, OpenError> {
     let io = |source| OpenError::Io {
         dir: dir.into(),
@@ -77,16 +77,16 @@ pub(super) fn survey_usable(
     };
     let found = survey::survey(dir).map_err(io)?;
     if let Some(unread) = found.iter().find_map(|s| s.unread) {
-        patience.try_again_later(unread).map_err(io)?;
+        unread.try_again_later(patience).map_err(io)?;
     }
     let segment_bytes = survey::geometry_of(&found).map(|g| g.segment_bytes());
     let is_log = found.iter().any(|s| s.header.is_some());
     let used = survey::used_up_to(&found);
-    let is_unused = |surveyed: &Surveyed, patience: &mut Patience| {
+    let is_unused = |surveyed: &Surveyed, patience: &Patience| {
         let is_used_behind = surveyed.segment + 1 < used;
         mend::is_unused(dir, surveyed, is_used_behind).or_else(|e| {
             let unread = Unread::of(surveyed.segment, &e);
-            patience.try_again_later(unread).map_err(io)?;
+            unread.try_again_later(patience).map_err(io)?;
             Ok(false)
         })
     };

@@ -32,6 +32,30 @@ fn a_log_is_passed_when_the_next_one_has_its_room() {
     assert_eq!((older.place, head.place), (0, 1));
 }
 
+/// A byte of it, or its place on the disk. In front of sound segments that is no reason to begin a new log.
+#[test]
+fn rot_in_an_identity_file_costs_no_event() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    for at in ["0000", "0000/0000", "0000/0000/0000"] {
+        let file = given
+            .dir
+            .path()
+            .join("streams")
+            .join(at)
+            .join("identity.toml");
+        let sound = fs::read(&file).unwrap();
+        let mut rotten = sound.clone();
+        rotten[0] ^= 1;
+        fs::write(&file, rotten).unwrap();
+        assert_eq!(given_head(&given.open(&given.of(1))), log, "{at}");
+        assert_eq!(fs::read(&file).unwrap(), sound, "{at}");
+    }
+    assert_eq!(given.logs(0), ["0000"]);
+    let aside = fs::read_dir(given.dir.path().join("set-aside")).unwrap();
+    assert_eq!(aside.count(), 3, "the rotten files and nothing else");
+}
+
 /// Two hubs have to have everything before it goes.
 #[test]
 fn an_ended_log_goes_when_the_last_uplink_has_it() {
@@ -57,7 +81,7 @@ fn an_ended_log_goes_when_the_last_uplink_has_it() {
         "nobody holds its files open"
     );
     let left = fs::read_dir(given.dir.path().join("streams/0000/0000")).unwrap();
-    assert_eq!(left.count(), 2, "an identity and a log");
+    assert_eq!(left.count(), 3, "an identity, its copy and a log");
 }
 
 /// It was put back to an older copy while the other hub still lacked something: the log is there to be sent to it again.

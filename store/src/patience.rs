@@ -1,7 +1,8 @@
-//! How long a log waits for what the disk does not give.
+//! How long a start waits for what the disk does not give.
 //!
 //! A read that fails while a log is opened may be a moment's trouble of the disk or its end. Taken for the second, what stands there would be written over; so at
-//! first the log does not open, and whoever starts it again finds it as it was. A place that stays unreadable is then taken for rot, for a log must start.
+//! first the log does not open, and whoever starts it again finds it as it was. A place that stays unreadable is then taken for rot, for a log must start. The same
+//! holds of the small files without which nobody knows what a directory is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk;
 use crate::durable_file::{self, read_toml, write_toml};
-use crate::media::{UNREADABLE, Unread, file_name};
 
-/// What is known of earlier opens of one log.
+/// What is known of earlier opens of one thing.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub struct Patience {
     file: PathBuf,
     now: Micros,
+    /// Whether there is such a file, whatever it says.
+    is_there: bool,
     spent: Option<Spent>,
 }
 
@@ -29,31 +31,31 @@ struct Spent {
 }
 
 impl Patience {
-    /// What is left of it for the log in `dir`.
-    pub(super) fn with(dir: &Path, now: Micros) -> io::Result<Self> {
-        let file = dir.join(UNREADABLE);
-        let spent = match read_toml(&file) {
-            Ok(spent) => Some(spent),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            // What has rotted in it counts as nothing.
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => None,
-            Err(e) => return Err(e),
-        };
-        Ok(Self { file, now, spent })
+    /// What is left of it, as `file` has it, which stands beside what is to be read. What has rotted in there, or cannot be read itself, counts as nothing.
+    pub fn with(file: PathBuf, now: Micros) -> Self {
+        let read = read_toml(&file);
+        Self {
+            is_there: !matches!(&read, Err(e) if e.kind() == io::ErrorKind::NotFound),
+            spent: read.ok(),
+            file,
+            now,
+        }
     }
 
     /// Whether what cannot be read now is taken for lost.
-    pub(super) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.spent
             .as_ref()
             .is_some_and(|spent| spent.opens >= OPENS_MAX)
     }
 
-    /// Something could not be read. An error, unless patience is over.
-    pub(super) fn try_again_later(&mut self, unread: Unread) -> io::Result<()> {
-        let (name, error) = (file_name(unread.number), unread.error());
+    /// The file `name` could not be read.
+    ///
+    /// # Errors
+    /// The same error, and what will come of it; none when patience is over.
+    pub fn try_again_later(&self, name: &str, error: &io::Error) -> io::Result<()> {
         if self.is_over() {
-            tracing::error!(file = %self.file.with_file_name(&name).display(), error = %error, "cannot be read, and what stands there is taken for lost");
+            tracing::error!(file = %self.file.with_file_name(name).display(), error = %error, "cannot be read, and what stands there is taken for lost");
             return Ok(());
         }
         let spent = Spent {
@@ -63,7 +65,7 @@ impl Patience {
         if self.has_waited()
             && let Err(e) = write_toml(&self.file, &spent)
         {
-            tracing::warn!(file = %self.file.display(), error = %e, "it could not be noted that the log cannot be read");
+            tracing::warn!(file = %self.file.display(), error = %e, "it could not be noted that something cannot be read");
         }
         Err(io::Error::new(
             error.kind(),
@@ -84,9 +86,12 @@ impl Patience {
         !(0..APART_US).contains(&since)
     }
 
-    /// The log is open: the next trouble is another.
-    pub(super) fn end(self) -> io::Result<()> {
-        if self.spent.is_none() {
+    /// All was read: the next trouble is another.
+    ///
+    /// # Errors
+    /// When the file that counts cannot be removed.
+    pub fn end(self) -> io::Result<()> {
+        if !self.is_there {
             return Ok(());
         }
         match disk::remove_file(&self.file) {
@@ -108,8 +113,12 @@ mod tests {
 
     const NOW: Micros = Micros::new(1_700_000_000_000_000);
 
-    fn unread() -> Unread {
-        Unread::of(3, &rustix::io::Errno::IO.into())
+    fn with(dir: &tempfile::TempDir, now: Micros) -> Patience {
+        Patience::with(dir.path().join("unreadable"), now)
+    }
+
+    fn fail(patience: &Patience) -> io::Result<()> {
+        patience.try_again_later("seg-00003.log", &rustix::io::Errno::IO.into())
     }
 
     #[test]
@@ -117,33 +126,48 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for open in 0..3 {
             let now = Micros::new(NOW.get() + open * APART_US);
-            let mut patience = Patience::with(dir.path(), now).unwrap();
+            let patience = with(&dir, now);
             assert!(!patience.is_over());
-            let error = patience.try_again_later(unread()).unwrap_err();
+            let error = fail(&patience).unwrap_err();
             assert!(error.to_string().starts_with("seg-00003.log"), "{error}");
         }
-        let mut patience = Patience::with(dir.path(), NOW).unwrap();
+        let patience = with(&dir, NOW);
         assert!(patience.is_over());
-        patience.try_again_later(unread()).unwrap();
+        fail(&patience).unwrap();
         patience.end().unwrap();
-        assert!(!Patience::with(dir.path(), NOW).unwrap().is_over());
+        assert!(!with(&dir, NOW).is_over());
     }
 
     #[test]
     fn who_tries_again_at_once_has_not_waited() {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..9 {
-            let mut patience = Patience::with(dir.path(), NOW).unwrap();
-            patience.try_again_later(unread()).unwrap_err();
+            let patience = with(&dir, NOW);
+            fail(&patience).unwrap_err();
         }
     }
 
     #[test]
     fn an_open_that_reads_everything_gives_all_patience_back() {
         let dir = tempfile::tempdir().unwrap();
-        let mut patience = Patience::with(dir.path(), NOW).unwrap();
-        patience.try_again_later(unread()).unwrap_err();
-        Patience::with(dir.path(), NOW).unwrap().end().unwrap();
-        assert!(Patience::with(dir.path(), NOW).unwrap().spent.is_none());
+        let patience = with(&dir, NOW);
+        fail(&patience).unwrap_err();
+        with(&dir, NOW).end().unwrap();
+        assert!(with(&dir, NOW).spent.is_none());
+    }
+    /// The sector under the file that counts may be the one that is gone.
+    #[test]
+    fn a_count_that_cannot_be_read_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("unreadable");
+        std::fs::create_dir(&file).unwrap();
+        assert!(!with(&dir, NOW).is_over());
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::write(&file, "opens = many").unwrap();
+        fail(&with(&dir, NOW)).unwrap_err();
+        assert_eq!(with(&dir, NOW).spent.as_ref().unwrap().opens, 1);
+        std::fs::write(&file, "opens = many").unwrap();
+        with(&dir, NOW).end().unwrap();
+        assert!(!file.exists());
     }
 }
