@@ -162,10 +162,9 @@ impl Partition {
         self.removed_to.as_ref().map_or(0, |to| to.load(Relaxed))
     }
 
-    /// Where a gap ends that begins at `from`, and the log behind it or the last one, if a gateway's own logs are all removed that had anything there. A hub's mirrors
-    /// are never removed: there it is waited for what is not there.
+    /// Where a gap ends that begins at `from`, and the log behind it or the last one, if a gateway's own logs are all removed that had anything there. At a hub nothing is
+    /// removed: what is missing between two mirrors, or before the first, was set aside. One that only waits to be opened leaves none, for those behind it wait as well.
     fn hole<'l>(&self, links: &'l [Link], from: u64) -> Option<(u64, Option<&'l Link>)> {
-        self.removed_to.as_ref()?;
         let at = links.iter().position(|link| from < link.base());
         let before = at.unwrap_or(links.len()).checked_sub(1);
         let is_over = |before: usize| {
@@ -303,13 +302,17 @@ impl Partition {
         }))
     }
 
-    /// What stands for logs that are removed: the most that can have been in them.
+    /// What stands for logs that are removed, or set aside: the most that can have been in them.
     fn part_of_hole(&self, from: u64, to: u64, link: Option<&Link>, end: u64) -> Part {
+        let cause = match self.removed_to {
+            Some(_) => Cause::Evicted,
+            None => Cause::Corrupt,
+        };
         let gap = wire::Gap {
             from,
             to,
             lost: to - from,
-            cause: Cause::Evicted.code(),
+            cause: cause.code(),
             when: Micros::UNKNOWN.get(),
             when_last: Micros::UNKNOWN.get(),
         };

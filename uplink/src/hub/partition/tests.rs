@@ -148,14 +148,39 @@ fn each_offset_is_read_in_the_log_that_it_stands_in_up_to_the_end_of_its_run() {
     }
 }
 
-/// A mirror whose identity has rotted is set aside. Who reads waits for it: no gap says that it is gone.
+/// Mirrors whose identities have rotted are set aside. Who reads is led over what is missing, once all before it is there. (What only waits to be opened is no gap:
+/// `a_mirror_that_waits_to_be_opened_is_no_gap` in the registry's tests.)
 #[test]
-fn a_mirror_that_is_missing_is_no_gap() {
+fn what_is_missing_between_mirrors_or_before_the_first_is_a_gap() {
+    let gap_at = |given: &Given, from| {
+        let head = given.read(from, None)?;
+        let gap = head.gaps.iter().find(|gap| gap.to > gap.from);
+        Some(gap.map(|gap| {
+            assert_eq!((gap.from, gap.lost), (from, gap.to - gap.from));
+            assert_eq!(gap.cause, Cause::Corrupt.code());
+            assert_eq!((head.next, head.frames_len), (gap.to, 0));
+            (gap.to, head.epoch)
+        }))
+    };
+    let gap_to = |to, epoch| Some(Some((to, epoch)));
+    let there = Some(None);
     let mut given = Given::chain(&[(Some(5), 5)]);
-    given.join(identity(2, 8, None), 4);
-    for (asked, is_there) in [(4, true), (5, false), (7, false), (8, true), (12, false)] {
-        assert_eq!(given.read(asked, None).is_some(), is_there, "{asked}");
-    }
+    given.join(identity(2, 8, Some(4)), 4);
+    given.join(identity(4, 20, None), 1);
+    let from = |from| gap_at(&given, from);
+    assert_eq!([0, 4, 8, 11, 20].map(from), [there; 5]);
+    assert_eq!([5, 7].map(from), [gap_to(8, 2); 2]);
+    assert_eq!([12, 19].map(from), [gap_to(20, 4); 2]);
+    assert_eq!(from(21), None);
+    let mut first_missing = Given::chain(&[]);
+    first_missing.join(identity(1, 5, None), 3);
+    let from = |from| gap_at(&first_missing, from);
+    assert_eq!([0, 4].map(from), [gap_to(5, 1); 2]);
+    assert_eq!([5, 8].map(from), [there, None]);
+    let mut filling = Given::chain(&[(Some(5), 3)]);
+    filling.join(identity(2, 8, None), 4);
+    let from = |from| gap_at(&filling, from);
+    assert_eq!([2, 3, 5, 7, 8].map(from), [there, None, None, None, there]);
 }
 
 #[test]

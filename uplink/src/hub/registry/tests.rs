@@ -229,6 +229,88 @@ fn a_log_that_ends_before_its_announced_end_leaves_no_hole() {
     assert_eq!(again(end, None), resume(end, None), "what is left of it");
 }
 
+/// A chain of three logs with 5, 3 and 4 events. The mirror of the second cannot be opened: what it has is there tomorrow, and who reads waits for it. Once nobody can
+/// say any more what it is, it is lost.
+#[test]
+fn a_mirror_that_waits_to_be_opened_is_no_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || Registry::open(&HubOptions::new(dir.path())).unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let gateway = Name::new("gw-7").unwrap();
+    let offer = |log, next, closed| Offer {
+        log: LogId::new([log; 16]),
+        stream: "telemetry".into(),
+        partition: 0,
+        oldest: Offset::ZERO,
+        next: Offset::new(next),
+        tail_crc: None,
+        closed,
+    };
+    let offers = [
+        offer(0xA, 5, true),
+        offer(0xB, 3, true),
+        offer(0xC, 4, false),
+    ];
+    let registry = start();
+    for (offer, count) in offers.iter().zip([5, 3, 4]) {
+        let admitted = registry.admit(&catalog, &gateway, offer, &[]).unwrap();
+        let mirror = &admitted.member.mirror;
+        mirror.append(&frame_of(&offer.log, count).0).unwrap();
+    }
+    drop(registry);
+    // Epoch of what is read, and where its gap ends, if it is one.
+    let read = |registry: &Registry, from| {
+        let want = wire::Want {
+            number: 0,
+            from,
+            epoch: None,
+        };
+        let partition = registry.partition("telemetry", 0).unwrap();
+        let head = partition.read(&want, 1 << 20).unwrap()?.head;
+        let gap = head.gaps.iter().find(|gap| gap.to > gap.from);
+        Some((head.epoch, gap.map(|gap| gap.to)))
+    };
+    let epochs = |registry: &Registry| {
+        let partition = registry.partition("telemetry", 0).unwrap();
+        let links = partition.links();
+        links.iter().map(|link| link.epoch).collect::<Vec<_>>()
+    };
+    let log = dir.path().join("mirrors/0001/log");
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::rename(&log, &elsewhere).unwrap();
+    std::fs::write(&log, "").unwrap();
+    let registry = start();
+    assert_eq!(epochs(&registry), [0], "none behind it is open");
+    assert_eq!(read(&registry, 4), Some((0, None)));
+    assert_eq!([5, 7, 8, 12].map(|from| read(&registry, from)), [None; 4]);
+    let refused = registry.admit(&catalog, &gateway, &offers[2], &[]);
+    assert_eq!(refused.err(), Some(Refusal::INTERNAL));
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(&elsewhere, &log).unwrap();
+    registry.admit(&catalog, &gateway, &offers[2], &[]).unwrap();
+    assert_eq!(epochs(&registry), [0, 1, 2]);
+    assert_eq!(read(&registry, 5), Some((1, None)));
+    drop(registry);
+    let spoil = |name: &str| {
+        let file = dir.path().join("mirrors/0001").join(name);
+        std::fs::write(file, "number = ").unwrap();
+    };
+    spoil("identity.toml");
+    let registry = start();
+    assert_eq!(epochs(&registry), [0, 1, 2], "its copy says what it is");
+    drop(registry);
+    spoil("identity.toml");
+    spoil("identity-copy.toml");
+    let registry = start();
+    assert_eq!(epochs(&registry), [0, 2]);
+    assert_eq!(
+        [5, 7].map(|from| read(&registry, from)),
+        [Some((2, Some(8))); 2]
+    );
+    assert_eq!(read(&registry, 8), Some((2, None)));
+    assert_eq!(read(&registry, 12), None);
+}
+
 /// A frame of `count` records from the first offset on, and its fingerprint.
 fn frame_of(log: &LogId, count: u16) -> (Vec<u8>, u32) {
     let label = Label {
