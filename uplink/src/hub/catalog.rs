@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, ffi, params};
+
+use sedge_store::{Patience, system_clock};
 
 use crate::wire::Place;
 
@@ -89,8 +91,8 @@ impl Catalog {
     pub(crate) fn open(dir: &Path) -> Result<Self, CatalogError> {
         let is_real = !sedge_store::world::is_simulated();
         let place = CatalogPlace {
-            main: dir.join("catalog.sqlite"),
-            copy: dir.join("catalog.copy"),
+            main: dir.join(MAIN),
+            copy: dir.join(COPY),
             aside: dir.join("set-aside"),
         };
         let connection = match is_real {
@@ -350,31 +352,61 @@ impl Catalog {
 
 impl CatalogPlace {
     fn open(&self) -> Result<Connection, CatalogError> {
+        self.open_by(open_checked)
+    }
+
+    fn open_by(
+        &self,
+        open: impl Fn(&Path) -> rusqlite::Result<Connection>,
+    ) -> Result<Connection, CatalogError> {
+        let patience = Patience::with(self.main.with_extension("unreadable"), system_clock()());
         if !self.main.exists() {
             // A write-ahead log without its database would be played into whatever takes the database's place.
             self.set_aside("its database is gone")?;
-            self.take_copy()?;
+            self.take_copy(&patience)?;
         }
-        match open_checked(&self.main) {
-            Ok(connection) => return Ok(connection),
-            Err(e) if is_damage(&e) => self.set_aside(&e.to_string())?,
-            Err(e) => return Err(e.into()),
-        }
-        self.take_copy()?;
-        match open_checked(&self.main) {
-            Ok(connection) => return Ok(connection),
-            Err(e) if is_damage(&e) => self.set_aside(&format!("the copy: {e}"))?,
-            Err(e) => return Err(e.into()),
-        }
-        Ok(open_checked(&self.main)?)
+        let connection = match open(&self.main) {
+            Ok(connection) => connection,
+            Err(e) => {
+                self.give_up(e, "", &patience)?;
+                self.take_copy(&patience)?;
+                open(&self.main).or_else(|e| {
+                    self.give_up(e, "the copy: ", &patience)?;
+                    Ok::<_, CatalogError>(open(&self.main)?)
+                })?
+            }
+        };
+        patience.end()?;
+        Ok(connection)
     }
 
-    fn take_copy(&self) -> io::Result<()> {
-        if !self.copy.exists() {
-            return Ok(());
+    /// Sets a catalog aside that is damaged. One that the disk does not give counts as that when patience is over: it may be there again.
+    fn give_up(
+        &self,
+        e: rusqlite::Error,
+        which: &str,
+        patience: &Patience,
+    ) -> Result<(), CatalogError> {
+        let why = format!("{which}{e}");
+        match is_unreadable(&e) {
+            true => patience.try_again_later(MAIN, &io::Error::other(e))?,
+            false if is_damage(&e) => {}
+            false => return Err(e.into()),
         }
+        Ok(self.set_aside(&why)?)
+    }
+
+    /// Puts the copy into the catalog's place. One that the disk does not give is none when patience is over.
+    fn take_copy(&self, patience: &Patience) -> io::Result<()> {
+        let copy = match fs::read(&self.copy) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if sedge_store::is_unreadable(&e) => {
+                return patience.try_again_later(COPY, &e);
+            }
+            read => read?,
+        };
         let unfinished = self.main.with_extension("unfinished");
-        fs::copy(&self.copy, &unfinished)?;
+        fs::write(&unfinished, copy)?;
         fs::File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, &self.main)?;
         tracing::warn!(copy = %self.copy.display(), "the catalog is its last copy: groups go back to the offsets in it");
@@ -421,7 +453,11 @@ fn open_checked(path: &Path) -> rusqlite::Result<Connection> {
     }
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        let code = match verdict.contains(NO_PAGE) {
+            true => ffi::SQLITE_IOERR_READ,
+            false => ffi::SQLITE_CORRUPT,
+        };
+        let code = ffi::Error::new(code);
         return Err(rusqlite::Error::SqliteFailure(code, Some(verdict)));
     }
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -512,6 +548,12 @@ fn put_place(
     Ok(())
 }
 
+/// The disk does not give a page of it.
+fn is_unreadable(e: &rusqlite::Error) -> bool {
+    let code = e.sqlite_error().map(|e| e.extended_code);
+    code == Some(ffi::SQLITE_IOERR_READ)
+}
+
 fn is_damage(e: &rusqlite::Error) -> bool {
     matches!(
         e.sqlite_error_code(),
@@ -588,6 +630,11 @@ impl CatalogError {
     }
 }
 
+const MAIN: &str = "catalog.sqlite";
+const COPY: &str = "catalog.copy";
+/// What `quick_check` says of a page that cannot be read: the number is `SQLITE_IOERR_READ`.
+const NO_PAGE: &str = "error code=266";
+
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS gateway(name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stream(name TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -628,188 +675,4 @@ COMMIT;
 const GROUPS_MAX: i64 = 100_000;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn known(number: u32) -> KnownPartition {
-        KnownPartition {
-            stream: "telemetry".into(),
-            number,
-            gateway: format!("gw-{number}"),
-            partition: 0,
-        }
-    }
-
-    fn at(number: u32, next: u64) -> Place {
-        Place {
-            number,
-            first: 0,
-            next,
-        }
-    }
-
-    #[test]
-    fn runs_that_have_met_are_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(dir.path()).unwrap();
-        let (generation, _) = catalog.join("billing", "telemetry").unwrap();
-        let ahead = |next| Place {
-            first: 300,
-            ..at(0, next)
-        };
-        let commit = |places: &[Place]| catalog.commit("billing", "telemetry", generation, places);
-        assert!(commit(&[at(0, 120), ahead(330), at(1, 500)]).unwrap());
-        assert!(commit(&[at(0, 299)]).unwrap());
-        assert_eq!(catalog.group_places().unwrap().len(), 3);
-        assert!(commit(&[at(0, 340)]).unwrap());
-        let (_, places) = catalog.join("billing", "telemetry").unwrap();
-        assert_eq!(places, [at(0, 340), at(1, 500)]);
-    }
-
-    #[test]
-    fn a_commit_of_an_older_generation_changes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(dir.path()).unwrap();
-        let (first, places) = catalog.join("billing", "telemetry").unwrap();
-        assert_eq!((first, places), (1, vec![]));
-        assert!(
-            catalog
-                .commit("billing", "telemetry", first, &[at(0, 40), at(1, u64::MAX)])
-                .unwrap()
-        );
-        let (second, places) = catalog.join("billing", "telemetry").unwrap();
-        assert_eq!((second, places), (2, vec![at(0, 40), at(1, u64::MAX)]));
-        assert!(
-            !catalog
-                .commit("billing", "telemetry", first, &[at(0, 99)])
-                .unwrap()
-        );
-        assert_eq!(catalog.group_places().unwrap()[0].place.next, 40);
-    }
-
-    #[test]
-    fn a_catalog_of_the_first_version_keeps_its_groups() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(dir.path()).unwrap();
-        catalog.join("billing", "telemetry").unwrap();
-        let first_version = "
-            DROP TABLE group_run;
-            CREATE TABLE group_place(
-                name TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, next INTEGER NOT NULL,
-                PRIMARY KEY (name, stream, number)) WITHOUT ROWID;
-            INSERT INTO group_place VALUES ('billing', 'telemetry', 0, 40);
-            PRAGMA user_version = 1;";
-        catalog.lock().execute_batch(first_version).unwrap();
-        drop(catalog);
-        for _ in 0..2 {
-            let catalog = Catalog::open(dir.path()).unwrap();
-            let (_, places) = catalog.join("billing", "telemetry").unwrap();
-            assert_eq!(places, [at(0, 40)]);
-        }
-    }
-
-    #[test]
-    fn a_deleted_catalog_comes_back_from_its_copy() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(dir.path()).unwrap();
-        catalog.note(&[known(0)]).unwrap();
-        let (generation, _) = catalog.join("billing", "telemetry").unwrap();
-        catalog
-            .commit("billing", "telemetry", generation, &[at(0, 40)])
-            .unwrap();
-        catalog.copy().unwrap();
-        catalog
-            .commit("billing", "telemetry", generation, &[at(0, 50)])
-            .unwrap();
-        drop(catalog);
-        // The write-ahead log stays behind on purpose: it must not be played into the copy.
-        fs::write(dir.path().join("catalog.sqlite-wal"), b"of another life").unwrap();
-        fs::remove_file(dir.path().join("catalog.sqlite")).unwrap();
-        let catalog = Catalog::open(dir.path()).unwrap();
-        assert_eq!(catalog.partitions().unwrap(), [known(0)]);
-        assert_eq!(catalog.group_places().unwrap()[0].place.next, 40);
-    }
-
-    #[test]
-    fn a_damaged_catalog_is_set_aside_wherever_it_is_damaged() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("catalog.sqlite");
-        for page in 0..3 {
-            let catalog = Catalog::open(dir.path()).unwrap();
-            catalog
-                .note(&(0..200).map(known).collect::<Vec<_>>())
-                .unwrap();
-            drop(catalog);
-            let mut bytes = fs::read(&path).unwrap();
-            let at = page * 4096;
-            bytes[at..at + 100].fill(0x5A);
-            fs::write(&path, bytes).unwrap();
-            let catalog = Catalog::open(dir.path()).unwrap();
-            assert_eq!(
-                catalog.partitions().unwrap(),
-                [],
-                "page {page}: nothing to take its place"
-            );
-        }
-        assert_eq!(
-            fs::read_dir(dir.path().join("set-aside")).unwrap().count(),
-            3
-        );
-    }
-
-    /// A disk that fails or is full, and another who writes, are no reason to set a catalog aside.
-    #[test]
-    fn only_what_is_no_database_any_more_is_damage() {
-        let failure = |code| rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-        for code in [rusqlite::ffi::SQLITE_CORRUPT, rusqlite::ffi::SQLITE_NOTADB] {
-            assert!(is_damage(&failure(code)));
-        }
-        for code in [
-            rusqlite::ffi::SQLITE_IOERR,
-            rusqlite::ffi::SQLITE_FULL,
-            rusqlite::ffi::SQLITE_BUSY,
-            rusqlite::ffi::SQLITE_CANTOPEN,
-        ] {
-            assert!(!is_damage(&failure(code)));
-        }
-        assert!(!is_damage(&rusqlite::Error::QueryReturnedNoRows));
-    }
-
-    /// It rots under a hub that runs: the write that finds it out fails, and the next one finds another catalog, with what the copy has.
-    #[test]
-    fn a_catalog_that_is_damaged_in_use_is_replaced_for_the_next_write() {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(dir.path()).unwrap();
-        catalog.note(&[known(0)]).unwrap();
-        catalog.copy().unwrap();
-        let written = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory;";
-        catalog.lock().execute_batch(written).unwrap();
-        let path = dir.path().join("catalog.sqlite");
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[4096..].fill(0x5A);
-        fs::write(&path, bytes).unwrap();
-        assert!(catalog.note(&[known(1)]).is_err());
-        catalog.note(&[known(2)]).unwrap();
-        assert_eq!(catalog.partitions().unwrap(), [known(0), known(2)]);
-        let aside = fs::read_dir(dir.path().join("set-aside")).unwrap();
-        assert!(aside.count() >= 1);
-        drop(catalog);
-        let catalog = Catalog::open(dir.path()).unwrap();
-        assert_eq!(catalog.partitions().unwrap(), [known(0), known(2)]);
-    }
-
-    #[test]
-    fn whoever_looks_for_room_is_told_where() {
-        let place = Path::new("/data/catalog.sqlite");
-        let told = |code| {
-            let failure = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            let told = CatalogError::from(failure).at(place);
-            matches!(told, CatalogError::Unwritten { .. })
-        };
-        assert!(told(rusqlite::ffi::SQLITE_FULL) && told(rusqlite::ffi::SQLITE_IOERR));
-        assert!(!told(rusqlite::ffi::SQLITE_BUSY));
-        let full = io::Error::from(io::ErrorKind::StorageFull);
-        let told = CatalogError::from(full).at(place).to_string();
-        assert!(told.contains("/data/catalog.sqlite: "), "{told}");
-    }
-}
+mod tests;
