@@ -479,6 +479,7 @@ impl Shared {
     }
 
     fn copy_catalog(&self) {
+        self.registry.note(&self.catalog);
         if let Err(e) = self.catalog.copy() {
             tracing::error!(error = %e, "the catalog could not be copied");
         }

@@ -370,6 +370,91 @@ async fn a_mirror_that_cannot_be_made_holds_up_its_own_log_and_no_other() {
     hub.stop().await.unwrap();
 }
 
+/// Somebody else fills the hub's disk to the last byte. Killed or stopped, the hub comes up with what it has for who reads, and takes what fits into what it has
+/// reserved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_starts_on_a_full_disk_and_shows_what_it_has() {
+    for is_killed in [false, true] {
+        let Some(disk) = SmallDisk::mount("24m") else {
+            return;
+        };
+        let log_dir = tempfile::tempdir().unwrap();
+        let partition = origin(log_dir.path());
+        let stream = StreamOptions {
+            capacity: 12 << 20,
+            ..StreamOptions::default()
+        };
+        let options = HubOptions {
+            streams: vec![stream],
+            ..HubOptions::new(disk.path().join("hub"))
+        };
+        let hub = RunningHub::start_with(options.clone(), "127.0.0.1:0".parse().unwrap()).await;
+        let (address, url) = (hub.address, hub.url());
+        let gateway = RunningForwarder::start(&url, "gw-7", vec![log(&partition)]);
+        stage(&partition, 0..100, 10).await;
+        gateway.drained().await;
+        match is_killed {
+            true => drop(hub.kill().await),
+            false => hub.stop().await.unwrap(),
+        }
+        disk.fill(0);
+        let hub = RunningHub::start_with(options.clone(), address).await;
+        assert_eq!(pull_all(&url).await, numbers(0..100));
+        stage(&partition, 100..200, 10).await;
+        gateway.drained().await;
+        assert_eq!(pull_all(&url).await, numbers(0..200));
+        hub.stop().await.unwrap();
+    }
+}
+
+/// The catalog of a hub is put back to a time before a log had joined, and the disk is full: the hub comes up, and the catalog learns of the log as soon as there
+/// is room, without another start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_that_lags_behind_on_a_full_disk_learns_the_rest_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount("24m") else {
+        return;
+    };
+    let log_dir = tempfile::tempdir().unwrap();
+    let partition = origin(log_dir.path());
+    let dir = disk.path().join("hub");
+    let options = HubOptions {
+        catalog_copy_every: Duration::from_millis(20),
+        ..HubOptions::new(&dir)
+    };
+    let options = HubOptions {
+        streams: vec![StreamOptions {
+            capacity: 12 << 20,
+            ..StreamOptions::default()
+        }],
+        ..options
+    };
+    let start = |address| RunningHub::start_with(options.clone(), address);
+    let hub = start("127.0.0.1:0".parse().unwrap()).await;
+    let (address, url) = (hub.address, hub.url());
+    hub.stop().await.unwrap();
+    let (catalog, early) = (dir.join("catalog.sqlite"), log_dir.path().join("early"));
+    std::fs::copy(&catalog, &early).unwrap();
+    let hub = start(address).await;
+    let gateway = RunningForwarder::start(&url, "gw-7", vec![log(&partition)]);
+    stage(&partition, 0..100, 10).await;
+    gateway.drained().await;
+    hub.stop().await.unwrap();
+    std::fs::copy(&early, &catalog).unwrap();
+    std::fs::remove_file(dir.join("catalog.copy")).unwrap();
+    disk.fill(0);
+    let hub = start(address).await;
+    assert_eq!(pull_all(&url).await, numbers(0..100));
+    disk.clear();
+    until("the copy of the catalog knows the partition", || async {
+        let copy = rusqlite::Connection::open(dir.join("catalog.copy")).ok()?;
+        let count = "SELECT count(*) FROM partition WHERE gateway = 'gw-7'";
+        let count: i64 = copy.query_row(count, [], |row| row.get(0)).ok()?;
+        (count == 1).then_some(())
+    })
+    .await;
+    hub.stop().await.unwrap();
+}
+
 /// While the hub starts, its disk does not give what a mirror holds. The log waits at its gateway, is taken as soon as the disk answers, without a
 /// restart of the hub, and goes on in the same mirror.
 #[tokio::test(flavor = "multi_thread")]

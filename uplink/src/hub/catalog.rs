@@ -433,10 +433,22 @@ impl CatalogPlace {
     }
 }
 
-/// Opens `path` with the settings that make a commit survive a power cut, and checks every page.
+/// Opens `path` as [`open_with`] does. Where the disk has no room for the file through which others could look on, nobody can until the next start.
 fn open_checked(path: &Path) -> rusqlite::Result<Connection> {
+    match open_with(path, "NORMAL") {
+        Err(e) if wants_room(&e) => {
+            tracing::warn!(catalog = %path.display(), error = %e, "the catalog is opened without a file beside it, perhaps for want of room");
+            open_with(path, "EXCLUSIVE")
+        }
+        opened => opened,
+    }
+}
+
+/// Opens `path` with the settings that make a commit survive a power cut, and checks every page.
+fn open_with(path: &Path, locking_mode: &str) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update_and_check(None, "locking_mode", locking_mode, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     for (name, value) in [
         ("synchronous", "FULL"),
@@ -561,6 +573,14 @@ fn is_damage(e: &rusqlite::Error) -> bool {
     )
 }
 
+/// SQLite does not always say that the disk is full where it is.
+fn wants_room(e: &rusqlite::Error) -> bool {
+    matches!(
+        e.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
+    )
+}
+
 fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -600,7 +620,7 @@ pub enum CatalogError {
     /// The file system says so.
     #[error("catalog: {0}")]
     Io(#[from] io::Error),
-    /// SQLite could not write; it does not always say that the disk is full where it is.
+    /// SQLite could not write.
     #[error("{}: the catalog cannot be written, perhaps for want of room for it: {source}", place.display())]
     Unwritten {
         /// The file.
@@ -613,11 +633,8 @@ pub enum CatalogError {
 impl CatalogError {
     /// Whoever looks for room has to know where.
     fn at(self, place: &Path) -> Self {
-        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
         match self {
-            Self::Sqlite(source)
-                if matches!(source.sqlite_error_code(), Some(DiskFull | SystemIoFailure)) =>
-            {
+            Self::Sqlite(source) if wants_room(&source) => {
                 let place = place.to_path_buf();
                 Self::Unwritten { place, source }
             }

@@ -134,8 +134,26 @@ impl Registry {
                 numbers.remembered.push(known);
             }
         }
-        let known: Vec<_> = self.partitions(None).iter().map(|p| known(p)).collect();
-        Ok(catalog.note(&known)?)
+        self.note(catalog);
+        Ok(())
+    }
+
+    /// The catalog learns which partitions are there, if it does not know them. It is only needed once their mirrors are gone: what it cannot take now, it
+    /// takes another time.
+    pub(crate) fn note(&self, catalog: &Catalog) {
+        let noted = catalog.partitions().and_then(|noted| {
+            let partitions = self.partitions(None);
+            let mut unknown: Vec<_> = partitions.iter().map(|p| known(p)).collect();
+            unknown.retain(|known| !noted.contains(known));
+            match unknown.is_empty() {
+                true => Ok(()),
+                false => catalog.note(&unknown),
+            }
+        });
+        if let Err(e) = noted {
+            let data_dir = self.data.root().display();
+            tracing::warn!(%data_dir, error = %e, "the catalog did not take the partitions that are there; it is tried again");
+        }
     }
 
     /// What can be read.
@@ -365,7 +383,7 @@ impl Registry {
     }
 
     fn joined(&self, catalog: &Catalog, partition: &Partition) {
-        // An index that lags behind is repaired at the next start.
+        // An index that lags behind is repaired before it is copied.
         if let Err(e) = catalog.note(&[known(partition)]) {
             tracing::error!(error = %e, "the catalog did not take a partition");
         }
