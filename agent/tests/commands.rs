@@ -3,9 +3,11 @@
 #[expect(dead_code, reason = "each file of stories uses its part of the rig")]
 mod rig;
 
+use std::fs::File;
 use std::net::TcpListener;
+use std::process::Command;
 
-use rig::{Place, sample, sedge};
+use rig::{Place, Ran, sample, sedge};
 
 #[test]
 fn a_command_that_does_not_exist_is_usage_and_help_is_not() {
@@ -172,4 +174,19 @@ fn a_directory_without_logs_cannot_be_inspected() {
         "{}",
         ran.err
     );
+}
+
+/// The directory of a name without one is the one that the command runs in.
+#[test]
+fn a_users_file_may_be_named_without_its_directory() {
+    let place = Place::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sedge"));
+    command.args(["passwd", "users", "pump"]);
+    let input = place.write("password", "a good one\n");
+    let input = File::open(input).expect("it was written");
+    let ran = command.current_dir(place.dir.path()).stdin(input).output();
+    let ran: Ran = ran.expect("it runs").into();
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    let users = std::fs::read_to_string(place.path("users")).expect("it is there");
+    assert!(users.starts_with("pump:"), "{users}");
 }
