@@ -31,21 +31,17 @@ pub(crate) fn write(into: &mut Vec<u8>, format: Format, item: &Item) {
                 .map(String::from_utf8_lossy)
                 .unwrap_or_default();
             let value = String::from_utf8_lossy(&record.value);
-            let text = format!(
-                "{time} {gateway}/{partition} {offset} {key} {}",
-                value.escape_debug()
-            );
-            into.extend_from_slice(text.replace("\\\"", "\"").as_bytes());
-            into.push(b'\n');
+            let text = format!("{time} {gateway}/{partition} {offset} {key} {value}");
+            write_plain(into, &text);
         }
         (Format::Text, Item::Gap(gap)) => {
             let (gateway, partition) = (&gap.origin.gateway, gap.origin.partition);
             let when = shown(gap.when);
             let text = format!(
-                "{when} {gateway}/{partition} {}..{} GAP {}, {} lost\n",
+                "{when} {gateway}/{partition} {}..{} GAP {}, {} lost",
                 gap.from, gap.to, gap.cause, gap.lost
             );
-            into.extend_from_slice(text.as_bytes());
+            write_plain(into, &text);
         }
         (Format::Raw, Item::Record(record)) => {
             into.extend_from_slice(&record.value);
@@ -66,10 +62,65 @@ pub(crate) fn write(into: &mut Vec<u8>, format: Format, item: &Item) {
     }
 }
 
+/// Appends `text` as a line on which nothing can move the cursor or begin another line: names are a device's to choose, as values are.
+fn write_plain(into: &mut Vec<u8>, text: &str) {
+    let escaped = text.escape_debug().to_string();
+    into.extend_from_slice(escaped.replace("\\\"", "\"").as_bytes());
+    into.push(b'\n');
+}
+
 fn shown(micros: Option<i64>) -> String {
     let known = micros.filter(|micros| !json::IN_1970.contains(micros));
     match known.map(jiff::Timestamp::from_microsecond) {
         Some(Ok(time)) => format!("{time:.3}"),
         _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sedge_uplink::client::{Gap, Origin, Record};
+
+    use super::*;
+
+    /// What a device or a gateway calls itself is on the operator's screen like a value: it may not clear it, and makes no lines of its own.
+    #[test]
+    fn names_cannot_move_the_cursor_or_make_lines() {
+        let origin = Arc::new(Origin {
+            stream: "telemetry".into(),
+            gateway: "gw\u{1b}[2J\n".into(),
+            partition: 0,
+            number: 0,
+        });
+        let record = Item::Record(Record {
+            origin: Arc::clone(&origin),
+            offset: 7,
+            epoch: 0,
+            time: None,
+            ingested: None,
+            clock: None,
+            key: Some("pump \"1\"\x1b[2J\r\n- gw/0 8 pump\u{202e}\u{9b}".into()),
+            value: "\"hot\"\n".into(),
+            headers: Vec::new(),
+        });
+        let gap = Item::Gap(Gap {
+            origin,
+            epoch: 0,
+            from: 8,
+            to: 9,
+            lost: 1,
+            cause: "evicted",
+            when: None,
+        });
+        let mut text = Vec::new();
+        write(&mut text, Format::Text, &record);
+        write(&mut text, Format::Text, &gap);
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "- gw\\u{1b}[2J\\n/0 7 pump \"1\"\\u{1b}[2J\\r\\n- gw/0 8 pump\\u{202e}\\u{9b} \"hot\"\\n\n\
+             - gw\\u{1b}[2J\\n/0 8..9 GAP evicted, 1 lost\n"
+        );
     }
 }
