@@ -4,13 +4,14 @@
 //! {"stream":…,"gateway":…,"partition":0,"offset":12,"epoch":0,"time":…,"ingested":…,"key":…,"value":…,"headers":{…}}
 //! {"stream":…,"gateway":…,"partition":0,"epoch":0,"gap":{"from":13,"to":20,"lost":7,"cause":"evicted","when":…}}
 //! ```
-//! A value that is JSON is embedded as it is (less white space between tokens, so that it stays on its line), other UTF-8 is a string, the rest is
-//! base64 and `"encoding":"base64"` follows. What is unknown is `null`. `"clock":"corrected"` or `"clock":"unknown"` follows `ingested` where the gateway did
+//! A value that is JSON which any strict reader takes (`embedded` judges) is embedded as it is, less white space between tokens, so that it stays on its
+//! line; other UTF-8 is a string, the rest is base64 and `"encoding":"base64"` follows. What is unknown is `null`. `"clock":"corrected"` or `"clock":"unknown"` follows `ingested` where the gateway did
 //! not know the time when it took the event.
+
+mod embedded;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::IgnoredAny;
 
 use crate::client::{Gap, Item, Origin, Record};
 
@@ -78,7 +79,7 @@ fn write_origin(into: &mut Vec<u8>, origin: &Origin) {
 fn write_value(into: &mut Vec<u8>, value: &[u8]) {
     into.extend_from_slice(b",\"value\":");
     match std::str::from_utf8(value) {
-        Ok(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => write_compact(into, value),
+        Ok(text) if embedded::write(into, text) => {}
         Ok(text) => write_string(into, text),
         Err(_) => {
             write_string(into, &STANDARD.encode(value));
@@ -96,23 +97,6 @@ fn write_text_or_base64(into: &mut Vec<u8>, bytes: &[u8]) {
             write_string(into, &STANDARD.encode(bytes));
             into.push(b'}');
         }
-    }
-}
-
-/// Valid JSON without the white space between its tokens. Numbers keep all their digits.
-fn write_compact(into: &mut Vec<u8>, json: &[u8]) {
-    let (mut in_string, mut escaped) = (false, false);
-    for &byte in json {
-        if !in_string && matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
-            continue;
-        }
-        into.push(byte);
-        (in_string, escaped) = match (in_string, byte) {
-            (true, _) if escaped => (true, false),
-            (true, b'\\') => (true, true),
-            (_, b'"') => (!in_string, false),
-            _ => (in_string, false),
-        };
     }
 }
 
@@ -232,6 +216,7 @@ mod tests {
             (b"", "\"value\":\"\","),
             (b"\xff\x00", "\"value\":\"/wA=\",\"encoding\":\"base64\","),
             (b"\"a\\\\\" ", "\"value\":\"a\\\\\","),
+            (b"\"\\ud800\"", "\"value\":\"\\\"\\\\ud800\\\"\","),
         ] {
             let line = line(&Item::Record(record(value)));
             assert!(line.contains(written), "{line} lacks {written}");
