@@ -5,7 +5,7 @@ mod rig;
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rig::{Place, Ran, sample, sedge};
 
@@ -189,4 +189,86 @@ fn a_users_file_may_be_named_without_its_directory() {
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
     let users = std::fs::read_to_string(place.path("users")).expect("it is there");
     assert!(users.starts_with("pump:"), "{users}");
+}
+
+#[test]
+fn what_is_for_an_image_of_flash_is_refused_for_a_directory() {
+    let place = Place::new();
+    let dir = place.text("agent");
+    for option in [
+        ["--records", ""].as_slice(),
+        &["--start", "0x400"],
+        &["--segment-bytes", "4096"],
+        &["--write-unit", "8"],
+        &["--frame-bytes-max", "300"],
+    ] {
+        let option = option.iter().filter(|word| !word.is_empty());
+        let arguments: Vec<&str> = ["inspect", &dir]
+            .into_iter()
+            .chain(option.copied())
+            .collect();
+        let ran = sedge(&arguments);
+        assert_eq!(ran.code, Some(64), "{arguments:?}: {}", ran.err);
+        let needed = ["--flash-image", "--segment-bytes"];
+        assert!(
+            needed.iter().any(|needed| ran.err.contains(needed)),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+/// `sedge check FILE | head -1`, where `head` is gone before anything was written.
+#[test]
+fn who_has_read_enough_may_go() {
+    let place = Place::new();
+    let _hub = place.start_hub();
+    let _agent = place.start_agent();
+    let (agent, hub) = (place.text("agent.toml"), place.text("hub.toml"));
+    let init = sedge(&["hub", "init", "--config", &hub]);
+    assert_eq!(init.code, Some(0), "{}", init.err);
+    for arguments in [
+        ["check", &agent].as_slice(),
+        &["check", &hub],
+        &["config", "show", &agent],
+        &["status", "--config", &agent],
+        &["doctor", "--config", &agent],
+        &["inspect", &place.text("agent")],
+        &["hub", "list", "--config", &hub],
+        &["push", "telemetry", "--config", &agent],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sedge"));
+        command.args(arguments).stdin(Stdio::null()).stdout(writer);
+        let ran: Ran = command.output().expect("it runs").into();
+        assert!(!ran.err.contains("pipe"), "{arguments:?}: {}", ran.err);
+        // What is to be mended is told by the code all the same.
+        let is_well = ran.code == Some(0) || arguments[0] == "doctor";
+        assert!(is_well, "{arguments:?}: {:?} {}", ran.code, ran.err);
+    }
+}
+
+#[test]
+fn a_data_dir_that_is_a_file_is_told_by_check_with_its_key() {
+    let place = Place::new();
+    let file = place.write("a-file", "").display().to_string();
+    let agent = place.agent_file().replace(&place.text("agent"), &file);
+    let agent = place.write("agent.toml", &agent).display().to_string();
+    let hub = format!("[hub]\ndata_dir = \"{file}/below\"\n");
+    let hub = place.write("hub.toml", &hub).display().to_string();
+    for (path, said) in [
+        (
+            agent,
+            format!("gateway.data_dir: \"{file}\" is no directory"),
+        ),
+        (
+            hub,
+            format!("hub.data_dir: \"{file}/below\" cannot be made: {file} is no directory"),
+        ),
+    ] {
+        let ran = sedge(&["check", &path]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(78), ""), "{}", ran.err);
+        assert!(ran.err.contains(&said), "{}", ran.err);
+    }
 }

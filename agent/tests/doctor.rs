@@ -3,7 +3,11 @@
 #[expect(dead_code, reason = "each file of stories uses its part of the rig")]
 mod rig;
 
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use rig::{Place, Ran, sedge};
 
@@ -75,3 +79,52 @@ fn each_thing_in_the_way_is_told_with_how_to_mend_it() {
     told("uplink hq: nobody listens", "start it there");
     assert!(ran.out.contains("look  agent: none runs"), "{}", ran.out);
 }
+
+/// As `sedge doctor` by somebody without root's rights, whom no mode keeps out of anything.
+fn doctor_of_nobody(file: &str) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sedge"));
+    command.args(["doctor", "--config", file]);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.output().expect("it runs").into()
+}
+
+#[test]
+fn a_data_dir_that_cannot_be_made_or_written_is_told_for_agent_and_hub() {
+    let place = Place::new();
+    let mode = |path: &str, mode| {
+        let set = fs::set_permissions(path, Permissions::from_mode(mode));
+        set.expect("it is ours");
+    };
+    mode(&place.text(""), 0o755);
+    let closed = place.text("closed");
+    fs::create_dir(&closed).unwrap();
+    mode(&closed, 0o555);
+    let file = place.write("a-file", "").display().to_string();
+    for (dir, said) in [
+        (
+            format!("{closed}/data"),
+            format!("{closed}/data cannot be made"),
+        ),
+        (file.clone(), format!("\"{file}\" is no directory")),
+        (
+            format!("{file}/data"),
+            format!("\"{file}/data\" cannot be made: {file} is no directory"),
+        ),
+    ] {
+        let agent = place.agent_file().replace(&place.text("agent"), &dir);
+        let hub = format!("[hub]\ndata_dir = \"{dir}\"\n");
+        for (name, text) in [("agent.toml", agent), ("hub.toml", hub)] {
+            let path = place.write(name, &text).display().to_string();
+            let ran = doctor_of_nobody(&path);
+            assert_eq!(ran.code, Some(69), "{name}: {}{}", ran.out, ran.err);
+            let whole = ran.out.replace("\n      ", " ");
+            let bad = format!("BAD   disk: {said}");
+            assert!(whole.contains(&bad), "{name}: {bad} is not in\n{whole}");
+        }
+    }
+    mode(&closed, 0o755);
+}
+
+const NOBODY: u32 = 65_534;

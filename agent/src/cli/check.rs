@@ -1,13 +1,12 @@
 //! `sedge check`: everything that is wrong with a file, or what it will cost if nothing is.
 
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use sedge_config::quantity::show_size;
-use sedge_config::{Files, checked};
+use sedge_config::{Files, Problems, checked};
 use sedge_store::disk;
 
-use super::{Failure, agent_of};
+use super::{Failure, agent_of, data_dir, print};
 
 /// Which file.
 #[derive(Debug, clap::Args)]
@@ -24,15 +23,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         line(&mut report, format!("and {}", drop_in.display()));
     }
     report += &match files.are_of_a_hub() {
-        true => of_hub(&sedge_config::hub::of(&files).map_err(Failure::config)?),
-        false => of_agent(&agent_of(&files)?),
+        true => {
+            let hub = sedge_config::hub::of(&files).map_err(Failure::config)?;
+            can_be(file, "hub.data_dir", &hub.data_dir)?;
+            of_hub(&hub)
+        }
+        false => {
+            let agent = agent_of(&files)?;
+            can_be(file, "gateway.data_dir", &agent.gateway.data_dir)?;
+            of_agent(&agent)
+        }
     };
-    let shown = write!(
-        io::stdout(),
-        "{}: nothing is wrong\n{report}",
-        file.display()
-    );
-    shown.map_err(|error| Failure::io(format!("standard output: {error}")))
+    print(&format!("{}: nothing is wrong\n{report}", file.display()))
+}
+
+/// What no user and no service can use is wrong in the file; what depends on who starts it is for `sedge doctor`.
+fn can_be(file: &Path, key: &str, dir: &Path) -> Result<(), Failure> {
+    match data_dir::is_none(dir) {
+        None => Ok(()),
+        Some(what) => Err(Failure::config(Problems::whole(
+            file,
+            format!("{key}: {what}"),
+        ))),
+    }
 }
 
 fn of_agent(agent: &checked::Agent) -> String {
@@ -174,7 +187,7 @@ fn doors(report: &mut String, hub: &checked::Hub) {
     let is_hidden = hub
         .trust_dir()
         .read_dir()
-        .is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied);
+        .is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied);
     let is_known = crate::hub::trust(hub).is_some() || is_hidden;
     for port in crate::hub::reachable(hub) {
         line(

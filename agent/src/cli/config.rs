@@ -1,11 +1,10 @@
 //! `sedge config`: what a file comes to.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use sedge_config::Files;
 
-use super::{Failure, agent_of};
+use super::{Failure, agent_of, print};
 
 /// What is to be done with a file.
 #[derive(Debug, clap::Subcommand)]
@@ -28,6 +27,5 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
         agent_of(&files)?;
         sedge_config::shown::agent(&files)
     };
-    write!(io::stdout(), "{shown}")
-        .map_err(|error| Failure::io(format!("standard output: {error}")))
+    print(&shown)
 }

@@ -7,17 +7,16 @@ mod network;
 mod places;
 
 use std::fmt;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use sedge_config::checked;
+use sedge_config::{Files, checked};
 
-use super::{Code, Failure, folded, load_agent, logging, runtime};
+use super::{Code, Failure, agent_of, folded, logging, print, runtime};
 
 /// Which gateway.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// File of the agent
+    /// File of the agent; of a hub, only its directory is looked at
     #[arg(long, value_name = "FILE", default_value = super::agent::USUAL_FILE)]
     config: PathBuf,
 }
@@ -87,13 +86,16 @@ impl fmt::Display for Finding {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::start("error");
-    let agent = load_agent(&arguments.config)?;
-    let findings = runtime()?.block_on(examine(&agent));
-    let mut out = io::stdout();
-    for finding in &findings {
-        writeln!(out, "{finding}")
-            .map_err(|error| Failure::io(format!("standard output: {error}")))?;
-    }
+    let files = Files::read(&arguments.config).map_err(Failure::config)?;
+    let findings = match files.are_of_a_hub() {
+        true => {
+            let hub = sedge_config::hub::of(&files).map_err(Failure::config)?;
+            places::directory(&hub.data_dir, "hub.data_dir")
+        }
+        false => runtime()?.block_on(examine(&agent_of(&files)?)),
+    };
+    let shown = findings.iter().map(|finding| format!("{finding}\n"));
+    print(&shown.collect::<String>())?;
     let bad = findings.iter().filter(|f| f.grade == Grade::Bad).count();
     match bad {
         0 => Ok(()),

@@ -6,13 +6,13 @@ mod flash_image;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sedge_store::{LogReport, Report};
 use serde::Serialize;
 
-use super::{Code, Failure};
+use super::{Code, Failure, print};
 
 /// What to look at.
 #[derive(Debug, clap::Args)]
@@ -43,6 +43,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Some(dir) = &arguments.dir else {
         return flash_image::run(&arguments.flash, arguments.json);
     };
+    // To clap nothing requires what it knows to be ruled out: `DIR --records` would pass.
+    if arguments.flash.flash_image.is_some() {
+        let both = "DIR and --flash-image cannot be used together";
+        return Err(Failure::new(Code::Usage, both));
+    }
     if let Some(to) = &arguments.salvage {
         return salvage(&logs_in(dir)?, dir, to);
     }
@@ -252,15 +257,6 @@ fn salvage(logs: &[PathBuf], root: &Path, to: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::io(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// As deep as a gateway's logs stand in its directory, and one more.

@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod config;
+mod data_dir;
 #[cfg(feature = "hub")]
 mod demo;
 mod doctor;
@@ -192,6 +193,22 @@ impl fmt::Display for Failure {
 impl From<Code> for ExitCode {
     fn from(code: Code) -> Self {
         Self::from(code as u8)
+    }
+}
+
+/// Shows `text`, all of it at once.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    shown(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What it means that standard output was `written`. Who reads it may have seen enough and be gone: that is no failure.
+fn shown(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::reach::{self, Reach};
-use super::{Code, Failure};
+use super::{Code, Failure, print};
 use crate::control::{self, Done, Push};
 
 /// Where the lines go.
@@ -97,14 +97,13 @@ fn report(sent: io::Result<u64>, acknowledged: u64, done: Option<Done>) -> Resul
         )));
     };
     let shown = match done.dead_letter {
-        0 => writeln!(io::stdout(), "{} lines are on disk", done.acknowledged),
-        dead => writeln!(
-            io::stdout(),
-            "{} lines are on disk, {dead} of them as dead letters",
+        0 => format!("{} lines are on disk\n", done.acknowledged),
+        dead => format!(
+            "{} lines are on disk, {dead} of them as dead letters\n",
             done.acknowledged
         ),
     };
-    shown.map_err(|error| Failure::io(format!("standard output: {error}")))?;
+    print(&shown)?;
     match sent {
         Ok(lines) if lines == done.acknowledged => Ok(()),
         Ok(lines) => Err(Failure::io(format!(

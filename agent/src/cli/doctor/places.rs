@@ -13,6 +13,7 @@ use sedge_store::disk;
 use sedge_uplink::trust::accept::Acceptor;
 
 use super::Finding;
+use crate::cli::data_dir;
 use crate::source::mqtt_listen::{self, logins};
 
 /// A port with a device.
@@ -182,16 +183,29 @@ pub(super) fn listener(agent: &checked::Agent, config: &checked::MqttListen) -> 
 /// Where the logs are.
 pub(super) fn disk(agent: &checked::Agent) -> Vec<Finding> {
     let dir = &agent.gateway.data_dir;
+    let mut findings = directory(dir, "gateway.data_dir");
+    if let Some(there) = dir.ancestors().find(|path| path.exists()) {
+        findings.push(room(agent, there));
+    }
+    findings
+}
+
+/// Where data is to be, which `key` of the file says.
+pub(super) fn directory(dir: &Path, key: &str) -> Vec<Finding> {
     let about = "disk";
+    if let Some(what) = data_dir::is_none(dir) {
+        let fix = format!("name another {key}, or move away what is there");
+        return vec![Finding::bad(about, what, fix)];
+    }
     let there = dir.ancestors().find(|path| path.exists());
-    let Some((there, mount)) = there.and_then(|path| Some((path, mount_of(path)?))) else {
+    let Some(mount) = there.and_then(mount_of) else {
         return vec![Finding::bad(
             about,
             format!("{} has no place in any file system", dir.display()),
-            "name another gateway.data_dir",
+            format!("name another {key}"),
         )];
     };
-    let mut findings = vec![file_system(&mount)];
+    let mut findings = vec![file_system(&mount, key)];
     let options: Vec<&str> = mount.options.split(',').collect();
     if options.contains(&"ro") {
         findings.push(Finding::bad(
@@ -214,17 +228,16 @@ pub(super) fn disk(agent: &checked::Agent) -> Vec<Finding> {
         ));
     }
     findings.push(owner(dir));
-    findings.push(room(agent, there));
     findings
 }
 
-fn file_system(mount: &Mount) -> Finding {
+fn file_system(mount: &Mount, key: &str) -> Finding {
     let Mount { kind, point, .. } = mount;
     match kind.as_str() {
         "tmpfs" | "ramfs" => Finding::bad(
             "disk",
             format!("{point} is in memory: nothing in it survives a power cut"),
-            "name a gateway.data_dir on a card or disk",
+            format!("name a {key} on a card or disk"),
         ),
         "overlay" | "nfs" | "nfs4" | "cifs" | "vfat" | "exfat" | "fuseblk" | "9p" => {
             Finding::doubtful(
@@ -239,16 +252,29 @@ fn file_system(mount: &Mount) -> Finding {
 
 fn owner(dir: &Path) -> Finding {
     let me = rustix::process::geteuid();
-    match fs::metadata(dir) {
-        Err(_) => Finding::good("disk", format!("{} is made at the start", dir.display())),
-        Ok(there) if me.is_root() || there.uid() == me.as_raw() => {
-            Finding::good("disk", format!("{} can be written", dir.display()))
-        }
-        Ok(_) => Finding::doubtful(
+    let shown = dir.display();
+    let another = || {
+        Finding::doubtful(
             "disk",
-            format!("{} belongs to another user", dir.display()),
+            format!("{shown} belongs to another user"),
             "run this as that user: sudo -u sedge sedge doctor",
-        ),
+        )
+    };
+    let is_closed = || {
+        let closed = data_dir::is_closed(dir)?;
+        let fix = format!(
+            "sudo install -d -o $(id -un) {shown}, or run this as the user of the service: sudo -u sedge sedge doctor"
+        );
+        Some(Finding::bad("disk", closed, fix))
+    };
+    match fs::metadata(dir) {
+        Ok(there) if !me.is_root() && there.uid() != me.as_raw() => another(),
+        Ok(_) => {
+            is_closed().unwrap_or_else(|| Finding::good("disk", format!("{shown} can be written")))
+        }
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => another(),
+        Err(_) => is_closed()
+            .unwrap_or_else(|| Finding::good("disk", format!("{shown} is made at the start"))),
     }
 }
 

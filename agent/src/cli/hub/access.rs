@@ -1,6 +1,5 @@
 //! `sedge hub init`, `enroll`, `revoke`, `tokens` and `list`: who may come to a hub. They write the hub's register; whether the hub runs makes no difference.
 
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use sedge_uplink::trust::register::{self, Identity, Kind, TokenEntry};
 use sedge_uplink::trust::{TrustError, unix_s};
 
 use crate::cli::enroll::become_owner;
-use crate::cli::{Code, Failure, duration_of, span};
+use crate::cli::{Code, Failure, duration_of, print, span};
 
 /// What is to be done about who may come.
 #[derive(Debug, clap::Subcommand)]
@@ -91,8 +90,7 @@ pub(in crate::cli) fn run(hub: &checked::Hub, command: &Command) -> Result<(), F
         Command::Tokens(Tokens::Revoke { consumer }) => revoke(&dir, Kind::Consumer, consumer)?,
         Command::List => list(&dir)?,
     };
-    write!(io::stdout(), "{shown}")
-        .map_err(|error| Failure::io(format!("standard output: {error}")))
+    print(&shown)
 }
 
 fn init(hub: &checked::Hub, names: &[String]) -> Result<String, Failure> {

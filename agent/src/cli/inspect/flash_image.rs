@@ -14,14 +14,15 @@ use sedge_store::{FlashHints, FlashImage, FlashItem, FlashReport, OpenReport, Se
 use sedge_uplink::client::{Gap, Item, Origin, Record};
 use sedge_uplink::json;
 
+use super::super::shown as given;
 use super::{Code, Failure, print, shown_log};
 
 /// What to look at.
 #[derive(Debug, clap::Args)]
 pub(super) struct Flash {
     /// Look into the flash of a microcontroller instead: a file with its bytes as they are
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["dir", "salvage"])]
-    flash_image: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", conflicts_with = "salvage")]
+    pub(super) flash_image: Option<PathBuf>,
     /// Where in the file the log begins, such as 0x400; found by its stamps if it is not given
     #[arg(long, value_name = "ADDRESS", requires = "flash_image", value_parser = number)]
     start: Option<u32>,
@@ -55,7 +56,7 @@ pub(super) fn run(arguments: &Flash, as_json: bool) -> Result<(), Failure> {
     let image = FlashImage::find(&bytes, &hints)
         .map_err(|error| Failure::new(Code::Usage, named(error.to_string())))?;
     if arguments.records {
-        return print_records(&image).map_err(|error| Failure::io(named(error)));
+        return print_records(&image, &named);
     }
     let report = image.report();
     let text = match as_json {
@@ -73,7 +74,7 @@ pub(super) fn run(arguments: &Flash, as_json: bool) -> Result<(), Failure> {
     }
 }
 
-fn print_records(image: &FlashImage<'_>) -> Result<(), String> {
+fn print_records(image: &FlashImage<'_>, named: &dyn Fn(String) -> String) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout());
     let mut written = Ok(());
     let mut line = Vec::new();
@@ -84,19 +85,15 @@ fn print_records(image: &FlashImage<'_>) -> Result<(), String> {
         partition: 0,
         number: 0,
     });
-    image.read(|item| {
+    let read = image.read(|item| {
         line.clear();
         json::write_line(&mut line, &item_of(&origin, &item));
         if written.is_ok() {
             written = out.write_all(&line);
         }
-    })?;
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(format!("standard output: {error}"))
-        }
-        _ => Ok(()),
-    }
+    });
+    read.map_err(|error| Failure::io(named(error)))?;
+    given(written.and_then(|()| out.flush()))
 }
 
 /// As `pull` shows it; the time at a gateway is unknown.
