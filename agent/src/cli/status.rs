@@ -1,13 +1,12 @@
 //! `sedge status`: one screen, or the same as JSON. The agent gathers, this file only shows.
 
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use sedge_uplink::trust::unix_s;
 
 use super::reach::{self, Reach};
-use super::{COLUMNS, Failure, folded};
+use super::{COLUMNS, Failure, folded, print};
 use crate::control;
 use crate::outlook::{Outlook, Wear};
 use crate::status::{Diverged, Partition, Source, Status, Stream, Uplink};
@@ -32,23 +31,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             socket.display()
         ))
     })?;
-    let shown = match arguments.json {
-        true => writeln!(io::stdout(), "{}", answer.trim_end()),
-        false => write!(io::stdout(), "{}", screen(&status)),
-    };
-    match shown {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::io(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    print(&match arguments.json {
+        true => format!("{}\n", answer.trim_end()),
+        false => screen(&status),
+    })
 }
 
 /// All of it in 80 columns.
 fn screen(status: &Status) -> String {
     let mut screen = String::new();
     let mut line = |text: String| {
-        screen.extend(text.trim_end().chars().take(COLUMNS));
+        screen.push_str(&cut(text.trim_end(), COLUMNS));
         screen.push('\n');
     };
     line(format!(
@@ -64,10 +57,9 @@ fn screen(status: &Status) -> String {
         "{:<14} {:<11} {:>8} {:>7} {:>7}  {}",
         "SOURCE", "TYPE", "EVENTS/S", "EVENTS", "DROPPED", "STATE"
     ));
-    status
-        .sources
-        .iter()
-        .for_each(|source| line(source_line(source)));
+    for source in &status.sources {
+        stated(source_line(source), &source.state).for_each(&mut line);
+    }
     line(String::new());
     let head = [
         "STREAM", "EVENTS/S", "HELD", "FILL", "LAG", "OLDEST", "LOST",
@@ -88,7 +80,7 @@ fn screen(status: &Status) -> String {
         "UPLINK", "EVENTS/S", "LAG", "OLDEST", "LOST", "STATE"
     ));
     for uplink in &status.uplinks {
-        line(uplink_line(uplink));
+        stated(uplink_line(uplink), &uplink.state).for_each(&mut line);
         uplink_notes(uplink, unix_s()).for_each(&mut line);
     }
     if let Some(wear) = wear_line(&status.wear) {
@@ -104,10 +96,24 @@ fn screen(status: &Status) -> String {
     screen
 }
 
-/// What there is to say of an uplink in words: why it is down, if the line has no room for it, and a certificate that ends soon.
+/// The line that ends in `state`; if there is no room for that, as many of its words as there is room for, and beneath it all of them. Half a word may be
+/// another: an address without its last digit is one, too.
+fn stated(whole: String, state: &str) -> impl Iterator<Item = String> {
+    let is_long = whole.chars().count() > COLUMNS;
+    let beneath = is_long.then(|| folded(state, NOTE, NOTE));
+    let line = match is_long {
+        true => {
+            let room: String = whole.chars().take(COLUMNS).collect();
+            let end = room.rfind(' ').unwrap_or(room.len());
+            format!("{}…", room[..end].trim_end())
+        }
+        false => whole,
+    };
+    std::iter::once(line).chain(beneath.into_iter().flatten())
+}
+
+/// What there is to say of an uplink in words: when it is empty, and a certificate that ends soon.
 fn uplink_notes(uplink: &Uplink, now: u64) -> impl Iterator<Item = String> {
-    let is_cut = !uplink.up && uplink_line(uplink).chars().count() > COLUMNS;
-    let why = is_cut.then(|| folded(&uplink.state, NOTE, NOTE));
     let left = uplink.certificate_ends.map(|end| end.saturating_sub(now));
     let ends = left.filter(|left| *left < SOON_S).map(|left| match left {
         0 => "  its certificate has ended: `sedge enroll` gets another".to_owned(),
@@ -120,7 +126,7 @@ fn uplink_notes(uplink: &Uplink, now: u64) -> impl Iterator<Item = String> {
         ),
         Outlook::Never(_) => "  not empty at this rate: as much comes in as goes out".to_owned(),
     });
-    why.into_iter().flatten().chain(eta).chain(ends)
+    eta.into_iter().chain(ends)
 }
 
 /// What is written to the disk, and how long that lasts.
@@ -214,7 +220,8 @@ fn notes(status: &Status, partition: &Partition) -> impl Iterator<Item = String>
             within.display()
         )
     };
-    let refused = partition.refused.iter().map(|why| format!("  {why}"));
+    let refused = partition.refused.iter();
+    let refused = refused.flat_map(|why| folded(why, NOTE, NOTE));
     let diverged = partition.diverged.iter().map(diverged);
     refused.chain(full_note(partition)).chain(diverged)
 }
@@ -370,21 +377,77 @@ mod tests {
             certificate_ends: Some(1_000 + 86_400),
             ..Default::default()
         };
-        let notes: Vec<String> = uplink_notes(&uplink, 1_000).collect();
+        let lines: Vec<String> = stated(uplink_line(&uplink), reason).collect();
         assert!(
-            notes.iter().all(|note| note.chars().count() <= COLUMNS),
-            "{notes:?}"
+            lines.iter().all(|line| line.chars().count() <= COLUMNS),
+            "{lines:?}"
         );
-        let (ends, why) = notes.split_last().unwrap();
+        let (first, why) = lines.split_first().unwrap();
+        assert!(first.ends_with("DOWN cannot connect: the…"), "{first}");
         let why: Vec<&str> = why.iter().map(|line| line.trim()).collect();
         assert_eq!(why.join(" "), reason);
-        assert_eq!(ends, "  its certificate ends in 1d 0h");
+        let notes: Vec<String> = uplink_notes(&uplink, 1_000).collect();
+        assert_eq!(notes, ["  its certificate ends in 1d 0h"]);
         let up = Uplink {
             up: true,
             certificate_ends: Some(1_000 + 31 * 86_400),
             ..uplink
         };
         assert_eq!(uplink_notes(&up, 1_000).count(), 0);
+    }
+
+    /// Half an address is another address.
+    #[test]
+    fn what_a_source_does_is_never_cut_to_something_else() {
+        let source = |state: &str, up, clients| Source {
+            name: "direct".into(),
+            kind: "mqtt-listen".into(),
+            state: state.into(),
+            up,
+            clients,
+            ..Default::default()
+        };
+        let down = "cannot listen on 127.0.0.1:1883: Address already in use (os error 98)";
+        let status = Status {
+            sources: vec![
+                source("listening on 127.0.0.1:1883", true, 0),
+                source("listening on 127.0.0.1:21883", true, 0),
+                source("listening on 127.0.0.1:1883", true, 3),
+                source(down, false, 0),
+            ],
+            streams: vec![Stream {
+                name: "telemetry".into(),
+                partitions: vec![Partition {
+                    refused: Some(
+                        "the disk has 3 MiB of the 8 MiB that a log needs at least; it is tried again each minute".into(),
+                    ),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let screen = screen(&status);
+        let lines: Vec<&str> = screen.lines().collect();
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= COLUMNS),
+            "{screen}"
+        );
+        assert!(
+            lines[4].ends_with("listening on 127.0.0.1:1883"),
+            "{screen}"
+        );
+        assert!(lines[5].ends_with(" listening on…"), "{screen}");
+        assert_eq!(lines[6], "  listening on 127.0.0.1:21883");
+        assert!(lines[7].ends_with(" 3 clients, listening on…"), "{screen}");
+        assert_eq!(lines[8], "  listening on 127.0.0.1:1883");
+        assert!(lines[9].ends_with(" DOWN cannot listen on…"), "{screen}");
+        assert_eq!(lines[10], format!("  {down}"));
+        let whole = screen.replace("\n  ", " ");
+        assert!(
+            whole.contains("that a log needs at least; it is tried again each minute\n"),
+            "{screen}"
+        );
     }
 
     #[test]
