@@ -3,6 +3,7 @@
 //! The field names are a contract (docs/guide/operations.md). Gathering is done by [`crate::gateway`], showing by the commands.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -189,8 +190,22 @@ pub struct Uplink {
     pub empty_in_s: Option<Outlook>,
     /// Events lost before they were handed over, which the next gap will tell.
     pub lost: u64,
+    /// Logs that the hub does not take for the time being; each is offered again by itself.
+    #[serde(default)]
+    pub refused: Vec<Refused>,
     /// When the gateway's certificate for it ends, in seconds since 1970; none without one.
     pub certificate_ends: Option<u64>,
+}
+
+/// A log that a hub does not take for the time being.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its stream.
+    pub stream: String,
+    /// Its partition.
+    pub partition: u16,
+    /// What the hub says, such as `disk full`.
+    pub why: String,
 }
 
 impl Status {
@@ -222,7 +237,29 @@ impl Uplink {
             format!(", the oldest {} old", span(age))
         });
         let lag = count(self.lag);
-        format!("uplink {} {state}, {lag} events waiting{since}", self.name)
+        let refused: Vec<String> = self.refused.iter().map(Refused::to_string).collect();
+        let refused = match refused.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", refused.join("; ")),
+        };
+        format!(
+            "uplink {} {state}, {lag} events waiting{since}{refused}",
+            self.name
+        )
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            stream,
+            partition,
+            why,
+        } = self;
+        write!(
+            f,
+            "{stream}/{partition}: the hub does not take it now: {why}"
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use rig::{Place, Ran, sedge};
+use rig::{Place, Ran, eventually, sedge};
 
 fn doctor(place: &Place) -> Ran {
     sedge(&["doctor", "--config", &place.text("agent.toml")])
@@ -125,6 +125,39 @@ fn a_data_dir_that_cannot_be_made_or_written_is_told_for_agent_and_hub() {
         }
     }
     mode(&closed, 0o755);
+}
+
+/// The mirror is full and its hub keeps what it has: nothing is wrong with the connection, and still nothing goes out.
+#[test]
+fn a_hub_that_takes_no_more_is_told_with_how_to_mend_it() {
+    let place = Place::new();
+    let hub = fs::read_to_string(place.path("hub.toml")).unwrap();
+    let stream = "[[hub.stream]]\nname = \"*\"\ncapacity = \"4MiB\"\nwhen_full = \"stop-acks\"\n";
+    place.write("hub.toml", &format!("{hub}{stream}"));
+    let (_hub, _agent) = (place.start_hub(), place.start_agent());
+    let lines = format!("{}\n", "x".repeat(600)).repeat(10_000);
+    let pushed = place.push("telemetry", &lines);
+    assert_eq!(pushed.code, Some(0), "{}", pushed.err);
+    let mut status = serde_json::Value::Null;
+    eventually("the hub has refused it", || {
+        status = serde_json::from_str(&place.status().out).expect("status is JSON");
+        status["uplinks"][0]["refused"][0].is_object()
+    });
+    let told = serde_json::json!({ "stream": "telemetry", "partition": 0, "why": "disk full" });
+    assert_eq!(status["uplinks"][0]["refused"], serde_json::json!([told]));
+    assert_eq!(status["uplinks"][0]["up"], true);
+    let said = "telemetry/0: the hub does not take it now: disk full";
+    let screen = sedge(&["status", "--config", &place.text("agent.toml")]);
+    assert!(
+        screen.out.contains(&format!("\n  {said}\n")),
+        "{}",
+        screen.out
+    );
+    let ran = doctor(&place);
+    assert_eq!(ran.code, Some(69), "{}", ran.out);
+    let bad = format!("BAD   uplink hq: {said}\n      → at the hub: ");
+    assert!(ran.out.contains(&bad), "{bad} is not in\n{}", ran.out);
+    assert!(!ran.out.contains("everything is up"), "{}", ran.out);
 }
 
 const NOBODY: u32 = 65_534;

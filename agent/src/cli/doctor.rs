@@ -109,7 +109,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// All of it, in the order in which an event meets it.
 async fn examine(agent: &checked::Agent) -> Vec<Finding> {
-    let mut findings = vec![machine::running(agent)];
+    let mut findings = machine::running(agent);
     findings.extend(machine::clock(agent));
     for source in &agent.sources {
         match source {

@@ -112,8 +112,10 @@ fn stated(whole: String, state: &str) -> impl Iterator<Item = String> {
     std::iter::once(line).chain(beneath.into_iter().flatten())
 }
 
-/// What there is to say of an uplink in words: when it is empty, and a certificate that ends soon.
+/// What there is to say of an uplink in words: what the hub does not take, and a certificate that ends soon.
 fn uplink_notes(uplink: &Uplink, now: u64) -> impl Iterator<Item = String> {
+    let refused = uplink.refused.iter().map(|log| log.to_string());
+    let refused = refused.flat_map(|what| folded(&what, NOTE, NOTE));
     let left = uplink.certificate_ends.map(|end| end.saturating_sub(now));
     let ends = left.filter(|left| *left < SOON_S).map(|left| match left {
         0 => "  its certificate has ended: `sedge enroll` gets another".to_owned(),
@@ -126,7 +128,7 @@ fn uplink_notes(uplink: &Uplink, now: u64) -> impl Iterator<Item = String> {
         ),
         Outlook::Never(_) => "  not empty at this rate: as much comes in as goes out".to_owned(),
     });
-    eta.into_iter().chain(ends)
+    refused.chain(eta).chain(ends)
 }
 
 /// What is written to the disk, and how long that lasts.
@@ -312,6 +314,7 @@ const OVERDRAWN: &str = "more is written than write_budget allows, although comm
 mod tests {
     use super::*;
     use crate::outlook::Never;
+    use crate::status::Refused;
 
     #[test]
     fn the_screen_fits_80_columns_whatever_the_numbers() {
@@ -448,6 +451,26 @@ mod tests {
             whole.contains("that a log needs at least; it is tried again each minute\n"),
             "{screen}"
         );
+    }
+
+    #[test]
+    fn what_a_hub_does_not_take_is_told_beneath_its_uplink() {
+        let refused = |partition| Refused {
+            stream: "telemetry".into(),
+            partition,
+            why: "disk full".into(),
+        };
+        let uplink = Uplink {
+            name: "hq".into(),
+            up: true,
+            state: "connected to hub.example:7443".into(),
+            refused: vec![refused(0), refused(3)],
+            ..Default::default()
+        };
+        let notes: Vec<String> = uplink_notes(&uplink, 1_000).collect();
+        let told =
+            |partition| format!("  telemetry/{partition}: the hub does not take it now: disk full");
+        assert_eq!(notes, [told(0), told(3)]);
     }
 
     #[test]

@@ -404,9 +404,23 @@ impl Looker {
                 .empty_in(uplink, waiting.events)
                 .filter(|_| seen.connected),
             lost,
+            refused: refused_of(seen),
             certificate_ends: super::trust_files(uplink).life().map(|(_, end)| end),
         }
     }
+}
+
+/// What the hub says of single logs holds as long as the connection on which it said so.
+fn refused_of(seen: &ForwardStatus) -> Vec<status::Refused> {
+    let logs = seen.logs.iter().filter(|_| seen.connected);
+    let refused = logs.filter_map(|log| {
+        Some(status::Refused {
+            stream: log.stream.clone(),
+            partition: log.partition,
+            why: log.refused.clone()?,
+        })
+    });
+    refused.collect()
 }
 
 /// The numbers of the cursors of the uplinks that carry a stream.

@@ -497,10 +497,14 @@ impl<'a> Session<'a> {
         if slot.standing == Standing::Unseen {
             slot.standing = Standing::Heard;
         }
-        let before = slot.acked.replace(next).unwrap_or(next);
+        let heard = slot.acked.replace(next);
+        let before = heard.unwrap_or(next);
         let mut board = status::lock(&self.board);
         board.acked(next.since(before));
-        board.refused(slot.log.handle.log_id(), None);
+        // A mirror that is full is taken up again at the same place, only to be refused with the next data.
+        if heard.is_none_or(|heard| next > heard) {
+            board.refused(slot.log.handle.log_id(), None);
+        }
         drop(board);
         let Some(log) = slot.log.handle.log() else {
             return;

@@ -393,6 +393,31 @@ async fn a_log_is_sent_as_it_grows_and_told_to_be_drained_when_all_of_a_closed_o
     assert!(gateway.is_in_time());
 }
 
+/// A mirror that is full is met again where it stood, before it is refused again: until something is acknowledged its operator is told that it is not taken.
+#[tokio::test(start_paused = true)]
+async fn a_log_is_told_as_refused_until_the_hub_has_taken_something_of_it() {
+    let (mut exchange, dir) = (Exchange::open(), tempfile::tempdir().unwrap());
+    let log = log_in(&dir.path().join("log"), 2).await;
+    let gateway = Gateway::start(vec![log]);
+    let refused = || gateway.handle.status().logs[0].refused.clone();
+    let (mut desk, generation, _) = Desk::meet(&mut exchange).await;
+    desk.welcomes(generation, &[from(0)]).await;
+    assert_eq!(desk.hears().await, Heard::Data(0, 0));
+    assert_eq!(refused(), None);
+    let (code, reason) = (Code::DISK_FULL, "no room");
+    let verdict = Verdict::Refused { code, reason };
+    let answer = |verdict| Message::Answer(Answer { slot: 0, verdict });
+    desk.says(&answer(verdict)).await;
+    assert!(matches!(desk.hears().await, Heard::Offer(_)));
+    assert_eq!(refused().as_deref(), Some("disk full"));
+    desk.says(&answer(from(0))).await;
+    assert_eq!(desk.hears().await, Heard::Data(0, 0));
+    assert_eq!(refused().as_deref(), Some("disk full"));
+    desk.acks(0, 2, false).await;
+    assert!(desk.hears_nothing(SECOND).await);
+    assert_eq!(refused(), None);
+}
+
 /// The hub has no room for it now. It is offered again a quarter of a minute later, as it is then.
 #[tokio::test(start_paused = true)]
 async fn a_log_that_is_refused_is_offered_again_after_a_while() {

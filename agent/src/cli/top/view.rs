@@ -234,7 +234,10 @@ fn uplinks(model: &Model, width: u16, paint: Paint) -> Table {
                 Cell::plain(sparkline(&lags, spark)),
                 Cell::plain(uplink.oldest_unacked_s.map_or("-".to_owned(), span)),
                 Cell::plain(empty_in(uplink)),
-                state(uplink.up, &uplink.state, paint),
+                match uplink.refused.first() {
+                    Some(log) => Cell::styled(log.to_string(), paint.bad()),
+                    None => state(uplink.up, &uplink.state, paint),
+                },
             ],
         }
     };
