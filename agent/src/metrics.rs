@@ -320,7 +320,7 @@ fn dropped(text: &mut Text, status: &Status) {
 
 fn uplinks(text: &mut Text, uplinks: &[Uplink]) {
     type Get = fn(&Uplink) -> f64;
-    let families: [(&'static str, &str, &str, Get); 4] = [
+    let families: [(&'static str, &str, &str, Get); 5] = [
         (
             "sedge_uplink_up",
             "gauge",
@@ -344,6 +344,12 @@ fn uplinks(text: &mut Text, uplinks: &[Uplink]) {
             "gauge",
             "Events lost that the next gap will tell.",
             |uplink| uplink.lost as f64,
+        ),
+        (
+            "sedge_uplink_refused_logs",
+            "gauge",
+            "Logs that the hub does not take for the time being, such as for want of room.",
+            |uplink| uplink.refused.len() as f64,
         ),
     ];
     for (name, kind, help, get) in families {

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use rig::{Place, Ran, eventually, sedge};
+use rig::{Place, Ran, eventually, get, sedge};
 
 fn doctor(place: &Place) -> Ran {
     sedge(&["doctor", "--config", &place.text("agent.toml")])
@@ -146,6 +146,9 @@ fn a_hub_that_takes_no_more_is_told_with_how_to_mend_it() {
     let told = serde_json::json!({ "stream": "telemetry", "partition": 0, "why": "disk full" });
     assert_eq!(status["uplinks"][0]["refused"], serde_json::json!([told]));
     assert_eq!(status["uplinks"][0]["up"], true);
+    let metrics = get(place.http_address, "/metrics");
+    let refused = "sedge_uplink_refused_logs{uplink=\"hq\"} 1\n";
+    assert!(metrics.contains(refused), "{metrics}");
     let said = "telemetry/0: the hub does not take it now: disk full";
     let screen = sedge(&["status", "--config", &place.text("agent.toml")]);
     assert!(
