@@ -5,7 +5,9 @@ mod rig;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rig::{LIMIT, RunningForwarder, RunningHub, log, numbers, origin, pull_all, stage, until};
+use rig::{
+    LIMIT, RunningForwarder, RunningHub, log, numbers, origin, pull_all, stage, stage_sized, until,
+};
 use sedge_core::custody::message::{
     Bye, Clock, Close, Code, Data, Intro, Message, Offer, Verdict, emit_hello, feature, kind,
 };
@@ -124,15 +126,21 @@ fn offer_at(slot: u16) -> Offer<'static> {
 }
 
 fn frame_at(first: u64) -> Vec<u8> {
+    frame_of(first, &[0; 2])
+}
+
+/// With one entry.
+fn frame_of(first: u64, entry: &[u8]) -> Vec<u8> {
     let label = Label {
         form: Form::Explicit,
         first: Offset::new(first),
         time: Micros::new(1),
         first_of_commit: true,
     };
-    let mut bytes = [0; 64];
-    let len = emit_data(&mut bytes, &offer_at(0).log, label, 1, &[], &[0; 2]).unwrap();
-    bytes[..len].to_vec()
+    let mut bytes = vec![0; 64 + entry.len()];
+    let len = emit_data(&mut bytes, &offer_at(0).log, label, 1, &[], entry).unwrap();
+    bytes.truncate(len);
+    bytes
 }
 
 /// The messages in what a hub said.
@@ -202,6 +210,58 @@ async fn a_gateway_that_offers_too_much_is_told_so() {
     let read = timeout(LIMIT, tcp.read_to_end(&mut answer)).await;
     read.expect("the hub closes the connection").ok();
     assert_eq!(end_of(answer), Some((kind::BYE, Code::MALFORMED.0 as u8)));
+}
+
+/// A hub that gives credit for a single byte takes one message at a time of who keeps the rules. Who sends on without waiting is sent away before what it sent
+/// takes any amount of memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_ignores_its_credit_is_sent_away_and_one_that_keeps_it_is_not() {
+    let (dir, log_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = HubOptions {
+        credit_bytes: 1,
+        ..HubOptions::new(dir.path())
+    };
+    let hub = RunningHub::start_with(options, "127.0.0.1:0".parse().unwrap()).await;
+    let partition = origin(log_dir.path());
+    stage_sized(&partition, 0..6_000, 500, 500).await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    gateway.drained().await;
+    assert_eq!(gateway.handle.status().sessions, 1);
+
+    let tcp = TcpStream::connect(hub.address).await.unwrap();
+    let (mut from_hub, mut to_hub) = tcp.into_split();
+    let writing = tokio::spawn(async move {
+        let offer = Offer {
+            next: Offset::new(FLOOD),
+            ..offer_at(0)
+        };
+        to_hub.write_all(&greeted(0, offer, &[])).await?;
+        let mut body = vec![0; 1 << 20];
+        for first in 0..FLOOD {
+            let frames = frame_of(first, &vec![0; 900 << 10]);
+            let data = Message::Data(Data {
+                slot: 0,
+                first: Offset::new(first),
+                base_time: Some(Micros::UNKNOWN),
+                frames: &frames,
+            });
+            let len = data.emit(&mut body).unwrap();
+            to_hub
+                .write_all(&message(data.kind(), &body[..len]))
+                .await?;
+        }
+        to_hub.shutdown().await
+    });
+    let mut answer = Vec::new();
+    // A reset is an end as good as any.
+    let end = timeout(LIMIT, from_hub.read_to_end(&mut answer)).await;
+    end.expect("the hub closes the connection").ok();
+    writing.await.unwrap().ok();
+    let last = heard(&answer).pop().map(|(kind, body)| (kind, body[0]));
+    assert_eq!(last, Some((kind::BYE, Code::MALFORMED.0 as u8)));
+    let mut pulled = pull_all(&hub.url()).await;
+    pulled.retain(|word| word.parse::<u64>().is_ok());
+    assert!(pulled == numbers(0..6_000), "what the other sent is there");
 }
 
 /// A greeting without room for all logs says so: of what it does not name nobody can say that it is gone, and its place is not filled with a gap.
@@ -414,3 +474,6 @@ async fn a_second_hub_on_one_directory_is_refused() {
     assert!(matches!(third, Err(HubError::DataDir(_))));
     drop(first);
 }
+
+/// Messages of almost the largest size, one after the other.
+const FLOOD: u64 = 100;

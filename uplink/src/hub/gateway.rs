@@ -60,7 +60,8 @@ struct Slot {
     waiting: BytesMut,
     /// Where they end.
     waiting_to: Offset,
-    committing: bool,
+    /// Bytes of the commit that is under way.
+    committing: usize,
 }
 
 /// What became of a commit.
@@ -226,7 +227,7 @@ impl Session {
                 self.collect(store.slot, store.next, |waiting, _| {
                     waiting.extend_from_slice(store.frames)
                 });
-                Ok(())
+                self.within_credit()
             }
             Received::Gap(gap) => {
                 self.collect(gap.slot, gap.gap.to, |waiting, admitted| {
@@ -399,7 +400,7 @@ impl Session {
                     stream: offer.stream.into(),
                     waiting: BytesMut::new(),
                     waiting_to: Offset::ZERO,
-                    committing: false,
+                    committing: 0,
                 });
             }
             Err(Refusal { code, reason }) => {
@@ -449,15 +450,28 @@ impl Session {
         }
     }
 
+    /// Who keeps the rules has no more on its way than its credit, or one message.
+    fn within_credit(&self) -> Result<(), Over> {
+        let slots = self.slots.iter().flatten();
+        let held: usize = slots.map(|s| s.waiting.len() + s.committing).sum();
+        if held <= self.shared.options.credit_bytes as usize + wire::MESSAGE_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Over::Broke(
+            bye::MALFORMED,
+            "more was sent than there was credit for".into(),
+        ))
+    }
+
     /// Starts a commit of what waits, unless one is under way.
     fn commit(&mut self, at: usize) {
         let Some(slot) = &mut self.slots[at] else {
             return;
         };
-        if slot.waiting.is_empty() || slot.committing {
+        if slot.waiting.is_empty() || slot.committing > 0 {
             return;
         }
-        slot.committing = true;
+        slot.committing = slot.waiting.len();
         let (frames, to) = (std::mem::take(&mut slot.waiting), slot.waiting_to);
         let member = Arc::clone(&slot.admitted.member);
         // The directory stays ours until the last write to it has ended, whatever becomes of this task.
@@ -486,7 +500,7 @@ impl Session {
         let Some(Some(slot)) = self.slots.get_mut(usize::from(number)) else {
             return Ok(());
         };
-        slot.committing = false;
+        slot.committing = 0;
         match outcome {
             Ok(next) => {
                 self.shared.counters.stored(frames.len(), next.since(from));
