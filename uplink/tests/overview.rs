@@ -198,10 +198,10 @@ async fn gaps_alone_are_told_in_stretches() {
         assert!(is_at_end, "{at}");
         let [gap] = &gaps[..] else { panic!("{gaps:?}") };
         let of = &gap["gap"];
-        assert_eq!(
-            (&of["from"], &of["to"], &of["lost"]),
-            (&json!(0), &json!(lost), &json!(lost))
-        );
+        assert_eq!((&of["from"], &of["to"]), (&json!(0), &of["lost"]));
+        // One more segment may have given way before the hub asked.
+        let told = of["to"].as_u64().unwrap();
+        assert!((lost..=partition.oldest().get()).contains(&told), "{told}");
         // All was looked at: the next record is the next thing there.
         stage(&partition, 40_000..40_001, 1).await;
         gateway.drained().await;
