@@ -267,7 +267,7 @@ async fn what_follows_a_removed_log_keeps_its_place_at_a_hub_that_is_put_back() 
             .take(&mut reader, |given| given.of(1).len() >= 20)
             .await;
         assert_eq!(given.of(1), Vec::from_iter(100..120));
-        let pulled = rig::until("what is nowhere any more is counted", || async {
+        let pulled = until("what is nowhere any more is counted", || async {
             let pulled = pull_all(&url).await;
             (lost(&pulled) == 100 - copied_at).then_some(pulled)
         })
