@@ -336,6 +336,7 @@ impl Pusher {
             payload: &line.bytes,
         };
         let reason = match (line.remains.is_some(), self.intake.lane_of(&subject)) {
+            (false, Ok(_)) if self.intake.is_oversize(line.bytes.len()) => Reason::Oversize,
             (false, Ok(lane)) => {
                 self.intake.record(lane, None, &[], &line.bytes, &[]);
                 self.waiting += 1;

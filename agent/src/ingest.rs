@@ -101,8 +101,16 @@ impl Ingest {
             .chain(&dead.lanes()[..1])
             .cloned()
             .collect();
+        // A log that is small, or was made for smaller ones, takes no event of any size.
+        let of_lane = |lane: &Lane| {
+            let unit_bytes_max = lane.partition.unit_bytes_max();
+            unit_bytes_max.saturating_sub(UNIT_OVERHEAD_BYTES)
+        };
+        let of_stream = stream.lanes().iter().map(of_lane).min();
+        let record_bytes_max = self.record_bytes_max();
         Intake {
             shared: Arc::clone(&self.0),
+            record_bytes_max: of_stream.map_or(record_bytes_max, |most| most.min(record_bytes_max)),
             template: key.into(),
             key: Vec::new(),
             partitions: stream.lanes().len(),
@@ -205,6 +213,8 @@ impl Lane {
 #[derive(Debug)]
 pub struct Intake {
     shared: Arc<Shared>,
+    /// Key, headers and value together that any lane of the stream takes.
+    record_bytes_max: usize,
     template: KeyTemplate,
     key: Vec<u8>,
     partitions: usize,
@@ -254,7 +264,7 @@ impl Intake {
     /// Whether a message is larger than a record may be, given the lengths of value and headers.
     #[must_use]
     pub fn is_oversize(&self, bytes: usize) -> bool {
-        bytes + self.key.len() > self.shared.record_bytes_max
+        bytes + self.key.len() > self.record_bytes_max
     }
 
     /// Puts a record with the key that was made last into the batch of `lane`, with the annotation `item`.

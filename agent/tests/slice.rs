@@ -343,6 +343,23 @@ fn many_short_lines_without_a_key_are_dead_letters_all_of_them() {
     );
 }
 
+/// A log of the smallest capacity takes a little less than `record_max` allows: what it cannot take is a dead letter, and what follows is taken.
+#[test]
+fn an_event_that_its_log_is_too_small_for_is_a_dead_letter() {
+    let place = Place::new();
+    let file = place.agent_file().replace("\"8MiB\"", "\"4MiB\"");
+    place.write("agent.toml", &file);
+    let _agent = place.start_agent();
+    let lines = [262_144, 261_700, 261_300, 5].map(|bytes| "x".repeat(bytes) + "\n");
+    let ran = place.push("telemetry", &lines.concat());
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(0), "4 lines are on disk, 2 of them as dead letters\n"),
+        "{}",
+        ran.err
+    );
+}
+
 #[test]
 fn two_agents_on_one_directory_the_second_names_the_first() {
     let place = Place::new();

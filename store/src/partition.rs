@@ -138,6 +138,12 @@ impl Partition {
         self.0.durable.clone()
     }
 
+    /// The largest unit that the log takes, in bytes: as its segments are, be they made for smaller ones than [`PartitionOptions::record_bytes_max`].
+    pub fn unit_bytes_max(&self) -> usize {
+        let frame_bytes_max = self.0.reading.geometry().frame_bytes_max() as usize;
+        frame_bytes_max.saturating_sub(FRAME_OVERHEAD_MAX)
+    }
+
     /// Why nothing is taken, while the disk has no room for the log. A producer is told [`StageError::Full`] meanwhile, and woken
     /// when there is room: then this is `None`, for good.
     ///
