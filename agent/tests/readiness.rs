@@ -41,12 +41,7 @@ fn an_agent_whose_listener_has_no_port_is_alive_and_not_ready_until_it_has_one()
 /// One event is more than the rest of the log can take, and nothing may be evicted.
 #[test]
 fn an_agent_whose_log_is_full_is_not_ready_until_the_hub_has_taken_some() {
-    let place = Place::new();
-    let file = place.agent_file().replace(
-        "capacity = \"8MiB\"",
-        "capacity = \"8MiB\"\nwhen_full = \"refuse\"",
-    );
-    place.write("agent.toml", &file);
+    let place = place_that_refuses();
     let _agent = place.start_agent();
     let lines = format!("{}\n", "x".repeat(100_000)).repeat(90);
     let agent = place.text("agent.toml");
@@ -71,12 +66,7 @@ fn an_agent_whose_log_is_full_is_not_ready_until_the_hub_has_taken_some() {
 /// sent is there.
 #[test]
 fn a_device_whose_message_waits_in_a_full_log_is_told_so() {
-    let place = Place::new();
-    let file = place.agent_file().replace(
-        "capacity = \"8MiB\"",
-        "capacity = \"8MiB\"\nwhen_full = \"refuse\"",
-    );
-    place.write("agent.toml", &file);
+    let place = place_that_refuses();
     let _agent = place.start_agent();
     eventually("it is ready", || {
         page(place.http_address, "/readyz") == (200, "ready\n".into())
@@ -115,6 +105,17 @@ fn a_device_whose_message_waits_in_a_full_log_is_told_so() {
         let pulled = place.pull(&[]).out;
         pulled.lines().filter(|line| line.contains("xxxx")).count() == sent
     });
+}
+
+/// The log of its stream refuses when it is full.
+fn place_that_refuses() -> Place {
+    let place = Place::new();
+    let file = place.agent_file().replace(
+        "capacity = \"8MiB\"",
+        "capacity = \"8MiB\"\nwhen_full = \"refuse\"",
+    );
+    place.write("agent.toml", &file);
+    place
 }
 
 /// The first byte of a packet and what stands behind its length.

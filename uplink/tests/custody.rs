@@ -2,6 +2,7 @@
 
 mod rig;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rig::{
@@ -218,14 +219,7 @@ async fn an_event_too_large_for_its_mirror_waits_for_a_larger_one_and_holds_up_n
         origin_with(&dir.path().join("bulk"), large),
         origin(&dir.path().join("alarms")),
     );
-    let small = StreamOptions {
-        capacity: 4 << 20,
-        ..StreamOptions::default()
-    };
-    let options = HubOptions {
-        streams: vec![small],
-        ..HubOptions::new(dir.path().join("hub"))
-    };
+    let options = with_mirrors_of(4 << 20, dir.path().join("hub"));
     let alarms_log = Log {
         stream: "alarms".into(),
         ..log(&alarms)
@@ -322,14 +316,7 @@ async fn a_mirror_that_cannot_be_made_holds_up_its_own_log_and_no_other() {
         origin(&dir.path().join("bulk")),
         origin(&dir.path().join("alarms")),
     );
-    let stream = StreamOptions {
-        capacity: 12 << 20,
-        ..StreamOptions::default()
-    };
-    let options = HubOptions {
-        streams: vec![stream],
-        ..HubOptions::new(disk.path().join("hub"))
-    };
+    let options = with_mirrors_of(12 << 20, disk.path().join("hub"));
     let alarms_log = Log {
         stream: "alarms".into(),
         ..log(&alarms)
@@ -487,4 +474,16 @@ async fn a_mirror_that_cannot_be_opened_for_a_moment_holds_up_its_log_for_a_mome
     gateway.drained().await;
     assert_eq!(pull_all(&url).await, numbers(0..200));
     hub.stop().await.unwrap();
+}
+
+/// A hub whose mirrors have so many bytes.
+fn with_mirrors_of(capacity: u64, dir: impl Into<PathBuf>) -> HubOptions {
+    let mirrors = StreamOptions {
+        capacity,
+        ..StreamOptions::default()
+    };
+    HubOptions {
+        streams: vec![mirrors],
+        ..HubOptions::new(dir)
+    }
 }
