@@ -132,10 +132,10 @@ fn a_data_dir_that_cannot_be_made_or_written_is_told_for_agent_and_hub() {
 fn a_hub_that_takes_no_more_is_told_with_how_to_mend_it() {
     let place = Place::new();
     let hub = fs::read_to_string(place.path("hub.toml")).unwrap();
-    let stream = "[[hub.stream]]\nname = \"*\"\ncapacity = \"4MiB\"\nwhen_full = \"stop-acks\"\n";
+    let stream = "[[hub.stream]]\nname = \"*\"\ncapacity = \"5MiB\"\nwhen_full = \"stop-acks\"\n";
     place.write("hub.toml", &format!("{hub}{stream}"));
     let (_hub, _agent) = (place.start_hub(), place.start_agent());
-    let lines = format!("{}\n", "x".repeat(600)).repeat(10_000);
+    let lines = format!("{}\n", "x".repeat(600)).repeat(12_000);
     let pushed = place.push("telemetry", &lines);
     assert_eq!(pushed.code, Some(0), "{}", pushed.err);
     let mut status = serde_json::Value::Null;
