@@ -4,7 +4,7 @@
 mod rig;
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rig::{Place, eventually, page};
@@ -14,9 +14,7 @@ use rig::{Place, eventually, page};
 fn an_agent_whose_uplink_is_down_is_ready() {
     let place = Place::new();
     let _agent = place.start_agent();
-    eventually("it is ready", || {
-        page(place.http_address, "/readyz") == (200, "ready\n".into())
-    });
+    eventually_ready(place.http_address);
     let status: serde_json::Value =
         serde_json::from_str(&place.status().out).expect("status is JSON");
     assert_eq!(status["uplinks"][0]["up"], false);
@@ -33,9 +31,7 @@ fn an_agent_whose_listener_has_no_port_is_alive_and_not_ready_until_it_has_one()
     });
     assert_eq!(page(place.http_address, "/healthz"), (200, "ok\n".into()));
     drop(other);
-    eventually("it is ready", || {
-        page(place.http_address, "/readyz") == (200, "ready\n".into())
-    });
+    eventually_ready(place.http_address);
 }
 
 /// One event is more than the rest of the log can take, and nothing may be evicted.
@@ -57,9 +53,7 @@ fn an_agent_whose_log_is_full_is_not_ready_until_the_hub_has_taken_some() {
     });
     let _hub = place.start_hub();
     assert_eq!(push.join().expect("it ends").code, Some(0));
-    eventually("it is ready", || {
-        page(place.http_address, "/readyz") == (200, "ready\n".into())
-    });
+    eventually_ready(place.http_address);
 }
 
 /// A device of version 5 that sends until nothing is acknowledged any more is told after 20 s, and again when it comes back; when the hub has taken some, what it had
@@ -68,9 +62,7 @@ fn an_agent_whose_log_is_full_is_not_ready_until_the_hub_has_taken_some() {
 fn a_device_whose_message_waits_in_a_full_log_is_told_so() {
     let place = place_that_refuses();
     let _agent = place.start_agent();
-    eventually("it is ready", || {
-        page(place.http_address, "/readyz") == (200, "ready\n".into())
-    });
+    eventually_ready(place.http_address);
     let connect = || {
         let mut device = TcpStream::connect(place.mqtt_address).expect("a connection");
         device.set_read_timeout(Some(WAITS_LONG)).expect("a limit");
@@ -98,12 +90,16 @@ fn a_device_whose_message_waits_in_a_full_log_is_told_so() {
     let (_, kind, code) = connect();
     assert_eq!((kind, code), (0x20, 0x97));
     let _hub = place.start_hub();
-    eventually("it is ready", || {
-        page(place.http_address, "/readyz") == (200, "ready\n".into())
-    });
+    eventually_ready(place.http_address);
     eventually("the last one is there, too", || {
         let pulled = place.pull(&[]).out;
         pulled.lines().filter(|line| line.contains("xxxx")).count() == sent
+    });
+}
+
+fn eventually_ready(address: SocketAddr) {
+    eventually("it is ready", || {
+        page(address, "/readyz") == (200, "ready\n".into())
     });
 }
 
@@ -136,9 +132,7 @@ fn packet(from: &mut TcpStream) -> Vec<u8> {
 fn a_hub_is_ready_when_it_listens() {
     let place = Place::new();
     let _hub = place.start_hub();
-    eventually("it is ready", || {
-        page(place.hub_http_address, "/readyz") == (200, "ready\n".into())
-    });
+    eventually_ready(place.hub_http_address);
     assert_eq!(
         page(place.hub_http_address, "/healthz"),
         (200, "ok\n".into())
@@ -150,9 +144,7 @@ fn a_hub_is_ready_when_it_listens() {
 fn an_agent_is_asked_by_64_at_a_time_with_heads_of_64_kib() {
     let place = Place::new();
     let _agent = place.start_agent();
-    eventually("it is ready", || {
-        page(place.http_address, "/readyz") == (200, "ready\n".into())
-    });
+    eventually_ready(place.http_address);
     let ask = |more: &str| {
         let mut stream = TcpStream::connect(place.http_address).expect("a connection");
         let asked = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");

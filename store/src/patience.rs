@@ -155,6 +155,7 @@ mod tests {
         with(&dir, NOW).end().unwrap();
         assert!(with(&dir, NOW).spent.is_none());
     }
+
     /// The sector under the file that counts may be the one that is gone.
     #[test]
     fn a_count_that_cannot_be_read_begins_anew() {

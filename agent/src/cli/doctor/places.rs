@@ -184,9 +184,7 @@ pub(super) fn listener(agent: &checked::Agent, config: &checked::MqttListen) -> 
 pub(super) fn disk(agent: &checked::Agent) -> Vec<Finding> {
     let dir = &agent.gateway.data_dir;
     let mut findings = directory(dir, "gateway.data_dir");
-    if let Some(there) = dir.ancestors().find(|path| path.exists()) {
-        findings.push(room(agent, there));
-    }
+    findings.extend(there(dir).map(|there| room(agent, there)));
     findings
 }
 
@@ -197,8 +195,7 @@ pub(super) fn directory(dir: &Path, key: &str) -> Vec<Finding> {
         let fix = format!("name another {key}, or move away what is there");
         return vec![Finding::bad(about, what, fix)];
     }
-    let there = dir.ancestors().find(|path| path.exists());
-    let Some(mount) = there.and_then(mount_of) else {
+    let Some(mount) = there(dir).and_then(mount_of) else {
         return vec![Finding::bad(
             about,
             format!("{} has no place in any file system", dir.display()),
@@ -229,6 +226,11 @@ pub(super) fn directory(dir: &Path, key: &str) -> Vec<Finding> {
     }
     findings.push(owner(dir));
     findings
+}
+
+/// `dir`, or what is there of the way to it.
+fn there(dir: &Path) -> Option<&Path> {
+    dir.ancestors().find(|path| path.exists())
 }
 
 fn file_system(mount: &Mount, key: &str) -> Finding {

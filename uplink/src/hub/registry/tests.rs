@@ -20,15 +20,7 @@ fn a_log_joins_only_behind_one_that_was_taken() {
         let admitted = registry.admit(&catalog, &gateway, offer, untaken);
         admitted.map(|admitted| admitted.member.link())
     };
-    let open = Offer {
-        log: LogId::new([0xA; 16]),
-        stream: "telemetry".into(),
-        partition: 0,
-        oldest: Offset::ZERO,
-        next: Offset::new(0),
-        tail_crc: None,
-        closed: false,
-    };
+    let open = offer(0xA, 0, false);
     assert_eq!(registry.disk_bytes(), 0);
     admit(&open, &[named(&open)]).unwrap();
     assert!(
@@ -97,16 +89,11 @@ fn a_mirror_that_cannot_be_opened_takes_no_more_than_its_files() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = Catalog::open(dir.path()).unwrap();
     let gateway = Name::new("gw-7").unwrap();
-    let offer = |log: u8, stream: &str| Offer {
-        log: LogId::new([log; 16]),
-        stream: stream.into(),
-        partition: 0,
-        oldest: Offset::ZERO,
-        next: Offset::ZERO,
-        tail_crc: None,
-        closed: false,
+    let other = Offer {
+        stream: "other".into(),
+        ..offer(0xB, 0, false)
     };
-    let (one, other) = (offer(0xA, "one"), offer(0xB, "other"));
+    let one = offer(0xA, 0, false);
     let open = || Registry::open(&HubOptions::new(dir.path())).unwrap();
     let registry = open();
     registry.admit(&catalog, &gateway, &one, &[]).unwrap();
@@ -150,15 +137,7 @@ fn a_log_that_had_ended_and_is_open_again_goes_on_behind_a_gap() {
     let catalog = Catalog::open(dir.path()).unwrap();
     let gateway = Name::new("gw-7").unwrap();
     let admit = |next: u64, closed| {
-        let offer = Offer {
-            log: LogId::new([0xA; 16]),
-            stream: "telemetry".into(),
-            partition: 0,
-            oldest: Offset::ZERO,
-            next: Offset::new(next),
-            tail_crc: None,
-            closed,
-        };
+        let offer = offer(0xA, next, closed);
         let admitted = registry.admit(&catalog, &gateway, &offer, &[]).unwrap();
         (admitted.member.link(), admitted.partition)
     };
@@ -183,21 +162,7 @@ fn a_log_that_ends_before_its_announced_end_leaves_no_hole() {
     let catalog = Catalog::open(dir.path()).unwrap();
     let gateway = Name::new("gw-7").unwrap();
     let admit = |offer: &Offer| registry.admit(&catalog, &gateway, offer, &[]).unwrap();
-    let longer = Offer {
-        log: LogId::new([0xA; 16]),
-        stream: "telemetry".into(),
-        partition: 0,
-        oldest: Offset::ZERO,
-        next: Offset::new(50),
-        tail_crc: None,
-        closed: true,
-    };
-    let behind = Offer {
-        log: LogId::new([0xB; 16]),
-        next: Offset::ZERO,
-        closed: false,
-        ..longer.clone()
-    };
+    let (longer, behind) = (offer(0xA, 50, true), offer(0xB, 0, false));
     let (first, _) = (admit(&longer), admit(&behind));
     let (frame, crc) = frame_of(&longer.log, 30);
     first.member.mirror.append(&frame).unwrap();
@@ -237,15 +202,6 @@ fn a_mirror_that_waits_to_be_opened_is_no_gap() {
     let start = || Registry::open(&HubOptions::new(dir.path())).unwrap();
     let catalog = Catalog::open(dir.path()).unwrap();
     let gateway = Name::new("gw-7").unwrap();
-    let offer = |log, next, closed| Offer {
-        log: LogId::new([log; 16]),
-        stream: "telemetry".into(),
-        partition: 0,
-        oldest: Offset::ZERO,
-        next: Offset::new(next),
-        tail_crc: None,
-        closed,
-    };
     let offers = [
         offer(0xA, 5, true),
         offer(0xB, 3, true),
@@ -343,15 +299,7 @@ fn a_log_that_comes_back_is_known_by_the_frame_before() {
     let catalog = Catalog::open(dir.path()).unwrap();
     let gateway = Name::new("gw-7").unwrap();
     let admit = |log: u8, next: u64| {
-        let offer = Offer {
-            log: LogId::new([log; 16]),
-            stream: "telemetry".into(),
-            partition: 0,
-            next: Offset::new(next),
-            closed: false,
-            oldest: Offset::ZERO,
-            tail_crc: None,
-        };
+        let offer = offer(log, next, false);
         registry.admit(&catalog, &gateway, &offer, &[]).unwrap()
     };
     let append = |admitted: &Admitted, offsets: std::ops::Range<u64>| {
@@ -552,5 +500,17 @@ fn a_log_joins_as_long_as_there_is_room_for_its_beginning() {
         let gateway = Name::new("gw-7").unwrap();
         let admitted = registry.admit(&catalog, &gateway, &offer, &[]);
         assert_eq!(admitted.err(), verdict, "{room}");
+    }
+}
+
+fn offer(log: u8, next: u64, closed: bool) -> Offer {
+    Offer {
+        log: LogId::new([log; 16]),
+        stream: "telemetry".into(),
+        partition: 0,
+        oldest: Offset::ZERO,
+        next: Offset::new(next),
+        tail_crc: None,
+        closed,
     }
 }
