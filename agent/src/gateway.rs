@@ -299,13 +299,20 @@ impl Life {
         };
         settle_cursors(&agent, &disk, about.before.is_some());
         take_over::sessions(&disk).await;
-        let untold = diverged::tell_all(untold(&agent, &mut disk), Arc::clone(time) as _).await;
+        let told = diverged::tell_all(untold(&agent, &mut disk), Arc::clone(time) as _).await;
+        let still_telling = match told {
+            Ok(nothing) => {
+                disk = have_told(disk, nothing).await?;
+                None
+            }
+            Err(rest) => Some(rest),
+        };
         let (stop_sources, sources_shutdown) = shutdown::pair();
         let (stop_others, others_shutdown) = shutdown::pair();
         let (events, forward) = mpsc::unbounded_channel();
         let ingest = ingest(&agent, &disk);
         let mut others = JoinSet::new();
-        if let Some(rest) = untold {
+        if let Some(rest) = still_telling {
             others.spawn(rest);
         }
         let (forwarders, lists) =
@@ -704,6 +711,19 @@ fn untold(agent: &checked::Agent, disk: &mut Disk) -> Vec<Untold> {
         uplinks: carriers(agent, &stream).into_keys().collect(),
     };
     untold.map(with_uplinks).collect()
+}
+
+/// Logs that were opened to tell of others have done that.
+async fn have_told(mut disk: Disk, nothing: Vec<LogId>) -> Result<Disk, GatewayError> {
+    if nothing.is_empty() && !disk.has_tellers() {
+        return Ok(disk);
+    }
+    let ending = move || {
+        disk.have_told(&nothing);
+        disk
+    };
+    let ended = world::blocking(ending).await;
+    ended.map_err(|_| GatewayError::Panicked)
 }
 
 fn start_source(

@@ -12,6 +12,7 @@
 
 mod removed;
 mod shift;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -285,26 +286,6 @@ impl Disk {
             }
         }
         Ok(())
-    }
-
-    /// Logs that a hub holds otherwise, whose chains do not say yet what only they have; with the stream, and the log that may say it. Blocks for the disk.
-    pub(crate) fn untold(&mut self) -> Vec<(String, Partition, Partition)> {
-        let mut untold = Vec::new();
-        for chain in self.chains.iter_mut().filter(|chain| !chain.draining) {
-            let heir = chain.head().partition.clone();
-            let mut told = lock(&chain.identity).identity.stood();
-            told.extend(chain.logs.iter().flat_map(|log| log.claims.devices()));
-            let set_aside = chain.logs.iter_mut().filter(|log| log.owes_its_loss());
-            for log in set_aside {
-                let id = log.partition.log_id();
-                if !told.iter().any(|stood| stood.log == *id.as_bytes()) {
-                    untold.push((chain.stream.clone(), log.partition.clone(), heir.clone()));
-                } else if let Err(error) = log.is_told() {
-                    tracing::debug!(log = %id, %error, "that a log is told of is found out again at the next start");
-                }
-            }
-        }
-        untold
     }
 
     /// Ends `log`, so that the next life takes live records into another one behind it. That one is made at once: its room cannot go to something else any more,
@@ -674,7 +655,8 @@ fn open_chain(
         )?;
         // One in which nothing stands yet is as good as new: a change that was broken off made it.
         let is_new = log.partition.next() == sedge_core::Offset::ZERO && !identity.identity.ended;
-        let goes_on = goes_on || (takes && is_last && is_new);
+        let is_heir = takes || told::is_owed(&logs, &partition.identity);
+        let goes_on = goes_on || (is_heir && is_last && is_new);
         // A life that was to end it may have come no further than the log itself.
         if !goes_on || log.at_end {
             log.finish().map_err(in_dir(path))?;
@@ -683,12 +665,30 @@ fn open_chain(
         log.stands_behind(behind);
         logs.push(log);
     }
-    if takes && logs.last().is_none_or(|last| last.identity.identity.ended) {
+    let has_ended = logs.last().is_none_or(OpenLog::is_ended);
+    if has_ended && (takes || told::is_owed(&logs, &partition.identity)) {
         let place = place_behind(&logs, &partition.identity);
-        let mut next = next_log(&mut found, place, options).map_err(in_dir(path))??;
-        let behind = shift_behind(&logs, &partition.identity, place);
-        next.stands_behind(behind);
-        logs.push(next);
+        let options = PartitionOptions {
+            capacity_bytes: if takes {
+                options.capacity_bytes
+            } else {
+                DRAIN_BYTES_MIN
+            },
+            ..options.clone()
+        };
+        match next_log(&mut found, place, &options).map_err(in_dir(path)) {
+            Ok(next) => {
+                let mut next = next?;
+                let behind = shift_behind(&logs, &partition.identity, place);
+                next.stands_behind(behind);
+                logs.push(next);
+            }
+            // Nobody waits for it but what it is to tell.
+            Err(error) if !takes => {
+                tracing::warn!(%error, "what only a log has that was set aside is not told now; the next start tries again");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(logs)
 }
@@ -814,19 +814,6 @@ impl OpenLog {
     /// Whether a hub may be offered it.
     pub(crate) fn is_offered(&self) -> bool {
         !self.identity.identity.diverged
-    }
-
-    /// Whether a hub holds it otherwise, and nobody has written down that the chain says what only it has.
-    fn owes_its_loss(&self) -> bool {
-        self.is_ended() && !self.is_offered() && !self.identity.identity.told
-    }
-
-    fn is_told(&mut self) -> io::Result<()> {
-        let told = LogIdentity {
-            told: true,
-            ..self.identity.identity.clone()
-        };
-        self.identity.rewrite(told)
     }
 
     /// Bytes that its files take.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sedge_core::entry::{Entry, Notice};
 use sedge_core::frame::Frame;
-use sedge_core::{Cause, Micros, Offset};
+use sedge_core::{Cause, LogId, Micros, Offset};
 use sedge_store::{Batch, Partition, ReadError, Timekeeping, world};
 
 use super::take_over;
@@ -21,23 +21,30 @@ pub(super) struct Untold {
     pub(super) uplinks: Vec<u32>,
 }
 
-/// Tells of all of them, before anything else goes into their heirs. What takes long is to be done beside the rest.
+/// Tells of all of them, before anything else goes into their heirs: those of which there is nothing to tell. What takes long is to be done beside the rest.
 pub(super) async fn tell_all(
     untold: Vec<Untold>,
     time: Arc<dyn Timekeeping>,
-) -> Option<impl Future<Output = ()> + Send + use<>> {
+) -> Result<Vec<LogId>, impl Future<Output = ()> + Send + use<>> {
     let mut telling = Box::pin(async move {
+        let mut nothing = Vec::new();
         for untold in untold {
-            tell(untold, &*time).await;
+            let log = untold.log.log_id();
+            if tell(untold, &*time).await == Some(0) {
+                nothing.push(log);
+            }
         }
+        nothing
     });
-    let done = tokio::time::timeout(PATIENCE, &mut telling).await;
-    done.is_err().then_some(telling)
+    match tokio::time::timeout(PATIENCE, &mut telling).await {
+        Ok(nothing) => Ok(nothing),
+        Err(_) => Err(async move { drop(telling.await) }),
+    }
 }
 
-/// Puts into the heir what is lost. A life that ends before that is durable leaves it to the next. The unit carries the log's id and end, as one of a device does:
+/// Puts into the heir what is lost, and says how much that is, if it could. A life that ends before that is durable leaves it to the next. The unit carries the log's id and end, as one of a device does:
 /// by that it is known to be told.
-async fn tell(untold: Untold, time: &dyn Timekeeping) {
+async fn tell(untold: Untold, time: &dyn Timekeeping) -> Option<u64> {
     let Untold { log, heir, uplinks } = untold;
     let (id, end) = (log.log_id(), log.next());
     let counting = world::blocking(move || {
@@ -48,9 +55,10 @@ async fn tell(untold: Untold, time: &dyn Timekeeping) {
         Ok(Some(Ok(lost))) if lost > 0 => lost,
         Ok(Some(Err(error))) => {
             tracing::warn!(log = %id, %error, "what only this log has cannot be counted; the next start tries again");
-            return;
+            return None;
         }
-        _ => return,
+        Ok(Some(Ok(_))) => return Some(0),
+        _ => return None,
     };
     let when = Some(time.now()).filter(|now| now.is_known());
     let mut batch = Batch::new();
@@ -74,9 +82,11 @@ async fn tell(untold: Untold, time: &dyn Timekeeping) {
     match take_over::staged(&mut heir.producer(), &batch).await {
         Ok(_) => {
             tracing::warn!(log = %id, lost, "a log that was set aside has events that no hub may have: they count as lost");
+            Some(lost)
         }
         Err(error) => {
             tracing::warn!(log = %id, lost, ?error, "what only this log has is not told now; the next start tries again");
+            None
         }
     }
 }

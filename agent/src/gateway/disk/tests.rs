@@ -376,6 +376,60 @@ async fn what_only_a_log_that_diverged_has_is_counted_once() {
     assert_eq!(losses(last), [(3, Cause::NewLog)]);
 }
 
+/// A hub holds another history of a log whose partition takes no events any more. What only that has counts as lost in a log behind it, which ends with that, and
+/// once; a log in which there is nothing to count is followed by none.
+#[tokio::test]
+async fn what_only_a_log_that_diverged_has_is_counted_where_nothing_follows_it() {
+    for had in [1, 3] {
+        let given = Given::new();
+        let agent = given.of(1);
+        let log = [b"one", b"two", b"six"]
+            .map(|value| given.put(&agent, value))
+            .into_iter()
+            .next_back()
+            .unwrap();
+        let disk = given.open(&agent);
+        let first = &telemetry(&disk).head().partition;
+        first.set_cursor(1, Offset::new(had));
+        disk.close();
+        drop(disk);
+        let other = given.without();
+        let mut disk = given.open(&other);
+        disk.renew(log).unwrap();
+        disk.close();
+        drop(disk);
+        // Killed before it told anything: the log that was made for that is there, and empty.
+        drop(given.open(&other));
+        let lost = 3 - had;
+        assert_eq!(given.tell(&other).await, 1);
+        let mut disk = given.open(&other);
+        assert!(disk.untold().is_empty());
+        let logs = &telemetry(&disk).logs;
+        assert!(logs.iter().all(OpenLog::is_ended));
+        let told = logs[1..].iter().map(|log| losses(&log.partition));
+        let told: Vec<_> = told.collect();
+        match lost {
+            0 => assert_eq!(told, [[]; 0]),
+            _ => assert_eq!(told, [[(lost, Cause::NewLog)]]),
+        }
+        drop(disk);
+        assert_eq!(given.tell(&other).await, 0);
+        let mut disk = given.open(&other);
+        let chain = telemetry(&disk);
+        assert_eq!(chain.logs.len(), 1 + usize::from(lost > 0));
+        if lost == 0 {
+            continue;
+        }
+        // Told at the hub, it goes; what it said stays known.
+        let teller = chain.head().partition.log_id();
+        let drained = disk.drained(teller, 1, |_| BTreeSet::from([1])).unwrap();
+        drained.remove().unwrap().finish().unwrap();
+        drop(disk);
+        assert_eq!(given.tell(&other).await, 0);
+        assert_eq!(telemetry(&given.open(&other)).logs.len(), 1);
+    }
+}
+
 /// A device's records went into logs that are all removed. It goes on where it stood, and no place in the chain is given twice.
 #[test]
 fn devices_and_places_survive_the_logs_that_are_removed() {
@@ -550,8 +604,10 @@ impl Given {
         });
         let untold: Vec<_> = untold.collect();
         let count = untold.len();
-        let rest = diverged::tell_all(untold, Arc::new(system_clock())).await;
-        assert!(rest.is_none(), "it takes no second");
+        match diverged::tell_all(untold, Arc::new(system_clock())).await {
+            Ok(nothing) => disk.have_told(&nothing),
+            Err(_) => panic!("it takes no second"),
+        }
         disk.close();
         count
     }
@@ -597,14 +653,24 @@ impl Given {
 }
 
 /// What the notices in `log` tell.
+/// Its only partition.
+fn telemetry(disk: &Disk) -> &Chain {
+    let mut chains = disk.chains.iter();
+    let is_it = |chain: &&Chain| chain.stream == "telemetry";
+    chains.find(is_it).expect("it has logs")
+}
+
 fn losses(log: &Partition) -> Vec<(u64, Cause)> {
     let frames = log.read(Offset::ZERO, 1 << 20).unwrap().frames;
-    let (frame, _) = Frame::parse(&frames, &log.log_id(), None).unwrap();
-    let notices = frame.entries().filter_map(|(_, entry)| match entry {
-        Entry::Notice(notice) => Some((notice.lost, notice.cause)),
-        Entry::Record(_) => None,
-    });
-    notices.collect()
+    let (mut at, mut losses) = (0, Vec::new());
+    while let Ok((frame, len)) = Frame::parse(&frames[at..], &log.log_id(), None) {
+        losses.extend(frame.entries().filter_map(|(_, entry)| match entry {
+            Entry::Notice(notice) => Some((notice.lost, notice.cause)),
+            Entry::Record(_) => None,
+        }));
+        at += len;
+    }
+    losses
 }
 
 fn both(stream: &str) -> BTreeSet<u32> {
