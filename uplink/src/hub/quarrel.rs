@@ -31,7 +31,10 @@ impl Claim {
 pub(crate) struct Quarrel {
     /// The latest times.
     replaced: VecDeque<Instant>,
-    raised: bool,
+    /// When somebody was last kept out.
+    refused: Option<Instant>,
+    /// Since when it is known that two gateways have the name.
+    raised: Option<Instant>,
 }
 
 /// What a replacement says about the name.
@@ -55,8 +58,10 @@ impl Quarrel {
         self.replaced.push_back(now);
         let often = self.replaced.len() == REPLACED_MIN;
         let lately = |first: &Instant| now.duration_since(*first) <= WITHIN;
-        self.raised = went_on || (often && self.replaced.front().is_some_and(lately));
-        match (went_on, self.raised) {
+        let is_raised = went_on || (often && self.replaced.front().is_some_and(lately));
+        let since = self.raised.filter(|_| went_on).unwrap_or(now);
+        self.raised = is_raised.then_some(since);
+        match (went_on, is_raised) {
             (true, _) => Verdict::GoesOn,
             (false, true) => Verdict::Raised,
             (false, false) => Verdict::Calm,
@@ -65,14 +70,31 @@ impl Quarrel {
 
     /// Whether two gateways have the name, as far as is known.
     pub(crate) fn is_on(&self, now: Instant) -> bool {
-        let lately = |last: &Instant| now.duration_since(*last) < QUIET;
-        self.raised && self.replaced.back().is_some_and(lately)
+        let last = self.replaced.back().copied().max(self.refused);
+        let is_late = last.is_some_and(|last| now.duration_since(last) < QUIET);
+        self.raised.is_some() && is_late
+    }
+
+    /// Whether who has had the seat since `taken` keeps it, though another sender asks for it. Each turn leaves a mirror of each log behind, so turns get longer
+    /// with the time that it goes on.
+    pub(crate) fn keeps(&mut self, taken: Instant, now: Instant) -> bool {
+        let Some(since) = self.raised.filter(|_| self.is_on(now)) else {
+            return false;
+        };
+        let turn = (now.duration_since(since) / TURN_PART).min(TURN_MOST);
+        let keeps = now.duration_since(taken) < turn;
+        if keeps {
+            self.refused = Some(now);
+        }
+        keeps
     }
 
     /// Ends it after a quiet time; says so once.
     pub(crate) fn settle(&mut self, now: Instant) -> bool {
-        let over = self.raised && !self.is_on(now);
-        self.raised &= !over;
+        let over = self.raised.is_some() && !self.is_on(now);
+        if over {
+            *self = Self::default();
+        }
         over
     }
 }
@@ -81,6 +103,10 @@ impl Quarrel {
 const REPLACED_MIN: usize = 3;
 /// … within this time raise it.
 const WITHIN: Duration = Duration::from_secs(60);
+/// A turn takes this part of the time that it has gone on …
+const TURN_PART: u32 = 8;
+/// … and no longer than this: so long does the other one wait.
+const TURN_MOST: Duration = Duration::from_secs(3600);
 /// Without a replacement for so long it is over. Longer than a replaced gateway waits before it comes back.
 const QUIET: Duration = Duration::from_secs(300);
 /// Generations begin with the start of the process in microseconds and count sessions.
@@ -132,6 +158,36 @@ mod tests {
         assert!(!quarrel.is_on(at(began, 600)));
         assert!(quarrel.settle(at(began, 600)) && !quarrel.settle(at(began, 601)));
         assert_eq!(quarrel.replaced(at(began, 700)), Verdict::Calm);
+    }
+
+    /// Two that ask every other minute for a day.
+    #[test]
+    fn turns_get_longer_with_the_time_that_it_goes_on() {
+        let (mut quarrel, began) = (Quarrel::default(), Instant::now());
+        let (mut taken, mut turns) = (began, Vec::new());
+        for seconds in [0, 20, 40]
+            .into_iter()
+            .chain((160..2 * 86_400).step_by(120))
+        {
+            let now = at(began, seconds);
+            if !quarrel.keeps(taken, now) {
+                turns.push(now.duration_since(taken).as_secs());
+                quarrel.replaced(now);
+                taken = now;
+            }
+            assert!(quarrel.is_on(now) || seconds < 40);
+        }
+        assert!(turns.is_sorted(), "{turns:?}");
+        assert_eq!(turns[..8], [0, 20, 20, 120, 120, 120, 120, 120]);
+        assert_eq!(*turns.last().unwrap(), 3600);
+        assert!(turns.len() < 80, "{}", turns.len());
+        let last = at(began, 2 * 86_400 - 80);
+        assert!(!quarrel.settle(last));
+        assert!(quarrel.settle(last + QUIET));
+        assert!(
+            !quarrel.keeps(taken, last + QUIET),
+            "a gateway that was exchanged"
+        );
     }
 
     #[test]

@@ -22,6 +22,8 @@ struct Place {
     taken: Arc<Turn<()>>,
     /// Who asked for the seat last; whoever holds it leaves when that is somebody else.
     asked: watch::Sender<Asked>,
+    /// When that was, or when its gateway first did.
+    since: Option<Instant>,
     quarrel: Quarrel,
 }
 
@@ -63,14 +65,14 @@ impl Seats {
     /// Takes the seat of `gateway`, as soon as its holder has left.
     ///
     /// # Errors
-    /// When somebody newer came while this one waited.
+    /// When somebody newer came while this one waited, or when two gateways have the name and it is the other one's turn.
     pub(crate) async fn take(
         &self,
         gateway: &str,
         claim: Claim,
         now: Instant,
     ) -> Result<Seat, Replaced> {
-        let (taken, asked, mine) = self.ask(gateway, claim, now);
+        let (taken, asked, mine) = self.ask(gateway, claim, now)?;
         let mut seat = Seat {
             _turn: taken.lock_owned().await,
             asked,
@@ -87,11 +89,25 @@ impl Seats {
         gateway: &str,
         claim: Claim,
         now: Instant,
-    ) -> (Arc<Turn<()>>, watch::Receiver<Asked>, u64) {
+    ) -> Result<(Arc<Turn<()>>, watch::Receiver<Asked>, u64), Replaced> {
         let mut places = self.lock();
         let place = places.entry(gateway.into()).or_default();
         let before = *place.asked.borrow();
         let older = before.claim.filter(|_| place.taken.try_lock().is_err());
+        let is_rival = older.is_some_and(|older| !claim.continues(&older));
+        if is_rival
+            && place
+                .since
+                .is_some_and(|since| place.quarrel.keeps(since, now))
+        {
+            return Err(Replaced {
+                by: older.map(|older| older.peer),
+                in_use: true,
+            });
+        }
+        if is_rival || older.is_none() {
+            place.since = Some(now);
+        }
         let in_use = match older {
             Some(older) => place.replace(gateway, &older, &claim, now),
             None => place.quarrel.is_on(now),
@@ -102,7 +118,7 @@ impl Seats {
             claim: Some(claim),
             in_use,
         });
-        (Arc::clone(&place.taken), place.asked.subscribe(), mine)
+        Ok((Arc::clone(&place.taken), place.asked.subscribe(), mine))
     }
 
     /// Gateways with a connection now.
@@ -211,6 +227,8 @@ impl fmt::Display for Replaced {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn claim(generation: u64) -> Claim {
@@ -278,7 +296,47 @@ mod tests {
             in_use,
         };
         assert_eq!(seats.identities(now), [status(true)]);
-        let later = now + std::time::Duration::from_secs(3_600);
+        let later = now + Duration::from_secs(3_600);
         assert_eq!(seats.identities(later), [status(false)]);
+    }
+
+    /// The longer two processes have had one name, the longer each keeps the seat. Who comes back gets it in the meantime, too.
+    #[tokio::test]
+    async fn who_has_its_turn_keeps_the_seat_for_a_while() {
+        let (seats, now) = (Seats::default(), Instant::now());
+        let (mut held, mut refused) = (None::<Seat>, Vec::new());
+        let asked = [
+            (0, 10_000),
+            (1, 20_000),
+            (2, 30_000),
+            (3, 40_000),
+            (203, 50_000),
+            (213, 60_000),
+            (214, 50_001),
+            (233, 70_000),
+        ];
+        for (at, generation) in asked {
+            let at = now + Duration::from_secs(at);
+            let asking = seats.take("gw-7", claim(generation), at);
+            let leaving = async {
+                if let Some(mut seat) = held.take() {
+                    tokio::select! {
+                        biased;
+                        _ = seat.lost() => None,
+                        () = tokio::task::yield_now() => Some(seat),
+                    }
+                } else {
+                    None
+                }
+            };
+            let (taken, stayed) = tokio::join!(biased; asking, leaving);
+            if let Err(replaced) = &taken {
+                refused.push((generation, replaced.to_string()));
+            }
+            held = taken.ok().or(stayed);
+            assert!(held.is_some());
+        }
+        let said = "identity in use by 127.0.0.1:50000".to_owned();
+        assert_eq!(refused, [(60_000, said)]);
     }
 }
