@@ -15,6 +15,7 @@ mod fate;
 mod files;
 mod fleet;
 mod home;
+mod kept;
 mod ledger;
 mod line;
 mod machines;

@@ -3,7 +3,6 @@
 //! The program is that of `firmware/common`: one loop, no queue, the log is the only memory of what is to be sent. What is in the log has been
 //! acknowledged: it comes to the consumer, or a gap counts it.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,11 +19,12 @@ use sedge_core::media::Media;
 use sedge_core::read::Reader;
 use sedge_core::segment::{Dimensions, Geometry, Medium, Role};
 use sedge_core::uptime::{HEADER, Uptime};
-use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+use sedge_core::{Gap, LogId, Micros, Offset};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::home::Home;
+use super::kept::{Kept, Verdict};
 use super::line::Line;
 use super::site::Site;
 use crate::flash::{FlashShape, FlashTear, SimFlash};
@@ -80,14 +80,7 @@ pub(super) struct Device {
     boot: u64,
     left: u64,
     measure_at: Instant,
-    /// Offset and number of each event that the gateway is not known to have.
-    held: VecDeque<(u64, u64)>,
-    /// Offset of each event that it has.
-    released: Vec<u64>,
-    /// Events in commits that were cut short: the log may hold them.
-    doubts: u64,
-    /// Most events that the gateway had, and the log did not know so when it was opened.
-    behind: u64,
+    kept: Kept,
     said_last: bool,
 }
 
@@ -193,10 +186,7 @@ impl Device {
             boot: 0,
             left: site.options.device_events,
             measure_at: Instant::now(),
-            held: VecDeque::new(),
-            released: Vec::new(),
-            doubts: 0,
-            behind: 0,
+            kept: Kept::default(),
             said_last: false,
         };
         (device, handle)
@@ -244,12 +234,9 @@ impl Device {
     /// An empty chip takes the place of the old one, with what was nowhere else.
     fn exchange(&mut self) {
         *self.chip.lock() = empty(&self.geometry, self.random.bits());
-        if let Some((_, number)) = self.held.front() {
-            self.site.ledger.chip_is_gone(self.identity, *number);
+        if let Some(number) = std::mem::take(&mut self.kept).first() {
+            self.site.ledger.chip_is_gone(self.identity, number);
         }
-        self.held.clear();
-        self.released.clear();
-        (self.doubts, self.behind) = (0, 0);
     }
 
     /// Opens the log; `None` if power fails meanwhile.
@@ -268,12 +255,7 @@ impl Device {
         };
         let scratch = vec![0; self.geometry.scratch_bytes()];
         match Log::open(self.chip.clone(), options, fresh, scratch) {
-            Ok((log, _)) => {
-                let cursor = log.ledger().cursor(UPLINK).map_or(0, |c| c.next.get());
-                let unknown = self.released.iter().filter(|at| **at >= cursor);
-                self.behind = self.behind.max(unknown.count() as u64);
-                Some(Firmware::new(log, self.name.clone(), self.boot))
-            }
+            Ok((log, _)) => Some(Firmware::new(log, self.name.clone(), self.boot)),
             Err(_) if self.chip.lock().is_down() => None,
             Err(e) => panic!("{}: its log does not open: {e:?}", self.name),
         }
@@ -340,12 +322,11 @@ impl Device {
                 }
                 SenderEvent::Check { slot, .. } => firmware.sender.checked(slot, None),
                 SenderEvent::Released { next, .. } => {
-                    let set = firmware.log.set_cursor(UPLINK, next);
+                    let log = &mut firmware.log;
+                    let cursor = log.ledger().cursor(UPLINK).unwrap_or_default();
+                    self.kept.release(cursor.next, log.oldest(), next);
+                    let set = log.set_cursor(UPLINK, next);
                     set.expect("there is one uplink");
-                    let next = next.get();
-                    while let Some((at, _)) = self.held.pop_front_if(|(at, _)| *at < next) {
-                        self.released.push(at);
-                    }
                 }
                 SenderEvent::Diverged { .. } | SenderEvent::Refused { .. } => {
                     self.site.ledger.fail(format!("{}: {event:?}", self.name));
@@ -380,33 +361,25 @@ impl Device {
         }
     }
 
-    /// A gap counts each event that was there and the gateway does not have, and none that it has but where the log did not know so when it was opened.
     fn judge(&self, log: LogId, gap: &Gap) {
-        let (from, to) = (gap.from.get(), gap.to.get());
-        let within = |(at, _): &&(u64, u64)| (from..to).contains(at);
-        let gone = self.held.iter().filter(within).count() as u64;
-        let too_many = gap.lost.saturating_sub(gone);
-        let Self {
-            name,
+        let Verdict {
+            gone,
             doubts,
-            behind,
-            ..
-        } = self;
+            late,
+            loose,
+            is_right,
+        } = self.kept.judge(gap);
+        let (name, from) = (&self.name, gap.from.get());
         self.site.story.tell(&format!(
-            "{name} says that {} from {from} to {to} are lost, {:?}: {gone} it had kept, {doubts} are in doubt, of {behind} it did not know",
-            gap.lost, gap.cause
+            "{name} says that {} from {from} to {} are lost, {:?}: {gone} it had kept, {doubts} are in doubt, of {late} it heard too late",
+            gap.lost, gap.to, gap.cause
         ));
-        let is_right = gap.lost >= gone
-            && too_many <= self.doubts + self.behind
-            && (gap.cause == Cause::Evicted || gone == 0);
+        let ledger = &self.site.ledger;
         if !is_right {
-            self.site.ledger.fail(format!(
-                "{}: {gone} events are gone, {} may be, the gateway has up to {} of which the log did not know: {gap:?}",
-                self.name, self.doubts, self.behind
+            ledger.fail(format!(
+                "{name}: {gone} events are gone, {doubts} may be, the gateway has {late} of which the log heard when it had let go of them: {gap:?}"
             ));
         }
-        let ledger = &self.site.ledger;
-        let loose = too_many.min(self.behind);
         ledger.device_lost(&self.home, (log, from), gap.lost, loose);
     }
 
@@ -432,11 +405,10 @@ impl Device {
         let events: Vec<_> = sizes
             .map(|bytes| ledger.event(self.identity, bytes))
             .collect();
-        self.doubts += count;
-        let first = firmware.keep(&events).ok()?.get();
-        self.doubts -= count;
+        self.kept.begin(count);
+        let first = firmware.keep(&events).ok()?;
         let numbers: Vec<u64> = events.iter().map(|(number, _)| *number).collect();
-        self.held.extend((first..).zip(numbers.iter().copied()));
+        self.kept.end(first, &numbers);
         ledger.acknowledged(self.identity, &numbers);
         firmware.sender.grew(0, firmware.log.next());
         self.left -= self.left.min(count);
