@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::device::{self, Handle};
 use super::files::Down;
+use super::files::rot::Rotten;
 use super::line::{GOOD, Line, Quality};
 use super::network::{Link, READER, Weather};
 use super::site::{HUB, Machine, Order, Site, TWIN, ToDisk};
@@ -192,9 +193,15 @@ impl<'a> Fate<'a> {
                 self.note("a read fails", &what);
             }
         }
-        if options.rot && self.days.one_in(4) && machine.disk.rot() {
-            self.site.ledger.is_hit();
-            self.note("bits rot", &format!("bits rot on {name}"));
+        if options.rot
+            && self.days.one_in(4)
+            && let Some(of) = machine.disk.rot()
+        {
+            // Of an identity there are two.
+            if of == Rotten::Segment {
+                self.site.ledger.is_hit();
+            }
+            self.note("bits rot", &format!("bits rot on {name}, in {of:?}"));
         }
     }
 

@@ -6,6 +6,8 @@
 //! ```
 //! Every operation counts, so that a machine can go down inside any of them. Handles of an earlier life are dead.
 
+pub(super) mod rot;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -248,22 +250,6 @@ impl Disk {
         true
     }
 
-    /// Bits rot in a segment that is not being written to. Whether there is one.
-    pub(super) fn rot(&self) -> bool {
-        let mut state = self.lock();
-        let Some((inode, page)) = state.any_page(true) else {
-            return false;
-        };
-        let bits = 1 + state.random.below(8);
-        for _ in 0..bits {
-            let bit = state.random.index(PAGE_BYTES * 8);
-            let inode = state.inodes.get_mut(&inode).expect("it was just found");
-            let page = inode.pages.get_mut(&page).expect("it was just found");
-            page[bit / 8] ^= 1 << (bit % 8);
-        }
-        true
-    }
-
     /// Directories that are `depth` levels below `dir`.
     #[must_use]
     pub(super) fn directories(&self, dir: &Path, depth: usize) -> usize {
@@ -362,29 +348,6 @@ impl State {
         self.durable_names = names.clone();
         self.names = names;
         self.pending.clear();
-    }
-
-    /// A page of a segment file that holds something; `sealed`: of one that others were written after.
-    fn any_page(&mut self, sealed: bool) -> Option<(u64, u64)> {
-        let is_segment = |path: &Path| path.extension().is_some_and(|e| e == "log");
-        let is_head = |path: &Path, inode: u64| {
-            let head = path.parent().and_then(|dir| self.heads.get(dir));
-            head.is_none_or(|head| *head == inode)
-        };
-        let mut files = Vec::new();
-        for (path, node) in &self.names {
-            if let Node::File(inode) = node
-                && is_segment(path)
-                && !(sealed && is_head(path, *inode))
-                && !self.inodes[inode].pages.is_empty()
-            {
-                files.push(*inode);
-            }
-        }
-        let inode = *files.get(self.random.index(files.len()))?;
-        let pages = &self.inodes[&inode].pages;
-        let page = pages.keys().nth(self.random.index(pages.len()))?;
-        Some((inode, *page))
     }
 
     fn is_readable(&self, inode: u64, position: u64, bytes: usize) -> bool {
