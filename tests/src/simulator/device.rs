@@ -273,17 +273,32 @@ impl Device {
                 () = self.line.stirs.notified() => continue,
                 () = tokio::time::sleep_until(wake) => continue,
             };
-            match order {
-                Order::StandStill(length) => tokio::time::sleep(length).await,
-                Order::SwitchOff(_) => {
+            match self.stand_still(order).await {
+                None | Some(Order::StandStill(_)) => {}
+                Some(order @ Order::SwitchOff(_)) => {
                     let now = firmware.time_of_day();
                     // Without the last word it is as if its power had failed.
                     firmware.log.close(now).ok();
                     return End::Ordered(order);
                 }
-                Order::Reset(_) | Order::Exchange(_) => return End::Ordered(order),
+                Some(order @ (Order::Reset(_) | Order::Exchange(_))) => {
+                    return End::Ordered(order);
+                }
             }
         }
+    }
+
+    /// Does nothing for as long as `order` says so. What ends the program ends it then as well: an order that waited for its turn could come when there are to be
+    /// no more faults.
+    async fn stand_still(&mut self, mut order: Order) -> Option<Order> {
+        while let Order::StandStill(length) = order {
+            tokio::select! {
+                biased;
+                Some(next) = self.orders.recv() => order = next,
+                () = tokio::time::sleep(length) => return None,
+            }
+        }
+        Some(order)
     }
 
     /// One turn of the main loop, and when the next one is due; `None` if power has failed. Who rests does not talk.
@@ -593,3 +608,32 @@ const IDLE_TIMEOUT_US: u64 = 30_000_000;
 const TICK: Duration = Duration::from_millis(1);
 /// Longest pause between two bursts.
 const PAUSE_MOST: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::simulator::in_virtual_time;
+    use crate::simulator::options::Options;
+
+    /// Its program hangs for an hour, and somebody switches it off meanwhile. If that waited until the hour is over, it would come when there are to be no more
+    /// faults, and what it still has would come too late.
+    #[test]
+    fn a_device_that_stands_still_is_switched_off_at_once() {
+        let told = in_virtual_time(async {
+            let site = Site::of(Options::of(1));
+            let line = site.lines.lay(Path::new("tty-0"), 1, site.story.clone());
+            let (device, handle) = Device::new(&site, "gw-0", 0, line);
+            tokio::spawn(device.run());
+            let second = Duration::from_secs(1);
+            let orders = [Order::StandStill(3600 * second), Order::SwitchOff(second)];
+            for order in orders {
+                handle.orders.send(order).expect("it lives");
+                tokio::time::sleep(2 * second).await;
+            }
+            site.story.text()
+        });
+        assert!(told.contains("node-0 starts"), "{told}");
+    }
+}
