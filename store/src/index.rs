@@ -138,6 +138,19 @@ impl Index {
         self
     }
 
+    /// For the index of a log of which nothing at or behind `from` has left in earlier lives, if that is known.
+    pub(crate) fn unsent_from(mut self, from: Option<Offset>) -> Self {
+        let inner = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let to = inner.given.to;
+        inner.given.to = from.map_or(to, |from| from.min(to));
+        self
+    }
+
+    /// Nobody was given a record at or behind this.
+    pub(crate) fn given_to(&self) -> Offset {
+        self.lock().given.to
+    }
+
     /// How many records stood from `from` up to `to`, be they held or not; `None` where that is not known any more.
     pub(crate) fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
         let inner = self.lock();
@@ -161,14 +174,7 @@ impl Index {
 
     /// Of what a hub has that stands at `next`, where that ends which it can have from here.
     pub(crate) fn given_below(&self, next: Offset) -> Offset {
-        let Given {
-            to,
-            told: (begin, end),
-        } = self.lock().given;
-        match begin < next && next <= end {
-            true => next,
-            false => next.min(to),
-        }
+        self.lock().given.below(next)
     }
 
     /// A commit is durable up to `durable`, at `head_bytes` of the head; `opened` if it opened that.
@@ -306,6 +312,16 @@ impl Index {
     }
 }
 
+impl Given {
+    fn below(&self, next: Offset) -> Offset {
+        let (begin, end) = self.told;
+        match begin < next && next <= end {
+            true => next,
+            false => next.min(self.to),
+        }
+    }
+}
+
 impl Place {
     fn at_start(self) -> Self {
         Self {
@@ -363,7 +379,8 @@ impl Inner {
             let passed = known
                 .filter(|known| *known < cursor.next && cursor.next < now.oldest)
                 .and_then(|known| {
-                    let records = self.breaks.records(&now, known, cursor.next)?;
+                    let had = self.given.below(cursor.next).max(known);
+                    let records = self.breaks.records(&now, known, had)?;
                     Some((known, records))
                 });
             match passed {
@@ -419,6 +436,24 @@ mod tests {
         index.recycled(Offset::new(250), 0, &ledger);
         let shown = index.ledger().cursor(1).unwrap();
         assert_eq!((shown.next, shown.lost), (Offset::new(40), 60));
+    }
+
+    /// The same where the hub has another history of the log: the writer will hear how much of what it has can be from here.
+    #[test]
+    fn what_a_hub_cannot_have_from_here_is_shown_as_lost_before_the_writer_hears_of_it() {
+        let mut ledger = Ledger::starting_at(Offset::ZERO);
+        ledger.set_cursor(1, Offset::new(10)).unwrap();
+        let segments = vec![held(1, 0), held(2, 100), held(3, 200)];
+        let index = Index::new(segments, Offset::new(250), 0, ledger.clone(), Vec::new);
+        let index = index.unsent_from(Some(Offset::new(15)));
+        assert_eq!(index.given_below(Offset::new(40)), Offset::new(15));
+        index.change_ledger(|ledger| ledger.pass_cursor(1, Offset::new(10), Offset::new(40), 5));
+        ledger.evicted = 100;
+        ledger.oldest = Offset::new(100);
+        ledger.cursors.iter_mut().for_each(|c| c.lost = 90);
+        index.recycled(Offset::new(250), 0, &ledger);
+        let shown = index.ledger().cursor(1).unwrap();
+        assert_eq!((shown.next, shown.lost), (Offset::new(40), 85));
     }
 
     /// Opened once more since it let go of where the uplink stands, and of what its hub has beyond that; at three kills 65,536 offsets were burned. An uplink learns

@@ -28,6 +28,7 @@ mod ring;
 mod salvage;
 mod stats;
 mod survey;
+mod unsent;
 pub mod watch;
 mod work;
 pub mod world;

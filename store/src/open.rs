@@ -27,6 +27,7 @@ use crate::read::Reading;
 use crate::ring::{self, OpenError, Opened, Ring, RingOptions};
 use crate::stats::Counters;
 use crate::survey;
+use crate::unsent::Unsent;
 use crate::work::{Job, Worker};
 use crate::writer::{LedgerFrames, Retention, Writer};
 
@@ -69,7 +70,8 @@ pub(crate) fn open(
         None => Seen::without_ring(&dir, &ring_options)?,
     };
     let made = ring.is_some() || !seen.index.held().is_empty();
-    let index = Arc::new(seen.index);
+    let unsent = Arc::new(Unsent::of(&dir, seen.log_id));
+    let index = Arc::new(seen.index.unsent_from(unsent.known()));
     let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
     restore(&dir, &index, &reading, &mut *owner).map_err(io(&dir))?;
     ring_options.log_id = Some(seen.log_id);
@@ -85,6 +87,7 @@ pub(crate) fn open(
         owner,
         queue: queue.clone(),
         index: index.clone(),
+        unsent: unsent.clone(),
         counters: Arc::default(),
         settled,
         durable,
@@ -102,6 +105,7 @@ pub(crate) fn open(
     let shared = Shared {
         reading,
         index,
+        unsent,
         counters,
         log_id: seen.log_id,
         made,
@@ -157,6 +161,7 @@ pub(crate) struct Outfit {
     owner: Box<dyn Owner>,
     queue: Arc<Queue>,
     index: Arc<Index>,
+    unsent: Arc<Unsent>,
     counters: Arc<Counters>,
     settled: watch::Sender<Ticket>,
     durable: watch::Sender<Offset>,
@@ -188,6 +193,7 @@ impl Outfit {
             limits,
             queue: self.queue,
             index: self.index,
+            unsent: self.unsent,
             counters: self.counters,
             settled: self.settled,
             durable: self.durable,
@@ -221,7 +227,8 @@ impl Outfit {
         // What could be mended was mended the first time.
         let (mut ring, opened) =
             Ring::open(self.dir.clone(), &self.ring_options, &mut NoOwner, now)?;
-        self.index.opened(ring.index().map_err(io(&self.dir))?);
+        let index = ring.index().map_err(io(&self.dir))?;
+        self.index.opened(index.unsent_from(self.unsent.known()));
         self.durable.send_replace(ring.durable());
         Ok((ring, opened.ended))
     }

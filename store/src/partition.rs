@@ -23,6 +23,7 @@ use crate::queue::{Errand, Producer, Queue, Ticket};
 use crate::read::{Chunk, ReadError, Reading};
 use crate::ring::{OpenError, Opened};
 use crate::stats::{Counters, Stats};
+use crate::unsent::Unsent;
 use crate::work::Worker;
 
 /// An origin log and its writer. The thread ends with [`Partition::close`] or with the last handle; the latter is what
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
     pub(crate) reading: Reading,
     pub(crate) index: Arc<Index>,
+    pub(crate) unsent: Arc<Unsent>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) log_id: LogId,
     /// It was there when it was opened, or made then.
@@ -180,6 +182,11 @@ impl Partition {
     /// How many records stood from `from` up to `to`, be they held or not; `None` where that is not known any more.
     pub fn records_between(&self, from: Offset, to: Offset) -> Option<u64> {
         self.0.index.records_between(from, to)
+    }
+
+    /// Something of the log, or a gap in it, is about to leave for an uplink: before the first time in a life that is written down. Blocks for the disk.
+    pub fn begin_giving(&self) {
+        self.0.unsent.sends();
     }
 
     /// What lies below `next` leaves for an uplink.

@@ -24,6 +24,7 @@ use crate::pulse::Pulse;
 use crate::queue::{Errand, Queue, Ticket, Work};
 use crate::ring::Ring;
 use crate::stats::Counters;
+use crate::unsent::Unsent;
 
 pub(crate) struct Writer {
     pub(crate) ring: Ring,
@@ -31,6 +32,7 @@ pub(crate) struct Writer {
     pub(crate) limits: Limits,
     pub(crate) queue: Arc<Queue>,
     pub(crate) index: Arc<Index>,
+    pub(crate) unsent: Arc<Unsent>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) settled: watch::Sender<Ticket>,
     pub(crate) durable: watch::Sender<Offset>,
@@ -202,6 +204,7 @@ impl Writer {
         if self.ring.would_roll(self.group.frames().len()) {
             self.owner.checkpoint(&mut self.checkpoint);
         }
+        self.unsent.keep(|| self.index.given_to());
         let now = self.queue.now();
         if !self
             .ring

@@ -230,15 +230,17 @@ async fn a_disk_is_put_back(
     [dir, disk, copy]: &[tempfile::TempDir; 3],
 ) -> (RunningHub, sedge_store::Partition) {
     let hub = RunningHub::start(dir.path()).await;
-    let partition = origin(disk.path());
-    stage(&partition, 0..10, 10).await;
-    partition.close();
-    copy_dir(disk.path(), copy.path());
-    let partition = origin(disk.path());
-    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
-    stage(&partition, 10..20, 10).await;
-    gateway.drained().await;
-    gateway.kill().await;
+    for life in [0..10, 10..20] {
+        if life.start == 10 {
+            copy_dir(disk.path(), copy.path());
+        }
+        let partition = origin(disk.path());
+        let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+        stage(&partition, life, 10).await;
+        gateway.drained().await;
+        gateway.kill().await;
+        partition.close();
+    }
     let restored = origin(copy.path());
     (hub, restored)
 }
@@ -302,6 +304,51 @@ async fn what_a_restored_disk_lost_is_counted_where_the_hub_had_other_events() {
     let kept = records(&pulled);
     assert_eq!(kept[..20], numbers(0..20));
     assert_eq!(kept.len() as u64 - 20 + lost(&pulled), 12_000);
+}
+
+/// The same, and the gateway was started again, after a clean stop and after a kill, before it had a session: what it took in before that counts as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restored_disk_took_in_before_further_starts_is_counted_too() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (hub, restored) = a_disk_is_put_back(&dirs).await;
+    stage(&restored, 100..103, 3).await;
+    restored.close();
+    drop(restored);
+    let again = origin(dirs[2].path());
+    stage(&again, 103..107, 4).await;
+    drop(again);
+    let again = origin(dirs[2].path());
+    stage_sized(&again, 107..12_107, 50, 2_000).await;
+    assert!(again.oldest().get() > 65_536 + 20);
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&again)]);
+    gateway.drained().await;
+    let pulled = pull_all(&hub.url()).await;
+    let kept = records(&pulled);
+    assert_eq!(kept[..20], numbers(0..20));
+    assert_eq!(kept.len() as u64 - 20 + lost(&pulled), 12_007);
+}
+
+/// The copy was taken in an outage: of what it had not sent yet the hub has heard since, and nobody can tell that from what was taken in after the disk was put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_copy_had_not_sent_yet_may_be_counted_though_the_hub_has_it() {
+    let [dir, disk, copy] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let partition = origin(disk.path());
+    stage(&partition, 0..10, 10).await;
+    partition.close();
+    copy_dir(disk.path(), copy.path());
+    let hub = RunningHub::start(dir.path()).await;
+    let partition = origin(disk.path());
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    stage(&partition, 10..20, 10).await;
+    gateway.drained().await;
+    gateway.kill().await;
+    let restored = origin(copy.path());
+    stage_sized(&restored, 100..12_100, 50, 2_000).await;
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&restored)]);
+    gateway.drained().await;
+    let pulled = pull_all(&hub.url()).await;
+    let counted = records(&pulled).len() as u64 - 20 + lost(&pulled);
+    assert!((12_000..=12_010).contains(&counted), "{counted}");
 }
 
 /// Without its catalog the hub still knows every partition's name, number and offsets; groups go back to the last copy.

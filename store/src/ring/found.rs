@@ -15,10 +15,11 @@ use crate::mend;
 use crate::mirror::BEGINNINGS;
 use crate::patience::Patience;
 use crate::survey::{self, StampSeen, Surveyed};
+use crate::unsent::UNSENT;
 
 /// Sets aside what is foreign, removes what was never finished.
 pub(super) fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
-    let of_the_log = [SET_ASIDE, SYNC_FAILED, UNREADABLE, BEGINNINGS];
+    let of_the_log = [SET_ASIDE, SYNC_FAILED, UNREADABLE, BEGINNINGS, UNSENT];
     let known = [&of_the_log[..], &identity::FILES].concat();
     let (foreign, unfinished) = survey::foreign_in(dir, &known)?;
     for path in unfinished {

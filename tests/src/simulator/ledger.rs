@@ -32,6 +32,8 @@ struct Books {
     partitions: BTreeMap<Home, Partition>,
     /// Machines whose disk was put back, by partition: what they take may turn out to stand in a log that no hub will have.
     adrift: BTreeSet<(String, Home)>,
+    /// Events of a machine that were acknowledged since the hub last said that it had something of it, by partition.
+    unsent: BTreeMap<(String, Home), u64>,
     /// All machines whose disk was ever put back.
     put_back: BTreeSet<String>,
     /// Those, and those whose disk was exchanged.
@@ -162,6 +164,9 @@ impl Ledger {
         for &number in numbers {
             books.producers[producer as usize].told[number as usize] = told;
         }
+        let Producer { machine, home, .. } = &books.producers[producer as usize];
+        let place = (machine.clone(), home.clone());
+        *books.unsent.entry(place).or_default() += numbers.len() as u64;
         books.acked += numbers.len() as u64;
         match books.producers[producer as usize].kind {
             Kind::Straight => {}
@@ -329,7 +334,29 @@ impl Ledger {
     /// The hub has taken something of what `machine` has for `home`: both mean the same log.
     pub(super) fn taken(&self, machine: &str, home: &Home) {
         let key = (machine.to_owned(), home.clone());
-        self.lock().adrift.remove(&key);
+        let mut books = self.lock();
+        books.adrift.remove(&key);
+        books.unsent.remove(&key);
+    }
+
+    /// How many events of `machine` the hub may not have had yet, by partition.
+    #[must_use]
+    pub(super) fn unsent(&self, machine: &str) -> Vec<(Home, u64)> {
+        let books = self.lock();
+        let of_it = books.unsent.iter().filter(|((of, _), _)| of == machine);
+        of_it
+            .map(|((_, home), count)| (home.clone(), *count))
+            .collect()
+    }
+
+    /// A disk was put back to a copy with so many events that the hub had not had when it was taken, and may have had since: if they are gone when the gateway asks,
+    /// nothing tells them from others that the hub cannot have, and they are counted.
+    pub(super) fn may_count_again(&self, unsent: &[(Home, u64)]) {
+        let mut books = self.lock();
+        for (home, count) in unsent {
+            let partition = books.partitions.entry(home.clone()).or_default();
+            partition.loose += count;
+        }
     }
 
     /// The consumer that follows was given this.

@@ -86,6 +86,8 @@ pub(super) enum ToDisk {
 struct Copied {
     /// How far the machine's producers were.
     heads: Vec<(u32, u64)>,
+    /// How many events of it the hub may not have had yet.
+    unsent: Vec<(Home, u64)>,
     /// How many logs of each partition the hub had been offered.
     logs: BTreeMap<Home, usize>,
 }
@@ -212,19 +214,21 @@ impl Site {
                 disk.take_copy();
                 *copy = Some(Copied {
                     heads: self.ledger.heads(name),
+                    unsent: self.ledger.unsent(name),
                     logs: self.ledger.logs_offered(),
                 });
                 return self
                     .story
                     .tell(&format!("a copy of the disk of {name} is taken"));
             }
-            (ToDisk::PutBack, Some(Copied { heads, .. })) => {
+            (ToDisk::PutBack, Some(Copied { heads, unsent, .. })) => {
                 disk.put_back();
                 if name == HUB {
                     self.ledger.hub_is_put_back();
                     "the hub is put back"
                 } else {
                     self.ledger.forgets(name, heads, true);
+                    self.ledger.may_count_again(unsent);
                     "a disk is put back"
                 }
             }

@@ -51,7 +51,9 @@ impl Loss {
             let lost = cursor.lost.saturating_sub(told).saturating_add(forgotten);
             gap.lost = lost.min(most);
         } else {
-            gap.lost = gap.lost.saturating_add(besides);
+            // All that is gone may stand behind `from` already, where offsets were burned.
+            let most = ledger.gone().max(gap.lost);
+            gap.lost = gap.lost.saturating_add(besides).min(most);
         }
         if !Fault::TellLossTwice.is_planted() {
             self.told.push((from, gap.lost.saturating_sub(forgotten)));
@@ -225,6 +227,11 @@ mod tests {
             },
         );
         assert_eq!(lost(loss.gap(&none, 1, hub, 20)), 90, "without a cursor");
+        let burned = Ledger {
+            evicted: 85,
+            ..none
+        };
+        assert_eq!(lost(loss.gap(&burned, 1, hub, 20)), 85, "and no more");
     }
 
     #[test]

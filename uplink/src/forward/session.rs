@@ -647,6 +647,7 @@ impl<'a> Session<'a> {
                     return Ok(Found::Gap(handle::forgotten(want.from, end)));
                 }
             };
+            log.begin_giving();
             if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from, 0) {
                 return Ok(Found::Gap(gap));
             }
