@@ -41,7 +41,7 @@ pub struct Cursor {
     pub uplink: u32,
     /// The first offset that it has not got.
     pub next: Offset,
-    /// Records that were recycled at or above `next`: what the next gap to this uplink will say.
+    /// Records that were recycled at or above `next`, and what gaps and notices among them told: what the next gap to this uplink will say.
     pub lost: u64,
 }
 
@@ -132,7 +132,11 @@ impl Ledger {
             // Back below the oldest: what lies between was not lost to this uplink before, but is now. Forward, where a cut took the cursor back: what lies
             // between is not lost, and no more than what lies behind is.
             let gone = cursor.next.min(oldest).since(next);
-            cursor.lost = cursor.lost.saturating_add(gone).min(oldest.since(next));
+            let most = match next > cursor.next {
+                true => oldest.since(next),
+                false => u64::MAX,
+            };
+            cursor.lost = cursor.lost.saturating_add(gone).min(most);
             cursor.next = next;
             return Ok(());
         }

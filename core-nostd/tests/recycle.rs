@@ -62,6 +62,27 @@ fn overtaken_uplink_is_told_exactly_what_it_lost() {
     assert_eq!(log.ledger().cursor(1), Some(cursor));
 }
 
+/// A notice of 258 lost records goes with what stands behind it. One uplink has had it, the other has not.
+#[test]
+fn what_a_recycled_notice_told_is_lost_to_whoever_had_not_come_to_it() {
+    for dimensions in [FLASH, FILE] {
+        let mut log = new_log(dimensions);
+        fill(&mut log, 10);
+        log.set_cursor(1, Offset::new(10)).unwrap();
+        log.set_cursor(2, Offset::new(11)).unwrap();
+        let frame = notice_frame(&log, 258);
+        log.commit(&frame, 1, b"state", NOW).unwrap();
+        fill(&mut log, 189);
+        let ledger = log.ledger();
+        let evicted = ledger.evicted;
+        assert_eq!(ledger.oldest.get(), 10 + evicted);
+        let gap = |from, uplink| ledger.gap_before_oldest(Offset::new(from), Some(uplink));
+        assert_eq!(gap(10, 1).unwrap().lost, evicted - 1 + 258);
+        assert_eq!(gap(11, 2).unwrap().lost, evicted - 1);
+        assert_balance(&mut log);
+    }
+}
+
 /// A log that refuses when it is full and has an uplink, and how many commits of 100 bytes it cannot have room for.
 fn refusing_log(dimensions: Dimensions) -> (TestLog, u32) {
     let refusing = Options {

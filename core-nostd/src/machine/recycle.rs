@@ -3,6 +3,7 @@
 use super::desk::Held;
 use super::slot;
 use super::{Desk, Operations, RingLog, Spare, twin};
+use crate::entry::Entry;
 use crate::frame::Kind;
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
@@ -358,7 +359,15 @@ impl Tally {
                     }
                     let (first, end) = (found.frame.header.first, found.frame.end());
                     match found.frame.header.kind {
-                        Kind::Data => self.let_go(first, end),
+                        Kind::Data => {
+                            self.let_go(first, end);
+                            for (offset, entry) in found.frame.entries() {
+                                if let Entry::Notice(notice) = entry {
+                                    // As an entry it is counted as one already.
+                                    self.forget_told(offset, notice.lost.saturating_sub(1));
+                                }
+                            }
+                        }
                         Kind::Gap => {
                             self.skipped = self.skipped.saturating_add(end.since(first));
                             let told = found.frame.gap().map_or(0, |gap| gap.lost);
@@ -409,7 +418,7 @@ impl Tally {
         }
     }
 
-    /// A gap frame at `from` leaves the log which told of so many lost records: whoever has not come to it hears of them with what is lost here.
+    /// What stood at `from` leaves the log, a gap frame or a notice, and told of so many lost records: whoever has not come to it hears of them with what is lost here.
     fn forget_told(&mut self, from: Offset, told: u64) {
         let has_it_ahead = |cursor: &&mut Cursor| cursor.next <= from;
         for cursor in self.ledger.cursors.iter_mut().filter(has_it_ahead) {

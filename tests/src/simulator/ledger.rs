@@ -766,6 +766,15 @@ impl Books {
                 partition.loose += gap.lost;
                 Ok(())
             }
+            // With what stood at the beginning of a log went what told of the log before it, of which the hub has another history. It may have had of it what was
+            // counted there (docs/reliability.md, Open findings).
+            "evicted" | "expired"
+                if gap.from == partition.begin
+                    && (self.hits > 0 || self.producers.iter().any(had_gone)) =>
+            {
+                partition.loose += gap.lost.min(partition.begin);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

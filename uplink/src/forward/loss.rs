@@ -49,7 +49,11 @@ impl Loss {
             self.told.retain(|(begin, _)| *begin < from);
             let told = self.told.iter().map(|(_, lost)| lost).sum();
             let lost = cursor.lost.saturating_sub(told).saturating_add(forgotten);
-            gap.lost = lost.min(most);
+            // Where the cursor stands it is exact: more than there are offsets where notices are among what was recycled.
+            gap.lost = match cursor.next < from {
+                true => lost.min(most),
+                false => lost,
+            };
         } else {
             // All that is gone may stand behind `from` already, where offsets were burned.
             let most = ledger.gone().max(gap.lost);
@@ -80,9 +84,12 @@ impl Loss {
         let stands = self
             .moved
             .or(ledger.cursor(uplink).map(|cursor| cursor.next));
+        // What was told of a stretch is all that was lost in it, with what notices had told.
+        let told = self.told.iter().filter(|(begin, _)| *begin < next);
+        let told: u64 = told.map(|(_, lost)| lost).sum();
         let passed = stands
             .filter(|stands| *stands < next)
-            .and_then(|stands| Some((stands, records_had(stands, next)?)));
+            .and_then(|stands| Some((stands, records_had(stands, next)?.max(told))));
         let Some((from, records)) = passed else {
             return Follow::Wait;
         };
@@ -137,6 +144,19 @@ mod tests {
         assert_eq!(follow, Follow::Pass(Offset::new(100), 20));
         ledger.pass_cursor(1, Offset::new(100), hub, 20);
         assert_eq!(lost(loss.gap(&ledger, 1, hub, 0)), 70);
+    }
+
+    /// A notice that told of 258 lost records was among what was recycled: it is told with that, and once, be more recycled meanwhile or not.
+    #[test]
+    fn what_notices_told_that_are_gone_is_told_once() {
+        let (mut loss, hub) = (Loss::default(), Offset::new(200));
+        let first = loss.gap(&ledger(200, 100, 99 + 258), 1, Offset::new(100), 0);
+        assert_eq!(lost(first), 357);
+        let mut more = ledger(250, 100, 99 + 258 + 50);
+        let follow = loss.acknowledged(&more, 1, hub, |from, to| Some(to.since(from)));
+        assert_eq!(follow, Follow::Pass(Offset::new(100), 357));
+        more.pass_cursor(1, Offset::new(100), hub, 357);
+        assert_eq!(lost(loss.gap(&more, 1, hub, 0)), 50);
     }
 
     #[test]
