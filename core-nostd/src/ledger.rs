@@ -316,6 +316,19 @@ mod tests {
         }
     }
 
+    /// Among the five that went was a notice of 258 lost records. Whoever goes on behind them has lost no more than what lies there.
+    #[test]
+    fn what_a_notice_told_stays_lost_to_an_uplink_that_goes_back() {
+        let mut ledger = Ledger::starting_at(Offset::ZERO);
+        ledger.set_cursor(1, Offset::new(5)).unwrap();
+        ledger.oldest = Offset::new(10);
+        ledger.cursors[0].lost = 4 + 258;
+        for (next, lost) in [(2, 7 + 258), (9, 1)] {
+            ledger.set_cursor(1, Offset::new(next)).unwrap();
+            assert_eq!(ledger.cursor(1).map(|cursor| cursor.lost), Some(lost));
+        }
+    }
+
     #[test]
     fn uplink_is_told_its_own_loss() {
         let mut ledger = Ledger {
