@@ -633,14 +633,10 @@ impl<'a> Session<'a> {
         let Some(slot) = self.slots.get(usize::from(want.slot)) else {
             return;
         };
-        let (log, uplink, loss) = (
-            slot.log.handle.clone(),
-            self.options.uplink,
-            slot.loss.clone(),
-        );
+        let (log, mut loss) = (slot.log.handle.clone(), slot.loss.clone());
+        let uplink = self.options.uplink;
         let bytes_max = want.bytes_max.min(piece_bytes);
         let read = world::blocking(move || {
-            let mut loss = loss;
             let log = match log {
                 Handle::Log(log) => log,
                 Handle::Removed { end, .. } => {
