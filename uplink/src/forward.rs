@@ -244,10 +244,10 @@ impl Forwarder {
         let connecting = async {
             match trust.filter(|t| t.files.ca.exists()) {
                 Some(trust) => {
-                    Connection::connect_tls(address, &trust.files.caller(&trust.clock)).await
+                    Connection::connect_tls(&address, &trust.files.caller(&trust.clock)).await
                 }
                 None => {
-                    Connection::connect_local(address, trust.map(|t| t.files.ca.as_path())).await
+                    Connection::connect_local(&address, trust.map(|t| t.files.ca.as_path())).await
                 }
             }
         };

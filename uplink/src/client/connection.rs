@@ -92,8 +92,8 @@ impl Client {
         let address = address::of(url)?;
         let connecting = async {
             match access.caller() {
-                Some(caller) => Connection::connect_tls(address, &caller).await,
-                None => Connection::connect_local(address, None).await,
+                Some(caller) => Connection::connect_tls(&address, &caller).await,
+                None => Connection::connect_local(&address, None).await,
             }
         };
         let connection = timeout(PATIENCE, connecting)

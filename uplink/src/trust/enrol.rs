@@ -178,7 +178,7 @@ async fn ask(
         what,
     };
     let address = address::of(url)?;
-    let connection = Connection::connect_tls(address, caller)
+    let connection = Connection::connect_tls(&address, caller)
         .await
         .map_err(|e| lost(explain(&e)))?;
     let mut stream =
