@@ -20,6 +20,7 @@ use sedge_core::planted::Fault;
 use crate::budget::{Budget, Share};
 use crate::disk::{self, File};
 use crate::durable_file::{self, TEMPORARY};
+use crate::identity::is_unreadable;
 use crate::patience::Patience;
 use crate::world;
 
@@ -442,13 +443,17 @@ pub(crate) fn sync_failed(dir: &Path) -> io::Result<Vec<u32>> {
     Ok(segments)
 }
 
-/// The segments that a failed sync of an earlier life names.
+/// The segments that a failed sync of an earlier life names: all there are, if what it says cannot be read.
 pub(crate) fn sync_failed_names(dir: &Path) -> io::Result<Vec<u32>> {
     // What has rotted in it names nothing, and keeps nobody from the rest.
     let names = disk::read(dir.join(SYNC_FAILED));
     match names.map(|names| String::from_utf8_lossy(&names).into_owned()) {
         Ok(names) => Ok(names.lines().filter_map(segment_of).collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) if is_unreadable(&e) => {
+            tracing::warn!(dir = %dir.display(), error = %e, "which segments a failed sync left in doubt cannot be read: all of them are");
+            segments_in(dir)
+        }
         Err(e) => Err(e),
     }
 }
@@ -653,6 +658,21 @@ mod tests {
         )
         .unwrap();
         assert_eq!(sync_failed_names(dir.path()).unwrap(), [4]);
+    }
+
+    /// Of `/proc/self/mem` the first page cannot be read.
+    #[test]
+    fn a_mark_that_cannot_be_read_names_every_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let media = FileMedia::new(dir.path(), 1 << 16);
+        for number in [0, 4] {
+            assert!(media.reserve(number).unwrap());
+        }
+        let mark = dir.path().join(SYNC_FAILED);
+        std::os::unix::fs::symlink("/proc/self/mem", mark).unwrap();
+        assert_eq!(sync_failed(dir.path()).unwrap(), [0, 4]);
+        clear_sync_failed(dir.path()).unwrap();
+        assert!(sync_failed(dir.path()).unwrap().is_empty());
     }
 
     #[test]
