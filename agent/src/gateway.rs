@@ -16,6 +16,7 @@ mod take_over;
 mod trust;
 mod uplinks;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -299,10 +300,14 @@ impl Life {
         };
         settle_cursors(&agent, &disk, about.before.is_some());
         take_over::sessions(&disk).await;
-        let told = diverged::tell_all(untold(&agent, &mut disk), Arc::clone(time) as _).await;
+        let told = diverged::tell_all(
+            untold(&agent, about.before.as_deref(), &mut disk),
+            Arc::clone(time) as _,
+        )
+        .await;
         let still_telling = match told {
-            Ok(nothing) => {
-                disk = have_told(disk, nothing).await?;
+            Ok(told) => {
+                disk = have_told(disk, told).await?;
                 None
             }
             Err(rest) => Some(rest),
@@ -702,24 +707,30 @@ fn settle_cursors(agent: &checked::Agent, disk: &Disk, on_trial: bool) {
     }
 }
 
-/// Logs that hubs hold otherwise and that are told of nowhere.
-fn untold(agent: &checked::Agent, disk: &mut Disk) -> Vec<Untold> {
+/// Logs that hubs hold otherwise and that are told of nowhere. On trial those uplinks count too that carried the stream `before`.
+fn untold(agent: &checked::Agent, before: Option<&checked::Agent>, disk: &mut Disk) -> Vec<Untold> {
     let untold = disk.untold().into_iter();
-    let with_uplinks = |(stream, log, heir): (String, Partition, Partition)| Untold {
-        log,
-        heir,
-        uplinks: carriers(agent, &stream).into_keys().collect(),
+    let with_uplinks = |(stream, log, heir): (String, Partition, Partition)| {
+        let agents = before.into_iter().chain([agent]);
+        let uplinks: BTreeSet<u32> = agents
+            .flat_map(|agent| carriers(agent, &stream).into_keys())
+            .collect();
+        Untold {
+            log,
+            heir,
+            uplinks: uplinks.into_iter().collect(),
+        }
     };
     untold.map(with_uplinks).collect()
 }
 
 /// Logs that were opened to tell of others have done that.
-async fn have_told(mut disk: Disk, nothing: Vec<LogId>) -> Result<Disk, GatewayError> {
-    if nothing.is_empty() && !disk.has_tellers() {
+async fn have_told(mut disk: Disk, told: Vec<(LogId, u64)>) -> Result<Disk, GatewayError> {
+    if told.is_empty() && !disk.has_tellers() {
         return Ok(disk);
     }
     let ending = move || {
-        disk.have_told(&nothing);
+        disk.have_told(&told);
         disk
     };
     let ended = world::blocking(ending).await;

@@ -77,6 +77,14 @@ impl Wire<'_> for Cursors {
 /// Up to [`CURSORS_MAX`] cursors.
 pub type Cursors = heapless::Vec<Cursor, CURSORS_MAX>;
 
+impl Cursor {
+    /// What is lost beyond one record for each offset that was recycled: what notices told that are gone.
+    #[must_use]
+    pub const fn told_beyond(&self, oldest: Offset) -> u64 {
+        self.lost.saturating_sub(oldest.since(self.next))
+    }
+}
+
 impl Ledger {
     /// The empty ledger of a log that begins at `first`.
     #[must_use]
@@ -130,10 +138,13 @@ impl Ledger {
             .find(|cursor| cursor.uplink == uplink)
         {
             // Back below the oldest: what lies between was not lost to this uplink before, but is now. Forward, where a cut took the cursor back: what lies
-            // between is not lost, and no more than what lies behind is.
+            // between is not lost, and no more than what lies behind is; what notices told that are gone may stand there.
             let gone = cursor.next.min(oldest).since(next);
             let most = match next > cursor.next {
-                true => oldest.since(next),
+                true if next >= oldest => 0,
+                true => oldest
+                    .since(next)
+                    .saturating_add(cursor.told_beyond(oldest)),
                 false => u64::MAX,
             };
             cursor.lost = cursor.lost.saturating_add(gone).min(most);
@@ -318,12 +329,12 @@ mod tests {
 
     /// Among the five that went was a notice of 258 lost records. Whoever goes on behind them has lost no more than what lies there.
     #[test]
-    fn what_a_notice_told_stays_lost_to_an_uplink_that_goes_back() {
+    fn what_a_notice_told_stays_lost_to_an_uplink_that_goes_to_and_fro() {
         let mut ledger = Ledger::starting_at(Offset::ZERO);
         ledger.set_cursor(1, Offset::new(5)).unwrap();
         ledger.oldest = Offset::new(10);
         ledger.cursors[0].lost = 4 + 258;
-        for (next, lost) in [(2, 7 + 258), (9, 1)] {
+        for (next, lost) in [(2, 7 + 258), (9, 1 + 257), (10, 0)] {
             ledger.set_cursor(1, Offset::new(next)).unwrap();
             assert_eq!(ledger.cursor(1).map(|cursor| cursor.lost), Some(lost));
         }

@@ -508,7 +508,7 @@ fn corrupt(from: Offset, to: Offset) -> Gap {
 fn joined(gap: Option<Gap>, further: Gap) -> Gap {
     gap.map_or(further, |gap| Gap {
         to: further.to,
-        lost: gap.lost + further.lost,
+        lost: gap.lost.saturating_add(further.lost),
         when_last: further.when_last,
         ..gap
     })

@@ -214,9 +214,10 @@ impl Disk {
             };
             let options = options(agent, stream, outfit);
             let partitions = Some(stream.partitions);
+            let is_carried = !super::carriers(agent, &stream.name).is_empty();
             chains.extend(open_stream(
                 &data,
-                known,
+                (known, is_carried),
                 partitions,
                 &options,
                 &mut removed,
@@ -236,9 +237,10 @@ impl Disk {
                     time: outfit.time.clone(),
                     ..PartitionOptions::default()
                 };
+                let is_carried = !super::carriers(agent, known.identity.name.as_str()).is_empty();
                 chains.extend(open_stream(
                     &data,
-                    known.clone(),
+                    (known.clone(), is_carried),
                     None,
                     &options,
                     &mut removed,
@@ -558,7 +560,7 @@ fn options(agent: &checked::Agent, stream: &checked::Stream, outfit: &Outfit) ->
 /// Opens the partitions of one stream; `partitions` is how many the configuration wants, none if it has no such stream.
 fn open_stream(
     data: &DataDir,
-    mut stream: Numbered<StreamIdentity>,
+    (mut stream, is_carried): (Numbered<StreamIdentity>, bool),
     partitions: Option<u16>,
     options: &PartitionOptions,
     removed: &mut Vec<Removed>,
@@ -592,7 +594,7 @@ fn open_stream(
         let number = known.identity.partition;
         let takes = partitions.is_some_and(|partitions| number < partitions);
         // Keys land elsewhere now: the logs of the old arrangement end, so that a reader sees where it changed.
-        let logs = open_chain(data, known, takes, moved, options)?;
+        let logs = open_chain(data, known, (takes, is_carried), moved, options)?;
         if let Some(head) = logs.last().filter(|_| takes) {
             tell_size(&name, number, head, options);
         }
@@ -620,11 +622,11 @@ fn open_stream(
     Ok(chains)
 }
 
-/// Opens the logs of one partition. If it `takes` events, the last of them can; all others have ended.
+/// Opens the logs of one partition. If it `takes` events, the last of them can; all others have ended. Without an uplink that carries it nothing is told of it.
 fn open_chain(
     data: &DataDir,
     partition: &Numbered<PartitionIdentity>,
-    takes: bool,
+    (takes, is_carried): (bool, bool),
     end_all: bool,
     options: &PartitionOptions,
 ) -> Result<Vec<OpenLog>, DiskError> {
@@ -655,7 +657,7 @@ fn open_chain(
         )?;
         // One in which nothing stands yet is as good as new: a change that was broken off made it.
         let is_new = log.partition.next() == sedge_core::Offset::ZERO && !identity.identity.ended;
-        let is_heir = takes || told::is_owed(&logs, &partition.identity);
+        let is_heir = takes || (is_carried && told::is_owed(&logs, &partition.identity));
         let goes_on = goes_on || (is_heir && is_last && is_new);
         // A life that was to end it may have come no further than the log itself.
         if !goes_on || log.at_end {
@@ -666,7 +668,7 @@ fn open_chain(
         logs.push(log);
     }
     let has_ended = logs.last().is_none_or(OpenLog::is_ended);
-    if has_ended && (takes || told::is_owed(&logs, &partition.identity)) {
+    if has_ended && (takes || (is_carried && told::is_owed(&logs, &partition.identity))) {
         let place = place_behind(&logs, &partition.identity);
         let options = PartitionOptions {
             capacity_bytes: if takes {
@@ -677,16 +679,15 @@ fn open_chain(
             ..options.clone()
         };
         match next_log(&mut found, place, &options).map_err(in_dir(path)) {
-            Ok(next) => {
-                let mut next = next?;
+            Ok(Ok(mut next)) => {
                 let behind = shift_behind(&logs, &partition.identity, place);
                 next.stands_behind(behind);
                 logs.push(next);
             }
             // Nobody waits for it but what it is to tell.
-            Err(error) if !takes => {
-                tracing::warn!(%error, "what only a log has that was set aside is not told now; the next start tries again");
-            }
+            Ok(Err(error)) if !takes => told::is_put_off(&error),
+            Err(error) if !takes => told::is_put_off(&error),
+            Ok(Err(error)) => return Err(error.into()),
             Err(error) => return Err(error),
         }
     }

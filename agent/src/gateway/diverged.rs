@@ -21,23 +21,21 @@ pub(super) struct Untold {
     pub(super) uplinks: Vec<u32>,
 }
 
-/// Tells of all of them, before anything else goes into their heirs: those of which there is nothing to tell. What takes long is to be done beside the rest.
+/// Tells of all of them, before anything else goes into their heirs: how much of each, where that is known. What takes long is to be done beside the rest.
 pub(super) async fn tell_all(
     untold: Vec<Untold>,
     time: Arc<dyn Timekeeping>,
-) -> Result<Vec<LogId>, impl Future<Output = ()> + Send + use<>> {
+) -> Result<Vec<(LogId, u64)>, impl Future<Output = ()> + Send + use<>> {
     let mut telling = Box::pin(async move {
-        let mut nothing = Vec::new();
+        let mut told = Vec::new();
         for untold in untold {
             let log = untold.log.log_id();
-            if tell(untold, &*time).await == Some(0) {
-                nothing.push(log);
-            }
+            told.extend(tell(untold, &*time).await.map(|lost| (log, lost)));
         }
-        nothing
+        told
     });
     match tokio::time::timeout(PATIENCE, &mut telling).await {
-        Ok(nothing) => Ok(nothing),
+        Ok(told) => Ok(told),
         Err(_) => Err(async move { drop(telling.await) }),
     }
 }
@@ -97,13 +95,13 @@ fn unacknowledged(log: &Partition, uplink: u32) -> Result<u64, ReadError> {
     let (ledger, id, end) = (log.ledger(), log.log_id(), log.next());
     let cursor = ledger.cursor(uplink);
     let mut from = cursor.map_or(ledger.oldest, |cursor| cursor.next.max(ledger.oldest));
-    let mut lost = cursor.map_or(0, |cursor| cursor.lost);
+    let mut lost: u64 = cursor.map_or(0, |cursor| cursor.lost);
     while from < end {
         let chunk = log.read(from, PIECE_BYTES)?;
-        lost += chunk.gap.map_or(0, |gap| gap.lost);
+        lost = lost.saturating_add(chunk.gap.map_or(0, |gap| gap.lost));
         let mut at = 0;
         while let Ok((frame, len)) = Frame::parse(&chunk.frames[at..], &id, None) {
-            lost += in_frame(&frame, from);
+            lost = lost.saturating_add(in_frame(&frame, from));
             at += len;
         }
         if chunk.next <= from {
@@ -120,7 +118,8 @@ fn in_frame(frame: &Frame<'_>, from: Offset) -> u64 {
         Entry::Record(_) => 1,
         Entry::Notice(notice) => notice.lost,
     });
-    events.sum::<u64>() + frame.gap().map_or(0, |gap| gap.lost)
+    let of_gap = frame.gap().map_or(0, |gap| gap.lost);
+    events.fold(of_gap, u64::saturating_add)
 }
 
 /// Sources wait no longer for what is to stand before their records.

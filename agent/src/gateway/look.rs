@@ -377,7 +377,7 @@ impl Looker {
         let lost = logs
             .filter_map(|log| log.ledger().cursor(number))
             .map(|cursor| cursor.lost)
-            .sum();
+            .fold(0, u64::saturating_add);
         let waiting = chains()
             .map(|chain| chain.waiting(number))
             .reduce(|one, other| one.with(other));

@@ -51,7 +51,7 @@ impl Loss {
             let lost = cursor.lost.saturating_sub(told).saturating_add(forgotten);
             // Where the cursor stands it is exact: more than there are offsets where notices are among what was recycled.
             gap.lost = match cursor.next < from {
-                true => lost.min(most),
+                true => lost.min(most.saturating_add(cursor.told_beyond(gap.to))),
                 false => lost,
             };
         } else {

@@ -643,11 +643,12 @@ impl<'a> Session<'a> {
                     return Ok(Found::Gap(handle::forgotten(want.from, end)));
                 }
             };
-            log.begin_giving();
             if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from, 0) {
+                log.begin_giving();
                 return Ok(Found::Gap(gap));
             }
             let chunk = log.read(want.from, bytes_max)?;
+            log.begin_giving();
             Ok(match chunk.gap {
                 // Evicted since the ledger was asked: the next read finds it there.
                 Some(gap) if gap.to <= log.ledger().oldest => Found::Nothing,

@@ -393,7 +393,7 @@ async fn what_only_a_log_that_diverged_has_is_counted_where_nothing_follows_it()
         first.set_cursor(1, Offset::new(had));
         disk.close();
         drop(disk);
-        let other = given.without();
+        let other = given.without_and_carried();
         let mut disk = given.open(&other);
         disk.renew(log).unwrap();
         disk.close();
@@ -428,6 +428,29 @@ async fn what_only_a_log_that_diverged_has_is_counted_where_nothing_follows_it()
         assert_eq!(given.tell(&other).await, 0);
         assert_eq!(telemetry(&given.open(&other)).logs.len(), 1);
     }
+}
+
+/// A log that was set aside is of a stream that no uplink carries, or cannot be asked now: no start makes another log for that.
+#[tokio::test]
+async fn what_cannot_be_told_makes_no_more_logs_each_time() {
+    let given = Given::new();
+    let log = given.put(&given.of(1), b"one");
+    let other = given.without_and_carried();
+    let mut disk = given.open(&other);
+    disk.renew(log).unwrap();
+    drop(disk);
+    let nowhere = given.without();
+    let nobody = || telemetry(&given.open(&nowhere)).logs.len();
+    assert_eq!([nobody(), nobody()], [1, 1]);
+    let places = || {
+        let mut disk = given.open(&other);
+        assert_eq!(disk.untold().len(), 1);
+        disk.have_told(&[]);
+        telemetry(&disk).logs.len()
+    };
+    assert_eq!([places(), places(), places()], [2, 2, 2]);
+    assert_eq!(given.tell(&other).await, 1);
+    assert!(telemetry(&given.open(&other)).head().is_ended());
 }
 
 /// A device's records went into logs that are all removed. It goes on where it stood, and no place in the chain is given twice.
@@ -558,6 +581,12 @@ impl Given {
         self.parse(gateway, &streams)
     }
 
+    /// Without the stream, and with an uplink that carries whatever there is.
+    fn without_and_carried(&self) -> checked::Agent {
+        let uplink = "[[uplink]]\nname = \"hq\"\nurl = \"sedge://127.0.0.1:7443\"\n";
+        self.parse("", &format!("{}{uplink}", self.without_text()))
+    }
+
     /// Without the stream.
     fn without(&self) -> checked::Agent {
         self.parse("", &self.without_text())
@@ -605,7 +634,7 @@ impl Given {
         let untold: Vec<_> = untold.collect();
         let count = untold.len();
         match diverged::tell_all(untold, Arc::new(system_clock())).await {
-            Ok(nothing) => disk.have_told(&nothing),
+            Ok(told) => disk.have_told(&told),
             Err(_) => panic!("it takes no second"),
         }
         disk.close();

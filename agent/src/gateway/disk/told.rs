@@ -31,16 +31,21 @@ impl Disk {
         untold
     }
 
-    /// Logs of which only `nothing` is to be told are told of. A log that was made to tell ends with that, or goes if it has nothing to tell. Blocks for the disk.
-    pub(crate) fn have_told(&mut self, nothing: &[LogId]) {
+    /// So much was told of each of these logs, for which there was an answer. A log that was made to tell ends with that, or goes if it has nothing to tell; where an
+    /// answer is missing it waits for the next start. Blocks for the disk.
+    pub(crate) fn have_told(&mut self, told: &[(LogId, u64)]) {
         for chain in &mut self.chains {
-            let logs = chain.logs.iter_mut();
-            logs.filter(|log| log.owes_its_loss() && nothing.contains(&log.partition.log_id()))
-                .for_each(OpenLog::note_told);
-            if !chain.draining || chain.head().is_ended() {
+            let said = |log: &OpenLog| told.iter().find(|(of, _)| *of == log.partition.log_id());
+            let owing = chain.logs.iter().filter(|log| log.owes_its_loss());
+            let answers: Vec<_> = owing.map(|log| said(log).map(|(_, lost)| *lost)).collect();
+            let logs = chain.logs.iter_mut().filter(|log| log.owes_its_loss());
+            for (log, _) in logs.zip(&answers).filter(|(_, lost)| **lost == Some(0)) {
+                log.note_told();
+            }
+            if !chain.draining || chain.head().is_ended() || answers.contains(&None) {
                 continue;
             }
-            if let Err(error) = chain.end_the_teller() {
+            if let Err(error) = chain.end_the_teller(answers.iter().any(|lost| *lost != Some(0))) {
                 let (stream, partition) = (&chain.stream, chain.partition);
                 tracing::debug!(stream, partition, %error, "the next start ends the log that tells of another one");
             }
@@ -55,8 +60,8 @@ impl Disk {
 }
 
 impl Chain {
-    fn end_the_teller(&mut self) -> io::Result<()> {
-        if self.logs.iter().any(OpenLog::owes_its_loss) {
+    fn end_the_teller(&mut self, has_told: bool) -> io::Result<()> {
+        if has_told {
             let teller = self.logs.last_mut().expect("a chain has a log");
             return teller.finish();
         }
@@ -92,6 +97,11 @@ pub(super) fn is_owed(logs: &[OpenLog], partition: &PartitionIdentity) -> bool {
     let told = told(logs, partition);
     let mut owing = logs.iter().filter(|log| log.owes_its_loss());
     owing.any(|log| !is_among(&told, log.partition.log_id())) && logs.iter().all(can_be_asked)
+}
+
+/// A log that is to tell of another one cannot be made.
+pub(super) fn is_put_off(error: &dyn std::fmt::Display) {
+    tracing::warn!(%error, "what only a log has that was set aside is not told now; the next start tries again");
 }
 
 /// What a chain says of other logs, those of devices among them.
