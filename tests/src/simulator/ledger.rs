@@ -739,7 +739,7 @@ impl Books {
                     || has_forgotten
                     || self.producers.iter().any(had_gone) =>
             {
-                partition.loose += gap.lost;
+                partition.by_offsets(gap.lost);
                 Ok(())
             }
             // A log was set aside, for a place of it that rotted: what of it the hub had not acknowledged is counted.
@@ -748,12 +748,12 @@ impl Books {
                 Ok(())
             }
             "corrupt" if self.hub_was_put_back => {
-                partition.loose += gap.lost;
+                partition.by_offsets(gap.lost);
                 Ok(())
             }
             // How many of the offsets were burned stood there too.
             "corrupt" if partition.hit_to == gap.from || self.hit_gaps < self.hits => {
-                partition.loose += gap.lost;
+                partition.by_offsets(gap.lost);
                 self.hit_gaps += u64::from(partition.hit_to != gap.from);
                 partition.hit_to = gap.to;
                 Ok(())
@@ -763,7 +763,7 @@ impl Books {
             "evicted" | "expired"
                 if !partition.told_lost.contains(&(gap.to - gap.from, gap.lost)) =>
             {
-                partition.loose += gap.lost;
+                partition.by_offsets(gap.lost);
                 Ok(())
             }
             // With what stood at the beginning of a log went what told of the log before it, of which the hub has another history. It may have had of it what was

@@ -25,6 +25,8 @@ pub(super) struct Partition {
     pub(super) notices: BTreeMap<(LogId, u64), (u64, u64)>,
     /// What gaps counted of it, above one event for each, and what gaps of any other kind counted.
     pub(super) noticed: u64,
+    /// Some gap counts offsets, and not what notices in there told.
+    hides: bool,
     pub(super) lost_behind: u64,
     /// Events that may have come once more, and were not seen again yet: if they are lost, they are counted.
     pub(super) copies: u64,
@@ -91,9 +93,15 @@ impl Partition {
         item
     }
 
-    /// Events that devices have lost and that no gap counts: what said so may have been evicted itself.
+    /// A gap counts offsets, which may be more than the events that are lost, and fewer where notices stood.
+    pub(super) const fn by_offsets(&mut self, lost: u64) {
+        self.loose += lost;
+        self.hides = true;
+    }
+
+    /// Events that devices have lost and that no gap counts: what said so may have stood where a gap counts offsets.
     pub(super) fn hidden(&self) -> u64 {
-        if self.lost_behind == 0 {
+        if !self.hides {
             return 0;
         }
         let said = self

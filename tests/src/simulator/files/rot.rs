@@ -38,21 +38,30 @@ impl Disk {
 }
 
 impl State {
-    /// An identity file or its copy, of two that say the same; and how long it is.
+    /// An identity file or its copy, of two that say the same, also when power fails now; and how long it is. What was written without a sync is on a real disk
+    /// half a minute later.
     fn any_identity(&mut self) -> Option<(u64, usize)> {
         let files = self.names.iter().filter_map(|(path, node)| match node {
             Node::File(inode) => Some((path, *inode)),
             Node::Directory => None,
         });
-        let is_sound = |inode: &Inode| (1..=PAGE_BYTES as u64).contains(&inode.len);
+        let is_sound = |inode: &Inode| {
+            let is_there = inode.dirty.is_empty() && inode.lost.is_empty();
+            is_there && (1..=PAGE_BYTES as u64).contains(&inode.len)
+        };
+        let is_named =
+            |path: &Path, inode: u64| self.durable_names.get(path) == Some(&Node::File(inode));
         let mut found = Vec::new();
         for (path, inode) in files.filter(|(path, _)| path.ends_with(IDENTITY)) {
-            let Some(Node::File(copy)) = self.names.get(&path.with_file_name(COPY)) else {
+            let path_of_copy = path.with_file_name(COPY);
+            let Some(Node::File(copy)) = self.names.get(&path_of_copy) else {
                 continue;
             };
             let (one, other) = (&self.inodes[&inode], &self.inodes[copy]);
             let is_said_twice = one.len == other.len && one.pages == other.pages;
-            if is_said_twice && is_sound(one) && one.pages.contains_key(&0) {
+            let are_there = is_named(path, inode) && is_named(&path_of_copy, *copy);
+            let are_sound = is_sound(one) && is_sound(other) && one.pages.contains_key(&0);
+            if is_said_twice && are_there && are_sound {
                 found.extend([inode, *copy].map(|inode| (inode, one.len as usize)));
             }
         }
