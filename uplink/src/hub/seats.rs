@@ -37,6 +37,13 @@ struct Asked {
     in_use: bool,
 }
 
+/// A seat that is asked for.
+struct Request {
+    taken: Arc<Turn<()>>,
+    asked: watch::Receiver<Asked>,
+    mine: u64,
+}
+
 /// A seat that is held.
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -72,11 +79,11 @@ impl Seats {
         claim: Claim,
         now: Instant,
     ) -> Result<Seat, Replaced> {
-        let (taken, asked, mine) = self.ask(gateway, claim, now)?;
+        let request = self.ask(gateway, claim, now)?;
         let mut seat = Seat {
-            _turn: taken.lock_owned().await,
-            asked,
-            mine,
+            _turn: request.taken.lock_owned().await,
+            asked: request.asked,
+            mine: request.mine,
         };
         match seat.replaced() {
             None => Ok(seat),
@@ -84,12 +91,7 @@ impl Seats {
         }
     }
 
-    fn ask(
-        &self,
-        gateway: &str,
-        claim: Claim,
-        now: Instant,
-    ) -> Result<(Arc<Turn<()>>, watch::Receiver<Asked>, u64), Replaced> {
+    fn ask(&self, gateway: &str, claim: Claim, now: Instant) -> Result<Request, Replaced> {
         let mut places = self.lock();
         let place = places.entry(gateway.into()).or_default();
         let before = *place.asked.borrow();
@@ -118,7 +120,11 @@ impl Seats {
             claim: Some(claim),
             in_use,
         });
-        Ok((Arc::clone(&place.taken), place.asked.subscribe(), mine))
+        Ok(Request {
+            taken: Arc::clone(&place.taken),
+            asked: place.asked.subscribe(),
+            mine,
+        })
     }
 
     /// Gateways with a connection now.
