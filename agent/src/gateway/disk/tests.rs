@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use sedge_core::entry::Entry;
+use sedge_core::entry::{Entry, Notice};
 use sedge_core::frame::Frame;
-use sedge_core::{Cause, Offset};
+use sedge_core::{Cause, Micros, Offset};
 use sedge_store::Batch;
 
 use super::super::diverged::{self, Untold};
@@ -428,6 +428,39 @@ async fn what_only_a_log_that_diverged_has_is_counted_where_nothing_follows_it()
         assert_eq!(given.tell(&other).await, 0);
         assert_eq!(telemetry(&given.open(&other)).logs.len(), 1);
     }
+}
+
+/// Devices say what they like: the sum of what two of them say they have lost is as large as it can be, and ends nobody.
+#[tokio::test]
+async fn sums_of_what_devices_say_they_have_lost_do_not_run_over() {
+    let given = Given::new();
+    let agent = given.of(1);
+    let log = given.put(&agent, b"one");
+    let disk = given.open(&agent);
+    let mut producer = disk.chains[0].head().partition.producer();
+    let said = Notice {
+        time: None,
+        key: None,
+        cause: Cause::Device,
+        from: Offset::ZERO,
+        to: Offset::new(u64::MAX),
+        lost: u64::MAX,
+        when: Micros::UNKNOWN,
+    };
+    for _ in 0..2 {
+        let mut batch = Batch::new();
+        batch.push(|unit| unit.notice(None, &said), b"");
+        producer.stage(&batch).unwrap();
+    }
+    disk.close();
+    drop((producer, disk));
+    let mut disk = given.open(&agent);
+    disk.renew(log).unwrap();
+    drop(disk);
+    assert_eq!(given.tell(&agent).await, 1);
+    let disk = given.open(&agent);
+    let told = losses(&disk.chains[0].head().partition);
+    assert_eq!(told, [(u64::MAX, Cause::NewLog)]);
 }
 
 /// A log that was set aside is of a stream that no uplink carries, or cannot be asked now: no start makes another log for that.
