@@ -16,7 +16,6 @@ mod take_over;
 mod trust;
 mod uplinks;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -475,12 +474,8 @@ impl Life {
     async fn heard(&mut self, event: ForwardEvent) -> Option<Result<Ended, GatewayError>> {
         match event {
             ForwardEvent::Drained { log, uplink } => {
-                // On trial those count too that carried the stream before.
-                let all = |stream: &str| {
-                    let before = self.before.iter().flat_map(|agent| carriers(agent, stream));
-                    let now = carriers(&self.agent, stream);
-                    before.chain(now).map(|(number, _)| number).collect()
-                };
+                let (agent, before) = (&self.agent, self.before.as_deref());
+                let all = |stream: &str| uplinks::all_carriers(agent, before, stream);
                 if let Some(drained) = self.disk.drained(log, uplink, all) {
                     self.remove(log, drained).await;
                 }
@@ -707,26 +702,20 @@ fn settle_cursors(agent: &checked::Agent, disk: &Disk, on_trial: bool) {
     }
 }
 
-/// Logs that hubs hold otherwise and that are told of nowhere. On trial those uplinks count too that carried the stream `before`.
+/// Logs that hubs hold otherwise and that are told of nowhere.
 fn untold(agent: &checked::Agent, before: Option<&checked::Agent>, disk: &mut Disk) -> Vec<Untold> {
     let untold = disk.untold().into_iter();
-    let with_uplinks = |(stream, log, heir): (String, Partition, Partition)| {
-        let agents = before.into_iter().chain([agent]);
-        let uplinks: BTreeSet<u32> = agents
-            .flat_map(|agent| carriers(agent, &stream).into_keys())
-            .collect();
-        Untold {
-            log,
-            heir,
-            uplinks: uplinks.into_iter().collect(),
-        }
+    let with_uplinks = |(stream, log, heir): (String, Partition, Partition)| Untold {
+        log,
+        heir,
+        uplinks: uplinks::all_carriers(agent, before, &stream),
     };
     untold.map(with_uplinks).collect()
 }
 
 /// Logs that were opened to tell of others have done that.
 async fn have_told(mut disk: Disk, told: Vec<(LogId, u64)>) -> Result<Disk, GatewayError> {
-    if told.is_empty() && !disk.has_tellers() {
+    if told.is_empty() {
         return Ok(disk);
     }
     let ending = move || {

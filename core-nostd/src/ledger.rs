@@ -140,12 +140,13 @@ impl Ledger {
             // Back below the oldest: what lies between was not lost to this uplink before, but is now. Forward, where a cut took the cursor back: what lies
             // between is not lost, and no more than what lies behind is; what notices told that are gone may stand there.
             let gone = cursor.next.min(oldest).since(next);
-            let most = match next > cursor.next {
-                true if next >= oldest => 0,
-                true => oldest
-                    .since(next)
-                    .saturating_add(cursor.told_beyond(oldest)),
-                false => u64::MAX,
+            let most = if next <= cursor.next {
+                u64::MAX
+            } else if next >= oldest {
+                0
+            } else {
+                let told = cursor.told_beyond(oldest);
+                oldest.since(next).saturating_add(told)
             };
             cursor.lost = cursor.lost.saturating_add(gone).min(most);
             cursor.next = next;

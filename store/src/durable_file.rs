@@ -39,6 +39,15 @@ pub(crate) enum Sync {
     No,
 }
 
+/// Removes `path`, durably, if it is there.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match disk::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => sync_dir(path.parent().unwrap_or(Path::new("."))),
+    }
+}
+
 /// Creates `dir` and what is missing above it, durably.
 pub(crate) fn create_dir_all(dir: &Path) -> io::Result<()> {
     if disk::is_dir(dir) {

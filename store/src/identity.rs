@@ -183,6 +183,14 @@ pub(crate) const FILES: [&str; 3] = [IDENTITY, COPY, UNREADABLE];
 /// Begins the last line.
 const SUM: &str = "# sum ";
 
+/// What stands there cannot be read any more: of `/proc/self/mem` the first page never can.
+#[cfg(test)]
+pub(crate) fn make_unreadable(path: &Path) {
+    std::fs::remove_file(path).ok();
+    std::os::unix::fs::symlink("/proc/self/mem", path).unwrap();
+    assert!(is_unreadable(&std::fs::read(path).unwrap_err()));
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -223,12 +231,8 @@ mod tests {
             fs::write(path, bytes).unwrap();
         }
 
-        /// Of `/proc/self/mem` the first page cannot be read.
         fn make_unreadable(&self, name: &str) {
-            let path = self.dir.path().join(name);
-            fs::remove_file(&path).unwrap();
-            std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
-            assert!(is_unreadable(&fs::read(&path).unwrap_err()));
+            make_unreadable(&self.dir.path().join(name));
         }
 
         fn start(&self) -> io::Result<Identity> {

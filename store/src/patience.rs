@@ -5,12 +5,11 @@
 //! holds of the small files without which nobody knows what a directory is.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sedge_core::Micros;
 use serde::{Deserialize, Serialize};
 
-use crate::disk;
 use crate::durable_file::{self, read_toml, write_toml};
 
 /// What is known of earlier opens of one thing.
@@ -94,11 +93,7 @@ impl Patience {
         if !self.is_there {
             return Ok(());
         }
-        match disk::remove_file(&self.file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
-            Ok(()) => durable_file::sync_dir(self.file.parent().unwrap_or(Path::new("."))),
-        }
+        durable_file::remove(&self.file)
     }
 }
 

@@ -84,12 +84,7 @@ impl Unsent {
         if before != Stands::Written {
             return;
         }
-        let removed = match disk::remove_file(&self.file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        };
-        let dir = self.file.parent().unwrap_or(Path::new("."));
-        if let Err(error) = removed.and_then(|()| durable_file::sync_dir(dir)) {
+        if let Err(error) = durable_file::remove(&self.file) {
             tracing::warn!(file = %self.file.display(), %error, "it cannot be removed: if the log is evicted before the next session, too much may be counted as lost");
         }
     }

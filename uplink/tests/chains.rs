@@ -2,6 +2,8 @@
 
 mod rig;
 
+use std::path::Path;
+
 use rig::{
     RunningForwarder, RunningHub, copy_dir, log, lost, numbers, origin, origin_of, pull_all,
     records, stage, stage_sized, until,
@@ -230,19 +232,31 @@ async fn a_disk_is_put_back(
     [dir, disk, copy]: &[tempfile::TempDir; 3],
 ) -> (RunningHub, sedge_store::Partition) {
     let hub = RunningHub::start(dir.path()).await;
-    for life in [0..10, 10..20] {
-        if life.start == 10 {
-            copy_dir(disk.path(), copy.path());
-        }
-        let partition = origin(disk.path());
-        let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
-        stage(&partition, life, 10).await;
-        gateway.drained().await;
-        gateway.kill().await;
-        partition.close();
-    }
+    a_life(&hub, disk.path(), 0..10).await;
+    copy_dir(disk.path(), copy.path());
+    a_life(&hub, disk.path(), 10..20).await;
     let restored = origin(copy.path());
     (hub, restored)
+}
+
+/// A gateway with the log in `disk` takes these ten events in, hands over all that it has, and is killed.
+async fn a_life(hub: &RunningHub, disk: &Path, events: std::ops::Range<u64>) {
+    let partition = origin(disk);
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
+    stage(&partition, events, 10).await;
+    gateway.drained().await;
+    gateway.kill().await;
+    partition.close();
+}
+
+/// How many events a gateway with this log brings to the hub, or counts as lost, behind the twenty that are there.
+async fn comes_or_is_counted(hub: &RunningHub, partition: &sedge_store::Partition) -> u64 {
+    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(partition)]);
+    gateway.drained().await;
+    let pulled = pull_all(&hub.url()).await;
+    let kept = records(&pulled);
+    assert_eq!(kept[..20], numbers(0..20));
+    kept.len() as u64 - 20 + lost(&pulled)
 }
 
 /// The gateway's disk was restored from an older copy and went its own way: the hub overwrites nothing, and a new log is asked for.
@@ -298,12 +312,8 @@ async fn what_a_restored_disk_lost_is_counted_where_the_hub_had_other_events() {
     let (hub, restored) = a_disk_is_put_back(&dirs).await;
     stage_sized(&restored, 100..12_100, 50, 2_000).await;
     assert!(restored.oldest().get() > 20);
-    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&restored)]);
-    gateway.drained().await;
-    let pulled = pull_all(&hub.url()).await;
-    let kept = records(&pulled);
-    assert_eq!(kept[..20], numbers(0..20));
-    assert_eq!(kept.len() as u64 - 20 + lost(&pulled), 12_000);
+    let counted = comes_or_is_counted(&hub, &restored).await;
+    assert_eq!(counted, 12_000);
 }
 
 /// The same, and the gateway was started again, after a clean stop and after a kill, before it had a session: what it took in before that counts as well.
@@ -320,12 +330,8 @@ async fn what_a_restored_disk_took_in_before_further_starts_is_counted_too() {
     let again = origin(dirs[2].path());
     stage_sized(&again, 107..12_107, 50, 2_000).await;
     assert!(again.oldest().get() > 65_536 + 20);
-    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&again)]);
-    gateway.drained().await;
-    let pulled = pull_all(&hub.url()).await;
-    let kept = records(&pulled);
-    assert_eq!(kept[..20], numbers(0..20));
-    assert_eq!(kept.len() as u64 - 20 + lost(&pulled), 12_007);
+    let counted = comes_or_is_counted(&hub, &again).await;
+    assert_eq!(counted, 12_007);
 }
 
 /// The copy was taken in an outage: of what it had not sent yet the hub has heard since, and nobody can tell that from what was taken in after the disk was put back.
@@ -337,17 +343,10 @@ async fn what_a_copy_had_not_sent_yet_may_be_counted_though_the_hub_has_it() {
     partition.close();
     copy_dir(disk.path(), copy.path());
     let hub = RunningHub::start(dir.path()).await;
-    let partition = origin(disk.path());
-    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&partition)]);
-    stage(&partition, 10..20, 10).await;
-    gateway.drained().await;
-    gateway.kill().await;
+    a_life(&hub, disk.path(), 10..20).await;
     let restored = origin(copy.path());
     stage_sized(&restored, 100..12_100, 50, 2_000).await;
-    let gateway = RunningForwarder::start(&hub.url(), "gw-7", vec![log(&restored)]);
-    gateway.drained().await;
-    let pulled = pull_all(&hub.url()).await;
-    let counted = records(&pulled).len() as u64 - 20 + lost(&pulled);
+    let counted = comes_or_is_counted(&hub, &restored).await;
     assert!((12_000..=12_010).contains(&counted), "{counted}");
 }
 

@@ -214,10 +214,10 @@ impl Disk {
             };
             let options = options(agent, stream, outfit);
             let partitions = Some(stream.partitions);
-            let is_carried = !super::carriers(agent, &stream.name).is_empty();
             chains.extend(open_stream(
                 &data,
-                (known, is_carried),
+                agent,
+                known,
                 partitions,
                 &options,
                 &mut removed,
@@ -237,10 +237,10 @@ impl Disk {
                     time: outfit.time.clone(),
                     ..PartitionOptions::default()
                 };
-                let is_carried = !super::carriers(agent, known.identity.name.as_str()).is_empty();
                 chains.extend(open_stream(
                     &data,
-                    (known.clone(), is_carried),
+                    agent,
+                    known.clone(),
                     None,
                     &options,
                     &mut removed,
@@ -560,7 +560,8 @@ fn options(agent: &checked::Agent, stream: &checked::Stream, outfit: &Outfit) ->
 /// Opens the partitions of one stream; `partitions` is how many the configuration wants, none if it has no such stream.
 fn open_stream(
     data: &DataDir,
-    (mut stream, is_carried): (Numbered<StreamIdentity>, bool),
+    agent: &checked::Agent,
+    mut stream: Numbered<StreamIdentity>,
     partitions: Option<u16>,
     options: &PartitionOptions,
     removed: &mut Vec<Removed>,
@@ -589,12 +590,13 @@ fn open_stream(
                 .map_err(in_dir(&stream.path))?;
         }
     }
+    let is_carried = !super::carriers(agent, &name).is_empty();
     let mut chains = Vec::new();
     for known in found.found() {
         let number = known.identity.partition;
         let takes = partitions.is_some_and(|partitions| number < partitions);
         // Keys land elsewhere now: the logs of the old arrangement end, so that a reader sees where it changed.
-        let logs = open_chain(data, known, (takes, is_carried), moved, options)?;
+        let logs = open_chain(data, known, takes, is_carried, moved, options)?;
         if let Some(head) = logs.last().filter(|_| takes) {
             tell_size(&name, number, head, options);
         }
@@ -626,7 +628,8 @@ fn open_stream(
 fn open_chain(
     data: &DataDir,
     partition: &Numbered<PartitionIdentity>,
-    (takes, is_carried): (bool, bool),
+    takes: bool,
+    is_carried: bool,
     end_all: bool,
     options: &PartitionOptions,
 ) -> Result<Vec<OpenLog>, DiskError> {
@@ -635,6 +638,8 @@ fn open_chain(
         .numbered::<LogIdentity>(relative(data, path))
         .map_err(in_dir(path))?;
     let mut logs = Vec::new();
+    let wants_head =
+        |logs: &[OpenLog]| takes || (is_carried && told::is_owed(logs, &partition.identity));
     let known = found.found().to_vec();
     for (at, identity) in known.iter().enumerate() {
         let is_last = at + 1 == known.len();
@@ -657,8 +662,7 @@ fn open_chain(
         )?;
         // One in which nothing stands yet is as good as new: a change that was broken off made it.
         let is_new = log.partition.next() == sedge_core::Offset::ZERO && !identity.identity.ended;
-        let is_heir = takes || (is_carried && told::is_owed(&logs, &partition.identity));
-        let goes_on = goes_on || (is_heir && is_last && is_new);
+        let goes_on = goes_on || (is_last && is_new && wants_head(&logs));
         // A life that was to end it may have come no further than the log itself.
         if !goes_on || log.at_end {
             log.finish().map_err(in_dir(path))?;
@@ -667,27 +671,23 @@ fn open_chain(
         log.stands_behind(behind);
         logs.push(log);
     }
-    let has_ended = logs.last().is_none_or(OpenLog::is_ended);
-    if has_ended && (takes || (is_carried && told::is_owed(&logs, &partition.identity))) {
+    if logs.last().is_none_or(OpenLog::is_ended) && wants_head(&logs) {
         let place = place_behind(&logs, &partition.identity);
-        let options = PartitionOptions {
-            capacity_bytes: if takes {
-                options.capacity_bytes
-            } else {
-                DRAIN_BYTES_MIN
-            },
-            ..options.clone()
-        };
-        match next_log(&mut found, place, &options).map_err(in_dir(path)) {
-            Ok(Ok(mut next)) => {
+        let mut options = options.clone();
+        if !takes {
+            options.capacity_bytes = DRAIN_BYTES_MIN;
+        }
+        let next = next_log(&mut found, place, &options).map_err(in_dir(path));
+        match next.and_then(|next| Ok(next?)) {
+            Ok(mut next) => {
                 let behind = shift_behind(&logs, &partition.identity, place);
                 next.stands_behind(behind);
                 logs.push(next);
             }
             // Nobody waits for it but what it is to tell.
-            Ok(Err(error)) if !takes => told::is_put_off(&error),
-            Err(error) if !takes => told::is_put_off(&error),
-            Ok(Err(error)) => return Err(error.into()),
+            Err(error) if !takes => {
+                tracing::warn!(%error, "what only a log has that was set aside is not told now; the next start tries again");
+            }
             Err(error) => return Err(error),
         }
     }

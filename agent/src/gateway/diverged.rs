@@ -1,5 +1,6 @@
 //! What only a log has of which a hub holds another history. No hub will have it, so the log that takes events counts it: by a notice of loss, once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub(super) struct Untold {
     /// Who is to tell it.
     pub(super) heir: Partition,
     /// The uplinks that it was for.
-    pub(super) uplinks: Vec<u32>,
+    pub(super) uplinks: BTreeSet<u32>,
 }
 
 /// Tells of all of them, before anything else goes into their heirs: how much of each, where that is known. What takes long is to be done beside the rest.

@@ -1,6 +1,6 @@
 //! The uplinks of a gateway: which logs each is to send, and the tasks that send them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sedge_config::checked;
@@ -23,6 +23,18 @@ pub(super) fn carriers<'a>(agent: &'a checked::Agent, stream: &str) -> BTreeMap<
     let carrying = agent.uplinks.iter().filter(|uplink| uplink.carries(stream));
     carrying
         .map(|uplink| (uplink_number(&uplink.name), uplink.name.as_str()))
+        .collect()
+}
+
+/// The uplinks that carry a stream. On trial those count too that carried it `before`.
+pub(super) fn all_carriers(
+    agent: &checked::Agent,
+    before: Option<&checked::Agent>,
+    stream: &str,
+) -> BTreeSet<u32> {
+    let agents = before.into_iter().chain([agent]);
+    agents
+        .flat_map(|agent| carriers(agent, stream).into_keys())
         .collect()
 }
 

@@ -25,9 +25,9 @@ pub(super) struct Partition {
     pub(super) notices: BTreeMap<(LogId, u64), (u64, u64)>,
     /// What gaps counted of it, above one event for each, and what gaps of any other kind counted.
     pub(super) noticed: u64,
+    pub(super) lost_behind: u64,
     /// Some gap counts offsets, and not what notices in there told.
     hides: bool,
-    pub(super) lost_behind: u64,
     /// Events that may have come once more, and were not seen again yet: if they are lost, they are counted.
     pub(super) copies: u64,
     /// What gateways told the hub to be lost: how many offsets, and how many events of them.

@@ -96,23 +96,23 @@ impl Seats {
         let place = places.entry(gateway.into()).or_default();
         let before = *place.asked.borrow();
         let older = before.claim.filter(|_| place.taken.try_lock().is_err());
-        let is_rival = older.is_some_and(|older| !claim.continues(&older));
-        if is_rival
-            && place
-                .since
-                .is_some_and(|since| place.quarrel.keeps(since, now))
-        {
-            return Err(Replaced {
-                by: older.map(|older| older.peer),
-                in_use: true,
-            });
-        }
-        if is_rival || older.is_none() {
-            place.since = Some(now);
-        }
         let in_use = match older {
+            Some(older) if claim.continues(&older) => {
+                let (peer, other) = (claim.peer, older.peer);
+                tracing::info!(gateway, %peer, %other, "the gateway comes back before its last connection has ended");
+                place.quarrel.is_on(now)
+            }
+            Some(older) if place.keeps(now) => {
+                return Err(Replaced {
+                    by: Some(older.peer),
+                    in_use: true,
+                });
+            }
             Some(older) => place.replace(gateway, &older, &claim, now),
-            None => place.quarrel.is_on(now),
+            None => {
+                place.since = Some(now);
+                place.quarrel.is_on(now)
+            }
         };
         let mine = before.number + 1;
         place.asked.send_replace(Asked {
@@ -165,13 +165,16 @@ impl Seats {
 }
 
 impl Place {
-    /// A connection that holds the seat is replaced. Says whether two gateways have the name.
+    /// Whether it is still the turn of who holds the seat.
+    fn keeps(&mut self, now: Instant) -> bool {
+        self.since
+            .is_some_and(|since| self.quarrel.keeps(since, now))
+    }
+
+    /// A connection that holds the seat is replaced by one of another sender. Says whether two gateways have the name.
     fn replace(&mut self, gateway: &str, older: &Claim, newer: &Claim, now: Instant) -> bool {
         let (peer, other) = (newer.peer, older.peer);
-        if newer.continues(older) {
-            tracing::info!(gateway, %peer, %other, "the gateway comes back before its last connection has ended");
-            return self.quarrel.is_on(now);
-        }
+        self.since = Some(now);
         let verdict = self.quarrel.replaced(now);
         match verdict {
             Verdict::Calm => {

@@ -383,11 +383,7 @@ async fn what_only_a_log_that_diverged_has_is_counted_where_nothing_follows_it()
     for had in [1, 3] {
         let given = Given::new();
         let agent = given.of(1);
-        let log = [b"one", b"two", b"six"]
-            .map(|value| given.put(&agent, value))
-            .into_iter()
-            .next_back()
-            .unwrap();
+        let [_, _, log] = [b"one", b"two", b"six"].map(|value| given.put(&agent, value));
         let disk = given.open(&agent);
         let first = &telemetry(&disk).head().partition;
         first.set_cursor(1, Offset::new(had));
@@ -662,7 +658,7 @@ impl Given {
         let untold = disk.untold().into_iter().map(|(_, log, heir)| Untold {
             log,
             heir,
-            uplinks: vec![1],
+            uplinks: BTreeSet::from([1]),
         });
         let untold: Vec<_> = untold.collect();
         let count = untold.len();
@@ -714,7 +710,6 @@ impl Given {
     }
 }
 
-/// What the notices in `log` tell.
 /// Its only partition.
 fn telemetry(disk: &Disk) -> &Chain {
     let mut chains = disk.chains.iter();
@@ -722,6 +717,7 @@ fn telemetry(disk: &Disk) -> &Chain {
     chains.find(is_it).expect("it has logs")
 }
 
+/// What the notices in `log` tell.
 fn losses(log: &Partition) -> Vec<(u64, Cause)> {
     let frames = log.read(Offset::ZERO, 1 << 20).unwrap().frames;
     let (mut at, mut losses) = (0, Vec::new());

@@ -35,12 +35,14 @@ impl Disk {
     /// answer is missing it waits for the next start. Blocks for the disk.
     pub(crate) fn have_told(&mut self, told: &[(LogId, u64)]) {
         for chain in &mut self.chains {
-            let said = |log: &OpenLog| told.iter().find(|(of, _)| *of == log.partition.log_id());
-            let owing = chain.logs.iter().filter(|log| log.owes_its_loss());
-            let answers: Vec<_> = owing.map(|log| said(log).map(|(_, lost)| *lost)).collect();
-            let logs = chain.logs.iter_mut().filter(|log| log.owes_its_loss());
-            for (log, _) in logs.zip(&answers).filter(|(_, lost)| **lost == Some(0)) {
-                log.note_told();
+            let mut answers = Vec::new();
+            for log in chain.logs.iter_mut().filter(|log| log.owes_its_loss()) {
+                let id = log.partition.log_id();
+                let lost = told.iter().find(|(of, _)| *of == id).map(|(_, lost)| *lost);
+                if lost == Some(0) {
+                    log.note_told();
+                }
+                answers.push(lost);
             }
             if !chain.draining || chain.head().is_ended() || answers.contains(&None) {
                 continue;
@@ -50,12 +52,6 @@ impl Disk {
                 tracing::debug!(stream, partition, %error, "the next start ends the log that tells of another one");
             }
         }
-    }
-
-    /// Whether a log is open for nothing but to tell of another one.
-    pub(crate) fn has_tellers(&self) -> bool {
-        let mut draining = self.chains.iter().filter(|chain| chain.draining);
-        draining.any(|chain| !chain.head().is_ended())
     }
 }
 
@@ -94,14 +90,12 @@ impl OpenLog {
 /// Whether a chain of these logs is to say something of one of them that it does not say yet. While one of them cannot be asked what it says, it waits.
 pub(super) fn is_owed(logs: &[OpenLog], partition: &PartitionIdentity) -> bool {
     let can_be_asked = |log: &OpenLog| log.opened.intake_refused.is_none();
+    let mut owing = logs.iter().filter(|log| log.owes_its_loss()).peekable();
+    if owing.peek().is_none() || !logs.iter().all(can_be_asked) {
+        return false;
+    }
     let told = told(logs, partition);
-    let mut owing = logs.iter().filter(|log| log.owes_its_loss());
-    owing.any(|log| !is_among(&told, log.partition.log_id())) && logs.iter().all(can_be_asked)
-}
-
-/// A log that is to tell of another one cannot be made.
-pub(super) fn is_put_off(error: &dyn std::fmt::Display) {
-    tracing::warn!(%error, "what only a log has that was set aside is not told now; the next start tries again");
+    owing.any(|log| !is_among(&told, log.partition.log_id()))
 }
 
 /// What a chain says of other logs, those of devices among them.
