@@ -53,6 +53,7 @@ pub use kafka::{Advertised, KafkaDoor, KafkaOptions};
 use lobby::{Chairs, Lobby};
 pub use options::{HubClock, HubOptions, HubTrust, StreamOptions};
 pub use own::{OwnLog, OwnPartition, OwnStreams};
+use partition::Member;
 use registry::Registry;
 pub use seats::IdentityStatus;
 use seats::Seats;
@@ -265,8 +266,9 @@ impl HubHandle {
 }
 
 impl Shared {
-    /// The disk failed: everything ends.
-    fn fail(&self, reason: String) {
+    /// The disk failed under a mirror: everything ends.
+    fn fail(&self, member: &Member, error: &dyn std::fmt::Display) {
+        let reason = format!("{}: {error}", member.path().display());
         tracing::error!(reason, "the disk failed");
         self.failed
             .send_modify(|failed| *failed = failed.take().or(Some(reason)));
@@ -467,8 +469,8 @@ async fn upkeep(shared: Arc<Shared>) {
 impl Shared {
     /// A mirror whose disk failed is read again from the disk with the hub's next start, as after a failed commit.
     fn expire(&self) {
-        if let Err(e) = self.registry.expire() {
-            self.fail(e.to_string());
+        if let Err((member, e)) = self.registry.expire() {
+            self.fail(&member, &e);
         }
     }
 

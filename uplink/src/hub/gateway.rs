@@ -522,7 +522,7 @@ impl Session {
                 Ok(())
             }
             Err(e @ (AppendError::Io(_) | AppendError::Failed)) => {
-                self.shared.fail(e.to_string());
+                self.shared.fail(&slot.admitted.member, &e);
                 Err(Over::Gone)
             }
             Err(e) => {
@@ -565,9 +565,10 @@ impl Session {
         };
         let (shared, member) = (Arc::clone(&self.shared), Arc::clone(&at.admitted.member));
         let piece = shared.underway.begin();
+        let completed = Arc::clone(&member);
         let completing = world::blocking(move || {
             let _piece = piece;
-            shared.registry.complete(&member, end)
+            shared.registry.complete(&completed, end)
         });
         match completing.await {
             Ok(Ok(())) => {
@@ -579,7 +580,7 @@ impl Session {
                 Ok(())
             }
             Ok(Err(e)) => {
-                self.shared.fail(e.to_string());
+                self.shared.fail(&member, &e);
                 Err(Over::Gone)
             }
             Err(_) => Err(Over::Gone),

@@ -1,6 +1,7 @@
 //! One partition of one gateway: the logs of its chain, mirrors at a hub and its own at a gateway, read as one run of shifted offsets.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -428,6 +429,11 @@ impl Member {
     pub(crate) fn is_outgrown(&self, capacity: u64) -> bool {
         let frame_bytes = self.outgrown_by.load(Relaxed);
         frame_bytes > 0 && MirrorOptions::capacity_for(frame_bytes) <= capacity
+    }
+
+    /// The directory of its mirror.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.identity().path.clone()
     }
 
     pub(crate) fn link(&self) -> Link {

@@ -235,7 +235,7 @@ impl Registry {
     ///
     /// # Errors
     /// When a disk failed, here or before: that mirror takes nothing more until it is opened again.
-    pub(crate) fn expire(&self) -> Result<(), AppendError> {
+    pub(crate) fn expire(&self) -> Result<(), (Arc<Member>, AppendError)> {
         for partition in self.partitions(None) {
             let retention = self.options.stream(partition.stream.as_str()).retention;
             let before = retention.map(|retention| {
@@ -251,7 +251,7 @@ impl Registry {
                 if let Err(e) = &outcome {
                     tracing::error!(stream = %partition.stream, log = %member.log_id(), error = %e, "retention failed");
                 }
-                outcome?;
+                outcome.map_err(|e| (member, e))?;
             }
         }
         Ok(())
