@@ -298,6 +298,25 @@ fn a_stream_that_nobody_has_is_told_by_its_name() {
 }
 
 #[test]
+fn an_offset_beyond_the_end_is_told() {
+    let place = Place::new();
+    let (_hub, _agent) = (place.start_hub(), place.start_agent());
+    place.push("telemetry", "1\n2\n3\n");
+    place.drained();
+    let ran = place.pull(&["--from", "4"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""));
+    let said = "sedge: nothing from offset 4 on: telemetry ends before 3\n";
+    assert_eq!(ran.err, said);
+    for from in ["3", "latest"] {
+        let ran = place.pull(&["--from", from]);
+        assert_eq!(
+            (ran.code, ran.out.as_str(), ran.err.as_str()),
+            (Some(0), "", "")
+        );
+    }
+}
+
+#[test]
 fn a_line_that_is_too_long_is_a_dead_letter_and_holds_nothing_up() {
     let place = Place::new();
     let (_hub, _agent) = (place.start_hub(), place.start_agent());

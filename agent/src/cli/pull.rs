@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sedge_config::quantity;
 use sedge_uplink::client::{
-    Access, Client, ClientError, Item, PullError, PullOptions, Reader, Start,
+    Access, Client, ClientError, Item, Partition, PullError, PullOptions, Reader, Start,
 };
 
 use super::enroll::token_in;
@@ -117,16 +117,20 @@ async fn flushed(out: &mut BufWriter<Stdout>, reader: &mut Reader) -> Result<(),
 /// Nothing came: is there such a stream at all?
 async fn exists(arguments: &Arguments, access: &Access) -> Result<(), Failure> {
     let mut client = Client::connect_with(&arguments.hub, NAME, access).await?;
-    let mut streams: Vec<String> = client
-        .list(None)
-        .await?
-        .into_iter()
-        .map(|partition| partition.stream)
-        .collect();
-    streams.dedup();
-    if streams.contains(&arguments.stream) {
+    let partitions = client.list(None).await?;
+    let of_it = |partition: &&Partition| partition.stream == arguments.stream;
+    if let Some(end) = partitions.iter().filter(of_it).map(|p| p.end).max() {
+        if let (Start::Offset(from), None) = (arguments.from, &arguments.group)
+            && from > end
+        {
+            let stream = &arguments.stream;
+            let note = format!("nothing from offset {from} on: {stream} ends before {end}");
+            drop(writeln!(io::stderr(), "sedge: {note}"));
+        }
         return Ok(());
     }
+    let mut streams: Vec<String> = partitions.into_iter().map(|p| p.stream).collect();
+    streams.dedup();
     let there = if streams.is_empty() {
         "none yet".to_owned()
     } else {
