@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::arm64;
-use crate::binaries::FEATURE;
+use crate::binaries::{self, FEATURE};
 use crate::firmware;
 use crate::fuzz;
 use crate::header;
@@ -18,7 +18,14 @@ use crate::tests;
 use crate::tidy;
 
 /// Format, tidy, the header for C, clippy, docs, firmware, fuzz targets, planted faults, the simulator, tests. The tests of the core run with the features that the package of the simulated media switches on.
-pub(crate) fn everything() -> Result<()> {
+///
+/// With `--once`, for a machine with a small disk that builds this tree once, what no later step needs is removed as soon as it has been used.
+pub(crate) fn everything(arguments: &[String]) -> Result<()> {
+    let once = match arguments {
+        [] => false,
+        [flag] if flag == "--once" => true,
+        _ => bail!("usage: cargo xtask ci [--once]"),
+    };
     expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
     header::check()?;
@@ -80,11 +87,25 @@ pub(crate) fn everything() -> Result<()> {
         &|| build_simulator().and_then(|()| tests::build_release_binary()),
     ];
     with_each(&side_by_side, side_by_side.len(), |step| step())?;
+    if once {
+        remove_used()?;
+    }
     planted::find(&[])?;
     simulate()?;
     power_cuts()?;
     package::of_what_is_built()?;
     tests::run(&[])
+}
+
+/// What only the steps before the tests look at.
+fn remove_used() -> Result<()> {
+    for name in ["arm64", "doc", "firmware", "fuzz"] {
+        let folder = target_folder().join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("removing {folder:?}"))?;
+        }
+    }
+    Ok(())
 }
 
 type Step<'a> = &'a (dyn Fn() -> Result<()> + Sync);
@@ -110,13 +131,11 @@ fn days_since_1970() -> Result<u64> {
 
 /// A million power cuts and kills, at other seeds each day; the test tells which.
 fn power_cuts() -> Result<()> {
-    let arguments = ["test", "--workspace", "--locked", "--test", "scripts"];
-    expect_success(
-        "power cuts",
-        cargo(&arguments)
-            .args(FEATURE)
-            .env("SEDGE_CUTS", CUTS_ON_EACH_MEDIUM),
-    )
+    let binaries = binaries::tests()?;
+    let mut named = binaries.iter().filter(|it| it.target == "scripts");
+    let scripts = named.next().context("no test is called scripts")?;
+    let mut command = scripts.command();
+    expect_success("power cuts", command.env("SEDGE_CUTS", CUTS_ON_EACH_MEDIUM))
 }
 
 /// It is the one in which faults can be planted; none is.

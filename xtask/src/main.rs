@@ -25,7 +25,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci        format, tidy, header, clippy, docs, firmware, arm64, fuzz targets, planted faults, simulated systems, power cuts, the package, then every test
+  ci        format, tidy, header, clippy, docs, firmware, arm64, fuzz targets, planted faults, simulated systems, power cuts, the package, then every test; --once removes what no later step needs
   test      build the release binary and run every test of the workspace
   header    write core-c/sedge_core.h, the core's header for C; with --check, say whether it is up to date
   firmware  build the images for microcontrollers, all or those that are named, and run each under QEMU
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 fn command() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        Some("ci") => ci::everything(),
+        Some("ci") => ci::everything(&arguments[1..]),
         Some("test") => tests::run(&arguments[1..]),
         Some("firmware") => firmware::everything(&arguments[1..]),
         Some("c-object") => firmware::build_objects(&arguments[1..]),
