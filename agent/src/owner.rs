@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// What a source writes beside its records, in the same atomic unit, or as a note between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Item<'a> {
-    /// The unit's records came from a device's log; the device goes on at `next`.
+    /// The unit's records came from a device's log; the device goes on at `next`. What is known of the frame before that stands behind it: [`Stood`].
     DeviceCursor {
         /// The device's log id.
         log: [u8; 16],
@@ -75,6 +75,23 @@ pub struct Stood {
     pub log: [u8; 16],
     /// The device's next offset.
     pub next: u64,
+    /// The CRC of the device's frame that ends there, as far as it is known.
+    pub crc_below: Option<u32>,
+}
+
+impl Stood {
+    /// As an item, at the front of `into`.
+    ///
+    /// # Panics
+    /// If `into` is shorter than [`ITEM_BYTES_MAX`].
+    pub fn encode<'b>(&self, into: &'b mut [u8]) -> &'b [u8] {
+        let Self { log, next, .. } = *self;
+        let len = Item::DeviceCursor { log, next }.encode(into).len();
+        let crc = self.crc_below.map(u32::to_le_bytes);
+        let crc = crc.as_ref().map_or(&[][..], |crc| crc);
+        into[len..len + crc.len()].copy_from_slice(crc);
+        &into[..len + crc.len()]
+    }
 }
 
 /// The sources' view of what a partition's log remembers.
@@ -106,10 +123,12 @@ impl Claims {
         }
     }
 
-    /// The next offset wanted from the device log `log`.
+    /// Where the device log `log` stands.
     #[must_use]
-    pub fn device_next(&self, log: &[u8; 16]) -> Option<u64> {
-        self.state().devices.get(log).map(|device| device.next)
+    pub fn device(&self, log: &[u8; 16]) -> Option<Stood> {
+        let state = self.state();
+        let device = state.devices.get(log)?;
+        Some(device.stands(log))
     }
 
     /// To be called when this log takes the events that `older` took before: a device goes on where it stood there. What this
@@ -124,7 +143,7 @@ impl Claims {
         for stood in devices {
             let known = state.devices.get(&stood.log);
             if known.is_none_or(|known| known.next < stood.next) {
-                state.device_moved(stood.log, stood.next);
+                state.device_moved(stood);
             }
         }
     }
@@ -159,10 +178,7 @@ impl Claims {
         let state = self.state();
         let mut devices: Vec<_> = state.devices.iter().collect();
         devices.sort_unstable_by_key(|(_, device)| device.used);
-        let stood = |(log, device): (&[u8; 16], &Device)| Stood {
-            log: *log,
-            next: device.next,
-        };
+        let stood = |(log, device): (&[u8; 16], &Device)| device.stands(log);
         devices.into_iter().map(stood).collect()
     }
 
@@ -270,10 +286,17 @@ impl Owner for LogOwner {
     }
 
     fn apply(&mut self, item: &[u8], entries: &[u8], _first: Offset, _ticket: Ticket) {
-        match postcard::from_bytes(item) {
-            Ok(Item::DeviceCursor { log, next }) => self.0.state().device_moved(log, next),
-            Ok(Item::Publish { session, packet }) => self.published(session, packet, entries),
-            Ok(note @ (Item::Session { .. } | Item::TakenOver { .. })) => {
+        match postcard::take_from_bytes(item) {
+            Ok((Item::DeviceCursor { log, next }, crc)) => {
+                let crc_below = crc.first_chunk().map(|crc| u32::from_le_bytes(*crc));
+                self.0.state().device_moved(&Stood {
+                    log,
+                    next,
+                    crc_below,
+                });
+            }
+            Ok((Item::Publish { session, packet }, _)) => self.published(session, packet, entries),
+            Ok((note @ (Item::Session { .. } | Item::TakenOver { .. }), _)) => {
                 self.0.state().noted(&note);
             }
             Err(_) => {
@@ -337,7 +360,18 @@ struct State {
 #[derive(Debug)]
 struct Device {
     next: u64,
+    crc_below: Option<u32>,
     used: u64,
+}
+
+impl Device {
+    const fn stands(&self, log: &[u8; 16]) -> Stood {
+        Stood {
+            log: *log,
+            next: self.next,
+            crc_below: self.crc_below,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -404,9 +438,13 @@ impl State {
         self.clock
     }
 
-    fn device_moved(&mut self, log: [u8; 16], next: u64) {
-        let used = self.tick();
-        self.devices.insert(log, Device { next, used });
+    fn device_moved(&mut self, stood: &Stood) {
+        let device = Device {
+            next: stood.next,
+            crc_below: stood.crc_below,
+            used: self.tick(),
+        };
+        self.devices.insert(stood.log, device);
         if self.devices.len() > DEVICES_MAX {
             let oldest = self
                 .devices
@@ -534,8 +572,8 @@ impl State {
             },
             number_next: self.number_next,
             devices: devices
-                .into_iter()
-                .map(|(log, device)| (*log, device.next))
+                .iter()
+                .map(|(log, device)| (**log, device.next))
                 .collect(),
             sessions: sessions
                 .into_iter()
@@ -543,15 +581,18 @@ impl State {
                 .collect(),
         };
         let taken = std::mem::take(into);
-        *into = postcard::to_extend(&kept, taken)
-            .expect("a checkpoint has no part that postcard refuses");
+        *into = extended(taken, &kept);
+        let crcs: Vec<_> = devices.iter().map(|(_, device)| device.crc_below).collect();
+        if crcs.iter().any(Option::is_some) {
+            *into = extended(std::mem::take(into), &crcs);
+        }
     }
 
     fn restore(bytes: &[u8]) -> Self {
         if bytes.is_empty() {
             return Self::default();
         }
-        let Ok(kept) = postcard::from_bytes::<Checkpoint>(bytes) else {
+        let Ok((kept, crcs)) = postcard::take_from_bytes::<Checkpoint>(bytes) else {
             tracing::warn!(
                 "device cursors and MQTT sessions are unreadable; redeliveries will be stored again"
             );
@@ -562,8 +603,15 @@ impl State {
             took_over: kept.version == CHECKPOINT_TOOK_OVER,
             ..Self::default()
         };
-        for (log, next) in kept.devices {
-            state.device_moved(log, next);
+        // Versions before this one knew none.
+        let mut crcs = postcard::from_bytes::<Vec<Option<u32>>>(crcs).unwrap_or_default();
+        crcs.resize(kept.devices.len(), None);
+        for ((log, next), crc_below) in kept.devices.into_iter().zip(crcs) {
+            state.device_moved(&Stood {
+                log,
+                next,
+                crc_below,
+            });
         }
         for kept in kept.sessions {
             state.keep(kept);
@@ -573,6 +621,11 @@ impl State {
     }
 }
 
+fn extended(bytes: Vec<u8>, by: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(by, bytes).expect("a checkpoint has no part that postcard refuses")
+}
+
+/// Behind it stand the CRCs of the frames below the devices' cursors, in the same order, if any is known.
 #[derive(Serialize, Deserialize)]
 struct Checkpoint {
     version: u8,

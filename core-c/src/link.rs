@@ -325,7 +325,10 @@ impl LinkState {
                         Micros::new(unix_us.saturating_sub(signed(now.uptime_us)))
                     });
                 }
-                SenderEvent::Check { slot, .. } => self.sender.checked(slot, None),
+                SenderEvent::Check { slot, next } => {
+                    let below = log.log.below(&mut self.reader, next);
+                    self.sender.checked(slot, below);
+                }
                 SenderEvent::Released { next, .. } => {
                     self.released = next;
                     // Without a place for it nothing is held back for the gateway, and nothing is lost that it has.

@@ -6,8 +6,8 @@ use sedge_core::custody::message::{
     emit_welcome, kind,
 };
 use sedge_core::custody::{
-    Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
-    SenderSettings, SenderSlot, Sent, Want,
+    Below, Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender,
+    SenderEvent, SenderSettings, SenderSlot, Sent, Want,
 };
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Label};
@@ -346,14 +346,14 @@ fn a_receiver_that_stands_inside_a_frame_has_another_history() {
     let mut body = [0; 1024];
     let (len, _) = emit_welcome(&terms, [answer].into_iter(), &mut body).expect("room");
     sender.handle_message(NOW, kind::WELCOME, &body[..len]);
-    sender.differs(0);
+    sender.checked(0, Below::Inside);
     let told: Vec<_> = core::iter::from_fn(|| sender.poll_event())
         .skip(1)
         .collect();
     assert_eq!(told, [SenderEvent::Diverged { slot: 0 }]);
     assert_eq!(sender.want(), None);
     let mut sender = welcomed_sender(100, 1000);
-    sender.differs(0);
+    sender.checked(0, Below::Inside);
     assert!(sender.want().is_some());
 }
 

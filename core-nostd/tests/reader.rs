@@ -3,7 +3,7 @@
 mod fixture;
 
 use fixture::*;
-use sedge_core::custody::{Run, Stretch, Want};
+use sedge_core::custody::{Below, Run, Stretch, Want};
 use sedge_core::entry::Entry;
 use sedge_core::frame::Form;
 use sedge_core::log::{Fresh, Log};
@@ -254,6 +254,44 @@ fn frames_that_count_from_another_time_are_handed_over_apart() {
     let behind = stretch_from(&mut log, told_at);
     assert_eq!((behind.next.get(), behind.base_time), (told_at + 2, NOW));
     assert_eq!(behind.next_base_time, Micros::new(NOW.get() + 40_000));
+}
+
+/// Where a receiver stands: behind a frame, inside of one, or where nothing tells one past from another.
+#[test]
+fn what_ends_at_an_offset_is_told_by_its_crc() {
+    for dimensions in [FLASH, FILE] {
+        let mut log = new_log(dimensions);
+        let mut reader = reader_of(&log, 0);
+        fill(&mut log, 4);
+        let (segment, position) = log.head();
+        fill(&mut log, 1);
+        try_commit(&mut log, &[b"one", b"two", b"three"]).unwrap();
+        let mut crcs = Vec::new();
+        while let Read::Frame { frame, .. } = log.read(&mut reader) {
+            crcs.push(frame.header.crc);
+        }
+        let mut below = |log: &mut TestLog| {
+            let at = |next| log.below(&mut reader, Offset::new(next));
+            (0..=9).map(at).collect::<Vec<_>>()
+        };
+        assert_eq!(crcs.len(), 6);
+        let frame = |number: usize| Below::Frame(crcs[number]);
+        let (inside, unknown) = (Below::Inside, Below::Unknown);
+        let mut there: Vec<_> = (0..5).map(frame).collect();
+        there.insert(0, unknown);
+        there.extend([inside, inside, frame(5), unknown]);
+        assert_eq!(below(&mut log), there);
+        let ram = &mut log.media_mut().ram;
+        let mut byte = [0];
+        ram.read(segment, position + 30, &mut byte).unwrap();
+        ram.program(segment, position + 30, &[0]).unwrap();
+        there[5] = unknown;
+        assert_eq!(below(&mut log), there, "{byte:?} is rotten");
+        while log.oldest() < Offset::new(3) {
+            fill(&mut log, 1);
+        }
+        assert_eq!(log.below(&mut reader, Offset::new(3)), unknown);
+    }
 }
 
 /// What cannot be read goes to the receiver as a gap in its place, between what stands before it and behind it; and frames are taken as far as there is room.

@@ -8,8 +8,8 @@ use std::hash::{Hash, Hasher};
 
 use sedge_core::custody::message::{self, Offer, Verdict};
 use sedge_core::custody::{
-    Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
-    SenderSettings, SenderSlot, Sent,
+    Below, Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender,
+    SenderEvent, SenderSettings, SenderSlot, Sent,
 };
 use sedge_core::frame::{Form, Frame};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
@@ -429,7 +429,8 @@ impl World {
             match event {
                 SenderEvent::Check { slot, next } => {
                     let ours = self.logs[usize::from(slot)].crc_below(next.get());
-                    self.sender.checked(slot, ours);
+                    self.sender
+                        .checked(slot, ours.map_or(Below::Unknown, Below::Frame));
                 }
                 SenderEvent::Released { slot, next } => {
                     let log = &mut self.logs[usize::from(slot)];

@@ -36,20 +36,34 @@ fn measurements_of_a_board_whose_power_fails_arrive_once_and_in_order() {
     });
 }
 
-/// Somebody puts an old copy of the chip in. The gateway has more of this log than the device: the device begins a new one, and all that it measures from
-/// then on arrives.
+/// Somebody puts an old copy of the chip in. Whether the gateway has more of this log than the device, or the device has written more since: it begins a new
+/// one, and all that it measures from then on arrives.
 #[test]
 fn a_board_with_an_old_copy_of_its_chip_begins_a_new_log() {
+    old_copy(
+        "a_board_with_an_old_copy_of_its_chip_begins_a_new_log",
+        false,
+    );
+}
+
+/// The gateway is not there meanwhile, and knows from its own log what the last frame was.
+#[test]
+fn a_board_that_wrote_on_from_an_old_copy_of_its_chip_begins_a_new_log() {
+    let name = "a_board_that_wrote_on_from_an_old_copy_of_its_chip_begins_a_new_log";
+    old_copy(name, true);
+}
+
+/// Before it meets the gateway again, the board may have written so much upon the copy that it has more than the gateway.
+fn old_copy(name: &str, wrote_on: bool) {
     let _alone = alone();
     let folder = tempfile::tempdir().expect("a directory");
     let port = folder.path().join("usb-board-if00");
-    let noise = chance("a_board_with_an_old_copy_of_its_chip_begins_a_new_log");
-    let mut bench = match Bench::new(CORTEX_M4F, port.clone(), noise) {
+    let mut bench = match Bench::new(CORTEX_M4F, port.clone(), chance(name)) {
         Ok(bench) => bench,
-        Err(missing) => return skip("the old copy of a chip", &missing),
+        Err(missing) => return skip(name, &missing),
     };
     let site = site(&port);
-    let (agent, hub) = (site.start_agent(), site.start_hub());
+    let (mut agent, hub) = (site.start_agent(), site.start_hub());
     bench.power_on();
     await_kept(&bench, 10);
     bench.copy_chip();
@@ -60,7 +74,15 @@ fn a_board_with_an_old_copy_of_its_chip_begins_a_new_log() {
     };
     let last = before.last().expect("there is one");
     eventually(SETTLE_WITHIN, "the first life arrives", || arrived(last));
-    bench.put_back();
+    if wrote_on {
+        agent.terminate(STOP_WITHIN);
+        let had_at_most = kept(&bench).len();
+        bench.put_back();
+        await_kept(&bench, 2 * had_at_most);
+        agent = site.start_agent();
+    } else {
+        bench.put_back();
+    }
     let line = eventually(SETTLE_WITHIN, "a new log begins", || {
         let said = bench.said();
         said.iter()

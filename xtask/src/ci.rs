@@ -97,9 +97,9 @@ pub(crate) fn everything(arguments: &[String]) -> Result<()> {
     tests::run(&[])
 }
 
-/// What only the steps before the tests look at.
+/// What only the steps before the tests look at. The images of the firmware are for tests as well.
 fn remove_used() -> Result<()> {
-    for name in ["arm64", "doc", "firmware", "fuzz"] {
+    for name in ["arm64", "doc", "fuzz"] {
         let folder = target_folder().join(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder).with_context(|| format!("removing {folder:?}"))?;

@@ -85,6 +85,12 @@ impl Flash {
         Self(Arc::new(Mutex::new(Ram::new(bytes, SEGMENT_BYTES))))
     }
 
+    /// Another chip that holds the same.
+    #[cfg(test)]
+    pub(crate) fn copied(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.chip().clone())))
+    }
+
     fn chip(&self) -> MutexGuard<'_, Ram<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -325,7 +331,10 @@ impl Firmware {
     fn events(&mut self) {
         while let Some(event) = self.sender.poll_event() {
             match event {
-                SenderEvent::Check { slot, .. } => self.sender.checked(slot, None),
+                SenderEvent::Check { slot, next } => {
+                    let below = self.log.below(&mut self.reader, next);
+                    self.sender.checked(slot, below);
+                }
                 SenderEvent::Released { next, .. } => {
                     self.released = next;
                     self.log

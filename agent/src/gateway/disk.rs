@@ -164,6 +164,8 @@ struct DeviceStood {
     /// The device's log id, 32 hex digits.
     log: String,
     next: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc_below: Option<u32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -513,6 +515,7 @@ impl PartitionIdentity {
         let stood = |stood: Stood| DeviceStood {
             log: LogId::new(stood.log).to_string(),
             next: stood.next,
+            crc_below: stood.crc_below,
         };
         Self {
             partition: self.partition,
@@ -529,6 +532,7 @@ impl PartitionIdentity {
             Some(Stood {
                 log: *log.as_bytes(),
                 next: device.next,
+                crc_below: device.crc_below,
             })
         });
         known.flatten().collect()

@@ -217,15 +217,45 @@ fn clean_session_ends_the_table_and_numbers_are_not_used_again() {
 fn cursor_of_a_device_survives_a_restart() {
     let mut log = Told::new();
     let mut item = [0; ITEM_BYTES_MAX];
-    let device = [0xA5; 16];
-    for next in [7, u64::MAX] {
-        let item = Item::DeviceCursor { log: device, next }.encode(&mut item);
+    let stood = |device, next, crc_below| Stood {
+        log: [device; 16],
+        next,
+        crc_below,
+    };
+    let longest = stood(0xA5, u64::MAX, Some(u32::MAX));
+    let known = [stood(1, 7, Some(5)), stood(2, 8, None), longest];
+    for stood in [stood(0xA5, 7, None)].iter().chain(&known) {
+        let item = stood.encode(&mut item);
         log.owner
             .apply(item, &entry("a"), Offset::new(0), Ticket(1));
     }
-    let log = log.restarted();
-    assert_eq!(log.claims.device_next(&device), Some(u64::MAX));
-    assert_eq!(log.claims.device_next(&[0; 16]), None);
+    for _ in 0..2 {
+        log = log.restarted();
+        assert_eq!(log.claims.devices(), known);
+        assert_eq!(log.claims.device(&longest.log), Some(longest));
+        assert_eq!(log.claims.device(&[0; 16]), None);
+    }
+}
+
+/// Logs of versions that did not keep the CRC of the frame below a cursor.
+#[test]
+fn cursor_of_a_device_stands_alone_in_logs_of_earlier_versions() {
+    let mut log = Told::new();
+    let (device, next) = ([1; 16], 7);
+    let item = postcard::to_allocvec(&Item::DeviceCursor { log: device, next }).unwrap();
+    log.owner
+        .apply(&item, &entry("a"), Offset::new(0), Ticket(1));
+    let stood = Stood {
+        log: device,
+        next,
+        crc_below: None,
+    };
+    assert_eq!(log.claims.devices(), [stood]);
+    let mut checkpoint = Vec::new();
+    log.owner.checkpoint(&mut checkpoint);
+    let earlier = postcard::to_allocvec(&(1_u8, 0_u32, vec![(device, next)], Vec::<u8>::new()));
+    assert_eq!(checkpoint, earlier.unwrap());
+    assert_eq!(log.restarted().claims.devices(), [stood]);
 }
 
 /// The partition count was changed: the device's records now go into a log that knows nothing of it yet.
@@ -243,10 +273,10 @@ fn device_goes_on_in_a_new_log_where_it_stood_in_the_old_one() {
     cursor(&mut old, 2, 80);
     cursor(&mut new, 2, 81);
     new.claims.inherit(&old.claims);
-    assert_eq!(new.claims.device_next(&[1; 16]), Some(70));
-    assert_eq!(new.claims.device_next(&[2; 16]), Some(81));
+    assert_eq!(new.claims.device(&[1; 16]).map(|it| it.next), Some(70));
+    assert_eq!(new.claims.device(&[2; 16]).map(|it| it.next), Some(81));
     cursor(&mut new, 1, 71);
-    assert_eq!(new.claims.device_next(&[1; 16]), Some(71));
+    assert_eq!(new.claims.device(&[1; 16]).map(|it| it.next), Some(71));
 }
 
 #[test]

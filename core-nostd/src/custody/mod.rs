@@ -18,7 +18,9 @@ mod sender;
 mod window;
 
 pub use receiver::{Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Store};
-pub use sender::{Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Stretch, Want};
+pub use sender::{
+    Below, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Stretch, Want,
+};
 
 /// The time, as the caller knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

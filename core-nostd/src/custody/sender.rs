@@ -78,7 +78,7 @@ pub enum SenderEvent {
         /// What it understands beyond what every receiver does: [`message::feature`].
         features: u32,
     },
-    /// The receiver stands at `next`: answer with [`Sender::checked`], or [`Sender::differs`].
+    /// The receiver stands at `next`: answer with [`Sender::checked`].
     Check {
         /// Which log.
         slot: u16,
@@ -140,6 +140,17 @@ pub struct Run {
     pub next_base_time: Micros,
     /// Bytes of all frames.
     pub len: usize,
+}
+
+/// What of a log ends at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// A frame with this `crc`.
+    Frame(u32),
+    /// Nothing: one of its frames begins before it and ends behind it.
+    Inside,
+    /// What cannot be told from another past: a gap, or what is not held any more.
+    Unknown,
 }
 
 /// What a log has for a [`Want`].
@@ -247,27 +258,23 @@ impl<S: AsRef<[SenderSlot]> + AsMut<[SenderSlot]>, I: AsRef<str>> Sender<S, I> {
         }
     }
 
-    /// The driver's answer to [`SenderEvent::Check`]: the `crc` of the log's own frame that ends at `next`, if it is held.
-    pub fn checked(&mut self, slot: u16, ours: Option<u32>) {
+    /// The driver's answer to [`SenderEvent::Check`]: what of its log ends there. Where the receiver stands inside one of its frames, that is found out without
+    /// it as well, but what the receiver has never had counts as released until then.
+    pub fn checked(&mut self, slot: u16, ours: Below) {
         let Some(place) = self.slot_mut(slot) else {
             return;
         };
         if let SlotState::Checking { next, theirs, .. } = place.state {
-            match ours {
-                Some(ours) if ours != theirs && !Fault::IgnoreOtherHistory.is_planted() => {
-                    place.stop(Stop::Diverged);
-                }
-                _ => place.go_on_from(next),
+            let differs = match ours {
+                Below::Frame(ours) => ours != theirs && !Fault::IgnoreOtherHistory.is_planted(),
+                Below::Inside => true,
+                Below::Unknown => false,
+            };
+            if differs {
+                place.stop(Stop::Diverged);
+            } else {
+                place.go_on_from(next);
             }
-        }
-    }
-
-    /// The driver's other answer: the receiver stands inside one of the log's own frames, so it has another history. Without it that is found out as well, but
-    /// what the receiver has never had counts as released until then.
-    pub fn differs(&mut self, slot: u16) {
-        let checking = |place: &&mut SenderSlot| matches!(place.state, SlotState::Checking { .. });
-        if let Some(place) = self.slot_mut(slot).filter(checking) {
-            place.stop(Stop::Diverged);
         }
     }
 

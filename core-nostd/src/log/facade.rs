@@ -4,7 +4,7 @@ use super::{
     CommitError, Committed, Fresh, MaintainError, Maintained, OpenError, Options, Recovered, Slot,
 };
 use crate::blocking::{Desk, Reader, RingLog, look};
-use crate::custody::{Stretch, Want};
+use crate::custody::{Below, Stretch, Want};
 use crate::ids::{Micros, Offset};
 use crate::media::Media;
 use crate::read::Read;
@@ -157,6 +157,11 @@ impl<M: Media, S: AsMut<[u8]>> Log<M, S> {
         frames: &mut [u8],
     ) -> Option<Stretch> {
         self.with(|ring, desk| ring.stretch(desk, reader, uplink, want, frames))
+    }
+
+    /// What of the log ends at `next`: the answer to [`SenderEvent::Check`](crate::custody::SenderEvent::Check).
+    pub fn below(&mut self, reader: &mut Reader, next: Offset) -> Below {
+        self.with(|ring, desk| ring.below(desk, reader, next))
     }
 
     /// See [`Reader::offset_for_time`].

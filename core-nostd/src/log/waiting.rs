@@ -3,7 +3,7 @@
 use super::{
     CommitError, Committed, Fresh, MaintainError, Maintained, OpenError, Options, Recovered,
 };
-use crate::custody::{Stretch, Want};
+use crate::custody::{Below, Stretch, Want};
 use crate::ids::{Micros, Offset};
 use crate::media::Operations;
 use crate::read::Read;
@@ -228,6 +228,12 @@ impl<O: Operations, S: AsMut<[u8]>> AsyncLog<O, S> {
     ) -> Option<Stretch> {
         let (ring, mut desk) = self.parts();
         ring.stretch(&mut desk, reader, uplink, want, frames).await
+    }
+
+    /// See [`Log::below`](super::Log::below).
+    pub async fn below(&mut self, reader: &mut Reader, next: Offset) -> Below {
+        let (ring, mut desk) = self.parts();
+        ring.below(&mut desk, reader, next).await
     }
 
     /// See [`Reader::offset_for_time`].

@@ -2,8 +2,9 @@
 
 use super::{Desk, Operations, Reader, RingLog, twin};
 use crate::custody::message::Offer;
-use crate::custody::{Run, Stretch, Want};
-use crate::ids::Micros;
+use crate::custody::{Below, Run, Stretch, Want};
+use crate::frame::Kind;
+use crate::ids::{Micros, Offset};
 use crate::octets;
 use crate::read::Read;
 
@@ -28,6 +29,26 @@ impl RingLog {
             tail_crc: None,
             closed: false,
             chain: 0,
+        }
+    }
+
+    /// What of the log ends at `next`.
+    pub(crate) async fn below<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        reader: &mut Reader,
+        next: Offset,
+    ) -> Below {
+        let Some(last) = next.get().checked_sub(1) else {
+            return Below::Unknown;
+        };
+        reader.seek(Offset::new(last));
+        let read = reader.read_alone(desk.media, desk.scratch, self.view());
+        match read.await {
+            Read::Frame { frame, .. } if frame.header.kind != Kind::Data => Below::Unknown,
+            Read::Frame { frame, .. } if frame.end() > next => Below::Inside,
+            Read::Frame { frame, .. } => Below::Frame(frame.header.crc),
+            _ => Below::Unknown,
         }
     }
 

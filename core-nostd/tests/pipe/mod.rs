@@ -8,8 +8,8 @@ mod wire;
 
 use sedge_core::custody::message::{self, Code, Message, Offer, Verdict};
 use sedge_core::custody::{
-    Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Run, Sender,
-    SenderEvent, SenderSettings, SenderSlot, Sent,
+    Below, Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Run,
+    Sender, SenderEvent, SenderSettings, SenderSlot, Sent,
 };
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Frame, Kind, Label};
@@ -556,7 +556,8 @@ impl World {
             match event {
                 SenderEvent::Check { slot, next } => {
                     let ours = self.logs[usize::from(slot)].crc_below(next.get());
-                    self.sender.checked(slot, ours);
+                    self.sender
+                        .checked(slot, ours.map_or(Below::Unknown, Below::Frame));
                 }
                 SenderEvent::Released { slot, next } => {
                     let log = &self.logs[usize::from(slot)];

@@ -306,7 +306,10 @@ impl<'b, 'c, B: Board> Device<'b, 'c, B> {
                         Micros::new(unix_us.saturating_sub(uptime_us))
                     });
                 }
-                SenderEvent::Check { slot, .. } => self.sender.checked(slot, None),
+                SenderEvent::Check { slot, next } => {
+                    let below = self.log.below(&mut self.reader, next);
+                    self.sender.checked(slot, below);
+                }
                 SenderEvent::Released { next, .. } => {
                     self.released = next;
                     // There is one uplink, and the ledger has room for more.

@@ -13,7 +13,7 @@ use sedge_core::custody::{
 };
 use sedge_core::framing::link::{Decoder, encoded_len_max, uart};
 use sedge_core::waiting::Reader;
-use sedge_core::{Gap, Micros, Offset};
+use sedge_core::{Gap, Offset};
 
 use crate::store::{FRAME_BYTES, SharedLog};
 use crate::uptime_us;
@@ -81,7 +81,11 @@ impl Link {
     async fn events(&mut self) {
         while let Some(event) = self.sender.poll_event() {
             match event {
-                SenderEvent::Check { slot, .. } => self.sender.checked(slot, None),
+                SenderEvent::Check { slot, next } => {
+                    let mut log = self.log.lock().await;
+                    let below = log.below(&mut self.reader, next).await;
+                    self.sender.checked(slot, below);
+                }
                 SenderEvent::Released { next, .. } => {
                     // There is one uplink, and the ledger has room for more.
                     self.log.lock().await.set_cursor(UPLINK, next).ok();

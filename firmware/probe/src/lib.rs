@@ -7,7 +7,7 @@ use core::slice;
 
 use sedge_core::custody::message::{Offer, kind};
 use sedge_core::custody::{
-    Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent,
+    Below, Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent,
 };
 use sedge_core::entry::{Entry, Headers, Record};
 use sedge_core::frame::{self, Form, Label};
@@ -226,7 +226,7 @@ pub extern "C" fn link_event(sender: &mut ProbeSender, next: &mut u64) -> i32 {
         None => 0,
         Some(SenderEvent::Welcomed { .. }) => 1,
         Some(SenderEvent::Check { slot, .. }) => {
-            sender.checked(slot, None);
+            sender.checked(slot, Below::Unknown);
             2
         }
         Some(SenderEvent::Released { next: released, .. }) => {

@@ -3,7 +3,7 @@
 use sedge_core::Offset;
 use sedge_core::custody::message::{Code, Message, Verdict};
 use sedge_core::custody::{
-    Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Sender,
+    Below, Framing, Now, Received, Receiver, ReceiverEvent, ReceiverSettings, ReceiverSlot, Sender,
     SenderEvent, SenderSettings, SenderSlot,
 };
 use sedge_core::framing::link::{self, Decoder};
@@ -150,7 +150,7 @@ impl Ends {
         for _ in 0..STEPS_MAX {
             if let Some(event) = self.sender.poll_event() {
                 if let SenderEvent::Check { slot, .. } = event {
-                    self.sender.checked(slot, None);
+                    self.sender.checked(slot, Below::Unknown);
                 }
                 continue;
             }

@@ -335,7 +335,10 @@ impl Device {
                     let started = told.map(|us| Micros::new(us.saturating_sub(uptime_us)));
                     firmware.started = started.unwrap_or(firmware.started);
                 }
-                SenderEvent::Check { slot, .. } => firmware.sender.checked(slot, None),
+                SenderEvent::Check { slot, next } => {
+                    let below = firmware.log.below(&mut firmware.reader, next);
+                    firmware.sender.checked(slot, below);
+                }
                 SenderEvent::Released { next, .. } => {
                     let log = &mut firmware.log;
                     let cursor = log.ledger().cursor(UPLINK).unwrap_or_default();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sedge_core::custody::message::{Code, Offer, feature};
 use sedge_core::custody::{
-    Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
+    Below, Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
 };
 use sedge_core::frame::{Bad, Header};
 use sedge_core::planted::Fault;
@@ -478,14 +478,12 @@ impl<'a> Session<'a> {
         else {
             return Ok(());
         };
-        let compared = blocking(move || match log.crc_below(next)? {
-            None if log.has_inside(next)? => Ok(None),
-            ours => Ok(Some(ours)),
+        let below = blocking(move || match log.crc_below(next)? {
+            Some(crc) => Ok(Below::Frame(crc)),
+            None if log.has_inside(next)? => Ok(Below::Inside),
+            None => Ok(Below::Unknown),
         });
-        match compared.await? {
-            Some(ours) => self.sender.checked(slot, ours),
-            None => self.sender.differs(slot),
-        }
+        self.sender.checked(slot, below.await?);
         Ok(())
     }
 

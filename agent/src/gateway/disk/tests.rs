@@ -506,7 +506,10 @@ fn devices_and_places_survive_the_logs_that_are_removed() {
             .find(|chain| chain.partition == 0)
             .unwrap()
             .head();
-        assert_eq!(head.claims.device_next(&DEVICE), Some(70 + life as u64));
+        assert_eq!(
+            head.claims.device(&DEVICE).map(|it| it.next),
+            Some(70 + life as u64)
+        );
         assert_eq!(given.logs(0).len(), 1);
     }
 }
@@ -529,7 +532,7 @@ fn a_removed_stream_leaves_no_log_and_comes_back_in_its_chain() {
     assert_eq!(lanes["telemetry"].len(), 1);
     let head = disk.chains[0].head();
     assert_eq!(
-        (head.place, head.claims.device_next(&DEVICE)),
+        (head.place, head.claims.device(&DEVICE).map(|it| it.next)),
         (1, Some(70))
     );
 }

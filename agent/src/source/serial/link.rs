@@ -207,23 +207,20 @@ impl Link {
         let id = offer.log;
         let lane = self.book.lane(&self.ingest, self.telemetry.stream());
         self.logs[slot] = Some(DeviceLog { id, lane });
-        let next = self.device_next(&id);
-        receiver.answer(
-            offer,
-            Verdict::Resume {
-                next,
-                crc_below: None,
-            },
-        );
+        receiver.answer(offer, self.verdict(&id));
     }
 
     /// Where the device goes on. The lane may have been another one once, so all are asked.
-    fn device_next(&self, id: &LogId) -> Offset {
+    fn verdict(&self, id: &LogId) -> Verdict<'static> {
         let known = self
             .intake
             .lanes()
-            .filter_map(|lane| self.intake.claims(lane).device_next(id.as_bytes()));
-        known.max().map_or(Offset::ZERO, Offset::new)
+            .filter_map(|lane| self.intake.claims(lane).device(id.as_bytes()));
+        let stood = known.max_by_key(|stood| stood.next);
+        Verdict::Resume {
+            next: stood.map_or(Offset::ZERO, |stood| Offset::new(stood.next)),
+            crc_below: stood.and_then(|stood| stood.crc_below),
+        }
     }
 
     async fn store(

@@ -6,13 +6,13 @@
 use sedge_core::custody::Now;
 use sedge_core::custody::message::Clock;
 use sedge_core::entry::{Entry, Notice, Record};
-use sedge_core::frame::{Form, Frame};
+use sedge_core::frame::{Form, Frame, Kind};
 use sedge_core::uptime;
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 
 use crate::dead_letter::{DeadLetter, Reason, Remains};
 use crate::ingest::{Ingest, Intake};
-use crate::owner::{ITEM_BYTES_MAX, Item};
+use crate::owner::{ITEM_BYTES_MAX, Stood};
 use crate::route::Subject;
 use crate::telemetry::Source;
 
@@ -63,6 +63,12 @@ impl<'a> DeviceFrame<'a> {
             taken.base_time_after = taken.times().last().unwrap_or(base_time);
         }
         Some(taken)
+    }
+
+    /// What tells it from a frame of another past; a gap has nothing of the kind.
+    fn crc(&self) -> Option<u32> {
+        let header = &self.frame.header;
+        (header.kind == Kind::Data).then_some(header.crc)
     }
 
     /// The running time behind each entry.
@@ -159,7 +165,7 @@ impl Logbook {
         telemetry: &Source,
     ) -> (u64, u64) {
         let mut item = [0; ITEM_BYTES_MAX];
-        let item = cursor(log, frame.next, &mut item);
+        let item = cursor(log, frame.next, frame.crc(), &mut item);
         let taken: Vec<_> = frame
             .entries()
             .map(|(entry, time)| self.take(intake, entry, time, now, telemetry))
@@ -206,7 +212,7 @@ impl Logbook {
     /// The device's own gap, told by a Gap message.
     pub(super) fn put_gap(&self, intake: &mut Intake, lane: u16, log: &LogId, gap: &Gap) {
         let mut item = [0; ITEM_BYTES_MAX];
-        let item = cursor(log, gap.to, &mut item);
+        let item = cursor(log, gap.to, None, &mut item);
         intake.unit(lane, |unit| self.notice(unit, gap), item);
     }
 
@@ -292,12 +298,13 @@ fn records<'t>(taken: &'t [Taken<'_>]) -> impl Iterator<Item = &'t Record<'t>> {
     })
 }
 
-fn cursor<'b>(log: &LogId, next: Offset, into: &'b mut [u8]) -> &'b [u8] {
-    let item = Item::DeviceCursor {
+fn cursor<'b>(log: &LogId, next: Offset, crc_below: Option<u32>, into: &'b mut [u8]) -> &'b [u8] {
+    let stood = Stood {
         log: *log.as_bytes(),
         next: next.get(),
+        crc_below,
     };
-    item.encode(into)
+    stood.encode(into)
 }
 
 /// What an entry grows by at most when its time becomes microseconds and it gets a key.

@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use sedge_core::Offset;
 use sedge_core::custody::message::{Message, Offer, Verdict, kind};
 use sedge_core::custody::{
-    Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender, SenderEvent,
-    SenderSettings, SenderSlot, Sent, Stretch, Want,
+    Below, Framing, Now, Received, Receiver, ReceiverSettings, ReceiverSlot, Run, Sender,
+    SenderEvent, SenderSettings, SenderSlot, Sent, Stretch, Want,
 };
 use sedge_core::framing::link;
 use sedge_core::read::Reader;
@@ -329,7 +329,7 @@ impl Line {
     fn events(&mut self) {
         while let Some(event) = self.sender.poll_event() {
             if let SenderEvent::Check { slot, .. } = event {
-                self.sender.checked(slot, None);
+                self.sender.checked(slot, Below::Unknown);
             }
             if let SenderEvent::Released { next, .. } = event {
                 self.node.log.set_cursor(UPLINK, next).expect("one uplink");
