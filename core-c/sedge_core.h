@@ -801,7 +801,7 @@ int sedge_link_deadline(struct sedge_link *link,
 int sedge_link_state(struct sedge_link *link, struct sedge_link_report *report);
 
 /**
- * Tells the time of day at `uptime_us` by the gateway's clock, in microseconds since 1970 UTC; `SEDGE_ERR_NONE` if it has not told it yet.
+ * Tells the time of day at `uptime_us` by the gateway's clock, in microseconds since 1970 UTC; `SEDGE_ERR_NONE` if it has not told it yet, or does not trust it itself.
  */
 int sedge_link_time(struct sedge_link *link,
                     uint64_t uptime_us,

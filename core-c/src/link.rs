@@ -232,7 +232,7 @@ pub unsafe extern "C" fn sedge_link_state(
     })())
 }
 
-/// Tells the time of day at `uptime_us` by the gateway's clock, in microseconds since 1970 UTC; `SEDGE_ERR_NONE` if it has not told it yet.
+/// Tells the time of day at `uptime_us` by the gateway's clock, in microseconds since 1970 UTC; `SEDGE_ERR_NONE` if it has not told it yet, or does not trust it itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sedge_link_time(
     link: *mut sedge_link,
@@ -321,7 +321,9 @@ impl LinkState {
             match event {
                 SenderEvent::Welcomed { clock, .. } => {
                     self.stopped = None;
-                    self.started = clock.unix_us.map_or(self.started, |unix_us| {
+                    // A time that the gateway does not trust would be on flash for good; an uptime is dated when the gateway knows better.
+                    let told = clock.unix_us.filter(|_| clock.trusted);
+                    self.started = told.map_or(self.started, |unix_us| {
                         Micros::new(unix_us.saturating_sub(signed(now.uptime_us)))
                     });
                 }

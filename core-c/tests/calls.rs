@@ -251,6 +251,33 @@ fn link_hands_over_what_is_durable_and_releases_it() {
     assert_eq!(released, 10);
 }
 
+/// A gateway whose own clock was never set says what it shows, and that it does not believe it.
+#[test]
+fn a_time_that_the_gateway_does_not_trust_is_not_taken() {
+    let mut device = Device::started();
+    device.open_link();
+    let mut gateway = Gateway::new();
+    for (knows_time, outcome) in [(false, SEDGE_ERR_NONE as c_int), (true, OK)] {
+        gateway.knows_time = knows_time;
+        let mut uptime_us = 0;
+        // A session of its own, in which Welcome tells the time.
+        device.open_link();
+        for _ in 0..200 {
+            let said = device.say(uptime_us);
+            gateway.hear(uptime_us, &said);
+            let answer = gateway.say(uptime_us);
+            device.hear(uptime_us, &answer);
+            uptime_us = device_deadline(&mut device).min(uptime_us + 10_000);
+        }
+        let live = sedge_link_standing::SEDGE_LINK_LIVE as u32;
+        assert_eq!(device.link().standing, live);
+        let mut unix_us = 0;
+        // SAFETY: memory of the rig.
+        let told = unsafe { sedge_link_time(&mut *device.link, uptime_us, &mut unix_us) };
+        assert_eq!(told, outcome);
+    }
+}
+
 /// The gateway has more of this log than the device: an old copy of the flash.
 #[test]
 fn link_to_a_gateway_that_has_more_of_the_log_says_so() {
@@ -297,6 +324,8 @@ struct Gateway {
     receiver: Receiver<[ReceiverSlot; 1]>,
     decoder: Decoder<Vec<u8>>,
     stored: Offset,
+    /// It knows what time it is.
+    knows_time: bool,
 }
 
 impl Gateway {
@@ -313,6 +342,7 @@ impl Gateway {
             receiver: Receiver::new(settings, Default::default(), gateway_now(0)),
             decoder: Decoder::new(vec![0; 1024]),
             stored: Offset::ZERO,
+            knows_time: true,
         }
     }
 
@@ -346,7 +376,10 @@ impl Gateway {
     fn say(&mut self, uptime_us: u64) -> Vec<u8> {
         let mut said = Vec::new();
         let mut body = [0; 300];
-        let now = gateway_now(uptime_us);
+        let now = Now {
+            trusted: self.knows_time,
+            ..gateway_now(uptime_us)
+        };
         while let Some(message) = self.receiver.poll_transmit(now, &mut body) {
             let mut line = [0; 340];
             let parts = [&body[..message.len]];

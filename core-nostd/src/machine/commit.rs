@@ -243,6 +243,7 @@ impl RingLog {
             data_start: end,
             position: end,
             is_full: false,
+            is_lost_behind: false,
         };
         self.blank_at = None;
         self.last_time = base_time;
@@ -536,7 +537,8 @@ impl RingLog {
 
     fn fits(&self, room: u32) -> bool {
         let end = self.head.position.checked_add(room);
-        self.half_opened.is_none() && end.is_some_and(|end| end <= self.geometry.segment_bytes())
+        let is_open = self.half_opened.is_none() && !self.head.is_lost_behind;
+        is_open && end.is_some_and(|end| end <= self.geometry.segment_bytes())
     }
 
     /// Whether a ledger fits into the head, behind the RESUME frame that may have to precede it.

@@ -19,6 +19,8 @@ pub struct Desk<'d, O> {
 pub(crate) struct Held {
     position: u32,
     len: usize,
+    /// Where the last place of them ends that cannot be read; 0 if there is none.
+    pub(crate) unread_to: u32,
 }
 
 impl Held {
@@ -34,16 +36,27 @@ impl Held {
 impl<O: Operations> Desk<'_, O> {
     /// Reads `len` bytes (no more than the scratch holds) to the front of the scratch. What cannot be read becomes zeros: neither blank nor a frame.
     pub(crate) async fn fill(&mut self, segment: u32, position: u32, len: usize) -> &[u8] {
-        let len = len.min(self.scratch.len());
-        let into = self.scratch.get_mut(..len).unwrap_or_default();
-        if self.media.read(segment, position, into).await.is_err() {
-            self.fill_in_pieces(segment, position, len).await;
-        }
-        self.scratch.get(..len).unwrap_or_default()
+        let held = self.take(segment, position, len).await;
+        self.scratch.get(..held.len).unwrap_or_default()
     }
 
-    /// One bad place must not hide its neighbours: reads piece by piece, as finely as the medium can tell them apart.
-    async fn fill_in_pieces(&mut self, segment: u32, position: u32, len: usize) {
+    async fn take(&mut self, segment: u32, position: u32, len: usize) -> Held {
+        let len = len.min(self.scratch.len());
+        let into = self.scratch.get_mut(..len).unwrap_or_default();
+        let unread_to = match self.media.read(segment, position, into).await {
+            Ok(()) => 0,
+            Err(_) => self.take_in_pieces(segment, position, len).await,
+        };
+        Held {
+            position,
+            len,
+            unread_to,
+        }
+    }
+
+    /// One bad place must not hide its neighbours: reads piece by piece, as finely as the medium can tell them apart. Where the last bad one ends.
+    async fn take_in_pieces(&mut self, segment: u32, position: u32, len: usize) -> u32 {
+        let mut unread_to = 0;
         let grain = self.media.grain().max(1);
         let mut rest = self.scratch.get_mut(..len).unwrap_or_default();
         let mut at = position;
@@ -51,21 +64,22 @@ impl<O: Operations> Desk<'_, O> {
             let up_to_border = (grain - at % grain) as usize;
             let Some((piece, behind)) = rest.split_at_mut_checked(up_to_border.min(rest.len()))
             else {
-                return;
+                return unread_to;
             };
+            let end = at.saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX));
             if self.media.read(segment, at, piece).await.is_err() {
                 piece.fill(0);
+                unread_to = end;
             }
-            at = at.saturating_add(u32::try_from(piece.len()).unwrap_or(u32::MAX));
-            rest = behind;
+            (at, rest) = (end, behind);
         }
+        unread_to
     }
 
     /// Reads as much as the scratch holds, or as the segment has, from `position` on.
     pub(crate) async fn load(&mut self, segment: u32, position: u32, segment_bytes: u32) -> Held {
         let len = segment_bytes.saturating_sub(position) as usize;
-        let len = self.fill(segment, position, len).await.len();
-        Held { position, len }
+        self.take(segment, position, len).await
     }
 
     /// What a walk sees of the scratch.

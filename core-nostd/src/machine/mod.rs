@@ -78,6 +78,8 @@ struct Head {
     position: u32,
     /// Nothing more may be written into it.
     is_full: bool,
+    /// What may stand behind its frames cannot be read. Nothing is written there.
+    is_lost_behind: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use super::desk::Held;
 use super::slot;
 use super::survey::Survey;
 use super::{Burn, Desk, Head, Operations, RingLog, Spare, State, twin};
-use crate::frame::{Control, time_behind};
+use crate::frame::{Control, Form, time_behind};
 use crate::gap::Cause;
 use crate::ids::{Micros, Offset};
 use crate::ledger::Ledger;
@@ -40,6 +40,7 @@ impl RingLog {
             data_start: 0,
             position: 0,
             is_full: true,
+            is_lost_behind: false,
         };
         Self {
             geometry: options.geometry,
@@ -161,6 +162,7 @@ impl RingLog {
             position: tail.position,
             // Frames of other sizes do not go with its stamp; without one nobody knows.
             is_full: !head.is_stamped || !slot::same_sizes(&head.geometry, &self.geometry),
+            is_lost_behind: false,
         };
         self.end = tail.next;
         self.last_time = tail.time;
@@ -182,10 +184,28 @@ impl RingLog {
     /// Files: what a torn commit left is overwritten, but its offsets may have been seen by nobody: an origin burns them.
     fn judge_file_tail(&mut self, head: &Opened, tail: &Tail) {
         let burns = !self.is_mirror() || Fault::MirrorBurns.is_planted();
+        // Behind END nothing was written.
+        self.head.is_lost_behind = tail.unread_to > tail.position && tail.last != Last::End;
+        if burns && self.head.is_lost_behind {
+            return self.burn_unread(head, tail);
+        }
         if !burns || tail.last != Last::Other || Fault::BurnNothing.is_planted() {
             return;
         }
         self.burn_at_most(self.commit_offsets_max(head), Cause::Burned);
+    }
+
+    /// Files: the end of the head cannot be read, so there may have been durable commits, and nobody knows how many. Each offset of a data frame took a byte or
+    /// more, and each RESUME frame at least its header. Nothing is written there any more: a disk writes part of a page only where it can read the rest.
+    fn burn_unread(&mut self, head: &Opened, tail: &Tail) {
+        let bytes = u64::from(tail.unread_to.saturating_sub(tail.position));
+        let resumes = bytes / Form::Explicit.header_len() as u64 + 2;
+        let most = self.commit_offsets_max(head);
+        self.state = State::Open;
+        self.burn_at_most(
+            bytes.saturating_add(most.saturating_mul(resumes)),
+            Cause::Corrupt,
+        );
     }
 
     pub(super) fn commit_offsets_max(&self, head: &Opened) -> u64 {
@@ -345,6 +365,8 @@ struct Tail {
     commit_position: u32,
     time: Micros,
     last: Last,
+    /// Where the last place of the segment ends that cannot be read; 0 if there is none.
+    unread_to: u32,
 }
 
 /// The last frame of the head.
@@ -405,17 +427,20 @@ async fn walk_head<O: Operations>(
         commit_position: head.data_start,
         time: head.base_time,
         last: Last::Other,
+        unread_to: 0,
     };
     // Behind a bad place, and not proven yet.
     let mut doubtful: Option<Tail> = None;
     let mut walk = Walk::new(head.log_id, head.geometry, head.data_start, head.base, None);
     let mut held = Held::default();
+    let mut unread_to = 0;
     loop {
         match walk.step(desk.window(held)) {
             Step::Read { position, .. } => {
                 held = desk
                     .load(segment, position, head.geometry.segment_bytes())
-                    .await
+                    .await;
+                unread_to = unread_to.max(held.unread_to);
             }
             Step::Frame(found) => {
                 let (medium, role) = (head.geometry.medium(), head.geometry.role());
@@ -439,6 +464,7 @@ async fn walk_head<O: Operations>(
                 } else {
                     end.why
                 };
+                tail.unread_to = unread_to;
                 return (tail, End { why, ..end });
             }
         }

@@ -649,8 +649,8 @@ impl Books {
                 place_of((producer, behind)),
             ));
         }
-        let missing = Missing::of(&book.told[book.next as usize..number as usize]);
         let first = book.next;
+        let missing = Missing::of(&book.told[first as usize..number as usize]);
         let keeps_order = self.alike.get(&home.gateway).is_none_or(|keeps| *keeps);
         if !keeps_order {
             let skipped = first..number;
@@ -720,6 +720,14 @@ impl Books {
         }
         self.lost += gap.lost;
         if gap.lost == 0 {
+            // Where the end of a log cannot be read, nobody knows how many events stood there.
+            if gap.cause == "corrupt" && self.hits > 0 {
+                for producer in self.producers.iter_mut().filter(|p| p.home == home) {
+                    let not_seen = producer.told[producer.next as usize..].iter_mut();
+                    let was_told = not_seen.filter(|told| **told != Told::Gone);
+                    was_told.for_each(|told| *told = Told::Doubt);
+                }
+            }
             return Ok(());
         }
         let is_of = |machine: &String| self.put_back.contains(machine);
