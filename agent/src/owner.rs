@@ -318,8 +318,13 @@ impl Owner for LogOwner {
         }
     }
 
-    fn checkpoint(&mut self, into: &mut Vec<u8>) {
-        self.0.state().checkpoint(into);
+    fn checkpoint(&mut self, into: &mut Vec<u8>, bytes_max: usize) {
+        let mut state = self.0.state();
+        state.checkpoint(into);
+        while into.len() > bytes_max && state.forget_some(into.len() - bytes_max) {
+            into.clear();
+            state.checkpoint(into);
+        }
     }
 }
 
@@ -446,12 +451,7 @@ impl State {
         };
         self.devices.insert(stood.log, device);
         if self.devices.len() > DEVICES_MAX {
-            let oldest = self
-                .devices
-                .iter()
-                .min_by_key(|(_, device)| device.used)
-                .map(|(log, _)| *log);
-            oldest.map(|log| self.devices.remove(&log));
+            self.forget_a_device();
         }
     }
 
@@ -528,27 +528,59 @@ impl State {
     /// Forgets what was not used for longest: first whole tables, and sessions when there are too many of them.
     fn bound(&mut self) {
         while self.rows > ROWS_MAX {
-            let longest_unused = self
-                .sessions
-                .values_mut()
-                .filter(|session| !session.table.is_empty());
-            let Some(session) = longest_unused.min_by_key(|session| session.used) else {
-                break;
-            };
-            self.rows -= session.table.len();
-            session.table.clear();
+            self.forget_a_table();
         }
         while self.sessions.len() > SESSIONS_MAX {
-            let Some(number) = self
-                .sessions
-                .iter()
-                .min_by_key(|(_, session)| session.used)
-                .map(|(n, _)| *n)
-            else {
-                break;
-            };
-            self.forget(number);
+            self.forget_a_session();
         }
+    }
+
+    /// Forgets what was not used for longest, `bytes` of a checkpoint or more: first whole tables, then sessions, then where devices stand. `false` if there is
+    /// nothing left.
+    fn forget_some(&mut self, bytes: usize) -> bool {
+        let before = (self.rows, self.sessions.len(), self.devices.len());
+        let mut left = bytes;
+        while left > 0 && self.rows > 0 {
+            left = left.saturating_sub(ROW_BYTES * self.forget_a_table());
+        }
+        while left > 0 && !self.sessions.is_empty() {
+            left = left.saturating_sub(self.forget_a_session());
+        }
+        while left > 0 && !self.devices.is_empty() {
+            self.forget_a_device();
+            left = left.saturating_sub(DEVICE_BYTES);
+        }
+        before != (self.rows, self.sessions.len(), self.devices.len())
+    }
+
+    /// Says how many rows there were.
+    fn forget_a_table(&mut self) -> usize {
+        let tables = self.sessions.values_mut();
+        let tables = tables.filter(|session| !session.table.is_empty());
+        let Some(session) = tables.min_by_key(|session| session.used) else {
+            return 0;
+        };
+        let rows = session.table.len();
+        session.table.clear();
+        self.rows -= rows;
+        rows
+    }
+
+    /// Says how many bytes its name had.
+    fn forget_a_session(&mut self) -> usize {
+        let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used);
+        let Some((&number, session)) = oldest else {
+            return 0;
+        };
+        let bytes = session.client.len();
+        self.forget(number);
+        bytes
+    }
+
+    fn forget_a_device(&mut self) {
+        let oldest = self.devices.iter().min_by_key(|(_, device)| device.used);
+        let oldest = oldest.map(|(log, _)| *log);
+        oldest.map(|log| self.devices.remove(&log));
     }
 
     fn forget(&mut self, number: u32) {
@@ -726,6 +758,10 @@ const SESSIONS_MAX: usize = 2048;
 
 /// Device logs remembered in a partition.
 const DEVICES_MAX: usize = 2048;
+
+/// Bytes of a checkpoint that a row and a device take, if not fewer: numbers are written as short as they are.
+const ROW_BYTES: usize = 10;
+const DEVICE_BYTES: usize = 18;
 
 #[cfg(test)]
 mod tests;

@@ -255,7 +255,7 @@ fn following(
         return Ok(None);
     }
     let mut checkpoint = Vec::new();
-    owner.checkpoint(&mut checkpoint);
+    owner.checkpoint(&mut checkpoint, geometry.checkpoint_bytes_max());
     Ok(Some(HeaderSeen {
         log_id: frames.log_id,
         erase_count: 0,

@@ -133,7 +133,7 @@ fn shrunk(
     let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
     restore(&dir, &index, &reading, owner).map_err(io(&dir))?;
     let mut checkpoint = Vec::new();
-    owner.checkpoint(&mut checkpoint);
+    owner.checkpoint(&mut checkpoint, seen.geometry.checkpoint_bytes_max());
     let (ring, shrunk) = ring.shrink(options, opened.segments_wanted, uplinks, &checkpoint, now)?;
     if let Some((shrunk, now)) = shrunk {
         opened.shrunk = Some(shrunk);

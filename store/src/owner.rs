@@ -18,9 +18,9 @@ pub trait Owner: Send {
     /// A note is durable.
     fn note(&mut self, item: &[u8]);
 
-    /// Writes what [`Owner::restore`] needs into `into`, which is empty. It is copied into each segment's open header,
-    /// so that a segment can be recycled without a thought for the notes in it.
-    fn checkpoint(&mut self, into: &mut Vec<u8>);
+    /// Writes what [`Owner::restore`] needs into `into`, which is empty: `bytes_max` at most, and what is too much is to be forgotten. It is copied into each
+    /// segment's open header, so that a segment can be recycled without a thought for the notes in it. A log whose header cannot carry it cannot go on.
+    fn checkpoint(&mut self, into: &mut Vec<u8>, bytes_max: usize);
 }
 
 /// An owner of nothing.
@@ -31,5 +31,5 @@ impl Owner for NoOwner {
     fn restore(&mut self, _: &[u8]) {}
     fn apply(&mut self, _: &[u8], _: &[u8], _: Offset, _: Ticket) {}
     fn note(&mut self, _: &[u8]) {}
-    fn checkpoint(&mut self, _: &mut Vec<u8>) {}
+    fn checkpoint(&mut self, _: &mut Vec<u8>, _: usize) {}
 }

@@ -202,7 +202,8 @@ impl Writer {
     fn commit_frames(&mut self, span: u64) -> io::Result<bool> {
         self.checkpoint.clear();
         if self.ring.would_roll(self.group.frames().len()) {
-            self.owner.checkpoint(&mut self.checkpoint);
+            let most = self.ring.geometry().checkpoint_bytes_max();
+            self.owner.checkpoint(&mut self.checkpoint, most);
         }
         self.unsent.keep(|| self.index.given_to());
         let now = self.queue.now();
@@ -324,7 +325,8 @@ impl Writer {
             Errand::Close => self.ring.close(now),
             Errand::End => {
                 self.checkpoint.clear();
-                self.owner.checkpoint(&mut self.checkpoint);
+                let most = self.ring.geometry().checkpoint_bytes_max();
+                self.owner.checkpoint(&mut self.checkpoint, most);
                 self.ring.end(&self.checkpoint, now)?;
                 // Offsets may have been burned before it, and they are part of the log.
                 let durable = self.ring.durable();
@@ -433,7 +435,7 @@ mod tests {
             panic!("as planned");
         }
         fn note(&mut self, _: &[u8]) {}
-        fn checkpoint(&mut self, _: &mut Vec<u8>) {}
+        fn checkpoint(&mut self, _: &mut Vec<u8>, _: usize) {}
     }
 
     /// An owner that goes on only when it is let go, as if the disk hung.
@@ -449,7 +451,7 @@ mod tests {
             self.go.recv().unwrap();
         }
         fn note(&mut self, _: &[u8]) {}
-        fn checkpoint(&mut self, _: &mut Vec<u8>) {}
+        fn checkpoint(&mut self, _: &mut Vec<u8>, _: usize) {}
     }
 
     struct Given {

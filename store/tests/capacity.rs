@@ -280,7 +280,7 @@ impl Owner for Says {
     fn restore(&mut self, _: &[u8]) {}
     fn apply(&mut self, _: &[u8], _: &[u8], _: Offset, _: Ticket) {}
     fn note(&mut self, _: &[u8]) {}
-    fn checkpoint(&mut self, into: &mut Vec<u8>) {
+    fn checkpoint(&mut self, into: &mut Vec<u8>, _: usize) {
         into.extend_from_slice(&self.0);
     }
 }

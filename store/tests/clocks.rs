@@ -52,7 +52,7 @@ impl Owner for Told {
         self.0.lock().unwrap().push((item.to_vec(), first));
     }
     fn note(&mut self, _: &[u8]) {}
-    fn checkpoint(&mut self, _: &mut Vec<u8>) {}
+    fn checkpoint(&mut self, _: &mut Vec<u8>, _: usize) {}
 }
 
 fn open(given: &Given, board: &Arc<Board>, owner: &Told) -> Partition {

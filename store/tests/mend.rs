@@ -36,7 +36,7 @@ impl Owner for Count {
 
     fn note(&mut self, _: &[u8]) {}
 
-    fn checkpoint(&mut self, into: &mut Vec<u8>) {
+    fn checkpoint(&mut self, into: &mut Vec<u8>, _: usize) {
         let (last, count) = *self.0.lock().unwrap();
         into.extend(last.to_le_bytes());
         into.extend(count.to_le_bytes());

@@ -50,7 +50,7 @@ impl Owner for Counter {
         self.0.lock().unwrap().notes.extend_from_slice(item);
     }
 
-    fn checkpoint(&mut self, into: &mut Vec<u8>) {
+    fn checkpoint(&mut self, into: &mut Vec<u8>, _: usize) {
         let told = self.0.lock().unwrap();
         into.extend_from_slice(&told.last.to_le_bytes());
         into.extend_from_slice(&told.units.to_le_bytes());
@@ -92,6 +92,36 @@ fn an_owner_knows_after_each_kill_what_it_was_told_before() {
             partition.close();
         }
     }
+}
+
+/// Has as much to say as an open header carries.
+struct Talkative(Arc<Mutex<usize>>);
+
+impl Owner for Talkative {
+    fn restore(&mut self, _: &[u8]) {}
+    fn apply(&mut self, _: &[u8], _: &[u8], _: Offset, _: Ticket) {}
+    fn note(&mut self, _: &[u8]) {}
+
+    fn checkpoint(&mut self, into: &mut Vec<u8>, bytes_max: usize) {
+        into.resize(bytes_max, b'.');
+        *self.0.lock().unwrap() += 1;
+    }
+}
+
+/// A header that is as large as it may be ends no log: neither where it rolls nor at its end.
+#[test]
+fn an_owner_that_says_as_much_as_it_may_stops_no_log() {
+    let given = Given::default();
+    let said = Arc::default();
+    for _ in 0..2 {
+        let partition = given.open_with(Box::new(Talkative(Arc::clone(&said))));
+        put(&partition, 1..=2000);
+        partition.close();
+    }
+    assert!(*said.lock().unwrap() >= 2);
+    let partition = given.open_with(Box::new(Talkative(said)));
+    assert_eq!(partition.next(), Offset::new(8000));
+    partition.end();
 }
 
 /// Two entries a unit, a note with each hundredth.

@@ -39,6 +39,8 @@ pub(crate) struct Disk {
     pub(crate) chains: Vec<Chain>,
     /// What is left of logs that were removed before it was opened.
     pub(crate) removed: Vec<Removed>,
+    /// Where devices stood in partitions that have no log any more.
+    devices: Vec<Stood>,
     /// Held until everything is closed.
     data: Arc<DataDir>,
 }
@@ -136,6 +138,14 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+/// What is left of logs that were removed.
+#[derive(Default)]
+struct Left {
+    removed: Vec<Removed>,
+    /// Where devices stood in partitions that have no log any more.
+    devices: Vec<Stood>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StreamIdentity {
     name: sedge_store::Name,
@@ -193,7 +203,8 @@ impl Disk {
     /// When the directory is held by another process or cannot be used. Damaged content is no error.
     pub(crate) fn open(agent: &checked::Agent, outfit: &Outfit) -> Result<Self, DiskError> {
         let data = DataDir::open(&agent.gateway.data_dir)?;
-        let (mut chains, mut removed) = (Vec::new(), Vec::new());
+        let mut chains = Vec::new();
+        let mut left = Left::default();
         let mut streams = data
             .numbered::<StreamIdentity>("streams")
             .map_err(in_dir(data.root()))?;
@@ -217,12 +228,7 @@ impl Disk {
             let options = options(agent, stream, outfit);
             let partitions = Some(stream.partitions);
             chains.extend(open_stream(
-                &data,
-                agent,
-                known,
-                partitions,
-                &options,
-                &mut removed,
+                &data, agent, known, partitions, &options, &mut left,
             )?);
         }
         for known in streams.found() {
@@ -245,27 +251,30 @@ impl Disk {
                     known.clone(),
                     None,
                     &options,
-                    &mut removed,
+                    &mut left,
                 )?);
             }
         }
         Ok(Self {
             chains,
-            removed,
+            removed: left.removed,
+            devices: left.devices,
             data: Arc::new(data),
         })
     }
 
-    /// The partitions that take events, by stream, in their order. Devices go on where they stood in the logs before.
+    /// The partitions that take events, by stream, in their order. Devices go on where they stood before, in whatever log of whatever partition or stream: the
+    /// number of partitions may have changed since, or the port have got another stream.
     pub(crate) fn lanes(&self) -> BTreeMap<String, Vec<Lane>> {
+        let mut devices = self.devices.clone();
+        for chain in &self.chains {
+            devices.extend(lock(&chain.identity).identity.stood());
+            devices.extend(chain.logs.iter().flat_map(|log| log.claims.devices()));
+        }
         let mut lanes: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
         for chain in self.chains.iter().filter(|chain| !chain.draining) {
             let head = chain.head();
-            for older in chain.logs.iter().rev().skip(1) {
-                head.claims.inherit(&older.claims);
-            }
-            head.claims
-                .inherit_devices(&lock(&chain.identity).identity.stood());
+            head.claims.inherit_devices(&devices);
             lanes
                 .entry(chain.stream.clone())
                 .or_default()
@@ -568,7 +577,7 @@ fn open_stream(
     mut stream: Numbered<StreamIdentity>,
     partitions: Option<u16>,
     options: &PartitionOptions,
-    removed: &mut Vec<Removed>,
+    left: &mut Left,
 ) -> Result<Vec<Chain>, DiskError> {
     let within = relative(data, &stream.path);
     let name = stream.identity.name.as_str().to_owned();
@@ -604,8 +613,11 @@ fn open_stream(
         if let Some(head) = logs.last().filter(|_| takes) {
             tell_size(&name, number, head, options);
         }
-        removed.extend(removed::of(&name, &known.identity, &logs));
-        if !logs.is_empty() {
+        left.removed
+            .extend(removed::of(&name, &known.identity, &logs));
+        if logs.is_empty() {
+            left.devices.extend(known.identity.stood());
+        } else {
             chains.push(Chain {
                 stream: name.clone(),
                 partition: number,

@@ -21,7 +21,7 @@ impl Told {
     /// What a restart leaves: the checkpoint, or nothing.
     fn restarted(mut self) -> Self {
         let mut checkpoint = Vec::new();
-        self.owner.checkpoint(&mut checkpoint);
+        self.owner.checkpoint(&mut checkpoint, usize::MAX);
         let mut after = Self::new();
         after.owner.restore(&checkpoint);
         after.claims.opened();
@@ -252,7 +252,7 @@ fn cursor_of_a_device_stands_alone_in_logs_of_earlier_versions() {
     };
     assert_eq!(log.claims.devices(), [stood]);
     let mut checkpoint = Vec::new();
-    log.owner.checkpoint(&mut checkpoint);
+    log.owner.checkpoint(&mut checkpoint, usize::MAX);
     let earlier = postcard::to_allocvec(&(1_u8, 0_u32, vec![(device, next)], Vec::<u8>::new()));
     assert_eq!(checkpoint, earlier.unwrap());
     assert_eq!(log.restarted().claims.devices(), [stood]);
@@ -293,8 +293,53 @@ fn memory_for_tables_is_bounded_and_the_longest_unused_goes_first() {
     assert!(!log.knows(sessions[0], 2000, "a"));
     assert!(log.knows(sessions[19], 2000, "a") && !log.knows(sessions[19], 900, "a"));
     let mut checkpoint = Vec::new();
-    log.owner.checkpoint(&mut checkpoint);
+    log.owner.checkpoint(&mut checkpoint, usize::MAX);
     assert!(checkpoint.len() < 14 * ROWS_MAX, "{}", checkpoint.len());
+}
+
+/// A log whose frames are small has small open headers. What does not go into one is forgotten in this life, too, or the next one would know less.
+#[test]
+fn a_checkpoint_is_no_longer_than_an_open_header_carries() {
+    let mut log = Told::new();
+    let mut item = [0; ITEM_BYTES_MAX];
+    for device in 0..100 {
+        let stood = Stood {
+            log: [device; 16],
+            next: 1 << 40,
+            crc_below: Some(u32::MAX),
+        };
+        log.owner
+            .apply(stood.encode(&mut item), &[], Offset::ZERO, Ticket(1));
+    }
+    let sessions: Vec<_> = (10..40)
+        .map(|client| log.session(&format!("a-client-with-a-long-name-{client}")))
+        .collect();
+    for session in &sessions {
+        (1..=100).for_each(|packet| log.published(*session, packet, "a"));
+    }
+    let mut before = (log.claims.counts(), 30 * 100);
+    for bytes_max in [40_000, 20_000, 10_000, 4_000, 2_000, 100, 4] {
+        let mut checkpoint = Vec::new();
+        log.owner.checkpoint(&mut checkpoint, bytes_max);
+        assert!(checkpoint.len() <= bytes_max, "{bytes_max}");
+        let after = Told::new();
+        let mut owner = after.owner;
+        owner.restore(&checkpoint);
+        let rows = log.claims.state().rows;
+        assert_eq!(after.claims.counts(), log.claims.counts());
+        assert_eq!(after.claims.devices(), log.claims.devices());
+        let (counts, rows_before) = std::mem::replace(&mut before, (log.claims.counts(), rows));
+        assert!(
+            rows <= rows_before && (rows == 0 || counts == before.0),
+            "tables go first"
+        );
+        assert!(before.0.0 == 100 || before.0.1 == 0, "devices go last");
+        if (1..30).contains(&before.0.1) {
+            let names = log.claims.session_names();
+            assert!(names.contains(&"a-client-with-a-long-name-39".into()));
+        }
+    }
+    assert_eq!(before, ((0, 0), 0));
 }
 
 #[test]

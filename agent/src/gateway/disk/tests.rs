@@ -9,7 +9,7 @@ use sedge_store::Batch;
 
 use super::super::diverged::{self, Untold};
 use super::*;
-use crate::owner::{ITEM_BYTES_MAX, Item};
+use crate::owner::{ITEM_BYTES_MAX, Item, Stood};
 
 /// Between its end and the next life the disk may fill with something else, and the next log is where sessions go on.
 #[test]
@@ -514,6 +514,34 @@ fn devices_and_places_survive_the_logs_that_are_removed() {
     }
 }
 
+/// Fewer partitions, or another stream for its port, and with them another log for what a device sends. It goes on where it stood, be the log of before still
+/// there or not: else it would give again what it still holds.
+#[test]
+fn a_device_goes_on_in_another_partition_and_in_another_stream() {
+    let given = Given::new();
+    let stood = |agent: &checked::Agent, stream: &str| {
+        let lanes = given.open(agent).lanes();
+        let device = lanes[stream][0].claims().device(&DEVICE);
+        device.map(|it| (it.next, it.crc_below))
+    };
+    let item = Stood {
+        log: DEVICE,
+        next: 70,
+        crc_below: Some(5),
+    };
+    let log = given.put_in(1, &given.of(2), item.encode(&mut [0; ITEM_BYTES_MAX]));
+    let known = Some((70, Some(5)));
+    assert_eq!(stood(&given.of(1), "telemetry"), known);
+    assert_eq!(stood(&given.of(1), "dead-letter"), known);
+    let mut disk = given.open(&given.of(1));
+    let drained = disk.drained(log, 1, |_| BTreeSet::from([1])).unwrap();
+    drained.remove().unwrap().finish().unwrap();
+    drop(disk);
+    assert!(given.logs(1).is_empty());
+    assert_eq!(stood(&given.of(1), "telemetry"), known);
+    assert_eq!(stood(&given.without(), "other"), known);
+}
+
 /// The stream is taken out of the configuration, drained, and comes back.
 #[test]
 fn a_removed_stream_leaves_no_log_and_comes_back_in_its_chain() {
@@ -685,11 +713,19 @@ impl Given {
     }
 
     fn put_with(&self, agent: &checked::Agent, value: &[u8], item: &[u8]) -> LogId {
+        self.put_into(0, agent, value, item)
+    }
+
+    fn put_in(&self, partition: u16, agent: &checked::Agent, item: &[u8]) -> LogId {
+        self.put_into(partition, agent, b"from a device", item)
+    }
+
+    fn put_into(&self, partition: u16, agent: &checked::Agent, value: &[u8], item: &[u8]) -> LogId {
         let disk = self.open(agent);
         let chain = disk
             .chains
             .iter()
-            .find(|chain| chain.partition == 0 && chain.stream == "telemetry");
+            .find(|chain| chain.partition == partition && chain.stream == "telemetry");
         let partition = chain.unwrap().head().partition.clone();
         let mut batch = Batch::new();
         batch.push(|unit| unit.record(None, None, &[], value), item);
