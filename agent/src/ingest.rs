@@ -360,6 +360,16 @@ impl Intake {
         Ok(())
     }
 
+    /// Forgets what no log has taken: who gave it gives it again.
+    pub fn drop_unstaged(&mut self) {
+        for way in &mut self.ways {
+            if let Some(mut batch) = way.batch.take() {
+                batch.clear();
+                self.shared.put_back(batch);
+            }
+        }
+    }
+
     /// Resolves when a lane that was full may have room.
     pub fn room(&self, lane: u16) -> impl Future<Output = ()> + Send + 'static {
         let room = self.ways[usize::from(lane)]

@@ -297,63 +297,6 @@ fn offsets_behind_a_rotten_header_are_not_used_again() {
     assert_eq!(values(&mut log), ["behind"]);
 }
 
-/// Whoever could not read the end of a log does not know what was acknowledged there: the gap behind it is no torn commit that nobody has seen, its offsets are
-/// more than can have stood there, and nothing is written where a disk would have to read first.
-#[test]
-fn end_of_a_head_that_cannot_be_read_is_a_corrupt_gap_and_nothing_is_written_there() {
-    for (dimensions, is_closed) in [(FILE, false), (FILE, true), (MIRROR, false)] {
-        let mut log = new_log(dimensions);
-        fill(&mut log, 12);
-        if is_closed {
-            log.close(NOW).unwrap();
-        }
-        let (had, head) = (held(&mut log), log.head());
-        let sector = (head.1 - 400) / 512 * 512;
-        let mut disk = log.into_media();
-        disk.unread = Some((head.0, sector));
-        let (mut log, recovered) = open(dimensions, disk);
-        let durable = log.view().durable.get();
-        assert!((6..12).contains(&durable), "{durable}");
-        let is_mirror = dimensions == MIRROR;
-        assert_eq!(recovered.clean, is_mirror);
-        assert_eq!(log.next().get() > 12, !is_mirror, "{}", log.next());
-        log.maintain(NOW).unwrap();
-        let behind = commit(&mut log, b"behind");
-        assert_ne!(behind.segment, head.0);
-        let mut reader = Reader::new(log.log_id(), *log.geometry(), Offset::new(durable));
-        let mut gaps = Vec::new();
-        while let Read::Frame { frame, .. } = log.read(&mut reader) {
-            gaps.extend(
-                frame
-                    .gap()
-                    .map(|gap| (gap.from, gap.to, gap.lost, gap.cause)),
-            );
-        }
-        let gap = (Offset::new(durable), behind.first, 0, Cause::Corrupt);
-        assert_eq!(gaps, if is_mirror { vec![] } else { vec![gap] });
-        log.media_mut().unread = None; // it can be read again
-        let (mut log, _) = open(dimensions, log.into_media());
-        let mut holds = had[..durable as usize].to_vec();
-        holds.push((behind.first.get(), b"behind".to_vec()));
-        assert_eq!(held(&mut log), holds);
-        assert_balance(&mut log);
-    }
-}
-
-/// Nothing follows an end, whatever stands behind it.
-#[test]
-fn an_ended_log_stays_so_though_what_is_behind_its_end_cannot_be_read() {
-    let mut log = new_log(FILE);
-    fill(&mut log, 5);
-    log.end(&[], NOW).unwrap();
-    let (segment, end) = log.head();
-    let mut disk = log.into_media();
-    disk.unread = Some((segment, end.next_multiple_of(512)));
-    let (log, recovered) = open(FILE, disk);
-    assert!(log.is_ended() && recovered.clean);
-    assert_eq!(log.next(), Offset::new(5));
-}
-
 /// The oldest segment comes right behind the head, and has not been let go of yet.
 #[test]
 fn a_suspect_head_with_no_segment_to_copy_it_to_is_written_again_in_its_place() {

@@ -17,7 +17,7 @@ use sedge_core::custody::{
 };
 use sedge_core::framing::link::{self, Decoder};
 use sedge_core::{LogId, Micros, Offset};
-use sedge_store::{Clock, StageError, system_clock, world};
+use sedge_store::{Clock, system_clock, world};
 use tokio::time::Instant;
 
 use crate::ingest::{Ingest, Intake, Receipt, Reserved};
@@ -263,11 +263,14 @@ impl Link {
         reserved: Reserved,
     ) -> Result<(), Gone> {
         let mut receipts = Vec::new();
-        match self.intake.stage_all(&mut receipts).await {
-            Ok(()) => {}
-            Err(StageError::Closed | StageError::Full | StageError::TooLarge { .. }) => {
-                return Err(Gone::LogClosed);
-            }
+        let staged = self.intake.stage_all(&mut receipts).await;
+        // What a log did take is waited for, and acknowledged by nobody: the device gives all of it again.
+        let (next, events) = match staged {
+            Ok(()) => (next, events),
+            Err(_) => (Offset::ZERO, 0),
+        };
+        if staged.is_err() {
+            self.intake.drop_unstaged();
         }
         self.unsettled.push_back(Unsettled {
             slot,
@@ -276,7 +279,7 @@ impl Link {
             events,
             _reserved: reserved,
         });
-        Ok(())
+        staged.map_err(|_| Gone::LogClosed)
     }
 
     /// Memory for what was received. What this device holds itself is given back meanwhile, as it settles.
