@@ -347,12 +347,12 @@ impl Mirror {
         self.0.reading.offsets_for_times(times, is_asked)
     }
 
-    /// As [`Partition::crc_below`](crate::Partition::crc_below).
+    /// As [`Partition::crc_below`](crate::Partition::crc_below), and what a gap of burned offsets has there: an origin that has a record there has another history.
     ///
     /// # Errors
     /// When the file system refuses.
     pub fn crc_below(&self, next: Offset) -> Result<Option<u32>, ReadError> {
-        self.0.reading.crc_below(next)
+        self.0.reading.fingerprint(next)
     }
 
     fn commit(&self, writing: &mut Writing, frames: &[u8], span: u64) -> Result<(), AppendError> {

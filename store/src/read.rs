@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustix::io::Errno;
-use sedge_core::frame::Kind;
+use sedge_core::frame::{Frame, Kind};
 use sedge_core::ledger::CURSORS_MAX;
 use sedge_core::segment::Geometry;
 use sedge_core::walk::{Found, Step, Walk, Window};
@@ -246,6 +246,23 @@ impl Reading {
 
     /// The crc of the data frame that ends at `next`, if there is one.
     pub(crate) fn crc_below(&self, next: Offset) -> Result<Option<u32>, ReadError> {
+        self.crc_of_last(next, |frame| frame.header.kind == Kind::Data)
+    }
+
+    /// The same, or that of a gap of burned offsets: where those end in one history of a log, no record does in it.
+    pub(crate) fn fingerprint(&self, next: Offset) -> Result<Option<u32>, ReadError> {
+        let is_burned = |gap: Gap| gap.cause == Cause::Burned;
+        self.crc_of_last(next, |frame| {
+            frame.header.kind == Kind::Data || frame.gap().is_some_and(is_burned)
+        })
+    }
+
+    /// The crc of the frame that ends at `next`, if it `counts`.
+    fn crc_of_last(
+        &self,
+        next: Offset,
+        counts: impl Fn(&Frame<'_>) -> bool,
+    ) -> Result<Option<u32>, ReadError> {
         let below = Offset::new(next.get().saturating_sub(1));
         let place = self.index.place(below);
         let Some(place) = place.filter(|p| next > Offset::ZERO && p.first <= below) else {
@@ -253,9 +270,8 @@ impl Reading {
         };
         let mut crc = None;
         self.walk(&place, |at| {
-            let header = &at.frame.header;
-            if header.kind == Kind::Data && at.frame.end() == next {
-                crc = Some(header.crc);
+            if at.frame.end() == next && counts(&at.frame) {
+                crc = Some(at.frame.header.crc);
             }
             at.frame.end() < next
         })?;

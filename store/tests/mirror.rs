@@ -26,6 +26,35 @@ fn a_mirror_shows_what_the_origin_shows_byte_for_byte() {
     );
 }
 
+/// A gateway was killed, and all that it sent since is that offsets are burned. A copy of its disk that wrote records there has another history, and is found out;
+/// what was lost there says nothing of the kind, for it may be there again.
+#[test]
+fn where_burned_offsets_end_there_is_something_to_compare() {
+    for (cause, says) in [
+        (Cause::Burned, true),
+        (Cause::Evicted, false),
+        (Cause::Corrupt, false),
+    ] {
+        let given = Given::default();
+        let origin = given.open();
+        fixture::put(&origin, &["one"]);
+        let mirror = open(&given, origin.log_id());
+        copy(&origin, &mirror);
+        let gap = Gap {
+            from: Offset::new(1),
+            to: Offset::new(9),
+            lost: 0,
+            cause,
+            when: Micros::new(1),
+            when_last: Micros::new(1),
+        };
+        mirror.append_gap(&gap).unwrap();
+        assert_eq!(mirror.next(), Offset::new(9));
+        let crc = mirror.crc_below(Offset::new(9)).unwrap();
+        assert_eq!(crc.is_some(), says, "{cause:?}");
+    }
+}
+
 #[test]
 fn a_mirror_goes_on_after_a_kill_without_burning() {
     let given = Given::default();
