@@ -718,6 +718,12 @@ impl Books {
             "device" => partition.noticed += gap.lost - 1,
             _ => partition.lost_behind += gap.lost,
         }
+        match gap.cause {
+            // A log that lets go of a notice above its cursor counts what that told, though the hub may have it (docs/reliability.md, Open findings).
+            "evicted" | "expired" => partition.loose += std::mem::take(&mut partition.told_here),
+            "new-log" if gap.to == gap.from + 1 => partition.told_here += gap.lost,
+            _ => {}
+        }
         self.lost += gap.lost;
         if gap.lost == 0 {
             // Where the end of a log cannot be read, nobody knows how many events stood there.

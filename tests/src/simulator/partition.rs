@@ -18,6 +18,8 @@ pub(super) struct Partition {
     pub(super) lost: u64,
     /// Where the last gap ends that tells of a hit: what was written into the same place shows right behind it.
     pub(super) hit_to: u64,
+    /// What notices in this log told that the consumer has.
+    pub(super) told_here: u64,
     /// Of it, what may be too much: where nobody knows any more how many of the offsets were events.
     pub(super) loose: u64,
     pub(super) missing: Missing,
@@ -130,7 +132,7 @@ impl Partition {
             ));
         }
         if epoch > self.epoch {
-            self.begin = from;
+            (self.begin, self.told_here) = (from, 0);
         }
         (self.next, self.epoch) = (to, epoch);
         Ok(())
