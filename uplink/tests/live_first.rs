@@ -256,6 +256,7 @@ async fn what_follows_a_removed_log_keeps_its_place_at_a_hub_that_is_put_back() 
         logs[0].handle = Handle::Removed {
             log: first.log_id(),
             end: first.next(),
+            told: false,
         };
         gateway.logs.send_replace(logs);
         hub.kill().await;

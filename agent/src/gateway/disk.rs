@@ -185,6 +185,9 @@ struct LogIdentity {
     /// A hub holds another history under this log's id: it is not offered any more, and kept for `sedge inspect`.
     #[serde(default)]
     diverged: bool,
+    /// It had ended before that was known: hubs have heard where, and wait for all up to there.
+    #[serde(default)]
+    announced: bool,
     /// The chain says what only this log has.
     #[serde(default)]
     told: bool,
@@ -293,6 +296,7 @@ impl Disk {
                 let ended = LogIdentity {
                     ended: true,
                     diverged: true,
+                    announced: open.is_ended(),
                     ..open.identity.identity.clone()
                 };
                 open.identity.rewrite(ended)?;
@@ -726,6 +730,7 @@ fn next_log(
             chain: place,
             ended: false,
             diverged: false,
+            announced: false,
             told: false,
             passed: false,
             shift: None,
@@ -828,7 +833,7 @@ impl OpenLog {
         self.identity.identity.passed
     }
 
-    /// Whether a hub may be offered it.
+    /// Whether a hub may be offered it, and not only its end.
     pub(crate) fn is_offered(&self) -> bool {
         !self.identity.identity.diverged
     }

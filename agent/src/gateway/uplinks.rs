@@ -59,15 +59,16 @@ pub(super) fn start_forwarders(
         let carried = disk.chains.iter().filter(|c| uplink.carries(&c.stream));
         let logs = carried.flat_map(|chain| {
             let priority = priority(agent, &chain.stream);
-            let offered = chain.logs.iter().filter(|log| log.is_offered());
-            offered.map(move |log| Log {
+            let logs = chain.logs.iter();
+            let offered = logs.filter_map(|log| Some((log, log.handle()?)));
+            offered.map(move |(log, handle)| Log {
                 stream: chain.stream.clone(),
                 partition: chain.partition,
                 chain: log.place,
                 closed: log.is_ended(),
                 may_be_passed: chain.may_be_passed(),
                 priority,
-                handle: log.partition.clone().into(),
+                handle,
             })
         });
         let number = uplink_number(&uplink.name);

@@ -10,12 +10,15 @@ pub enum Handle {
     /// The log itself.
     Log(Partition),
     /// Nothing but where it ended: the hub had all of it once, and it is removed. Where the hub was put back to an older copy meanwhile, it hears how
-    /// much there was, so that what stands behind keeps its offsets and what is gone is counted.
+    /// much there was, so that what stands behind keeps its offsets and what is gone is counted. Or the hub has another history of it, and waits for the end of it
+    /// that was announced.
     Removed {
         /// Which log it was.
         log: LogId,
         /// One past its last offset.
         end: Offset,
+        /// What of it does not come is told elsewhere, and does not count here.
+        told: bool,
     },
 }
 
@@ -81,13 +84,18 @@ impl From<Partition> for Handle {
     }
 }
 
-/// What the hub had of a removed log from `from` on, and has no more: how many of the offsets were records nobody knows any longer.
-pub(super) fn forgotten(from: Offset, end: Offset) -> Gap {
+/// What the hub had of a removed log from `from` on, and has no more: how many of the offsets were records nobody knows any longer. Or what it is not to wait for,
+/// which is `told` elsewhere.
+pub(super) fn forgotten(from: Offset, end: Offset, told: bool) -> Gap {
+    let (lost, cause) = match told {
+        true => (0, Cause::NewLog),
+        false => (end.since(from), Cause::Corrupt),
+    };
     Gap {
         from,
         to: end,
-        lost: end.since(from),
-        cause: Cause::Corrupt,
+        lost,
+        cause,
         when: Micros::UNKNOWN,
         when_last: Micros::UNKNOWN,
     }

@@ -637,8 +637,8 @@ impl<'a> Session<'a> {
         let read = world::blocking(move || {
             let log = match log {
                 Handle::Log(log) => log,
-                Handle::Removed { end, .. } => {
-                    return Ok(Found::Gap(handle::forgotten(want.from, end)));
+                Handle::Removed { end, told, .. } => {
+                    return Ok(Found::Gap(handle::forgotten(want.from, end, told)));
                 }
             };
             if let Some(gap) = loss.gap(&log.ledger(), uplink, want.from, 0) {

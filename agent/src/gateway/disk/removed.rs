@@ -41,6 +41,26 @@ impl Removed {
         Handle::Removed {
             log: self.log,
             end: self.end,
+            told: false,
+        }
+    }
+}
+
+impl OpenLog {
+    /// What hubs are offered of it. One that waits for the announced end of another history of it hears that nothing more comes.
+    pub(crate) fn handle(&self) -> Option<Handle> {
+        let known = &self.identity.identity;
+        match (known.diverged, known.announced) {
+            (false, _) => Some(self.partition.clone().into()),
+            (true, false) => None,
+            (true, true) => {
+                let (log, end) = (self.partition.log_id(), self.partition.next());
+                Some(Handle::Removed {
+                    log,
+                    end,
+                    told: true,
+                })
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use sedge_core::entry::{Entry, Notice};
 use sedge_core::frame::Frame;
 use sedge_core::{Cause, Micros, Offset};
 use sedge_store::Batch;
+use sedge_uplink::forward::Handle;
 
 use super::super::diverged::{self, Untold};
 use super::*;
@@ -563,6 +564,37 @@ fn a_removed_stream_leaves_no_log_and_comes_back_in_its_chain() {
         (head.place, head.claims.device(&DEVICE).map(|it| it.next)),
         (1, Some(70))
     );
+}
+
+/// It had ended, and a hub was told where before it turned out that the hub has another history of it: what follows stands behind that place for good, so the hub
+/// is not left waiting. One that was still open is superseded where it is.
+#[test]
+fn what_had_ended_is_offered_on_as_its_end_when_a_hub_has_it_otherwise() {
+    for is_ended in [false, true] {
+        let given = Given::new();
+        let log = given.put(&given.of(1), b"one");
+        let agent = match is_ended {
+            true => given.without(),
+            false => given.of(1),
+        };
+        let offered = || {
+            let disk = given.open(&agent);
+            let logs = disk.chains.iter().flat_map(|chain| &chain.logs);
+            let of_it = logs.filter(|open| open.partition.log_id() == log);
+            let handles: Vec<_> = of_it.filter_map(OpenLog::handle).collect();
+            disk.close();
+            handles
+        };
+        assert!(matches!(offered()[..], [Handle::Log(_)]));
+        given.open(&agent).renew(log).unwrap();
+        let left = offered();
+        let Some(Handle::Removed { log: id, end, told }) = left.first() else {
+            assert!(left.is_empty() && !is_ended);
+            continue;
+        };
+        assert_eq!((*id, *told, is_ended), (log, true, true));
+        assert!(*end >= Offset::new(1));
+    }
 }
 
 /// Nobody knows what it was, so nobody may delete it.
