@@ -132,7 +132,7 @@ impl Claims {
     }
 
     /// To be called when this log takes the events that `older` took before: a device goes on where it stood there. What this
-    /// log knows of a device itself is newer.
+    /// log knows of a device itself is newer, and stays longer.
     pub fn inherit(&self, older: &Self) {
         self.inherit_devices(&older.devices());
     }
@@ -142,8 +142,9 @@ impl Claims {
         let mut state = self.state();
         for stood in devices {
             let known = state.devices.get(&stood.log);
+            let used = known.map_or(0, |known| known.used);
             if known.is_none_or(|known| known.next < stood.next) {
-                state.device_moved(stood);
+                state.device_stands(stood, used);
             }
         }
     }
@@ -444,10 +445,15 @@ impl State {
     }
 
     fn device_moved(&mut self, stood: &Stood) {
+        let used = self.tick();
+        self.device_stands(stood, used);
+    }
+
+    fn device_stands(&mut self, stood: &Stood, used: u64) {
         let device = Device {
             next: stood.next,
             crc_below: stood.crc_below,
-            used: self.tick(),
+            used,
         };
         self.devices.insert(stood.log, device);
         if self.devices.len() > DEVICES_MAX {

@@ -3,6 +3,7 @@
 mod fixture;
 
 use fixture::*;
+use sedge_core::log::Options;
 use sedge_core::read::{Read, Reader};
 use sedge_core::{Cause, Offset};
 
@@ -29,15 +30,7 @@ fn end_of_a_head_that_cannot_be_read_is_a_corrupt_gap_and_nothing_is_written_the
         log.maintain(NOW).unwrap();
         let behind = commit(&mut log, b"behind");
         assert_ne!(behind.segment, head.0);
-        let mut reader = Reader::new(log.log_id(), *log.geometry(), Offset::new(durable));
-        let mut gaps = Vec::new();
-        while let Read::Frame { frame, .. } = log.read(&mut reader) {
-            gaps.extend(
-                frame
-                    .gap()
-                    .map(|gap| (gap.from, gap.to, gap.lost, gap.cause)),
-            );
-        }
+        let gaps = gaps_from(&mut log, durable);
         let gap = (Offset::new(durable), behind.first, 0, Cause::Corrupt);
         assert_eq!(gaps, if is_mirror { vec![] } else { vec![gap] });
         log.media_mut().unread = None; // it can be read again
@@ -47,6 +40,57 @@ fn end_of_a_head_that_cannot_be_read_is_a_corrupt_gap_and_nothing_is_written_the
         assert_eq!(held(&mut log), holds);
         assert_balance(&mut log);
     }
+}
+
+/// Power fails anywhere in the first commit behind such an end, or a copy of the head was made and nothing committed: the next life, too, knows that something
+/// was lost there, though it does not look at the old segment again.
+#[test]
+fn what_cannot_be_read_is_not_forgotten_by_a_life_that_comes_to_nothing() {
+    let ended = |log: &TestLog| (log.head().0, (log.head().1 - 400) / 512 * 512);
+    for programs in 0..5 {
+        for suspect in [None, Some(0)] {
+            let mut log = new_log(FILE);
+            fill(&mut log, 12);
+            let unread = ended(&log);
+            let mut disk = log.into_media();
+            disk.unread = Some(unread);
+            let careful = Options {
+                suspect,
+                ..options(FILE)
+            };
+            let (mut log, recovered) = open_with(careful, disk);
+            assert_eq!(recovered.copied, suspect.is_some());
+            let gap = gaps_from(&mut log, 0).first().map(|gap| gap.0);
+            let durable = gap.unwrap_or(log.view().durable).get();
+            log.maintain(NOW).unwrap();
+            let disk = log.media_mut();
+            (disk.pass_programs, disk.fail_programs) = (programs, 1000);
+            let tried = try_commit(&mut log, &[b"cut short"]);
+            let mut disk = log.into_media();
+            (disk.pass_programs, disk.fail_programs) = (0, 0);
+            let (mut log, _) = open(FILE, disk);
+            if log.needs_maintain() {
+                log.maintain(NOW).unwrap();
+            }
+            let behind = try_commit(&mut log, &[b"behind"]).unwrap();
+            let lost = |gap: &(Offset, Offset, u64, Cause)| gap.3 == Cause::Corrupt;
+            let gaps = gaps_from(&mut log, durable);
+            let told: Vec<_> = gaps.iter().filter(|gap| lost(gap)).collect();
+            assert_eq!(told.len(), 1, "{programs} {suspect:?} {tried:?} {gaps:?}");
+            assert_eq!(told[0].0, Offset::new(durable));
+            assert!(told[0].1 > Offset::new(12) && told[0].1 <= behind.first);
+        }
+    }
+}
+
+fn gaps_from(log: &mut TestLog, from: u64) -> Vec<(Offset, Offset, u64, Cause)> {
+    let mut reader = Reader::new(log.log_id(), *log.geometry(), Offset::new(from));
+    let mut gaps = Vec::new();
+    while let Read::Frame { frame, .. } = log.read(&mut reader) {
+        let gap = frame.gap();
+        gaps.extend(gap.map(|gap| (gap.from, gap.to, gap.lost, gap.cause)));
+    }
+    gaps
 }
 
 /// Nothing follows an end, whatever stands behind it.

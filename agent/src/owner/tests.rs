@@ -275,6 +275,14 @@ fn device_goes_on_in_a_new_log_where_it_stood_in_the_old_one() {
     new.claims.inherit(&old.claims);
     assert_eq!(new.claims.device(&[1; 16]).map(|it| it.next), Some(70));
     assert_eq!(new.claims.device(&[2; 16]).map(|it| it.next), Some(81));
+    cursor(&mut new, 3, 5);
+    new.claims.inherit(&old.claims);
+    let order: Vec<u8> = new.claims.devices().iter().map(|it| it.log[0]).collect();
+    assert_eq!(
+        order,
+        [1, 2, 3],
+        "its own stay longer than what it was told"
+    );
     cursor(&mut new, 1, 71);
     assert_eq!(new.claims.device(&[1; 16]).map(|it| it.next), Some(71));
 }

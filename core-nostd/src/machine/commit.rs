@@ -5,7 +5,7 @@
 
 use super::{Burn, Desk, Head, Operations, RingLog, Spare, State, twin};
 use crate::frame::{self, Control, Form, Frame, GAP_PAYLOAD_MAX, Header, Kind, claimed_span};
-use crate::gap::Gap;
+use crate::gap::{Cause, Gap};
 use crate::ids::Micros;
 use crate::ledger::{ENCODED_LEN_MAX, Ledger};
 use crate::log::{CommitError, Committed};
@@ -233,18 +233,26 @@ impl RingLog {
         // A checkpoint that does not fit was refused before.
         let len = header.emit(desk.scratch).unwrap_or(0);
         let position = STAMP_LEN as u32;
-        let end = self
-            .program_scratch(desk, spare.segment, position, len)
+        let data_start = position.saturating_add(self.padded(len));
+        let told = self
+            .tell_corrupt(desk, spare.segment, data_start, now)
+            .await?;
+        // The scratch held something else in between.
+        let len = header.emit(desk.scratch).unwrap_or(len);
+        self.program_scratch(desk, spare.segment, position, len)
             .await?;
         self.head = Head {
             segment: spare.segment,
             seq,
             base: self.end,
-            data_start: end,
-            position: end,
+            data_start,
+            position: data_start.saturating_add(told),
             is_full: false,
             is_lost_behind: false,
         };
+        if told > 0 {
+            self.have_burned();
+        }
         self.blank_at = None;
         self.last_time = base_time;
         self.unsaved = false;
@@ -354,26 +362,62 @@ impl RingLog {
         desk: &mut Desk<'_, O>,
         now: Micros,
     ) -> Result<(), CommitError<O::Error>> {
-        let Some(Burn { to, cause, lost }) = self.burn else {
+        let Some(burn) = self.burn else {
             return Ok(());
         };
+        let len = self
+            .emit_burn(desk, &burn, now)
+            .ok_or(CommitError::TooLarge)?;
+        self.append_scratch(desk, len).await?;
+        self.sync(desk).await?;
+        self.have_burned();
+        Ok(())
+    }
+
+    /// Writes the RESUME frame to the front of the scratch.
+    fn emit_burn<O>(&self, desk: &mut Desk<'_, O>, burn: &Burn, now: Micros) -> Option<usize> {
         let gap = Gap {
             from: self.end,
-            to,
-            lost,
-            cause,
+            to: burn.to,
+            lost: burn.lost,
+            cause: burn.cause,
             when: now,
             when_last: now,
         };
         let label = self.label(self.end, now);
-        let len = frame::emit_gap(desk.scratch, &self.log_id, label, &gap)
-            .ok_or(CommitError::TooLarge)?;
-        self.append_scratch(desk, len).await?;
-        self.sync(desk).await?;
-        self.end = to;
-        self.burn = None;
-        self.ledger.skipped = self.ledger.skipped.saturating_add(gap.span());
-        Ok(())
+        frame::emit_gap(desk.scratch, &self.log_id, label, &gap)
+    }
+
+    /// The RESUME frame is durable.
+    pub(super) fn have_burned(&mut self) {
+        if let Some(burn) = self.burn.take() {
+            let span = burn.to.since(self.end);
+            self.ledger.skipped = self.ledger.skipped.saturating_add(span);
+            self.end = burn.to;
+        }
+    }
+
+    /// Files: what cannot be read any more, where `segment` is to go on with its first frames at `position`: durable before the header stands, for with that nobody
+    /// looks at the segment before again. How many bytes it took; 0 if there is nothing to tell.
+    pub(super) async fn tell_corrupt<O: Operations>(
+        &self,
+        desk: &mut Desk<'_, O>,
+        segment: u32,
+        position: u32,
+        now: Micros,
+    ) -> Result<u32, O::Error> {
+        let burn = self.burn.filter(|burn| burn.cause == Cause::Corrupt);
+        let Some(burn) = burn.filter(|_| self.geometry.medium() == Medium::File) else {
+            return Ok(0);
+        };
+        let room = self.geometry.segment_bytes().saturating_sub(position);
+        let len = self.emit_burn(desk, &burn, now);
+        let Some(len) = len.filter(|len| *len <= room as usize) else {
+            return Ok(0);
+        };
+        let end = self.program_scratch(desk, segment, position, len).await?;
+        desk.media.sync().await?;
+        Ok(end.saturating_sub(position))
     }
 
     /// Files, an origin: takes CLOSE back, with a sync of its own. Were CLOSE still the last frame after a torn commit, the next life

@@ -108,7 +108,9 @@ impl RingLog {
             }
             return Ok(recovered);
         };
-        recovered.copied = self.resume(desk, options, segment, &head).await?;
+        recovered.copied = self
+            .resume(desk, options, segment, &head, fresh.now)
+            .await?;
         recovered.lost_head = self.account_for_lost_head(desk, fresh.now).await?;
         recovered.recounted = self.count_recycled(desk, fresh.now).await;
         self.spare = self.find_spare(desk).await.filter(|spare| {
@@ -150,6 +152,7 @@ impl RingLog {
         options: &Options,
         segment: u32,
         head: &Opened,
+        now: Micros,
     ) -> Result<bool, OpenError<O::Error>> {
         let (mut tail, end) = walk_head(desk, segment, head).await;
         self.log_id = head.log_id;
@@ -175,10 +178,9 @@ impl RingLog {
             self.judge_flash_tail(desk, head, end.why).await;
             return Ok(false);
         }
-        let suspect = options.suspect;
-        let copied = self.secure_file_tail(desk, suspect, head, &tail).await?;
         self.judge_file_tail(head, &tail);
-        Ok(copied)
+        let suspect = options.suspect;
+        self.secure_file_tail(desk, suspect, head, &tail, now).await
     }
 
     /// Files: what a torn commit left is overwritten, but its offsets may have been seen by nobody: an origin burns them.
@@ -235,6 +237,7 @@ impl RingLog {
         suspect: Option<u32>,
         head: &Opened,
         tail: &Tail,
+        now: Micros,
     ) -> Result<bool, OpenError<O::Error>> {
         let segment = self.head.segment;
         let is_suspect = suspect == Some(segment);
@@ -251,7 +254,7 @@ impl RingLog {
         if !is_suspect && write_again(desk, segment, from, tail.position).await {
             return Ok(false);
         }
-        match self.copy_head(desk, head, tail).await {
+        match self.copy_head(desk, head, tail, now).await {
             // Nothing else is free. The medium was asked to forget what it could not keep, so these are the bytes that it has, and whoever loses power
             // meanwhile finds them old or new, which is the same.
             Err(OpenError::NoSpare)
@@ -269,6 +272,7 @@ impl RingLog {
         desk: &mut Desk<'_, O>,
         head: &Opened,
         tail: &Tail,
+        now: Micros,
     ) -> Result<(), OpenError<O::Error>> {
         let old = self.head.segment;
         let fresh = self.ahead(old, 1);
@@ -298,6 +302,8 @@ impl RingLog {
         )
         .await
         .map_err(OpenError::Media)?;
+        let told = self.tell_corrupt(desk, fresh, tail.position, now).await;
+        let told = told.map_err(OpenError::Media)?;
         desk.media.sync().await.map_err(OpenError::Media)?;
         // With its header it becomes the head, so all that it holds is there before: what ends here must not be taken for the end of the log.
         let seq = head.seq.saturating_add(1);
@@ -317,8 +323,12 @@ impl RingLog {
             .await
             .map_err(OpenError::Media)?;
         desk.media.sync().await.map_err(OpenError::Media)?;
-        self.head.segment = fresh;
-        self.head.seq = seq;
+        (self.head.segment, self.head.seq) = (fresh, seq);
+        self.head.is_lost_behind = false;
+        if told > 0 {
+            self.head.position = tail.position.saturating_add(told);
+            self.have_burned();
+        }
         Ok(())
     }
 
