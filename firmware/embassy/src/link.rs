@@ -13,7 +13,7 @@ use sedge_core::custody::{
 };
 use sedge_core::framing::link::{Decoder, encoded_len_max, uart};
 use sedge_core::waiting::Reader;
-use sedge_core::{Gap, Offset};
+use sedge_core::Offset;
 
 use crate::store::{FRAME_BYTES, SharedLog};
 use crate::uptime_us;
