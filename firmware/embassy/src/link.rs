@@ -7,13 +7,13 @@ use embassy_nrf::buffered_uarte::{BufferedUarteRx, BufferedUarteTx};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_time::{Instant, Timer};
+use sedge_core::Offset;
 use sedge_core::custody::message::{DATA_HEAD_LEN_MAX, kind};
 use sedge_core::custody::{
     Framing, Now, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Stretch,
 };
 use sedge_core::framing::link::{Decoder, encoded_len_max, uart};
 use sedge_core::waiting::Reader;
-use sedge_core::Offset;
 
 use crate::store::{FRAME_BYTES, SharedLog};
 use crate::uptime_us;
