@@ -198,12 +198,18 @@ impl Writer {
         Ok(())
     }
 
+    /// What the owner needs when a segment is opened now.
+    fn take_checkpoint(&mut self) {
+        self.checkpoint.clear();
+        let most = self.ring.geometry().checkpoint_bytes_max();
+        self.owner.checkpoint(&mut self.checkpoint, most);
+    }
+
     /// Writes and syncs the frames of the group. `false`: the log is full and may not evict.
     fn commit_frames(&mut self, span: u64) -> io::Result<bool> {
         self.checkpoint.clear();
         if self.ring.would_roll(self.group.frames().len()) {
-            let most = self.ring.geometry().checkpoint_bytes_max();
-            self.owner.checkpoint(&mut self.checkpoint, most);
+            self.take_checkpoint();
         }
         self.unsent.keep(|| self.index.given_to());
         let now = self.queue.now();
@@ -324,9 +330,7 @@ impl Writer {
         match last {
             Errand::Close => self.ring.close(now),
             Errand::End => {
-                self.checkpoint.clear();
-                let most = self.ring.geometry().checkpoint_bytes_max();
-                self.owner.checkpoint(&mut self.checkpoint, most);
+                self.take_checkpoint();
                 self.ring.end(&self.checkpoint, now)?;
                 // Offsets may have been burned before it, and they are part of the log.
                 let durable = self.ring.durable();

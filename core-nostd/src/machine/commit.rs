@@ -231,14 +231,16 @@ impl RingLog {
             checkpoint,
         };
         // A checkpoint that does not fit was refused before.
-        let len = header.emit(desk.scratch).unwrap_or(0);
+        let mut len = header.emit(desk.scratch).unwrap_or(0);
         let position = STAMP_LEN as u32;
         let data_start = position.saturating_add(self.padded(len));
         let told = self
             .tell_corrupt(desk, spare.segment, data_start, now)
             .await?;
-        // The scratch held something else in between.
-        let len = header.emit(desk.scratch).unwrap_or(len);
+        if self.corrupt_burn().is_some() {
+            // The scratch held that in between.
+            len = header.emit(desk.scratch).unwrap_or(0);
+        }
         self.program_scratch(desk, spare.segment, position, len)
             .await?;
         self.head = Head {
@@ -397,6 +399,12 @@ impl RingLog {
         }
     }
 
+    fn corrupt_burn(&self) -> Option<Burn> {
+        let is_file = self.geometry.medium() == Medium::File;
+        self.burn
+            .filter(|burn| is_file && burn.cause == Cause::Corrupt)
+    }
+
     /// Files: what cannot be read any more, where `segment` is to go on with its first frames at `position`: durable before the header stands, for with that nobody
     /// looks at the segment before again. How many bytes it took; 0 if there is nothing to tell.
     pub(super) async fn tell_corrupt<O: Operations>(
@@ -406,8 +414,7 @@ impl RingLog {
         position: u32,
         now: Micros,
     ) -> Result<u32, O::Error> {
-        let burn = self.burn.filter(|burn| burn.cause == Cause::Corrupt);
-        let Some(burn) = burn.filter(|_| self.geometry.medium() == Medium::File) else {
+        let Some(burn) = self.corrupt_burn() else {
             return Ok(0);
         };
         let room = self.geometry.segment_bytes().saturating_sub(position);

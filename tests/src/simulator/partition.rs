@@ -18,10 +18,10 @@ pub(super) struct Partition {
     pub(super) lost: u64,
     /// Where the last gap ends that tells of a hit: what was written into the same place shows right behind it.
     pub(super) hit_to: u64,
-    /// What notices in this log told that the consumer has.
-    pub(super) told_here: u64,
     /// Of it, what may be too much: where nobody knows any more how many of the offsets were events.
     pub(super) loose: u64,
+    /// What notices in this log told that the consumer has.
+    pub(super) told_here: u64,
     pub(super) missing: Missing,
     /// What devices said they had lost themselves, by their log and its offset. A gateway keeps that as one entry, and whoever evicts it counts it as one event.
     pub(super) notices: BTreeMap<(LogId, u64), (u64, u64)>,

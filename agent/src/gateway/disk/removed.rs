@@ -53,14 +53,11 @@ impl OpenLog {
         match (known.diverged, known.announced) {
             (false, _) => Some(self.partition.clone().into()),
             (true, false) => None,
-            (true, true) => {
-                let (log, end) = (self.partition.log_id(), self.partition.next());
-                Some(Handle::Removed {
-                    log,
-                    end,
-                    told: true,
-                })
-            }
+            (true, true) => Some(Handle::Removed {
+                log: self.partition.log_id(),
+                end: self.partition.next(),
+                told: true,
+            }),
         }
     }
 }

@@ -267,11 +267,11 @@ impl Link {
         // What a log did take is waited for, and acknowledged by nobody: the device gives all of it again.
         let (next, events) = match staged {
             Ok(()) => (next, events),
-            Err(_) => (Offset::ZERO, 0),
+            Err(_) => {
+                self.intake.drop_unstaged();
+                (Offset::ZERO, 0)
+            }
         };
-        if staged.is_err() {
-            self.intake.drop_unstaged();
-        }
         self.unsettled.push_back(Unsettled {
             slot,
             next,
