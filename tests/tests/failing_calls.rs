@@ -263,6 +263,10 @@ fn some_failures(
     count: usize,
     chance: &mut Random,
 ) -> Vec<Failure> {
+    let only = std::env::var("SEDGE_CALL").ok();
+    let mut counts = counts.clone();
+    counts.retain(|call, _| only.as_ref().is_none_or(|only| only == call));
+    let counts = &counts;
     let wanted = std::env::var("SEDGE_CASES").unwrap_or_default();
     if wanted == "all" {
         return every_failure(counts);

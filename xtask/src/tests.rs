@@ -126,10 +126,25 @@ const LONGEST: [&str; 16] = [
 struct Tally {
     passed: u64,
     failed: u64,
+    /// What was said where something panicked: of a long log often no more is shown than the end.
+    panics: Vec<String>,
+    /// So many lines behind a panic are still its own.
+    lines_left: usize,
 }
 
 impl Tally {
     fn read(&mut self, line: &str) {
+        if line.starts_with("thread '") && line.contains(" panicked at ") {
+            self.lines_left = PANIC_LINES;
+        }
+        if line.starts_with("stack backtrace:") {
+            self.lines_left = 0;
+        }
+        if self.lines_left > 0 && self.panics.len() < PANIC_LINES_MAX {
+            self.lines_left -= 1;
+            self.panics
+                .push(line.chars().take(PANIC_CHARS_MAX).collect());
+        }
         if !line.starts_with("test result:") {
             return;
         }
@@ -148,6 +163,9 @@ impl Tally {
 
     fn report(&self, begun: Instant) -> Result<()> {
         say(&format!("tests took {} s", begun.elapsed().as_secs()))?;
+        if self.failed > 0 {
+            self.panics.iter().try_for_each(|line| say(line))?;
+        }
         writeln!(
             std::io::stdout(),
             "{} passed, {} failed",
@@ -157,6 +175,11 @@ impl Tally {
         Ok(())
     }
 }
+
+/// Lines of a panic that are said again at the end: where, and what.
+const PANIC_LINES: usize = 6;
+const PANIC_LINES_MAX: usize = 200;
+const PANIC_CHARS_MAX: usize = 400;
 
 #[cfg(test)]
 mod stories {
@@ -169,5 +192,27 @@ mod stories {
         tally.read("test cuts::all ... ok");
         tally.read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
         assert_eq!((tally.passed, tally.failed), (15, 2));
+    }
+
+    #[test]
+    fn what_panicked_is_said_once_more() {
+        let mut tally = Tally::default();
+        for line in [
+            "test a ... ok",
+            "thread 'a' (7) panicked at tests/cuts.rs:9:9:",
+            "17: not there",
+            "stack backtrace:",
+            "   0: core",
+            "test a ... FAILED",
+        ] {
+            tally.read(line);
+        }
+        assert_eq!(
+            tally.panics,
+            [
+                "thread 'a' (7) panicked at tests/cuts.rs:9:9:",
+                "17: not there"
+            ]
+        );
     }
 }

@@ -288,6 +288,22 @@ pub(crate) async fn stage_sized(
     }
 }
 
+/// The same, more than the log holds: it has lost its beginning, and lets go of nothing more until it gets more.
+pub(crate) async fn stage_too_much(
+    partition: &Partition,
+    numbers: std::ops::Range<u64>,
+    each: u64,
+    padding: usize,
+) {
+    stage_sized(partition, numbers, each, padding).await;
+    until("a segment is ready for the next roll", || async {
+        let stats = partition.stats();
+        (stats.segments_held < stats.segments).then_some(())
+    })
+    .await;
+    assert!(partition.oldest().get() > 0, "nothing gave way");
+}
+
 pub(crate) fn options(url: &str) -> PullOptions {
     PullOptions {
         url: url.into(),
