@@ -6,6 +6,7 @@ mod budget;
 mod clock;
 mod data_dir;
 pub mod disk;
+mod doubt;
 mod durable_file;
 mod flash_image;
 mod group;

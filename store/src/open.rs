@@ -366,13 +366,15 @@ fn restore(
         limit: Offset::new(u64::MAX),
         bytes: end,
     };
+    // What this does not find, recovery has not found either.
     reading.walk(&all, |at| {
         if at.end_position > end {
             return false;
         }
         tell(&at.frame, owner);
         at.end_position < end
-    })
+    })?;
+    Ok(())
 }
 
 /// Tells the owner what a frame says that an earlier life wrote.

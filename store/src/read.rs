@@ -17,8 +17,9 @@ use sedge_core::walk::{Found, Step, Walk, Window};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 
 use crate::disk::File;
+use crate::doubt::Doubts;
 use crate::group::FRAME_BYTES_WANTED;
-use crate::index::{Hint, Index, Located, Place, Standing};
+use crate::index::{Held, Hint, Index, Located, Place, Standing};
 use crate::media::file_name;
 
 /// Whole data and gap frames, verbatim, one behind the other without a hole.
@@ -56,6 +57,12 @@ pub enum ReadError {
         /// What there is.
         durable: Offset,
     },
+    /// The disk does not give what stands there. It is tried again, and not yet taken for lost.
+    #[error("segment {segment} cannot be read at the moment")]
+    Unread {
+        /// The number of its file.
+        segment: u32,
+    },
     /// The file system refused.
     #[error("reading a segment: {0}")]
     Io(#[from] io::Error),
@@ -68,6 +75,7 @@ pub(crate) struct Reading {
     geometry: Geometry,
     log_id: LogId,
     index: Arc<Index>,
+    doubts: Doubts,
     /// Descriptors by segment, the last used last.
     open: Mutex<Vec<(u32, Arc<File>)>>,
     /// Of segments that were counted in, the last one last.
@@ -86,6 +94,7 @@ struct Skips {
 impl Reading {
     pub(crate) fn new(dir: PathBuf, geometry: Geometry, log_id: LogId, index: Arc<Index>) -> Self {
         Self {
+            doubts: Doubts::in_dir(dir.clone()),
             dir,
             geometry,
             log_id,
@@ -158,7 +167,7 @@ impl Reading {
                 found.resize(begun, self.index.durable());
                 continue;
             };
-            self.walk(&place, |at| {
+            let is_whole = self.walk(&place, |at| {
                 let header = &at.frame.header;
                 if header.kind == Kind::Data {
                     let reached = times[found.len()..begun].partition_point(|t| *t <= header.time);
@@ -166,6 +175,7 @@ impl Reading {
                 }
                 found.len() < begun
             })?;
+            self.is_read(&place, is_whole)?;
             at = place.limit;
         }
         Ok(found)
@@ -269,12 +279,13 @@ impl Reading {
             return Ok(None);
         };
         let mut crc = None;
-        self.walk(&place, |at| {
+        let is_whole = self.walk(&place, |at| {
             if at.frame.end() == next && counts(&at.frame) {
                 crc = Some(at.frame.header.crc);
             }
             at.frame.end() < next
         })?;
+        self.is_read(&place, is_whole || crc.is_some())?;
         Ok(crc.filter(|_| self.index.still_holds(&place.held)))
     }
 }
@@ -286,8 +297,22 @@ enum Collected {
 }
 
 impl Reading {
+    /// What was looked for in a segment is found or is not there, unless the disk did not give all of it: then that may be seen later.
+    fn is_read(&self, place: &Place, is_whole: bool) -> Result<(), ReadError> {
+        let Held { segment, seq, .. } = place.held;
+        match is_whole || self.doubts.is_lost(segment, seq) {
+            true => Ok(()),
+            false => Err(ReadError::Unread { segment }),
+        }
+    }
+
     /// Reads whole frames that hold `from` and what follows, in one segment and with one read if it can.
-    fn collect(&self, place: Place, from: Offset, bytes_max: usize) -> io::Result<Collected> {
+    fn collect(
+        &self,
+        place: Place,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<Collected, ReadError> {
         if place.first > from {
             return Ok(Collected::Hole(corrupt(from, place.first)));
         }
@@ -336,6 +361,7 @@ impl Reading {
                 }))
             }
             (None, hole) => {
+                self.is_read(&place, window.is_whole)?;
                 let (begin, end) = hole.unwrap_or((from, place.limit));
                 Ok(Collected::Hole(corrupt(begin.max(from), end)))
             }
@@ -354,28 +380,28 @@ impl Reading {
         );
         let window = Span {
             position: place.position,
-            bytes: Vec::new(),
+            ..Span::default()
         };
         Ok((file, walk, window))
     }
 
-    /// Walks from `place` to the end of its segment or until `each` says no.
+    /// Walks from `place` to the end of its segment or until `each` says no. `false`: the disk did not give all of it.
     pub(crate) fn walk(
         &self,
         place: &Place,
         mut each: impl FnMut(&Found<'_>) -> bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let (file, mut walk, mut window) = self.begin(place)?;
         loop {
             match walk.step(window.as_window()) {
-                Step::End(_) => return Ok(()),
+                Step::End(_) => return Ok(window.is_whole),
                 Step::Read { position, len } => {
                     let end = place.bytes.min(self.geometry.segment_bytes());
                     let most = end.saturating_sub(position).max(len) as usize;
                     window.fill(&file, position, WALK_BYTES.clamp(len as usize, most))?;
                 }
                 Step::Frame(found) if each(&found) => {}
-                Step::Frame(_) => return Ok(()),
+                Step::Frame(_) => return Ok(window.is_whole),
             }
         }
     }
@@ -414,10 +440,22 @@ impl Reading {
 }
 
 /// Bytes of a segment that begin at `position`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Span {
     position: u32,
     bytes: Vec<u8>,
+    /// Whether the disk gave all that it was ever filled with.
+    is_whole: bool,
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Self {
+            position: 0,
+            bytes: Vec::new(),
+            is_whole: true,
+        }
+    }
 }
 
 impl Span {
@@ -453,7 +491,7 @@ impl Span {
                     // A file that lost its end: the walk finds nothing in zeros.
                     Ok(0) => self.bytes.resize(len, 0),
                     Ok(_) | Err(Errno::INTR) => {}
-                    Err(Errno::IO) => is_whole = false,
+                    Err(Errno::IO) => (is_whole, self.is_whole) = (false, false),
                     Err(e) => return Err(e.into()),
                 }
                 continue;

@@ -139,7 +139,7 @@ struct Stand {
 impl Stand {
     fn new(side: Side) -> Self {
         let site = Site::new(Setup {
-            capacity: "8MiB".into(),
+            capacity: "24MiB".into(),
             inflight_max: WINDOW_MAX,
             ..Setup::default()
         });

@@ -139,4 +139,4 @@ const EVENTS: u64 = 200_000;
 const DEVICES: u64 = 4;
 const GIB: u64 = 1 << 30;
 const BIG_EVENTS: u64 = 1 << 16;
-const STOP_WITHIN: Duration = Duration::from_secs(2);
+const STOP_WITHIN: Duration = Duration::from_secs(10);

@@ -188,7 +188,6 @@ impl<'a> Fate<'a> {
         if options.read_errors && self.days.one_in(3) {
             let length = Duration::from_millis(self.days.below(READ_AGAIN_MS));
             if machine.disk.hide_page(length) {
-                self.site.ledger.is_hit();
                 let what = format!("a page of {name} cannot be read for {length:?}");
                 self.note("a read fails", &what);
             }

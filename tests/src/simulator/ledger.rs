@@ -423,7 +423,11 @@ impl Ledger {
         let books = self.lock();
         books.producers.iter().all(|p| {
             let partition = &books.partitions[&p.home];
-            let is_counted = partition.missing.told() <= partition.lost + partition.hidden();
+            // What all of it wait for together: a gap that counts one's events does not count another's.
+            let theirs = books.producers.iter().filter(|of| of.home == p.home);
+            let rests = theirs.map(|of| Missing::of(&of.told[of.next as usize..]).told());
+            let missing = partition.missing.told() + rests.sum::<u64>();
+            let is_counted = missing <= partition.lost + partition.hidden();
             books.is_through(p) && is_counted && partition.next >= partition.promised()
         })
     }

@@ -10,12 +10,10 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use sedge_core::custody::message::{Code, Offer, feature};
 use sedge_core::custody::{
     Below, Framing, Now, Run, Sender, SenderEvent, SenderSettings, SenderSlot, Sent, Want,
 };
-use sedge_core::frame::{Bad, Header};
 use sedge_core::planted::Fault;
 use sedge_core::{Gap, LogId, Micros, Offset};
 use sedge_store::watch;
@@ -25,6 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::found::{Found, trim};
 use super::handle::{self, Handle};
 use super::loss::{Follow, Loss};
 use super::pace::Pace;
@@ -103,6 +102,8 @@ struct Slot {
     offer: Description,
     /// When a refused log is offered again.
     again: Option<Instant>,
+    /// When what could not be read is read again.
+    unread: Option<Instant>,
     standing: Standing,
 }
 
@@ -125,17 +126,6 @@ struct Description {
     oldest: Offset,
     next: Offset,
     tail_crc: Option<u32>,
-}
-
-/// What a read brought.
-enum Found {
-    Frames {
-        first: Offset,
-        next: Offset,
-        frames: Bytes,
-    },
-    Gap(Gap),
-    Nothing,
 }
 
 /// Why a session is over.
@@ -291,8 +281,16 @@ impl<'a> Session<'a> {
         let due = self.sender.next_timeout().map_or(IDLE_TIMEOUT, |at| {
             Duration::from_micros(at.saturating_sub(now_us))
         });
+        let now = Instant::now();
+        for slot in &mut self.slots {
+            slot.unread = slot.unread.filter(|again| *again > now);
+        }
         let retry = self.dry.then(|| Instant::now() + DRY_PATIENCE);
-        let again = self.slots.iter().filter_map(|s| s.again);
+        let again = self
+            .slots
+            .iter()
+            .flat_map(|s| [s.again, s.unread])
+            .flatten();
         let again = again.chain(retry).chain(self.paced);
         let again = again.chain(self.reports.due()).min();
         let timer =
@@ -409,6 +407,7 @@ impl<'a> Session<'a> {
             acked: None,
             offer,
             again: None,
+            unread: None,
             standing: Standing::Unseen,
         });
         self.sender.slots_mut().push(SenderSlot::default());
@@ -622,6 +621,7 @@ impl<'a> Session<'a> {
         let rank = |at: u16| {
             let slot = slots.get(usize::from(at))?;
             let waits = slot.standing == Standing::Behind
+                || slot.unread.is_some_and(|unread| unread > now)
                 || (held.is_some() && slot.log.priority != Priority::Urgent);
             (!waits).then(|| turns.rank(usize::from(at), slot.log.priority))
         };
@@ -688,6 +688,12 @@ impl<'a> Session<'a> {
             }
             Ok(Found::Gap(gap)) => self.send_gap(&want, gap),
             Ok(Found::Nothing) | Err(ReadError::Beyond { .. }) => self.dry = true,
+            // The other logs go on meanwhile.
+            Err(ReadError::Unread { .. }) => {
+                let again = Instant::now() + UNREAD_PATIENCE;
+                let slot = self.slots.get_mut(usize::from(want.slot));
+                slot.into_iter().for_each(|slot| slot.unread = Some(again));
+            }
             Err(e) => return Err(Ended::Failed(e.to_string())),
         }
         Ok(())
@@ -788,40 +794,6 @@ async fn finished(
     (want, found.unwrap_or(Ok(Found::Nothing)))
 }
 
-/// Whole frames of at most `bytes_max`, but always one.
-fn trim(first: Offset, next: Offset, frames: Bytes, bytes_max: usize) -> Found {
-    if frames.len() <= bytes_max {
-        return Found::Frames {
-            first,
-            next,
-            frames,
-        };
-    }
-    let mut at = 0;
-    loop {
-        let here: Result<Header, Bad> = Header::parse(&frames[at..], None);
-        let Ok(header) = here else {
-            return Found::Nothing;
-        };
-        let end = at + header.frame_len();
-        if at > 0 && end > bytes_max {
-            return Found::Frames {
-                first,
-                next: header.first,
-                frames: frames.slice(..at),
-            };
-        }
-        if end >= frames.len() {
-            return Found::Frames {
-                first,
-                next,
-                frames,
-            };
-        }
-        at = end;
-    }
-}
-
 fn offer<'a>(slots: &'a [Slot], at: u16) -> Option<Offer<'a>> {
     let slot = slots.get(usize::from(at)).filter(|s| s.listed)?;
     Some(Offer {
@@ -890,7 +862,9 @@ const _: () = assert!(GREETING_BYTES < wire::REQUEST_BYTES_MAX);
 /// A read that found nothing is tried again, even without growth.
 const DRY_PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_PATIENCE: Duration = Duration::from_secs(15);
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(1);
 
+mod found;
 #[cfg(test)]
 mod tests;

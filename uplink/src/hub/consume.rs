@@ -265,7 +265,15 @@ async fn fetch(
     let (stream, wants) = (&fetch.stream, &fetch.wants);
     let reading = &member.reading;
     let read = reading.fetch(stream, wants, bytes_max, fetch.known, deadline);
-    Ok(fetched(fetch.request, read.await?))
+    let read = match read.await {
+        // Its consumer waits, as for what has yet to come.
+        Err(NotRead::Unread) => Read {
+            runs: fetch.known,
+            parts: Vec::new(),
+        },
+        read => read?,
+    };
+    Ok(fetched(fetch.request, read))
 }
 
 fn fetched(request: u32, Read { runs, parts }: Read) -> BytesMut {
@@ -407,7 +415,7 @@ impl From<NotRead> for Failure {
         let code = match why {
             NotRead::NotAllowed => code::NOT_ALLOWED,
             NotRead::Unknown { .. } => code::UNKNOWN,
-            NotRead::Internal(_) => code::INTERNAL,
+            NotRead::Unread | NotRead::Internal(_) => code::INTERNAL,
         };
         Self {
             code,

@@ -352,6 +352,7 @@ impl From<NotRead> for Refusal {
         let status = match why {
             NotRead::NotAllowed => StatusCode::FORBIDDEN,
             NotRead::Unknown { .. } => StatusCode::NOT_FOUND,
+            NotRead::Unread => StatusCode::SERVICE_UNAVAILABLE,
             NotRead::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, why.to_string())

@@ -3,9 +3,10 @@
 //! Only what is durable is read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sedge_core::Micros;
-use sedge_store::world;
+use sedge_store::{ReadError, world};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -32,6 +33,9 @@ pub(super) enum NotRead {
     /// There is no such partition.
     #[error("{stream} has no partition {number}")]
     Unknown { stream: String, number: u32 },
+    /// There is more, and the disk does not give it.
+    #[error("what follows cannot be read from the hub's disk at the moment: ask again")]
+    Unread,
     /// The disk, or the end of the hub.
     #[error("{0}")]
     Internal(String),
@@ -162,18 +166,25 @@ impl Reading {
             // Marked as seen before looking, so that nothing that comes meanwhile is missed.
             progress.mark_unchanged();
             let is_over = is_enough();
-            let mut parts = Vec::new();
+            let (mut parts, mut is_unread) = (Vec::new(), false);
             if wanted.iter().any(|(p, want)| p.has_news(want)) {
                 let wanted = Arc::clone(wanted);
-                parts = blocking(move || read(&wanted, bytes_max, part_bytes_max)).await?;
+                let read = move || read(&wanted, bytes_max, part_bytes_max);
+                (parts, is_unread) = blocking(read).await?;
             }
             if !parts.is_empty() || is_over || Instant::now() >= deadline {
-                return Ok(parts);
+                return match is_unread && parts.is_empty() {
+                    true => Err(NotRead::Unread),
+                    false => Ok(parts),
+                };
             }
+            // A disk that gives nothing is not asked at every event.
+            let again = Instant::now() + UNREAD_PATIENCE;
             tokio::select! {
                 biased;
-                _ = progress.changed() => {}
-                () = tokio::time::sleep_until(deadline) => {}
+                _ = progress.changed(), if !is_unread => {}
+                () = tokio::time::sleep_until(again.min(deadline)), if is_unread => {}
+                () = tokio::time::sleep_until(deadline), if !is_unread => {}
             }
         }
     }
@@ -229,23 +240,29 @@ impl NotRead {
     }
 }
 
-/// Parts in the order of the wants, each with the place of its want, until `bytes_max` is used up; the first may be larger than that by a frame.
+/// Parts in the order of the wants, each with the place of its want, until `bytes_max` is used up; the first may be larger than that by a frame. With them, whether
+/// there would be more if the disk gave it.
 fn read(
     wanted: &[Wanted],
     bytes_max: usize,
     part_bytes_max: usize,
-) -> Result<Vec<(usize, Part)>, NotRead> {
+) -> Result<(Vec<(usize, Part)>, bool), NotRead> {
     let (mut parts, mut left): (Vec<(usize, Part)>, usize) = (Vec::new(), bytes_max);
+    let mut is_unread = false;
     let there = wanted.iter().enumerate();
     for (at, (partition, want)) in there.filter(|(_, (p, want))| p.has_news(want)) {
         if parts.len() >= PARTS_MAX || (!parts.is_empty() && left < PART_BYTES_MIN) {
             break;
         }
-        let Some(part) = partition
-            .read(want, left.min(part_bytes_max))
-            .map_err(NotRead::internal)?
-        else {
-            continue;
+        let part = match partition.read(want, left.min(part_bytes_max)) {
+            Ok(Some(part)) => part,
+            Ok(None) => continue,
+            // Whoever wants it waits; the other partitions do not.
+            Err(ReadError::Unread { .. }) => {
+                is_unread = true;
+                continue;
+            }
+            Err(e) => return Err(NotRead::internal(e)),
         };
         if !parts.is_empty() && part.frames.len() > left {
             break;
@@ -253,7 +270,7 @@ fn read(
         left = left.saturating_sub(part.frames.len());
         parts.push((at, part));
     }
-    Ok(parts)
+    Ok((parts, is_unread))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -264,6 +281,8 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|_| Err(NotRead::internal("interrupted")))
 }
 
+/// What could not be read is read again after this long.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// Parts in one answer: with two gaps and some beginnings each their heads take less than is kept for them.
 pub(super) const PARTS_MAX: usize = 224;
 /// No further part is begun when less room than this is left.

@@ -1,5 +1,6 @@
 //! What a session does by itself: whole frames, and how much the kernel holds.
 
+use bytes::Bytes;
 use sedge_core::frame::{Form, Label, emit_data};
 use sedge_core::{LogId, Micros};
 

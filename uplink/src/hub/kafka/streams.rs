@@ -215,6 +215,8 @@ impl Visit {
                     topics[topic].1[place].records = self.batches(&part, wanted[at].1.from);
                 }
             }
+            // Its consumer waits, as for what has yet to come.
+            Err(NotRead::Unread) => {}
             Err(why) => {
                 for (topic, place) in &places {
                     topics[*topic].1[*place].code = code_of(&why);
@@ -360,7 +362,7 @@ fn code_of(why: &NotRead) -> i16 {
     match why {
         NotRead::NotAllowed => code::TOPIC_AUTHORIZATION_FAILED,
         NotRead::Unknown { .. } => code::UNKNOWN_TOPIC_OR_PARTITION,
-        NotRead::Internal(_) => code::KAFKA_STORAGE_ERROR,
+        NotRead::Unread | NotRead::Internal(_) => code::KAFKA_STORAGE_ERROR,
     }
 }
 
