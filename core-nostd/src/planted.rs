@@ -71,6 +71,8 @@ faults! {
     RenameBeforeSync = "rename-before-sync",
     /// What cannot be read for a moment is taken for blank.
     UnreadableIsBlank = "unreadable-is-blank",
+    /// What a reader cannot read for a moment is a gap.
+    ReadersWaitForNothing = "readers-wait-for-nothing",
     /// A receiver takes frames that begin behind what it expects.
     AcceptHole = "accept-hole",
     /// A receiver hands out again what it was sent twice.

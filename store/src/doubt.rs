@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use sedge_core::planted::Fault;
 use tokio::time::Instant;
 
 use crate::disk::{self, File};
@@ -42,7 +43,7 @@ impl Doubts {
     pub(crate) fn is_lost(&self, segment: u32, seq: u64) -> bool {
         let now = Instant::now();
         let mut doubt = self.recall(seq, now);
-        if doubt.times > TIMES_MAX {
+        if doubt.times > TIMES_MAX || Fault::ReadersWaitForNothing.is_planted() {
             return true;
         }
         let is_due = doubt.counted.is_none_or(|counted| now - counted >= APART);

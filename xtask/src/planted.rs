@@ -82,6 +82,7 @@ const TABLE: &[(&str, Finder)] = &[
         "unreadable-is-blank",
         test("sedge-store", "sedge_store", "media::"),
     ),
+    ("readers-wait-for-nothing", Finder::Seeds(150)),
     ("accept-hole", test("sedge-core", "custody", "")),
     ("accept-repeated", test("sedge-core", "custody", "")),
     ("ack-before-stored", test("sedge-core", "custody", "")),

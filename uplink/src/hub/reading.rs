@@ -211,7 +211,7 @@ impl Reading {
         blocking(move || {
             let each = partitions.iter().map(|p| p.offsets_for_time(time));
             let places: Result<Vec<_>, _> = each.collect();
-            Ok(places.map_err(NotRead::internal)?.concat())
+            Ok(places?.concat())
         })
         .await
     }
@@ -240,6 +240,15 @@ impl NotRead {
     }
 }
 
+impl From<ReadError> for NotRead {
+    fn from(e: ReadError) -> Self {
+        match e {
+            ReadError::Unread { .. } => Self::Unread,
+            e => Self::internal(e),
+        }
+    }
+}
+
 /// Parts in the order of the wants, each with the place of its want, until `bytes_max` is used up; the first may be larger than that by a frame. With them, whether
 /// there would be more if the disk gave it.
 fn read(
@@ -255,15 +264,14 @@ fn read(
             break;
         }
         let part = match partition.read(want, left.min(part_bytes_max)) {
-            Ok(Some(part)) => part,
-            Ok(None) => continue,
             // Whoever wants it waits; the other partitions do not.
             Err(ReadError::Unread { .. }) => {
                 is_unread = true;
                 continue;
             }
-            Err(e) => return Err(NotRead::internal(e)),
+            part => part?,
         };
+        let Some(part) = part else { continue };
         if !parts.is_empty() && part.frames.len() > left {
             break;
         }

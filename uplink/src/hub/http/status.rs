@@ -14,6 +14,7 @@ use super::{At, Refusal, Visitor};
 use crate::hub::fleet::sum;
 use crate::hub::groups::GroupName;
 use crate::hub::partition::Partition;
+use crate::hub::reading::NotRead;
 use crate::hub::status::{GatewayStatus, GroupStatus, HubStatus, PartitionStatus};
 use crate::hub::{GatewayReport, PartitionReport, Shared};
 use crate::json::time_of;
@@ -52,8 +53,7 @@ pub(super) async fn counts(
     let counting = move || counted(&partitions, &times, &is_asked);
     let counted = visitor.looked(counting).await?;
     drop(asked);
-    let counted = counted
-        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let counted = counted.map_err(NotRead::from)?;
     let step =
         |(begins, events): (i64, u64)| json!({ "time": time_of(Some(begins)), "events": events });
     let steps: Vec<Value> = begins.into_iter().zip(counted).map(step).collect();
