@@ -255,7 +255,12 @@ impl Device {
         };
         let scratch = vec![0; self.geometry.scratch_bytes()];
         match Log::open(self.chip.clone(), options, fresh, scratch) {
-            Ok((log, _)) => Some(Firmware::new(log, self.name.clone(), self.boot)),
+            Ok((log, recovered)) => {
+                if self.tail == Tail::Fresh {
+                    self.kept.burn(recovered.burned);
+                }
+                Some(Firmware::new(log, self.name.clone(), self.boot))
+            }
             Err(_) if self.chip.lock().is_down() => None,
             Err(e) => panic!("{}: its log does not open: {e:?}", self.name),
         }

@@ -16,6 +16,8 @@ pub(super) struct Kept {
     late: BTreeSet<u64>,
     /// Events in commits that were cut short: the log may hold them.
     doubts: u64,
+    /// Offsets that were burned where torn cells may read well at one time and badly at another: so may the frame that says that they were.
+    burned: u64,
 }
 
 /// What there is to say of a gap.
@@ -46,6 +48,11 @@ impl Kept {
             .extend((first.get()..).zip(numbers.iter().copied()));
     }
 
+    /// An open burned so many offsets, on flash whose torn cells flicker.
+    pub(super) fn burn(&mut self, offsets: u64) {
+        self.burned += offsets;
+    }
+
     /// The device hears that the gateway has all below `next`. Up to now its log took it to stand at `cursor`, and has let go of all below `oldest`.
     pub(super) fn release(&mut self, cursor: Offset, oldest: Offset, next: Offset) {
         while let Some((at, _)) = self.held.pop_front_if(|(at, _)| *at < next.get()) {
@@ -73,13 +80,17 @@ impl Kept {
         let gone = self.held.iter().filter(|(at, _)| span.contains(at)).count() as u64;
         let (doubts, late) = (self.doubts, self.late.len() as u64);
         let too_many = gap.lost.saturating_sub(gone);
+        let burned = match gap.cause {
+            Cause::Corrupt => self.burned,
+            _ => 0,
+        };
         Verdict {
             gone,
             doubts,
             late,
-            loose: too_many.min(late),
+            loose: too_many.min(late + burned),
             is_right: gap.lost >= gone
-                && too_many <= doubts + late
+                && too_many <= doubts + late + burned
                 && (gap.cause == Cause::Evicted || gone == 0),
         }
     }
