@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::arm64;
 use crate::binaries::{self, FEATURE};
+use crate::disk::Watch;
 use crate::firmware;
 use crate::fuzz;
 use crate::header;
@@ -26,6 +27,7 @@ pub(crate) fn everything(arguments: &[String]) -> Result<()> {
         [flag] if flag == "--once" => true,
         _ => bail!("usage: cargo xtask ci [--once]"),
     };
+    let _watch = Watch::begin();
     expect_success("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check(&workspace_root())?;
     header::check()?;

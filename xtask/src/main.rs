@@ -6,6 +6,7 @@ mod arm64;
 mod bench;
 mod binaries;
 mod ci;
+mod disk;
 mod firmware;
 mod firmware_report;
 mod fuzz;
