@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sedge_core::Offset;
 use sedge_store::watch;
@@ -129,7 +130,7 @@ impl Followers {
 
     async fn show(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         loop {
-            let mut any = false;
+            let (mut any, mut any_unread) = (false, false);
             for at in 0..self.all.len() {
                 let mut follower = self.all[at].clone();
                 let (left, format) = (self.left, self.format);
@@ -138,8 +139,14 @@ impl Followers {
                     read.map(|read| (follower, read))
                 };
                 let read = world::blocking(read).await.map_err(io::Error::other)?;
-                let (follower, Piece { lines, records }) = read?;
+                let (follower, read) = read?;
+                let Piece {
+                    lines,
+                    records,
+                    unread,
+                } = read;
                 self.all[at] = follower;
+                any_unread |= unread;
                 any |= !lines.is_empty();
                 if !lines.is_empty() {
                     to.write_all(format!("{}\n", lines.len()).as_bytes())
@@ -151,7 +158,9 @@ impl Followers {
                     return to.write_all(END.as_bytes()).await;
                 }
             }
-            if !any {
+            if any_unread {
+                tokio::time::sleep(UNREAD_PATIENCE).await;
+            } else if !any {
                 self.news().await;
             }
         }
@@ -188,6 +197,8 @@ struct Follower {
 struct Piece {
     lines: Vec<u8>,
     records: u64,
+    /// There is more, and the disk does not give it.
+    unread: bool,
 }
 
 impl Follower {
@@ -222,8 +233,13 @@ impl Follower {
         if self.at >= self.log.partition.next() {
             return Ok(piece);
         }
-        let chunk = self.log.partition.read(self.at, PIECE_BYTES);
-        let chunk = chunk.map_err(refused)?;
+        let chunk = match self.log.partition.read(self.at, PIECE_BYTES) {
+            Err(ReadError::Unread { .. }) => {
+                piece.unread = true;
+                return Ok(piece);
+            }
+            chunk => chunk.map_err(refused)?,
+        };
         let log = self.log.partition.log_id();
         for item in items_of(&self.log.origin, log, self.log.epoch, self.at, &chunk) {
             if left.is_some_and(|left| piece.records >= left) {
@@ -287,6 +303,8 @@ fn refused(error: ReadError) -> io::Error {
 
 /// Behind the last piece, when the limit is reached.
 pub(crate) const END: &str = "end\n";
+/// What could not be read is read again after this long.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// What is read and shown at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// Who is so many events behind is led back …

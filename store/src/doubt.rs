@@ -1,9 +1,11 @@
 //! How long readers of an open log wait for what the disk does not give ([decision 0033](../../docs/decisions/0033-readers-wait.md)).
 //!
 //! A read that fails may be a moment's trouble of the disk, its end, or rot. What a reader takes for rot is lost to whoever it reads for: a hub goes on behind it
-//! and never asks again. So a segment has to fail several times over a while, and the disk has to take a write each time: of one that is gone nothing is rot.
+//! and never asks again. So a segment has to fail several times over a while and never read well in between, and the disk has to take a write each time, last of all
+//! right before the read that decides: of a disk that is gone nothing is rot.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,8 +13,9 @@ use std::time::Duration;
 use sedge_core::planted::Fault;
 use tokio::time::Instant;
 
-use crate::disk::{self, File};
+use crate::disk::{self, File, sync_dir};
 use crate::durable_file::TEMPORARY;
+use crate::media;
 
 /// Segments of a log that could not be read lately.
 #[derive(Debug)]
@@ -25,10 +28,25 @@ pub(crate) struct Doubts {
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
     seq: u64,
+    /// A place that could not be read.
+    position: u32,
     /// So many times, each [`APART`] or more behind the one before.
     times: u32,
-    counted: Option<Instant>,
-    failed: Instant,
+    /// When the disk was last asked whether it takes a write.
+    asked: Option<Instant>,
+    /// When it last took one.
+    took: Option<Instant>,
+}
+
+/// What is to be done about a read that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// It may be seen later.
+    Wait,
+    /// The disk is there: what does not read now does not read at all.
+    ReadAgain,
+    /// It is taken for lost.
+    Lost,
 }
 
 impl Doubts {
@@ -39,84 +57,112 @@ impl Doubts {
         }
     }
 
-    /// Something of the segment with this number could not be read, just now. Whether it is taken for lost; touches the disk if it is not yet.
-    pub(crate) fn is_lost(&self, segment: u32, seq: u64) -> bool {
+    /// The place `position` of the segment with this number could not be read, by a read that began at `began`. Asks the disk, at times.
+    pub(crate) fn judge(&self, segment: u32, seq: u64, position: u32, began: Instant) -> Judged {
+        if Fault::ReadersWaitForNothing.is_planted() {
+            return Judged::Lost;
+        }
         let now = Instant::now();
-        let mut doubt = self.recall(seq, now);
-        if doubt.times > TIMES_MAX || Fault::ReadersWaitForNothing.is_planted() {
-            return true;
+        let mut doubt = self.recall(seq, position);
+        let is_rot = doubt.times > TIMES_MAX;
+        let just_took = |took: Instant| took <= began && began - took < JUST;
+        if is_rot && doubt.took.is_some_and(just_took) {
+            return Judged::Lost;
         }
-        let is_due = doubt.counted.is_none_or(|counted| now - counted >= APART);
-        if is_due {
-            // Nobody waits for a disk with the lock.
-            match self.disk_lives() {
-                Ok(()) => (doubt.times, doubt.counted) = (doubt.times + 1, Some(now)),
-                Err(error) => {
-                    tracing::warn!(dir = %self.dir.display(), segment, %error, "cannot be read, and the disk takes no writes: nothing is taken for lost");
-                }
-            }
-            self.note(doubt);
+        // A disk that took something is asked again when that is long ago: of what is rot for long by now that is a moment.
+        let pause = match is_rot && doubt.took == doubt.asked {
+            true => Duration::ZERO,
+            false => APART,
+        };
+        if doubt.asked.is_some_and(|asked| now - asked < pause) {
+            return Judged::Wait;
         }
-        let is_lost = doubt.times > TIMES_MAX;
-        match (is_due, is_lost) {
-            (true, true) => {
-                tracing::error!(dir = %self.dir.display(), segment, "cannot be read, and what stands there is taken for lost");
-            }
-            (true, false) if doubt.times == 1 => {
-                let most = APART.as_secs() * u64::from(TIMES_MAX);
-                tracing::warn!(dir = %self.dir.display(), segment, "cannot be read; after {most} s of that it is taken for lost");
-            }
-            _ => {}
+        // Nobody waits for a disk with the lock.
+        let takes = self.disk_takes();
+        doubt.asked = Some(Instant::now());
+        if takes.is_ok() {
+            (doubt.took, doubt.times) = (doubt.asked, doubt.times.saturating_add(1));
         }
-        is_lost
+        self.note(doubt);
+        let dir = self.dir.display();
+        match (takes, doubt.times) {
+            (Err(error), _) => {
+                tracing::warn!(%dir, segment, %error, "cannot be read, and the disk takes no writes: nothing is taken for lost");
+                Judged::Wait
+            }
+            (Ok(()), 1) => {
+                let (times, apart) = (TIMES_MAX + 1, APART.as_secs());
+                tracing::warn!(%dir, segment, "cannot be read; when that was so {times} times, each {apart} s behind the one before, it is taken for lost");
+                Judged::Wait
+            }
+            (Ok(()), times) if times <= TIMES_MAX => Judged::Wait,
+            _ if is_rot => Judged::ReadAgain,
+            _ => {
+                tracing::error!(%dir, segment, "cannot be read, and what stands there is taken for lost");
+                Judged::ReadAgain
+            }
+        }
     }
 
-    /// What is known of a segment that has failed at `now`.
-    fn recall(&self, seq: u64, now: Instant) -> Doubt {
+    /// These bytes of a segment have just been read: what was in doubt there is not.
+    pub(crate) fn was_read(&self, seq: u64, bytes: &Range<u32>) {
+        self.lock()
+            .retain(|doubt| doubt.seq != seq || !bytes.contains(&doubt.position));
+    }
+
+    /// Whether what cannot be read of a segment is rot already.
+    pub(crate) fn is_rot(&self, seq: u64) -> bool {
+        let known = self.lock();
+        known.iter().any(|d| d.seq == seq && d.times > TIMES_MAX)
+    }
+
+    /// What is known of a segment, a place of which has failed.
+    fn recall(&self, seq: u64, position: u32) -> Doubt {
         let mut known = self.lock();
-        known.retain(|doubt| now - doubt.failed < REMEMBERED);
-        let Some(at) = known.iter().position(|doubt| doubt.seq == seq) else {
-            if known.len() >= DOUBTS_MAX {
-                known.remove(0);
-            }
-            let doubt = Doubt {
+        let doubt = match known.iter().position(|doubt| doubt.seq == seq) {
+            // What failed last is forgotten last.
+            Some(at) => known.remove(at),
+            None => Doubt {
                 seq,
+                position,
                 times: 0,
-                counted: None,
-                failed: now,
-            };
-            known.push(doubt);
-            return doubt;
+                asked: None,
+                took: None,
+            },
         };
-        // Who failed last is forgotten last.
-        let mut doubt = known.remove(at);
-        doubt.failed = now;
+        if known.len() >= DOUBTS_MAX {
+            known.remove(0);
+        }
         known.push(doubt);
         doubt
     }
 
     fn note(&self, doubt: Doubt) {
         let mut known = self.lock();
-        if let Some(there) = known.iter_mut().find(|there| there.seq == doubt.seq) {
-            // Two readers at once count once.
-            if there.counted <= doubt.counted {
-                *there = doubt;
-            }
+        let there = known.iter_mut().find(|there| there.seq == doubt.seq);
+        // Two readers at once count once.
+        if let Some(there) = there.filter(|there| there.asked <= doubt.asked) {
+            *there = doubt;
         }
     }
 
     /// Whether the disk takes what it is given. One that is only full does.
-    fn disk_lives(&self) -> io::Result<()> {
+    fn disk_takes(&self) -> io::Result<()> {
         let probe = self.dir.join(format!("{TEMPORARY}probe"));
-        let wrote = File::create(&probe).and_then(|file| {
-            file.write_all_at(b"is the disk there?", 0)?;
-            file.sync_all()
-        });
-        match wrote {
-            Err(e) if !crate::media::is_full(&e) => Err(e),
-            // The next start removes it otherwise.
-            _ => disk::remove_file(&probe).or(Ok(())),
-        }
+        let full = |e: io::Error| match media::is_full(&e) {
+            // It may have said so by what it remembers.
+            true => sync_dir(&self.dir),
+            false => Err(e),
+        };
+        let file = match File::create(&probe) {
+            Ok(file) => file,
+            Err(e) => return full(e),
+        };
+        let wrote = file.write_all_at(b"is the disk there?", 0);
+        let synced = file.sync_all();
+        // The next start removes it otherwise.
+        disk::remove_file(&probe).ok();
+        wrote.or_else(full).and(synced)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Doubt>> {
@@ -128,71 +174,134 @@ impl Doubts {
 const TIMES_MAX: u32 = 3;
 /// … of those that are as far apart as opens that count ([`crate::patience`]).
 const APART: Duration = Duration::from_secs(10);
-/// A segment that has not failed for so long is trusted again.
-const REMEMBERED: Duration = Duration::from_secs(600);
+/// Of a disk that took a write so long ago it is known that it is there.
+const JUST: Duration = Duration::from_secs(1);
 const DOUBTS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use super::Judged::{Lost, ReadAgain, Wait};
     use super::*;
 
     async fn after(seconds: u64) {
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }
 
+    struct Given {
+        dir: tempfile::TempDir,
+        doubts: Doubts,
+    }
+
+    fn given() -> Given {
+        let dir = tempfile::tempdir().unwrap();
+        let doubts = Doubts::in_dir(dir.path().join("log"));
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        Given { dir, doubts }
+    }
+
+    impl Given {
+        /// A read of the segment `seq` has just failed.
+        fn fails(&self, seq: u64) -> Judged {
+            self.doubts.judge(1, seq, 4096, Instant::now())
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_read_for_half_a_minute_is_lost() {
-        let dir = tempfile::tempdir().unwrap();
-        let doubts = Doubts::in_dir(dir.path().into());
+        let given = given();
         for _ in 0..30 {
-            assert!(!doubts.is_lost(1, 7));
+            assert_eq!(given.fails(7), Wait);
+            assert!(!given.doubts.is_rot(7));
             after(1).await;
         }
-        assert!(doubts.is_lost(1, 7));
+        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        assert!(given.doubts.is_rot(7));
         // What fails beside it is not.
-        assert!(!doubts.is_lost(2, 8));
-        assert!(doubts.is_lost(1, 7), "and stays so");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        after(601).await;
-        assert!(!doubts.is_lost(1, 7), "that is long ago");
+        assert_eq!(given.fails(8), Wait);
+        after(5).await;
+        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        let log = given.dir.path().join("log");
+        assert_eq!(std::fs::read_dir(log).unwrap().count(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_seldom_waits_for_as_many_tries() {
-        let dir = tempfile::tempdir().unwrap();
-        let doubts = Doubts::in_dir(dir.path().into());
+        let given = given();
         for _ in 0..3 {
-            assert!(!doubts.is_lost(1, 7));
+            assert_eq!(given.fails(7), Wait);
+            after(3600).await;
+        }
+        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+    }
+
+    /// Glitches of an hour do not add up.
+    #[tokio::test(start_paused = true)]
+    async fn what_reads_well_in_between_is_in_doubt_no_more() {
+        let given = given();
+        for _ in 0..10 {
+            assert_eq!(given.fails(7), Wait);
+            given.doubts.was_read(7, &(0..4096));
+            given.doubts.was_read(8, &(0..8192));
+            after(10).await;
+            assert_eq!(given.fails(7), Wait);
+            given.doubts.was_read(7, &(4096..4097));
             after(300).await;
         }
-        assert!(doubts.is_lost(1, 7));
+        for _ in 0..3 {
+            assert_eq!(given.fails(7), Wait);
+            after(10).await;
+        }
+        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        given.doubts.was_read(7, &(0..8192));
+        assert_eq!(given.fails(7), Wait, "rot does not read");
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_lost_on_a_disk_that_takes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let gone = dir.path().join("gone");
-        let doubts = Doubts::in_dir(gone.clone());
+        let given = given();
+        let (log, gone) = (given.dir.path().join("log"), given.dir.path().join("gone"));
+        std::fs::rename(&log, &gone).unwrap();
         for _ in 0..100 {
-            assert!(!doubts.is_lost(1, 7));
+            assert_eq!(given.fails(7), Wait);
             after(10).await;
         }
-        std::fs::create_dir(&gone).unwrap();
+        std::fs::rename(&gone, &log).unwrap();
         for _ in 0..3 {
-            assert!(!doubts.is_lost(1, 7));
+            assert_eq!(given.fails(7), Wait);
             after(10).await;
         }
-        assert!(doubts.is_lost(1, 7));
+        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        // It goes once more: what is rot for long is not lost now.
+        std::fs::rename(&log, &gone).unwrap();
+        after(5).await;
+        for _ in 0..100 {
+            assert_eq!(given.fails(7), Wait);
+            after(1).await;
+        }
+    }
+
+    /// The write that shows that the disk is there stands before the read.
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_began_before_the_disk_came_back_decides_nothing() {
+        let given = given();
+        for _ in 0..3 {
+            assert_eq!(given.fails(7), Wait);
+            after(10).await;
+        }
+        let began = Instant::now();
+        after(1).await;
+        assert_eq!(given.fails(7), ReadAgain);
+        after(2).await;
+        assert_eq!(given.doubts.judge(1, 7, 4096, began), ReadAgain);
     }
 
     #[tokio::test(start_paused = true)]
     async fn more_than_are_remembered_are_forgotten_in_their_order() {
-        let dir = tempfile::tempdir().unwrap();
-        let doubts = Doubts::in_dir(dir.path().into());
+        let given = given();
         for seq in 0..100 {
-            doubts.is_lost(1, seq);
+            given.fails(seq);
         }
-        assert_eq!(doubts.lock().len(), DOUBTS_MAX);
-        assert_eq!(doubts.lock()[0].seq, 36);
+        let known = given.doubts.lock();
+        assert_eq!((known.len(), known[0].seq), (DOUBTS_MAX, 36));
     }
 }

@@ -18,9 +18,10 @@ use crate::disk::File;
 use crate::group::{Group, Items, Limits};
 use crate::index::{Index, Place};
 use crate::inspect;
-use crate::media::file_name;
+use crate::media::{UNREADABLE, file_name};
 use crate::owner::{NoOwner, Owner};
 use crate::partition::{Partition, PartitionOptions, Shared};
+use crate::patience::Patience;
 use crate::pulse::Pulse;
 use crate::queue::{Begin, Queue, Ticket};
 use crate::read::Reading;
@@ -67,13 +68,13 @@ pub(crate) fn open(
     }
     let seen = match &mut ring {
         Some(ring) => Seen::of(ring).map_err(io(&dir))?,
-        None => Seen::without_ring(&dir, &ring_options)?,
+        None => Seen::without_ring(&dir, &ring_options, clock())?,
     };
     let made = ring.is_some() || !seen.index.held().is_empty();
     let unsent = Arc::new(Unsent::of(&dir, seen.log_id));
     let index = Arc::new(seen.index.unsent_from(unsent.known()));
     let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
-    restore(&dir, &index, &reading, &mut *owner).map_err(io(&dir))?;
+    restore(&dir, &index, &reading, &mut *owner, seen.is_patient).map_err(io(&dir))?;
     ring_options.log_id = Some(seen.log_id);
     let queue = Queue::new(options.pace(), clock).with_time(options.time.clone());
     let queue = Arc::new(queue);
@@ -131,7 +132,7 @@ fn shrunk(
     let seen = Seen::of(&mut ring).map_err(io(&dir))?;
     let index = Arc::new(seen.index);
     let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
-    restore(&dir, &index, &reading, owner).map_err(io(&dir))?;
+    restore(&dir, &index, &reading, owner, seen.is_patient).map_err(io(&dir))?;
     let mut checkpoint = Vec::new();
     owner.checkpoint(&mut checkpoint, seen.geometry.checkpoint_bytes_max());
     let (ring, shrunk) = ring.shrink(options, opened.segments_wanted, uplinks, &checkpoint, now)?;
@@ -284,6 +285,8 @@ struct Seen {
     index: Index,
     geometry: Geometry,
     log_id: LogId,
+    /// Whether nothing of it was taken for lost because it could not be read.
+    is_patient: bool,
 }
 
 impl Seen {
@@ -292,14 +295,16 @@ impl Seen {
             index: ring.index()?,
             geometry: ring.geometry(),
             log_id: ring.log_id(),
+            is_patient: ring.is_patient(),
         })
     }
 
     /// The log that is there, or the one that is to be made.
-    fn without_ring(dir: &Path, options: &RingOptions) -> Result<Self, OpenError> {
+    fn without_ring(dir: &Path, options: &RingOptions, now: Micros) -> Result<Self, OpenError> {
         // What will be written when there is room is read with the same dimensions.
         let geometry = ring::geometry_to_be(dir, options)?;
-        if let Some(seen) = look(dir).map_err(io(dir))? {
+        let patience = Patience::with(dir.join(UNREADABLE), now);
+        if let Some(seen) = look(dir, &patience).map_err(io(dir))? {
             return Ok(Self { geometry, ..seen });
         }
         let ledger = Ledger::starting_at(Offset::ZERO);
@@ -307,13 +312,14 @@ impl Seen {
             index: Index::new(Vec::new(), Offset::ZERO, 0, ledger, Vec::new),
             geometry,
             log_id: ring::drawn().map_err(io(dir))?,
+            is_patient: true,
         })
     }
 }
 
 /// What a reader needs to know of a log that has no writer; `None` if there is no log.
-fn look(dir: &Path) -> std::io::Result<Option<Seen>> {
-    let surveyed = match survey::survey(dir) {
+fn look(dir: &Path, patience: &Patience) -> std::io::Result<Option<Seen>> {
+    let surveyed = match ring::survey_patiently(dir, patience) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         surveyed => surveyed?,
     };
@@ -333,6 +339,7 @@ fn look(dir: &Path) -> std::io::Result<Option<Seen>> {
         index: Index::new(held, end.expected, end.position, ledger, Vec::new),
         geometry,
         log_id: header.log_id,
+        is_patient: !patience.is_over(),
     }))
 }
 
@@ -344,17 +351,24 @@ fn io(dir: &Path) -> impl Fn(std::io::Error) -> OpenError {
 }
 
 /// Tells the owner what it had said: the checkpoint of the head, then all that stands behind it.
+///
+/// # Errors
+/// When the disk does not give all of that, unless it `is_patient` no more: what is not told is forgotten.
 fn restore(
     dir: &Path,
     index: &Index,
     reading: &Reading,
     owner: &mut dyn Owner,
+    is_patient: bool,
 ) -> std::io::Result<()> {
     let Some(head) = index.held().last().copied() else {
         return Ok(());
     };
-    let header = survey::look_at(dir, head.segment)?.header;
-    owner.restore(&header.map(|h| h.checkpoint).unwrap_or_default());
+    let seen = survey::look_at(dir, head.segment)?;
+    if let Some(unread) = seen.unread.filter(|_| is_patient) {
+        return Err(unread.error());
+    }
+    owner.restore(&seen.header.map(|h| h.checkpoint).unwrap_or_default());
     let end = index.head_bytes();
     if end <= head.data_start {
         return Ok(());
@@ -366,15 +380,17 @@ fn restore(
         limit: Offset::new(u64::MAX),
         bytes: end,
     };
-    // What this does not find, recovery has not found either.
-    reading.walk(&all, |at| {
+    let is_whole = reading.walk(&all, |at| {
         if at.end_position > end {
             return false;
         }
         tell(&at.frame, owner);
         at.end_position < end
     })?;
-    Ok(())
+    match is_whole || !is_patient {
+        true => Ok(()),
+        false => Err(rustix::io::Errno::IO.into()),
+    }
 }
 
 /// Tells the owner what a frame says that an earlier life wrote.

@@ -15,10 +15,12 @@ use sedge_core::ledger::CURSORS_MAX;
 use sedge_core::segment::Geometry;
 use sedge_core::walk::{Found, Step, Walk, Window};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
+use tokio::time::Instant;
 
 use crate::disk::File;
-use crate::doubt::Doubts;
+use crate::doubt::{Doubts, Judged};
 use crate::group::FRAME_BYTES_WANTED;
+use crate::identity;
 use crate::index::{Held, Hint, Index, Located, Place, Standing};
 use crate::media::file_name;
 
@@ -126,6 +128,10 @@ impl Reading {
                         // Overtaken: whatever was read, the ledger knows better now.
                         continue;
                     }
+                    // A gap that is known is told before it is waited for what follows.
+                    if let (Err(ReadError::Unread { .. }), Some(_)) = (&found, gap) {
+                        return Ok(Chunk::none(gap, at));
+                    }
                     match found? {
                         Collected::Frames(chunk) => return Ok(Chunk { gap, ..chunk }),
                         Collected::Hole(hole) => hole,
@@ -167,15 +173,18 @@ impl Reading {
                 found.resize(begun, self.index.durable());
                 continue;
             };
-            let is_whole = self.walk(&place, |at| {
-                let header = &at.frame.header;
-                if header.kind == Kind::Data {
-                    let reached = times[found.len()..begun].partition_point(|t| *t <= header.time);
-                    found.resize(found.len() + reached, header.first);
-                }
-                found.len() < begun
+            self.surely(&place, || {
+                let walked = self.walk_to(&place, |at| {
+                    let header = &at.frame.header;
+                    if header.kind == Kind::Data {
+                        let sought = &times[found.len()..begun];
+                        let reached = sought.partition_point(|t| *t <= header.time);
+                        found.resize(found.len() + reached, header.first);
+                    }
+                    found.len() < begun
+                });
+                Ok(((), walked?))
             })?;
-            self.is_read(&place, is_whole)?;
             at = place.limit;
         }
         Ok(found)
@@ -225,16 +234,19 @@ impl Reading {
         }
         let mut skips = self.skips.lock().expect("no holder panics");
         let known = skips.iter().position(|s| s.seq == held.seq && s.sum == sum);
-        let known = match known {
-            Some(at) => skips.remove(at),
-            None => Skips {
-                seq: held.seq,
-                sum,
-                ranges: self.ranges_in(&standing.segment)?,
-            },
+        let (known, is_whole) = match known {
+            Some(at) => (skips.remove(at), true),
+            None => {
+                let (seq, mut ranges) = (held.seq, Vec::new());
+                let is_whole = self.gaps_in(&standing.segment, &mut ranges)?;
+                (Skips { seq, sum, ranges }, is_whole)
+            }
         };
         let behind = |range: &Range<Offset>| range.end.since(range.start.max(standing.from));
         let skipped = known.ranges.iter().map(behind).sum();
+        if !is_whole {
+            return Ok(skipped);
+        }
         skips.retain(|s| s.seq != held.seq);
         if skips.len() >= CURSORS_MAX {
             skips.remove(0);
@@ -243,15 +255,14 @@ impl Reading {
         Ok(skipped)
     }
 
-    fn ranges_in(&self, segment: &Place) -> io::Result<Vec<Range<Offset>>> {
-        let mut ranges = Vec::new();
+    /// Adds what gap frames of `segment` take. `false`: the disk did not give all of it.
+    fn gaps_in(&self, segment: &Place, ranges: &mut Vec<Range<Offset>>) -> io::Result<bool> {
         self.walk(segment, |at| {
             if at.frame.header.kind == Kind::Gap {
                 ranges.push(at.frame.header.first..at.frame.end());
             }
             at.frame.end() < segment.limit
-        })?;
-        Ok(ranges)
+        })
     }
 
     /// The crc of the data frame that ends at `next`, if there is one.
@@ -278,14 +289,16 @@ impl Reading {
         let Some(place) = place.filter(|p| next > Offset::ZERO && p.first <= below) else {
             return Ok(None);
         };
-        let mut crc = None;
-        let is_whole = self.walk(&place, |at| {
-            if at.frame.end() == next && counts(&at.frame) {
-                crc = Some(at.frame.header.crc);
-            }
-            at.frame.end() < next
+        let crc = self.surely(&place, || {
+            let mut crc = None;
+            let unread = self.walk_to(&place, |at| {
+                if at.frame.end() == next && counts(&at.frame) {
+                    crc = Some(at.frame.header.crc);
+                }
+                at.frame.end() < next
+            })?;
+            Ok((crc, unread.filter(|_| crc.is_none())))
         })?;
-        self.is_read(&place, is_whole || crc.is_some())?;
         Ok(crc.filter(|_| self.index.still_holds(&place.held)))
     }
 }
@@ -297,12 +310,24 @@ enum Collected {
 }
 
 impl Reading {
-    /// What was looked for in a segment is found or is not there, unless the disk did not give all of it: then that may be seen later.
-    fn is_read(&self, place: &Place, is_whole: bool) -> Result<(), ReadError> {
+    /// What `read` brings of the segment of `place`. Where that lacks something that the disk did not give, which `read` says then, only when it is taken for lost.
+    fn surely<T>(
+        &self,
+        place: &Place,
+        mut read: impl FnMut() -> Result<(T, Option<u32>), ReadError>,
+    ) -> Result<T, ReadError> {
         let Held { segment, seq, .. } = place.held;
-        match is_whole || self.doubts.is_lost(segment, seq) {
-            true => Ok(()),
-            false => Err(ReadError::Unread { segment }),
+        loop {
+            let began = Instant::now();
+            let (found, unread) = read()?;
+            let Some(position) = unread else {
+                return Ok(found);
+            };
+            match self.doubts.judge(segment, seq, position, began) {
+                Judged::Lost => return Ok(found),
+                Judged::ReadAgain => {}
+                Judged::Wait => return Err(ReadError::Unread { segment }),
+            }
         }
     }
 
@@ -313,10 +338,27 @@ impl Reading {
         from: Offset,
         bytes_max: usize,
     ) -> Result<Collected, ReadError> {
+        self.surely(&place, || self.collect_once(place, from, bytes_max))
+    }
+
+    /// The same; with a hole, the place in it that the disk did not give.
+    fn collect_once(
+        &self,
+        place: Place,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<(Collected, Option<u32>), ReadError> {
         if place.first > from {
-            return Ok(Collected::Hole(corrupt(from, place.first)));
+            return Ok((Collected::Hole(corrupt(from, place.first)), None));
         }
-        let (file, mut walk, mut window) = self.begin(&place)?;
+        let (file, mut walk, mut window) = match self.begin(&place) {
+            // All of it is what the disk does not give.
+            Err(e) if identity::is_unreadable(&e) => {
+                let hole = Collected::Hole(corrupt(from, place.limit));
+                return Ok((hole, Some(place.position)));
+            }
+            begun => begun?,
+        };
         let mut kept = Kept::default();
         let hole = loop {
             match walk.step(window.as_window()) {
@@ -353,17 +395,20 @@ impl Reading {
                     first: next,
                     position,
                 });
-                Ok(Collected::Frames(Chunk {
+                self.was_read(&place, &window);
+                let chunk = Chunk {
                     gap: None,
                     first,
                     next,
                     frames: kept.cut_from(window.bytes),
-                }))
+                };
+                Ok((Collected::Frames(chunk), None))
             }
             (None, hole) => {
-                self.is_read(&place, window.is_whole)?;
+                self.was_read(&place, &window);
                 let (begin, end) = hole.unwrap_or((from, place.limit));
-                Ok(Collected::Hole(corrupt(begin.max(from), end)))
+                let hole = Collected::Hole(corrupt(begin.max(from), end));
+                Ok((hole, window.unread_at))
             }
         }
     }
@@ -378,32 +423,59 @@ impl Reading {
             place.first,
             Some(place.limit),
         );
+        let failures_left = match self.doubts.is_rot(place.held.seq) {
+            // Nothing beside it is to be hidden.
+            true => u32::MAX,
+            false => FAILURES_MAX,
+        };
         let window = Span {
             position: place.position,
+            failures_left,
             ..Span::default()
         };
         Ok((file, walk, window))
+    }
+
+    /// What `window` went through without a failure is in doubt no more.
+    fn was_read(&self, place: &Place, window: &Span) {
+        if window.unread_at.is_none() {
+            self.doubts.was_read(place.held.seq, &window.covered);
+        }
     }
 
     /// Walks from `place` to the end of its segment or until `each` says no. `false`: the disk did not give all of it.
     pub(crate) fn walk(
         &self,
         place: &Place,
-        mut each: impl FnMut(&Found<'_>) -> bool,
+        each: impl FnMut(&Found<'_>) -> bool,
     ) -> io::Result<bool> {
-        let (file, mut walk, mut window) = self.begin(place)?;
+        Ok(self.walk_to(place, each)?.is_none())
+    }
+
+    /// The same; says the first place that the disk did not give.
+    fn walk_to(
+        &self,
+        place: &Place,
+        mut each: impl FnMut(&Found<'_>) -> bool,
+    ) -> io::Result<Option<u32>> {
+        let (file, mut walk, mut window) = match self.begin(place) {
+            Err(e) if identity::is_unreadable(&e) => return Ok(Some(place.position)),
+            begun => begun?,
+        };
         loop {
             match walk.step(window.as_window()) {
-                Step::End(_) => return Ok(window.is_whole),
+                Step::End(_) => break,
                 Step::Read { position, len } => {
                     let end = place.bytes.min(self.geometry.segment_bytes());
                     let most = end.saturating_sub(position).max(len) as usize;
                     window.fill(&file, position, WALK_BYTES.clamp(len as usize, most))?;
                 }
                 Step::Frame(found) if each(&found) => {}
-                Step::Frame(_) => return Ok(window.is_whole),
+                Step::Frame(_) => break,
             }
         }
+        self.was_read(place, &window);
+        Ok(window.unread_at)
     }
 
     /// When the first data frame of the segment that begins at `base` was made.
@@ -444,8 +516,12 @@ impl Reading {
 pub(crate) struct Span {
     position: u32,
     bytes: Vec<u8>,
-    /// Whether the disk gave all that it was ever filled with.
-    is_whole: bool,
+    /// All that it was ever filled with.
+    covered: Range<u32>,
+    /// The first place of that which the disk did not give.
+    unread_at: Option<u32>,
+    /// After so many failures nothing more is asked of the disk.
+    failures_left: u32,
 }
 
 impl Default for Span {
@@ -453,7 +529,9 @@ impl Default for Span {
         Self {
             position: 0,
             bytes: Vec::new(),
-            is_whole: true,
+            covered: 0..0,
+            unread_at: None,
+            failures_left: u32::MAX,
         }
     }
 }
@@ -477,9 +555,13 @@ impl Span {
         len: usize,
         mut pread: impl FnMut(&mut Vec<u8>, u64) -> Result<usize, Errno>,
     ) -> io::Result<()> {
+        self.covers(position, len);
         self.position = position;
         self.bytes.clear();
         self.bytes.reserve_exact(len);
+        if self.failures_left == 0 {
+            self.bytes.resize(len, 0);
+        }
         let mut piece = Vec::new();
         // From the first place that cannot be read on, sector by sector, so that it hides nothing beside it.
         let mut is_whole = true;
@@ -491,7 +573,7 @@ impl Span {
                     // A file that lost its end: the walk finds nothing in zeros.
                     Ok(0) => self.bytes.resize(len, 0),
                     Ok(_) | Err(Errno::INTR) => {}
-                    Err(Errno::IO) => (is_whole, self.is_whole) = (false, false),
+                    Err(e) if is_no_answer(e) => is_whole = false,
                     Err(e) => return Err(e.into()),
                 }
                 continue;
@@ -504,12 +586,34 @@ impl Span {
                 Ok(0) => self.bytes.resize(len, 0),
                 Ok(n) => self.bytes.extend_from_slice(&piece[..n.min(wanted)]),
                 Err(Errno::INTR) => {}
-                Err(Errno::IO) => self.bytes.resize(self.bytes.len() + wanted, 0),
+                Err(e) if is_no_answer(e) => {
+                    self.unread_at
+                        .get_or_insert(u32::try_from(at).unwrap_or(u32::MAX));
+                    self.failures_left = self.failures_left.saturating_sub(1);
+                    let hidden = match self.failures_left {
+                        0 => left,
+                        _ => wanted,
+                    };
+                    self.bytes.resize(self.bytes.len() + hidden, 0);
+                }
                 Err(e) => return Err(e.into()),
             }
         }
         Ok(())
     }
+
+    fn covers(&mut self, position: u32, len: usize) {
+        let end = position.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        match self.covered.is_empty() {
+            true => self.covered = position..end,
+            false => self.covered.end = self.covered.end.max(end),
+        }
+    }
+}
+
+/// Whether the medium does not give what stands there.
+fn is_no_answer(error: Errno) -> bool {
+    identity::is_unreadable(&error.into())
 }
 
 /// Which parts of a window are wanted.
@@ -571,6 +675,8 @@ fn joined(gap: Option<Gap>, further: Gap) -> Gap {
 /// Segments that readers look at at the same time.
 const DESCRIPTORS_MAX: usize = 4;
 const WALK_BYTES: usize = 256 << 10;
+/// So many failures of a disk in a row tell that there is no hurry.
+const FAILURES_MAX: u32 = 16;
 /// What a disk cannot read comes in sectors, or in several of them.
 const SECTOR_BYTES: u64 = 512;
 

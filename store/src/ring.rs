@@ -38,7 +38,7 @@ use crate::world;
 use found::SEGMENTS_MIN;
 
 pub use found::COMMIT_OFFSETS_MAX;
-pub(crate) use found::{capacity_for, geometry_to_be};
+pub(crate) use found::{capacity_for, geometry_to_be, survey_patiently};
 
 /// A log that can be written.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub(crate) struct Ring {
     opened: Option<Held>,
     /// When the head was opened, or the log.
     rolled: Instant,
+    /// Whether the open took nothing for lost that it could not read.
+    is_patient: bool,
 }
 
 /// How a ring is to be.
@@ -288,7 +290,8 @@ impl Ring {
             boot: boot(),
         };
         // Several files may have been in doubt; what counts is the one that ends the log.
-        let head = survey::newest(&survey::survey(&dir).map_err(io)?).map(|s| s.segment);
+        let surveyed = survey_patiently(&dir, &patience).map_err(io)?;
+        let head = survey::newest(&surveyed).map(|s| s.segment);
         let in_doubt = |s: &&u32| Some(**s) == head;
         let suspect = opened.suspects.iter().find(in_doubt);
         let suspect = suspect.and_then(|number| media.segment_of(*number));
@@ -302,7 +305,8 @@ impl Ring {
             media: &mut media,
             scratch: &mut scratch,
         };
-        desk.media.be_careful(!patience.is_over());
+        let is_patient = !patience.is_over();
+        desk.media.be_careful(is_patient);
         let result = RingLog::open(&mut desk, how, fresh);
         desk.media.be_careful(false);
         if result.is_err() {
@@ -350,6 +354,7 @@ impl Ring {
                 media,
                 dir,
                 scratch: Vec::new(),
+                is_patient,
                 scratch_bytes,
                 opened: None,
                 rolled: Instant::now(),
@@ -500,10 +505,23 @@ impl Ring {
         self.media.mark_sync_failed();
     }
 
+    /// Whether what cannot be read now was read a moment ago: nothing of it is taken for lost yet.
+    pub(crate) const fn is_patient(&self) -> bool {
+        self.is_patient
+    }
+
     /// What readers need to know, from the disk.
+    ///
+    /// # Errors
+    /// When the disk does not give what it gave to the open.
     pub(crate) fn index(&mut self) -> io::Result<Index> {
         let ledger = self.ledger().clone();
-        let held = survey::held(&survey::survey(&self.dir)?, self.log_id(), ledger.oldest);
+        let surveyed = survey::survey(&self.dir)?;
+        // A segment that is not in there is a gap for readers as long as this life lasts.
+        if let Some(unread) = survey::unread(&surveyed).filter(|_| self.is_patient) {
+            return Err(unread.error());
+        }
+        let held = survey::held(&surveyed, self.log_id(), ledger.oldest);
         let (durable, head_bytes) = (self.durable(), self.head_bytes());
         let index = Index::new(held, durable, head_bytes, ledger, || self.skipped_in_head());
         let index = index.written_from(self.next());

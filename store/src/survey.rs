@@ -117,6 +117,11 @@ pub(crate) fn look_at(dir: &Path, segment: u32) -> io::Result<Surveyed> {
     })
 }
 
+/// What could not be read, if anything.
+pub(crate) fn unread(surveyed: &[Surveyed]) -> Option<Unread> {
+    surveyed.iter().find_map(|s| s.unread)
+}
+
 /// The open header that `fields` begin, whatever stamp it belongs to.
 ///
 /// # Errors

@@ -226,6 +226,8 @@ impl Forwarder {
                     replaced = Some(Instant::now());
                     rivalry.next_wait()
                 }
+                // The hub is well: however long it was away, the disk is asked as often.
+                Ended::Unread(_) => UNREAD_PATIENCE,
                 _ => ended.patience().max(backoff.next_wait()),
             };
             self.disconnected(&ended, wait);
@@ -317,6 +319,7 @@ impl ForwardHandle {
     }
 }
 
+const UNREAD_PATIENCE: Duration = Duration::from_secs(10);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// A session of this length was a good one: the next attempt comes soon.

@@ -46,18 +46,23 @@ pub(super) async fn tell_all(
 async fn tell(untold: Untold, time: &dyn Timekeeping) -> Option<u64> {
     let Untold { log, heir, uplinks } = untold;
     let (id, end) = (log.log_id(), log.next());
-    let counting = world::blocking(move || {
-        let lost = uplinks.iter().map(|uplink| unacknowledged(&log, *uplink));
-        lost.reduce(|one, other| Ok(one?.max(other?)))
-    });
-    let lost = match counting.await {
-        Ok(Some(Ok(lost))) if lost > 0 => lost,
-        Ok(Some(Err(error))) => {
-            tracing::warn!(log = %id, %error, "what only this log has cannot be counted; the next start tries again");
-            return None;
+    let lost = loop {
+        let (log, uplinks) = (log.clone(), uplinks.clone());
+        let counting = world::blocking(move || {
+            let lost = uplinks.iter().map(|uplink| unacknowledged(&log, *uplink));
+            lost.reduce(|one, other| Ok(one?.max(other?)))
+        });
+        match counting.await {
+            Ok(Some(Ok(0))) => return Some(0),
+            Ok(Some(Ok(lost))) => break lost,
+            // In the end it is counted as lost.
+            Ok(Some(Err(ReadError::Unread { .. }))) => tokio::time::sleep(UNREAD_PATIENCE).await,
+            Ok(Some(Err(error))) => {
+                tracing::warn!(log = %id, %error, "what only this log has cannot be counted; the next start tries again");
+                return None;
+            }
+            _ => return None,
         }
-        Ok(Some(Ok(_))) => return Some(0),
-        _ => return None,
     };
     let when = Some(time.now()).filter(|now| now.is_known());
     let mut batch = Batch::new();
@@ -125,5 +130,7 @@ fn in_frame(frame: &Frame<'_>, from: Offset) -> u64 {
 
 /// Sources wait no longer for what is to stand before their records.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// What could not be read is read again after this long.
+const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// Read at once.
 const PIECE_BYTES: usize = 256 << 10;

@@ -65,6 +65,18 @@ pub(super) fn reserve_files(
     Ok(numbers)
 }
 
+/// All segments.
+///
+/// # Errors
+/// While something of one that cannot be read is waited for.
+pub(crate) fn survey_patiently(dir: &Path, patience: &Patience) -> io::Result<Vec<Surveyed>> {
+    let found = survey::survey(dir)?;
+    if let Some(unread) = survey::unread(&found) {
+        unread.try_again_later(patience)?;
+    }
+    Ok(found)
+}
+
 /// The segments that belong together; the others are set aside.
 pub(super) fn survey_usable(
     dir: &Path,
@@ -76,10 +88,7 @@ pub(super) fn survey_usable(
         dir: dir.into(),
         source,
     };
-    let found = survey::survey(dir).map_err(io)?;
-    if let Some(unread) = found.iter().find_map(|s| s.unread) {
-        unread.try_again_later(patience).map_err(io)?;
-    }
+    let found = survey_patiently(dir, patience).map_err(io)?;
     let segment_bytes = survey::geometry_of(&found).map(|g| g.segment_bytes());
     let is_log = found.iter().any(|s| s.header.is_some());
     let used = survey::used_up_to(&found);

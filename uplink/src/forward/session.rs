@@ -41,7 +41,7 @@ use crate::wire::{self, kind};
 pub(super) struct Session<'a> {
     options: &'a ForwardOptions,
     pace: &'a mut Pace,
-    /// When that lets the next piece go.
+    /// When that lets the next piece go, or what could not be read is read again.
     paced: Option<Instant>,
     turns: Turns,
     packer: Packer,
@@ -135,6 +135,8 @@ pub(super) enum Ended {
     ShutDown,
     /// One of the two ended it, with a code of the protocol and what the hub said with it.
     Bye(Code, String),
+    /// The disk does not give what the session begins with.
+    Unread(String),
     /// The connection or the disk failed.
     Failed(String),
 }
@@ -281,16 +283,8 @@ impl<'a> Session<'a> {
         let due = self.sender.next_timeout().map_or(IDLE_TIMEOUT, |at| {
             Duration::from_micros(at.saturating_sub(now_us))
         });
-        let now = Instant::now();
-        for slot in &mut self.slots {
-            slot.unread = slot.unread.filter(|again| *again > now);
-        }
         let retry = self.dry.then(|| Instant::now() + DRY_PATIENCE);
-        let again = self
-            .slots
-            .iter()
-            .flat_map(|s| [s.again, s.unread])
-            .flatten();
+        let again = self.slots.iter().filter_map(|s| s.again);
         let again = again.chain(retry).chain(self.paced);
         let again = again.chain(self.reports.due()).min();
         let timer =
@@ -613,6 +607,9 @@ impl<'a> Session<'a> {
         let held = self.pace.held(local);
         let wait = self.pace.wait(now);
         self.paced = wait.or(held.map(|_| HELD_PATIENCE)).map(|wait| now + wait);
+        let unread = self.slots.iter().filter_map(|slot| slot.unread);
+        let unread = unread.filter(|again| *again > now);
+        self.paced = self.paced.into_iter().chain(unread).min();
         status::lock(&self.board).held(held);
         if wait.is_some() {
             return;
@@ -777,7 +774,7 @@ impl fmt::Display for Ended {
             Self::ShutDown => f.write_str("stopped"),
             Self::Bye(code, said) if said.is_empty() => write!(f, "{code}"),
             Self::Bye(code, said) => write!(f, "{code}: {said}"),
-            Self::Failed(why) => f.write_str(why),
+            Self::Unread(why) | Self::Failed(why) => f.write_str(why),
         }
     }
 }
@@ -827,6 +824,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Ended> {
     match world::blocking(read).await {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(e @ ReadError::Unread { .. })) => Err(Ended::Unread(e.to_string())),
         Ok(Err(e)) => Err(Ended::Failed(e.to_string())),
         Err(_) => Err(Ended::ShutDown),
     }

@@ -342,6 +342,11 @@ impl Refusal {
         }
     }
 
+    /// Whether there is more, and will be given as soon as the disk gives it.
+    fn is_passing(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     fn bad(what: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, what)
     }

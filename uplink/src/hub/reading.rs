@@ -34,7 +34,7 @@ pub(super) enum NotRead {
     #[error("{stream} has no partition {number}")]
     Unknown { stream: String, number: u32 },
     /// There is more, and the disk does not give it.
-    #[error("what follows cannot be read from the hub's disk at the moment: ask again")]
+    #[error("what follows cannot be read from the disk at the moment: ask again")]
     Unread,
     /// The disk, or the end of the hub.
     #[error("{0}")]
@@ -101,7 +101,11 @@ impl Reading {
             runs != known
         };
         let parts = self.parts(stream, wants, bytes_max, deadline, is_other);
-        let parts = parts.await?;
+        let parts = match parts.await {
+            // Other runs are an answer.
+            Err(NotRead::Unread) if runs != known => Vec::new(),
+            parts => parts?,
+        };
         Ok(Read { runs, parts })
     }
 

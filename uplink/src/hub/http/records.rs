@@ -311,8 +311,13 @@ impl Course {
                 denied = self.grant.withdrawn() => {
                     return Err(Refusal::new(StatusCode::UNAUTHORIZED, denied.0));
                 }
-                found = self.stand.more(&self.reading, &self.stream, bytes_max, deadline) => found?,
-                () = self.site.stopped() => Vec::new(),
+                found = self.stand.more(&self.reading, &self.stream, bytes_max, deadline) => found,
+                () = self.site.stopped() => Ok(Vec::new()),
+            };
+            let found = match found {
+                // What was read is given; who comes again is told.
+                Err(refusal) if refusal.is_passing() && !body.is_empty() => break,
+                found => found?,
             };
             if found.is_empty() {
                 break;
@@ -339,7 +344,7 @@ impl Course {
     async fn gaps(mut self, limits: Limits) -> Result<Response, Refusal> {
         let mut deadline = Instant::now() + limits.wait;
         let (mut body, mut left) = (Vec::new(), limits.items);
-        let mut is_at_end = false;
+        let (mut is_at_end, mut looked) = (false, false);
         for _ in 0..STRETCHES {
             let runs = self.stand.runs();
             let found = tokio::select! {
@@ -347,9 +352,15 @@ impl Course {
                 denied = self.grant.withdrawn() => {
                     return Err(Refusal::new(StatusCode::UNAUTHORIZED, denied.0));
                 }
-                found = self.stand.more(&self.reading, &self.stream, STRETCH_BYTES, deadline) => found?,
+                found = self.stand.more(&self.reading, &self.stream, STRETCH_BYTES, deadline) => found,
                 () = self.site.stopped() => break,
             };
+            let found = match found {
+                // As in `lines`; the stretch that was looked at is the answer.
+                Err(refusal) if refusal.is_passing() && looked => break,
+                found => found?,
+            };
+            looked = true;
             // Runs that have just come are yet to be looked at.
             is_at_end = found.is_empty() && self.stand.runs() == runs;
             for item in &found {
@@ -447,6 +458,8 @@ impl Course {
             denied = self.grant.withdrawn() => return (failed(&denied.0), false),
             found = self.stand.more(&self.reading, &self.stream, EVENTS_BYTES, deadline), if is_empty => match found {
                 Ok(items) => self.queue.extend(items),
+                // It goes on when the disk does.
+                Err(refusal) if refusal.is_passing() => {}
                 Err(refusal) => return (failed(&refusal.what), false),
             },
             () = std::future::ready(()), if !is_empty => {}
@@ -538,20 +551,28 @@ impl All {
         bytes_max: usize,
         deadline: Instant,
     ) -> Result<Vec<Item>, Refusal> {
-        let wants: Vec<Want> = self.positions.wants(self.turn, true).collect();
-        let read = reading.fetch(stream, &wants, bytes_max, self.runs, deadline);
-        let Read { runs, parts } = read.await?;
-        let mut items = Vec::new();
-        for part in parts {
-            if let Some((key, mut found)) = self.positions.take(&part.head, &part.frames, true) {
-                items.append(&mut found);
-                self.turn = (key.0, key.1.saturating_add(1));
+        for _ in 0..2 {
+            let wants: Vec<Want> = self.positions.wants(self.turn, true).collect();
+            let read = reading.fetch(stream, &wants, bytes_max, self.runs, deadline);
+            let Read { runs, parts } = read.await?;
+            let mut items = Vec::new();
+            for part in parts {
+                let taken = self.positions.take(&part.head, &part.frames, true);
+                if let Some((key, mut found)) = taken {
+                    items.append(&mut found);
+                    self.turn = (key.0, key.1.saturating_add(1));
+                }
+            }
+            if runs == self.runs {
+                return Ok(items);
+            }
+            self.meet(reading, stream);
+            // Nothing is said of runs that have just come before they were looked at.
+            if !items.is_empty() {
+                return Ok(items);
             }
         }
-        if runs != self.runs {
-            self.meet(reading, stream);
-        }
-        Ok(items)
+        Ok(Vec::new())
     }
 
     /// Partitions and runs that have come, or are no more.
