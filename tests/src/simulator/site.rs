@@ -201,7 +201,10 @@ impl Site {
 
     /// Does to a machine's disk what was ordered. `copy` is the one that was taken of it last.
     fn handle_disk(&self, name: &str, disk: &Disk, order: &ToDisk, copy: &mut Option<Copied>) {
-        copy.take_if(|copy| name == HUB && self.has_outlived(copy));
+        copy.take_if(|copy| match name == HUB {
+            true => self.has_outlived(copy),
+            false => self.is_followed(name, copy),
+        });
         let kind = match (order, &copy) {
             (ToDisk::Nothing, _) => return,
             (ToDisk::Copy | ToDisk::PutBack, None)
@@ -265,6 +268,22 @@ impl Site {
     fn has_outlived(&self, copy: &Copied) -> bool {
         let mut offered = self.ledger.logs_offered().into_iter();
         offered.any(|(home, logs)| logs > copy.logs.get(&home).unwrap_or(&0) + NEW_LOGS_MAX)
+    }
+
+    /// Whether another log follows one that has events in `copy` which the hub may lack, and not because the two differ: as behind an exchange, they would come behind
+    /// what is younger (decision 0018).
+    fn is_followed(&self, name: &str, copy: &Copied) -> bool {
+        let has_unsent = |home: &Home| {
+            copy.unsent
+                .iter()
+                .any(|(of, count)| of == home && *count > 0)
+        };
+        let mut offered = self.ledger.logs_offered().into_iter();
+        !self.options.has_one_log_at_a_time()
+            && offered.any(|(home, logs)| {
+                let before = copy.logs.get(&home).unwrap_or(&0);
+                home.gateway == name && logs > *before && has_unsent(&home)
+            })
     }
 
     /// Waits for a life that was told to end.
