@@ -44,6 +44,8 @@ struct Books {
     alike: BTreeMap<String, bool>,
     /// The hub was put back to an earlier state.
     hub_was_put_back: bool,
+    /// How many logs of a partition the hub has heard of since it was put back, where its gateway has not come to it yet.
+    hub_knows: BTreeMap<Home, usize>,
     /// Places of disks that rotted or could not be read for a moment, and gaps that tell of one.
     hits: u64,
     hit_gaps: u64,
@@ -282,8 +284,19 @@ impl Ledger {
     }
 
     /// The hub was put back to an earlier state.
-    pub(super) fn hub_is_put_back(&self) {
-        self.lock().hub_was_put_back = true;
+    pub(super) fn hub_is_put_back(&self, knows: &BTreeMap<Home, usize>) {
+        let mut books = self.lock();
+        books.hub_was_put_back = true;
+        let known = |home: &Home| (home.clone(), knows.get(home).copied().unwrap_or(0));
+        books.hub_knows = books.partitions.keys().map(known).collect();
+    }
+
+    /// How many logs of each partition the hub has heard of.
+    #[must_use]
+    pub(super) fn logs_known(&self) -> BTreeMap<Home, usize> {
+        let mut known = self.logs_offered();
+        known.extend(self.lock().hub_knows.clone());
+        known
     }
 
     /// The hub has something of every partition: a reader that follows would be told by an older hub that there is no such partition.
@@ -307,6 +320,7 @@ impl Ledger {
     /// `machine` offers `log` to the hub.
     pub(super) fn offered(&self, machine: &str, home: &Home, log: LogId) {
         let mut books = self.lock();
+        books.hub_knows.remove(home);
         let partition = books.partitions.entry(home.clone()).or_default();
         if let Entry::Vacant(new) = partition.promised.entry(log) {
             new.insert(0);

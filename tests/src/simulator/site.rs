@@ -218,16 +218,23 @@ impl Site {
                 *copy = Some(Copied {
                     heads: self.ledger.heads(name),
                     unsent: self.ledger.unsent(name),
-                    logs: self.ledger.logs_offered(),
+                    logs: self.ledger.logs_known(),
                 });
                 return self
                     .story
                     .tell(&format!("a copy of the disk of {name} is taken"));
             }
-            (ToDisk::PutBack, Some(Copied { heads, unsent, .. })) => {
+            (
+                ToDisk::PutBack,
+                Some(Copied {
+                    heads,
+                    unsent,
+                    logs,
+                }),
+            ) => {
                 disk.put_back();
                 if name == HUB {
-                    self.ledger.hub_is_put_back();
+                    self.ledger.hub_is_put_back(logs);
                     "the hub is put back"
                 } else {
                     self.ledger.forgets(name, heads, true);
