@@ -6,7 +6,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -326,7 +326,11 @@ impl Reading {
             match self.doubts.judge(segment, seq, position, began) {
                 Judged::Lost => return Ok(found),
                 Judged::ReadAgain => {}
-                Judged::Wait => return Err(ReadError::Unread { segment }),
+                Judged::Wait => {
+                    // Where the file system was mounted anew, the file is another one.
+                    self.lock_open().retain(|(open, _)| *open != segment);
+                    return Err(ReadError::Unread { segment });
+                }
             }
         }
     }
@@ -493,11 +497,15 @@ impl Reading {
 
     /// Closes every file.
     pub(crate) fn let_go(&self) {
-        self.open.lock().expect("no holder panics").clear();
+        self.lock_open().clear();
+    }
+
+    fn lock_open(&self) -> MutexGuard<'_, Vec<(u32, Arc<File>)>> {
+        self.open.lock().expect("no holder panics")
     }
 
     fn file(&self, segment: u32) -> io::Result<Arc<File>> {
-        let mut open = self.open.lock().expect("no holder panics");
+        let mut open = self.lock_open();
         if let Some(at) = open.iter().position(|(s, _)| *s == segment) {
             open[at..].rotate_left(1);
         } else {
