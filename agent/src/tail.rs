@@ -158,10 +158,10 @@ impl Followers {
                     return to.write_all(END.as_bytes()).await;
                 }
             }
-            if any_unread {
-                tokio::time::sleep(UNREAD_PATIENCE).await;
-            } else if !any {
-                self.news().await;
+            match (any, any_unread) {
+                (true, _) => {}
+                (false, true) => tokio::time::sleep(UNREAD_PATIENCE).await,
+                (false, false) => self.news().await,
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A read that fails may be a moment's trouble of the disk, its end, or rot. What a reader takes for rot is lost to whoever it reads for: a hub goes on behind it
 //! and never asks again. So a segment has to fail several times over a while and never read well in between, and the disk has to take a write each time, last of all
-//! right before the read that decides: of a disk that is gone nothing is rot.
+//! right before and right behind the read that decides: of a disk that is gone nothing is rot.
 
 use std::io;
 use std::ops::Range;
@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use sedge_core::planted::Fault;
 use tokio::time::Instant;
 
 use crate::disk::{self, File, sync_dir};
@@ -34,19 +33,8 @@ struct Doubt {
     times: u32,
     /// When the disk was last asked whether it takes a write.
     asked: Option<Instant>,
-    /// When it last took one.
-    took: Option<Instant>,
-}
-
-/// What is to be done about a read that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Judged {
-    /// It may be seen later.
-    Wait,
-    /// The disk is there: what does not read now does not read at all.
-    ReadAgain,
-    /// It is taken for lost.
-    Lost,
+    /// Whether it did.
+    took: bool,
 }
 
 impl Doubts {
@@ -57,51 +45,40 @@ impl Doubts {
         }
     }
 
-    /// The place `position` of the segment with this number could not be read, by a read that began at `began`. Asks the disk, at times.
-    pub(crate) fn judge(&self, segment: u32, seq: u64, position: u32, began: Instant) -> Judged {
-        if Fault::ReadersWaitForNothing.is_planted() {
-            return Judged::Lost;
-        }
+    /// The place `position` of the segment with this number could not be read. Whether it is rot if it is read once more and does not read then either, and
+    /// the disk is [still there](Self::disk_takes): it has just taken a write. Otherwise it may be seen later.
+    pub(crate) fn may_be_rot(&self, segment: u32, seq: u64, position: u32) -> bool {
         let now = Instant::now();
         let mut doubt = self.recall(seq, position);
-        let is_rot = doubt.times > TIMES_MAX;
-        let just_took = |took: Instant| took <= began && began - took < JUST;
-        if is_rot && doubt.took.is_some_and(just_took) {
-            return Judged::Lost;
-        }
-        // A disk that took something is asked again when that is long ago: of what is rot for long by now that is a moment.
-        let pause = match is_rot && doubt.took == doubt.asked {
+        let was_rot = doubt.times > TIMES_MAX;
+        // What is rot for long is so at any time, but of a disk that is not there.
+        let pause = match was_rot && doubt.took {
             true => Duration::ZERO,
             false => APART,
         };
         if doubt.asked.is_some_and(|asked| now - asked < pause) {
-            return Judged::Wait;
+            return false;
         }
         // Nobody waits for a disk with the lock.
         let takes = self.disk_takes();
-        doubt.asked = Some(Instant::now());
-        if takes.is_ok() {
-            (doubt.took, doubt.times) = (doubt.asked, doubt.times.saturating_add(1));
-        }
+        (doubt.asked, doubt.took) = (Some(Instant::now()), takes.is_ok());
+        doubt.times = doubt.times.saturating_add(doubt.took.into());
         self.note(doubt);
-        let dir = self.dir.display();
-        match (takes, doubt.times) {
-            (Err(error), _) => {
+        let (dir, is_rot) = (self.dir.display(), doubt.times > TIMES_MAX);
+        match takes {
+            Err(error) => {
                 tracing::warn!(%dir, segment, %error, "cannot be read, and the disk takes no writes: nothing is taken for lost");
-                Judged::Wait
             }
-            (Ok(()), 1) => {
+            Ok(()) if doubt.times == 1 => {
                 let (times, apart) = (TIMES_MAX + 1, APART.as_secs());
                 tracing::warn!(%dir, segment, "cannot be read; when that was so {times} times, each {apart} s behind the one before, it is taken for lost");
-                Judged::Wait
             }
-            (Ok(()), times) if times <= TIMES_MAX => Judged::Wait,
-            _ if is_rot => Judged::ReadAgain,
-            _ => {
+            Ok(()) if is_rot && !was_rot => {
                 tracing::error!(%dir, segment, "cannot be read, and what stands there is taken for lost");
-                Judged::ReadAgain
             }
+            Ok(()) => {}
         }
+        doubt.took && is_rot
     }
 
     /// These bytes of a segment have just been read: what was in doubt there is not.
@@ -127,7 +104,7 @@ impl Doubts {
                 position,
                 times: 0,
                 asked: None,
-                took: None,
+                took: false,
             },
         };
         if known.len() >= DOUBTS_MAX {
@@ -147,7 +124,7 @@ impl Doubts {
     }
 
     /// Whether the disk takes what it is given. One that is only full does.
-    fn disk_takes(&self) -> io::Result<()> {
+    pub(crate) fn disk_takes(&self) -> io::Result<()> {
         let probe = self.dir.join(format!("{TEMPORARY}probe"));
         let full = |e: io::Error| match media::is_full(&e) {
             // It may have said so by what it remembers.
@@ -174,13 +151,10 @@ impl Doubts {
 const TIMES_MAX: u32 = 3;
 /// … of those that are as far apart as opens that count ([`crate::patience`]).
 const APART: Duration = Duration::from_secs(10);
-/// Of a disk that took a write so long ago it is known that it is there.
-const JUST: Duration = Duration::from_secs(1);
 const DOUBTS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use super::Judged::{Lost, ReadAgain, Wait};
     use super::*;
 
     async fn after(seconds: u64) {
@@ -200,9 +174,9 @@ mod tests {
     }
 
     impl Given {
-        /// A read of the segment `seq` has just failed.
-        fn fails(&self, seq: u64) -> Judged {
-            self.doubts.judge(1, seq, 4096, Instant::now())
+        /// A read of the segment `seq` has just failed: whether that is rot.
+        fn fails(&self, seq: u64) -> bool {
+            self.doubts.may_be_rot(1, seq, 4096)
         }
     }
 
@@ -210,16 +184,16 @@ mod tests {
     async fn what_cannot_be_read_for_half_a_minute_is_lost() {
         let given = given();
         for _ in 0..30 {
-            assert_eq!(given.fails(7), Wait);
+            assert!(!given.fails(7));
             assert!(!given.doubts.is_rot(7));
             after(1).await;
         }
-        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        assert!(given.fails(7));
         assert!(given.doubts.is_rot(7));
         // What fails beside it is not.
-        assert_eq!(given.fails(8), Wait);
+        assert!(!given.fails(8));
         after(5).await;
-        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        assert!(given.fails(7));
         let log = given.dir.path().join("log");
         assert_eq!(std::fs::read_dir(log).unwrap().count(), 0);
     }
@@ -228,10 +202,10 @@ mod tests {
     async fn who_comes_seldom_waits_for_as_many_tries() {
         let given = given();
         for _ in 0..3 {
-            assert_eq!(given.fails(7), Wait);
+            assert!(!given.fails(7));
             after(3600).await;
         }
-        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        assert!(given.fails(7));
     }
 
     /// Glitches of an hour do not add up.
@@ -239,21 +213,21 @@ mod tests {
     async fn what_reads_well_in_between_is_in_doubt_no_more() {
         let given = given();
         for _ in 0..10 {
-            assert_eq!(given.fails(7), Wait);
+            assert!(!given.fails(7));
             given.doubts.was_read(7, &(0..4096));
             given.doubts.was_read(8, &(0..8192));
             after(10).await;
-            assert_eq!(given.fails(7), Wait);
+            assert!(!given.fails(7));
             given.doubts.was_read(7, &(4096..4097));
             after(300).await;
         }
         for _ in 0..3 {
-            assert_eq!(given.fails(7), Wait);
+            assert!(!given.fails(7));
             after(10).await;
         }
-        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        assert!(given.fails(7));
         given.doubts.was_read(7, &(0..8192));
-        assert_eq!(given.fails(7), Wait, "rot does not read");
+        assert!(!given.fails(7), "rot does not read");
     }
 
     #[tokio::test(start_paused = true)]
@@ -262,37 +236,22 @@ mod tests {
         let (log, gone) = (given.dir.path().join("log"), given.dir.path().join("gone"));
         std::fs::rename(&log, &gone).unwrap();
         for _ in 0..100 {
-            assert_eq!(given.fails(7), Wait);
+            assert!(!given.fails(7));
             after(10).await;
         }
         std::fs::rename(&gone, &log).unwrap();
         for _ in 0..3 {
-            assert_eq!(given.fails(7), Wait);
+            assert!(!given.fails(7));
             after(10).await;
         }
-        assert_eq!((given.fails(7), given.fails(7)), (ReadAgain, Lost));
+        assert!(given.fails(7));
         // It goes once more: what is rot for long is not lost now.
         std::fs::rename(&log, &gone).unwrap();
         after(5).await;
         for _ in 0..100 {
-            assert_eq!(given.fails(7), Wait);
+            assert!(!given.fails(7));
             after(1).await;
         }
-    }
-
-    /// The write that shows that the disk is there stands before the read.
-    #[tokio::test(start_paused = true)]
-    async fn a_read_that_began_before_the_disk_came_back_decides_nothing() {
-        let given = given();
-        for _ in 0..3 {
-            assert_eq!(given.fails(7), Wait);
-            after(10).await;
-        }
-        let began = Instant::now();
-        after(1).await;
-        assert_eq!(given.fails(7), ReadAgain);
-        after(2).await;
-        assert_eq!(given.doubts.judge(1, 7, 4096, began), ReadAgain);
     }
 
     #[tokio::test(start_paused = true)]

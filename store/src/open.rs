@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::disk::File;
 use crate::group::{Group, Items, Limits};
+use crate::identity::is_unreadable;
 use crate::index::{Index, Place};
 use crate::inspect;
 use crate::media::{UNREADABLE, file_name};
@@ -38,6 +39,7 @@ pub(crate) fn open(
     mut owner: Box<dyn Owner>,
     clock: Clock,
 ) -> Result<(Partition, Opened), OpenError> {
+    let opening = clock();
     let mut ring_options = RingOptions {
         budget: Budget::default(),
         role: Role::Origin,
@@ -46,7 +48,7 @@ pub(crate) fn open(
         when_full: options.when_full,
         log_id: None,
     };
-    let (mut ring, mut opened) = match Ring::open(dir.clone(), &ring_options, &mut *owner, clock())
+    let (mut ring, mut opened) = match Ring::open(dir.clone(), &ring_options, &mut *owner, opening)
     {
         Ok((ring, opened)) => (Some(ring), opened),
         Err(error) => (None, without_room(error)?),
@@ -68,13 +70,22 @@ pub(crate) fn open(
     }
     let seen = match &mut ring {
         Some(ring) => Seen::of(ring).map_err(io(&dir))?,
-        None => Seen::without_ring(&dir, &ring_options, clock())?,
+        None => Seen::without_ring(&dir, &ring_options, opening)?,
     };
     let made = ring.is_some() || !seen.index.held().is_empty();
     let unsent = Arc::new(Unsent::of(&dir, seen.log_id));
     let index = Arc::new(seen.index.unsent_from(unsent.known()));
     let reading = Reading::new(dir.clone(), seen.geometry, seen.log_id, index.clone());
-    restore(&dir, &index, &reading, &mut *owner, seen.is_patient).map_err(io(&dir))?;
+    match restore(&dir, &index, &reading, &mut *owner, seen.is_patient) {
+        // An open that had no room has not gone through all of it, and counted nothing.
+        Err(e) if ring.is_none() && is_unreadable(&e) => {
+            let patience = Patience::with(dir.join(UNREADABLE), opening);
+            patience.try_again_later("the log", &e).map_err(io(&dir))?;
+            restore(&dir, &index, &reading, &mut *owner, false)
+        }
+        restored => restored,
+    }
+    .map_err(io(&dir))?;
     ring_options.log_id = Some(seen.log_id);
     let queue = Queue::new(options.pace(), clock).with_time(options.time.clone());
     let queue = Arc::new(queue);
@@ -339,7 +350,7 @@ fn look(dir: &Path, patience: &Patience) -> std::io::Result<Option<Seen>> {
         index: Index::new(held, end.expected, end.position, ledger, Vec::new),
         geometry,
         log_id: header.log_id,
-        is_patient: !patience.is_over(),
+        is_patient: !patience.has_excused(),
     }))
 }
 

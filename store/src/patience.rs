@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use sedge_core::Micros;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ pub struct Patience {
     /// Whether there is such a file, whatever it says.
     is_there: bool,
     spent: Option<Spent>,
+    /// Something was taken for lost.
+    excused: AtomicBool,
 }
 
 /// Opens in a row that could not read everything.
@@ -38,6 +41,7 @@ impl Patience {
             spent: read.ok(),
             file,
             now,
+            excused: AtomicBool::new(false),
         }
     }
 
@@ -48,12 +52,18 @@ impl Patience {
             .is_some_and(|spent| spent.opens >= OPENS_MAX)
     }
 
+    /// Whether something was taken for lost, and may be missing again.
+    pub fn has_excused(&self) -> bool {
+        self.excused.load(Relaxed)
+    }
+
     /// The file `name` could not be read.
     ///
     /// # Errors
     /// The same error, and what will come of it; none when patience is over.
     pub fn try_again_later(&self, name: &str, error: &io::Error) -> io::Result<()> {
         if self.is_over() {
+            self.excused.store(true, Relaxed);
             tracing::error!(file = %self.file.with_file_name(name).display(), error = %error, "cannot be read, and what stands there is taken for lost");
             return Ok(());
         }

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use sedge_core::frame::{Frame, Kind};
 use sedge_core::ledger::CURSORS_MAX;
+use sedge_core::planted::Fault;
 use sedge_core::segment::Geometry;
 use sedge_core::walk::{Found, Step, Walk, Window};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
-use tokio::time::Instant;
 
 use crate::disk::File;
-use crate::doubt::{Doubts, Judged};
+use crate::doubt::Doubts;
 use crate::group::FRAME_BYTES_WANTED;
 use crate::identity;
 use crate::index::{Held, Hint, Index, Located, Place, Standing};
@@ -173,8 +173,11 @@ impl Reading {
                 found.resize(begun, self.index.durable());
                 continue;
             };
+            let known = found.len();
             self.surely(&place, || {
-                let walked = self.walk_to(&place, |at| {
+                found.truncate(known);
+                let failures = self.failures_of(&place);
+                let walked = self.walk_to(&place, failures, |at| {
                     let header = &at.frame.header;
                     if header.kind == Kind::Data {
                         let sought = &times[found.len()..begun];
@@ -291,7 +294,7 @@ impl Reading {
         };
         let crc = self.surely(&place, || {
             let mut crc = None;
-            let unread = self.walk_to(&place, |at| {
+            let unread = self.walk_to(&place, self.failures_of(&place), |at| {
                 if at.frame.end() == next && counts(&at.frame) {
                     crc = Some(at.frame.header.crc);
                 }
@@ -317,21 +320,21 @@ impl Reading {
         mut read: impl FnMut() -> Result<(T, Option<u32>), ReadError>,
     ) -> Result<T, ReadError> {
         let Held { segment, seq, .. } = place.held;
+        let mut decides = Fault::ReadersWaitForNothing.is_planted();
         loop {
-            let began = Instant::now();
             let (found, unread) = read()?;
             let Some(position) = unread else {
                 return Ok(found);
             };
-            match self.doubts.judge(segment, seq, position, began) {
-                Judged::Lost => return Ok(found),
-                Judged::ReadAgain => {}
-                Judged::Wait => {
-                    // Where the file system was mounted anew, the file is another one.
-                    self.lock_open().retain(|(open, _)| *open != segment);
-                    return Err(ReadError::Unread { segment });
-                }
+            // Where the file system was mounted anew, the file is another one.
+            self.lock_open().retain(|(open, _)| *open != segment);
+            if decides && self.doubts.disk_takes().is_ok() {
+                return Ok(found);
             }
+            if decides || !self.doubts.may_be_rot(segment, seq, position) {
+                return Err(ReadError::Unread { segment });
+            }
+            decides = true;
         }
     }
 
@@ -355,7 +358,8 @@ impl Reading {
         if place.first > from {
             return Ok((Collected::Hole(corrupt(from, place.first)), None));
         }
-        let (file, mut walk, mut window) = match self.begin(&place) {
+        let failures = self.failures_of(&place);
+        let (file, mut walk, mut window) = match self.begin(&place, failures) {
             // All of it is what the disk does not give.
             Err(e) if identity::is_unreadable(&e) => {
                 let hole = Collected::Hole(corrupt(from, place.limit));
@@ -418,7 +422,8 @@ impl Reading {
     }
 
     /// A walk from `place`, the file that it goes through, and a window that holds nothing yet.
-    fn begin(&self, place: &Place) -> io::Result<(Arc<File>, Walk, Span)> {
+    /// After so many `failures` nothing more is asked of the disk.
+    fn begin(&self, place: &Place, failures: u32) -> io::Result<(Arc<File>, Walk, Span)> {
         let file = self.file(place.held.segment)?;
         let walk = Walk::new(
             self.log_id,
@@ -427,24 +432,27 @@ impl Reading {
             place.first,
             Some(place.limit),
         );
-        let failures_left = match self.doubts.is_rot(place.held.seq) {
-            // Nothing beside it is to be hidden.
-            true => u32::MAX,
-            false => FAILURES_MAX,
-        };
         let window = Span {
             position: place.position,
-            failures_left,
+            failures_left: failures,
             ..Span::default()
         };
         Ok((file, walk, window))
     }
 
-    /// What `window` went through without a failure is in doubt no more.
-    fn was_read(&self, place: &Place, window: &Span) {
-        if window.unread_at.is_none() {
-            self.doubts.was_read(place.held.seq, &window.covered);
+    /// How often a read that has to be sure may fail: what is rot is to hide nothing beside it, and the rest is waited for anyway.
+    fn failures_of(&self, place: &Place) -> u32 {
+        match self.doubts.is_rot(place.held.seq) {
+            true => u32::MAX,
+            false => FAILURES_MAX,
         }
+    }
+
+    /// What `window` went through before its first failure is in doubt no more.
+    fn was_read(&self, place: &Place, window: &Span) {
+        let end = window.unread_at.unwrap_or(window.covered.end);
+        self.doubts
+            .was_read(place.held.seq, &(window.covered.start..end));
     }
 
     /// Walks from `place` to the end of its segment or until `each` says no. `false`: the disk did not give all of it.
@@ -453,16 +461,17 @@ impl Reading {
         place: &Place,
         each: impl FnMut(&Found<'_>) -> bool,
     ) -> io::Result<bool> {
-        Ok(self.walk_to(place, each)?.is_none())
+        Ok(self.walk_to(place, u32::MAX, each)?.is_none())
     }
 
-    /// The same; says the first place that the disk did not give.
+    /// The same, for as long as no more than so many `failures` are met; says the first place that the disk did not give.
     fn walk_to(
         &self,
         place: &Place,
+        failures: u32,
         mut each: impl FnMut(&Found<'_>) -> bool,
     ) -> io::Result<Option<u32>> {
-        let (file, mut walk, mut window) = match self.begin(place) {
+        let (file, mut walk, mut window) = match self.begin(place, failures) {
             Err(e) if identity::is_unreadable(&e) => return Ok(Some(place.position)),
             begun => begun?,
         };

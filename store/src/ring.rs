@@ -305,8 +305,7 @@ impl Ring {
             media: &mut media,
             scratch: &mut scratch,
         };
-        let is_patient = !patience.is_over();
-        desk.media.be_careful(is_patient);
+        desk.media.be_careful(!patience.is_over());
         let result = RingLog::open(&mut desk, how, fresh);
         desk.media.be_careful(false);
         if result.is_err() {
@@ -316,8 +315,9 @@ impl Ring {
         if let Some(unread) = media.take_unread() {
             unread.try_again_later(&patience).map_err(io)?;
         }
-        patience.end().map_err(io)?;
         let (log, recovered) = result.map_err(|e| OpenError::of(&dir, e))?;
+        let is_patient = !patience.has_excused();
+        patience.end().map_err(io)?;
         if options
             .log_id
             .is_some_and(|expected| expected != log.log_id())

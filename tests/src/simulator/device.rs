@@ -257,7 +257,8 @@ impl Device {
         match Log::open(self.chip.clone(), options, fresh, scratch) {
             Ok((log, recovered)) => {
                 if self.tail == Tail::Fresh {
-                    self.kept.burn(recovered.burned);
+                    let next = log.next().get();
+                    self.kept.burn(next.saturating_sub(recovered.burned)..next);
                 }
                 Some(Firmware::new(log, self.name.clone(), self.boot))
             }

@@ -2,6 +2,7 @@
 //! the device heard so.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use sedge_core::{Cause, Gap, Offset};
 
@@ -17,7 +18,7 @@ pub(super) struct Kept {
     /// Events in commits that were cut short: the log may hold them.
     doubts: u64,
     /// Offsets that were burned where torn cells may read well at one time and badly at another: so may the frame that says that they were.
-    burned: u64,
+    burned: Vec<Range<u64>>,
 }
 
 /// What there is to say of a gap.
@@ -48,9 +49,9 @@ impl Kept {
             .extend((first.get()..).zip(numbers.iter().copied()));
     }
 
-    /// An open burned so many offsets, on flash whose torn cells flicker.
-    pub(super) fn burn(&mut self, offsets: u64) {
-        self.burned += offsets;
+    /// An open burned these offsets, on flash whose torn cells flicker.
+    pub(super) fn burn(&mut self, offsets: Range<u64>) {
+        self.burned.push(offsets);
     }
 
     /// The device hears that the gateway has all below `next`. Up to now its log took it to stand at `cursor`, and has let go of all below `oldest`.
@@ -80,8 +81,12 @@ impl Kept {
         let gone = self.held.iter().filter(|(at, _)| span.contains(at)).count() as u64;
         let (doubts, late) = (self.doubts, self.late.len() as u64);
         let too_many = gap.lost.saturating_sub(gone);
+        let inside = |burned: &Range<u64>| {
+            let end = burned.end.min(span.end);
+            end.saturating_sub(burned.start.max(span.start))
+        };
         let burned = match gap.cause {
-            Cause::Corrupt => self.burned,
+            Cause::Corrupt => self.burned.iter().map(inside).sum(),
             _ => 0,
         };
         Verdict {

@@ -46,7 +46,7 @@ struct Books {
     hub_was_put_back: bool,
     /// How many logs of a partition the hub has heard of since it was put back, where its gateway has not come to it yet.
     hub_knows: BTreeMap<Home, usize>,
-    /// Places of disks that rotted or could not be read for a moment, and gaps that tell of one.
+    /// Places of disks that rotted, and gaps that tell of one.
     hits: u64,
     hit_gaps: u64,
     wrong: Option<String>,
@@ -278,7 +278,7 @@ impl Ledger {
         self.lock().alike.insert(gateway.to_owned(), keeps_order);
     }
 
-    /// A place of some disk has rotted, or cannot be read for a moment.
+    /// A place of some disk has rotted.
     pub(super) fn is_hit(&self) {
         self.lock().hits += 1;
     }

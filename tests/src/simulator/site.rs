@@ -218,7 +218,10 @@ impl Site {
                 *copy = Some(Copied {
                     heads: self.ledger.heads(name),
                     unsent: self.ledger.unsent(name),
-                    logs: self.ledger.logs_known(),
+                    logs: match name == HUB {
+                        true => self.ledger.logs_known(),
+                        false => self.ledger.logs_offered(),
+                    },
                 });
                 return self
                     .story

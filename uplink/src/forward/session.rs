@@ -336,12 +336,21 @@ impl<'a> Session<'a> {
         });
         let begun = !self.slots.is_empty();
         let mut changed = self.part_from(&logs);
+        let mut unread = None;
         for log in &logs {
             let known = |s: &Slot| s.listed && s.log.handle.log_id() == log.handle.log_id();
-            if !self.slots.iter().any(known) {
-                self.add(log.clone()).await?;
-                changed = true;
+            if self.slots.iter().any(known) {
+                continue;
             }
+            match self.add(log.clone()).await {
+                // What is in doubt in the others is seen as well, or each would be waited for behind the one before.
+                Err(Ended::Unread(why)) => unread = Some(why),
+                added => added?,
+            }
+            changed = true;
+        }
+        if let Some(why) = unread {
+            return Err(Ended::Unread(why));
         }
         status::lock(&self.board).logs(&logs);
         if begun && changed {
