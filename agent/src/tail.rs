@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sedge_core::Offset;
 use sedge_store::watch;
-use sedge_store::{Partition, ReadError, world};
+use sedge_store::{Partition, READ_AGAIN_AFTER, ReadError, world};
 use sedge_uplink::client::{Item, Origin, items_of};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -160,7 +159,7 @@ impl Followers {
             }
             match (any, any_unread) {
                 (true, _) => {}
-                (false, true) => tokio::time::sleep(UNREAD_PATIENCE).await,
+                (false, true) => tokio::time::sleep(READ_AGAIN_AFTER).await,
                 (false, false) => self.news().await,
             }
         }
@@ -303,8 +302,6 @@ fn refused(error: ReadError) -> io::Error {
 
 /// Behind the last piece, when the limit is reached.
 pub(crate) const END: &str = "end\n";
-/// What could not be read is read again after this long.
-const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// What is read and shown at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// Who is so many events behind is led back …

@@ -147,6 +147,8 @@ impl Doubts {
     }
 }
 
+/// What could not be read is read again after this long by whoever waits for it.
+pub const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// So many times a segment may fail …
 const TIMES_MAX: u32 = 3;
 /// … of those that are as far apart as opens that count ([`crate::patience`]).

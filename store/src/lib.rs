@@ -39,6 +39,7 @@ pub use batch::{Batch, Unit};
 pub use budget::{Budget, Held};
 pub use clock::{Beginning, Clock, Timekeeping, system_clock};
 pub use data_dir::{DataDir, DataDirError, Gone, Numbered, Section};
+pub use doubt::READ_AGAIN_AFTER;
 pub use durable_file::{read_toml, write_toml};
 pub use flash_image::{
     FlashHints, FlashImage, FlashImageError, FlashItem, FlashReport, GeometryReport,

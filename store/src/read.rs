@@ -174,9 +174,8 @@ impl Reading {
                 continue;
             };
             let known = found.len();
-            self.surely(&place, || {
+            self.surely(&place, |failures| {
                 found.truncate(known);
-                let failures = self.failures_of(&place);
                 let walked = self.walk_to(&place, failures, |at| {
                     let header = &at.frame.header;
                     if header.kind == Kind::Data {
@@ -292,9 +291,9 @@ impl Reading {
         let Some(place) = place.filter(|p| next > Offset::ZERO && p.first <= below) else {
             return Ok(None);
         };
-        let crc = self.surely(&place, || {
+        let crc = self.surely(&place, |failures| {
             let mut crc = None;
-            let unread = self.walk_to(&place, self.failures_of(&place), |at| {
+            let unread = self.walk_to(&place, failures, |at| {
                 if at.frame.end() == next && counts(&at.frame) {
                     crc = Some(at.frame.header.crc);
                 }
@@ -314,15 +313,20 @@ enum Collected {
 
 impl Reading {
     /// What `read` brings of the segment of `place`. Where that lacks something that the disk did not give, which `read` says then, only when it is taken for lost.
+    /// `read` is told how often it may fail: what is rot is to hide nothing beside it, and the rest is waited for anyway.
     fn surely<T>(
         &self,
         place: &Place,
-        mut read: impl FnMut() -> Result<(T, Option<u32>), ReadError>,
+        mut read: impl FnMut(u32) -> Result<(T, Option<u32>), ReadError>,
     ) -> Result<T, ReadError> {
         let Held { segment, seq, .. } = place.held;
         let mut decides = Fault::ReadersWaitForNothing.is_planted();
         loop {
-            let (found, unread) = read()?;
+            let failures = match self.doubts.is_rot(seq) {
+                true => u32::MAX,
+                false => FAILURES_MAX,
+            };
+            let (found, unread) = read(failures)?;
             let Some(position) = unread else {
                 return Ok(found);
             };
@@ -345,7 +349,9 @@ impl Reading {
         from: Offset,
         bytes_max: usize,
     ) -> Result<Collected, ReadError> {
-        self.surely(&place, || self.collect_once(place, from, bytes_max))
+        self.surely(&place, |failures| {
+            self.collect_once(place, from, bytes_max, failures)
+        })
     }
 
     /// The same; with a hole, the place in it that the disk did not give.
@@ -354,11 +360,11 @@ impl Reading {
         place: Place,
         from: Offset,
         bytes_max: usize,
+        failures: u32,
     ) -> Result<(Collected, Option<u32>), ReadError> {
         if place.first > from {
             return Ok((Collected::Hole(corrupt(from, place.first)), None));
         }
-        let failures = self.failures_of(&place);
         let (file, mut walk, mut window) = match self.begin(&place, failures) {
             // All of it is what the disk does not give.
             Err(e) if identity::is_unreadable(&e) => {
@@ -394,6 +400,7 @@ impl Reading {
                 }
             }
         };
+        self.was_read(&place, &window);
         match (kept.span, hole) {
             (Some((first, next)), _) => {
                 let position = window.position
@@ -403,7 +410,6 @@ impl Reading {
                     first: next,
                     position,
                 });
-                self.was_read(&place, &window);
                 let chunk = Chunk {
                     gap: None,
                     first,
@@ -413,7 +419,6 @@ impl Reading {
                 Ok((Collected::Frames(chunk), None))
             }
             (None, hole) => {
-                self.was_read(&place, &window);
                 let (begin, end) = hole.unwrap_or((from, place.limit));
                 let hole = Collected::Hole(corrupt(begin.max(from), end));
                 Ok((hole, window.unread_at))
@@ -438,14 +443,6 @@ impl Reading {
             ..Span::default()
         };
         Ok((file, walk, window))
-    }
-
-    /// How often a read that has to be sure may fail: what is rot is to hide nothing beside it, and the rest is waited for anyway.
-    fn failures_of(&self, place: &Place) -> u32 {
-        match self.doubts.is_rot(place.held.seq) {
-            true => u32::MAX,
-            false => FAILURES_MAX,
-        }
     }
 
     /// What `window` went through before its first failure is in doubt no more.

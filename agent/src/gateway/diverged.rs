@@ -7,7 +7,7 @@ use std::time::Duration;
 use sedge_core::entry::{Entry, Notice};
 use sedge_core::frame::Frame;
 use sedge_core::{Cause, LogId, Micros, Offset};
-use sedge_store::{Batch, Partition, ReadError, Timekeeping, world};
+use sedge_store::{Batch, Partition, READ_AGAIN_AFTER, ReadError, Timekeeping, world};
 
 use super::take_over;
 use crate::owner::{ITEM_BYTES_MAX, Item};
@@ -56,7 +56,7 @@ async fn tell(untold: Untold, time: &dyn Timekeeping) -> Option<u64> {
             Ok(Some(Ok(0))) => return Some(0),
             Ok(Some(Ok(lost))) => break lost,
             // In the end it is counted as lost.
-            Ok(Some(Err(ReadError::Unread { .. }))) => tokio::time::sleep(UNREAD_PATIENCE).await,
+            Ok(Some(Err(ReadError::Unread { .. }))) => tokio::time::sleep(READ_AGAIN_AFTER).await,
             Ok(Some(Err(error))) => {
                 tracing::warn!(log = %id, %error, "what only this log has cannot be counted; the next start tries again");
                 return None;
@@ -130,7 +130,5 @@ fn in_frame(frame: &Frame<'_>, from: Offset) -> u64 {
 
 /// Sources wait no longer for what is to stand before their records.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What could not be read is read again after this long.
-const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// Read at once.
 const PIECE_BYTES: usize = 256 << 10;

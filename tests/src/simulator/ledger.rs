@@ -442,7 +442,7 @@ impl Ledger {
             let rests = theirs.map(|of| Missing::of(&of.told[of.next as usize..]).told());
             let missing = partition.missing.told() + rests.sum::<u64>();
             let is_counted = missing <= partition.lost + partition.hidden();
-            books.is_through(p) && is_counted && partition.next >= partition.promised()
+            p.retired && is_counted && partition.next >= partition.promised()
         })
     }
 

@@ -18,7 +18,7 @@ use sedge_core::planted::Fault;
 use sedge_core::{Gap, LogId, Micros, Offset};
 use sedge_store::watch;
 use sedge_store::world::Blocking;
-use sedge_store::{Pulse, ReadError, system_clock, world};
+use sedge_store::{Pulse, READ_AGAIN_AFTER, ReadError, system_clock, world};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -696,7 +696,7 @@ impl<'a> Session<'a> {
             Ok(Found::Nothing) | Err(ReadError::Beyond { .. }) => self.dry = true,
             // The other logs go on meanwhile.
             Err(ReadError::Unread { .. }) => {
-                let again = Instant::now() + UNREAD_PATIENCE;
+                let again = Instant::now() + READ_AGAIN_AFTER;
                 let slot = self.slots.get_mut(usize::from(want.slot));
                 slot.into_iter().for_each(|slot| slot.unread = Some(again));
             }
@@ -869,7 +869,6 @@ const _: () = assert!(GREETING_BYTES < wire::REQUEST_BYTES_MAX);
 /// A read that found nothing is tried again, even without growth.
 const DRY_PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_PATIENCE: Duration = Duration::from_secs(15);
-const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 mod found;

@@ -3,10 +3,9 @@
 //! Only what is durable is read.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sedge_core::Micros;
-use sedge_store::{ReadError, world};
+use sedge_store::{READ_AGAIN_AFTER, ReadError, world};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -183,7 +182,7 @@ impl Reading {
                 };
             }
             // A disk that gives nothing is not asked at every event.
-            let again = Instant::now() + UNREAD_PATIENCE;
+            let again = Instant::now() + READ_AGAIN_AFTER;
             tokio::select! {
                 biased;
                 _ = progress.changed(), if !is_unread => {}
@@ -293,8 +292,6 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|_| Err(NotRead::internal("interrupted")))
 }
 
-/// What could not be read is read again after this long.
-const UNREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// Parts in one answer: with two gaps and some beginnings each their heads take less than is kept for them.
 pub(super) const PARTS_MAX: usize = 224;
 /// No further part is begun when less room than this is left.
