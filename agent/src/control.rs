@@ -414,6 +414,8 @@ impl Line {
             let used = end.map_or(piece.len(), |end| end + 1);
             from.consume(used);
             if end.is_some() {
+                // As serial lines end, and files from Windows.
+                self.bytes.pop_if(|last| *last == b'\r');
                 return Ok(true);
             }
         }

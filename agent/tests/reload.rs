@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use rig::{Place, Ran, Service, eventually, page, sedge};
+use rustix::process::Signal;
 
 struct Story {
     place: Place,
@@ -128,7 +129,7 @@ fn a_file_that_cannot_be_meant_changes_nothing_and_the_log_says_what_is_wrong() 
     let ran = story.reload("5s");
     assert_eq!(ran.code, Some(78));
     assert!(ran.err.contains("did you mean \"stream\"?"), "{}", ran.err);
-    story.agent.hang_up();
+    story.agent.signal(Signal::HUP);
     eventually("the log says it", || {
         let log = std::fs::read_to_string(&story.log).unwrap();
         log.matches("the configuration is wrong; everything is as before")
@@ -161,7 +162,7 @@ fn a_file_that_cannot_be_meant_changes_nothing_and_the_log_says_what_is_wrong() 
 fn a_hangup_reads_the_file_again() {
     let mut story = Story::begin();
     story.write(|text| format!("{text}[[stream]]\nname = \"alarms\"\ncapacity = \"4MiB\"\n"));
-    story.agent.hang_up();
+    story.agent.signal(Signal::HUP);
     eventually("the stream is there", || {
         // Between two lives nobody answers.
         let Ok(status) = serde_json::from_str::<serde_json::Value>(&story.place.status().out)

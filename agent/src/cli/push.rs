@@ -1,12 +1,16 @@
 //! `sedge push`: lines from standard input into a stream of the agent, acknowledged when they are on disk.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::io::{self, Read as _};
 use std::path::Path;
+use std::pin::pin;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
 
 use super::reach::{self, Reach};
-use super::{Code, Failure, print};
+use super::{Code, Failure, print, runtime, signals};
 use crate::control::{self, Done, Push};
 
 /// Where the lines go.
@@ -23,77 +27,193 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let socket = arguments.reach.socket()?;
-    let agent = UnixStream::connect(&socket).map_err(|error| reach::nobody_at(&socket, &error))?;
-    let mut answers = BufReader::new(agent.try_clone().map_err(|error| lost(&socket, &error))?);
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(push(arguments, &socket));
+    // Nobody ends a read of standard input.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn push(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
+    let lost = |error: io::Error| Failure::unavailable(format!("{}: {error}", socket.display()));
+    let unheard = |error: io::Error| Failure::io(format!("no signal handler: {error}"));
+    let (mut stop, first) = (
+        pin!(signals().map_err(unheard)?),
+        signals().map_err(unheard)?,
+    );
+    // Whoever asks twice does not wait for the agent.
+    let again = async {
+        first.await;
+        match signals() {
+            Ok(second) => second.await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let agent = UnixStream::connect(socket)
+        .await
+        .map_err(|error| reach::nobody_at(socket, &error))?;
+    let (from, mut to) = agent.into_split();
+    let mut from = BufReader::new(from);
+    tokio::select! {
+        begun = begin(arguments, &mut from, &mut to) => begun.map_err(lost)??,
+        () = stop.as_mut() => return Err(Failure::io("stopped before the agent answered")),
+    }
+    let mut sent = Sent::default();
+    let mut acknowledged = 0;
+    let answered = {
+        let mut answer = pin!(last_answer(from, &mut acknowledged));
+        let sending = async {
+            sent.all_of(pieces(), &mut to, stop.as_mut()).await;
+            // If the agent is gone, there is nobody to tell that this was all.
+            drop(to.shutdown().await);
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            done = &mut answer => done,
+            () = again => None,
+            () = sending => None,
+        }
+    };
+    report(&sent, acknowledged, answered)
+}
+
+/// Says what is wanted. An error is the connection's, a failure is the agent's refusal.
+async fn begin(
+    arguments: &Arguments,
+    from: &mut BufReader<OwnedReadHalf>,
+    to: &mut OwnedWriteHalf,
+) -> io::Result<Result<(), Failure>> {
     let push = Push {
         stream: arguments.stream.clone(),
         key: arguments.key.clone(),
     };
-    let request = format!(
-        "{}{}\n",
-        control::PUSH,
-        serde_json::to_string(&push).expect("two strings are JSON")
-    );
-    (&agent)
-        .write_all(request.as_bytes())
-        .map_err(|error| lost(&socket, &error))?;
+    let push = serde_json::to_string(&push).expect("two strings are JSON");
+    to.write_all(format!("{}{push}\n", control::PUSH).as_bytes())
+        .await?;
     let mut first = String::new();
-    answers
-        .read_line(&mut first)
-        .map_err(|error| lost(&socket, &error))?;
+    from.read_line(&mut first).await?;
     if let Some(why) = first.strip_prefix("refused ") {
-        return Err(Failure::new(Code::Usage, why.trim_end()));
+        return Ok(Err(Failure::new(Code::Usage, why.trim_end())));
     }
     if let Some(why) = first.strip_prefix("unavailable ") {
-        return Err(Failure::unavailable(why.trim_end()));
+        return Ok(Err(Failure::unavailable(why.trim_end())));
     }
-    let reader = std::thread::spawn(move || last_answer(answers));
-    let sent = send(&agent);
-    let (acknowledged, done) = reader.join().unwrap_or((0, None));
-    report(sent, acknowledged, done)
+    Ok(Ok(()))
 }
 
-/// Copies standard input to the agent and counts its lines.
-fn send(mut agent: &UnixStream) -> io::Result<u64> {
-    let mut input = io::stdin().lock();
-    let (mut lines, mut in_line) = (0, false);
-    let sent = loop {
-        let piece = match input.fill_buf() {
-            Ok([]) => break Ok(lines + u64::from(in_line)),
-            Ok(piece) => piece,
-            Err(error) => break Err(error),
-        };
-        if let Err(error) = agent.write_all(piece) {
-            break Err(error);
+/// Standard input in pieces, as they come; the last may be an error.
+fn pieces() -> mpsc::Receiver<io::Result<Vec<u8>>> {
+    let (give, pieces) = mpsc::channel(2);
+    std::thread::spawn(move || {
+        let mut input = io::stdin().lock();
+        loop {
+            let mut piece = vec![0; PIECE_BYTES];
+            let read = input.read(&mut piece);
+            if matches!(read, Ok(0)) {
+                return;
+            }
+            let is_last = read.is_err();
+            let read = read.map(|len| {
+                piece.truncate(len);
+                piece
+            });
+            if give.blocking_send(read).is_err() || is_last {
+                return;
+            }
         }
-        lines += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
-        in_line = piece.last() != Some(&b'\n');
-        let used = piece.len();
-        input.consume(used);
-    };
-    // If the agent is gone, there is nobody to tell that this was all.
-    drop(agent.shutdown(Shutdown::Write));
-    sent
+    });
+    pieces
 }
 
-/// How many lines were acknowledged, and the agent's last word if it came to that.
-fn last_answer(answers: BufReader<UnixStream>) -> (u64, Option<Done>) {
-    let mut acknowledged = 0;
-    for line in answers.lines().map_while(Result::ok) {
+/// What was given to the agent.
+#[derive(Default)]
+struct Sent {
+    lines: u64,
+    /// The last byte ends no line.
+    in_line: bool,
+    /// Read, and its line has no end yet: a line that is broken off here is not to become an event.
+    held: Vec<u8>,
+    /// Why this was not all.
+    broken: Option<Broken>,
+}
+
+enum Broken {
+    Stopped,
+    Failed(io::Error),
+}
+
+impl Sent {
+    /// Gives the agent whole lines, until there are no more or `stop`.
+    async fn all_of(
+        &mut self,
+        mut pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
+        to: &mut OwnedWriteHalf,
+        mut stop: impl Future<Output = ()> + Unpin,
+    ) {
+        let given = loop {
+            let piece = tokio::select! {
+                biased;
+                () = &mut stop => {
+                    self.broken = Some(Broken::Stopped);
+                    return;
+                }
+                piece = pieces.recv() => piece,
+            };
+            let piece = match piece.transpose() {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break self.give(self.held.len(), to).await,
+                Err(error) => break Err(error),
+            };
+            self.held.extend_from_slice(&piece);
+            let whole = self.held.iter().rposition(|&byte| byte == b'\n');
+            let whole = match whole {
+                Some(end) => end + 1,
+                None if self.held.len() > HELD_MAX => self.held.len(),
+                None => 0,
+            };
+            if let Err(error) = self.give(whole, to).await {
+                break Err(error);
+            }
+        };
+        self.lines += u64::from(self.in_line);
+        self.broken = given.err().map(Broken::Failed);
+    }
+
+    async fn give(&mut self, len: usize, to: &mut OwnedWriteHalf) -> io::Result<()> {
+        let bytes = &self.held[..len];
+        to.write_all(bytes).await?;
+        self.lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        if let Some(&last) = bytes.last() {
+            self.in_line = last != b'\n';
+        }
+        self.held.drain(..len);
+        Ok(())
+    }
+}
+
+/// Counts the lines that were acknowledged; the agent's last word if it comes to that.
+async fn last_answer(from: BufReader<OwnedReadHalf>, acknowledged: &mut u64) -> Option<Done> {
+    let mut answers = from.lines();
+    while let Ok(Some(line)) = answers.next_line().await {
         if let Some(done) = line.strip_prefix("done ") {
-            return (acknowledged, serde_json::from_str(done).ok());
+            return serde_json::from_str(done).ok();
         }
         if let Some(count) = line.strip_prefix("acknowledged ") {
-            acknowledged = count.parse().unwrap_or(acknowledged);
+            *acknowledged = count.parse().unwrap_or(*acknowledged);
         }
     }
-    (acknowledged, None)
+    None
 }
 
-fn report(sent: io::Result<u64>, acknowledged: u64, done: Option<Done>) -> Result<(), Failure> {
+fn report(sent: &Sent, acknowledged: u64, done: Option<Done>) -> Result<(), Failure> {
     let Some(done) = done else {
+        let why = match sent.broken {
+            Some(Broken::Stopped) => "stopped",
+            _ => "the agent ended",
+        };
         return Err(Failure::io(format!(
-            "the agent ended; {acknowledged} lines are on disk, the rest may not be"
+            "{why}; {acknowledged} lines are on disk, the rest may not be"
         )));
     };
     let shown = match done.dead_letter {
@@ -104,15 +224,20 @@ fn report(sent: io::Result<u64>, acknowledged: u64, done: Option<Done>) -> Resul
         ),
     };
     print(&shown)?;
-    match sent {
-        Ok(lines) if lines == done.acknowledged => Ok(()),
-        Ok(lines) => Err(Failure::io(format!(
-            "the agent stopped before it had taken all of {lines} lines"
+    match &sent.broken {
+        Some(Broken::Failed(error)) => {
+            Err(Failure::io(format!("not everything was sent: {error}")))
+        }
+        _ if sent.lines != done.acknowledged => Err(Failure::io(format!(
+            "the agent stopped before it had taken all of {} lines",
+            sent.lines
         ))),
-        Err(error) => Err(Failure::io(format!("not everything was sent: {error}"))),
+        Some(Broken::Stopped) => Err(Failure::io("stopped before the end of the input")),
+        None => Ok(()),
     }
 }
 
-fn lost(socket: &Path, error: &io::Error) -> Failure {
-    Failure::unavailable(format!("{}: {error}", socket.display()))
-}
+/// What is read at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// So much of a line waits here for its end; a longer one goes as it comes.
+const HELD_MAX: usize = 256 << 10;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// What a command left behind.
@@ -145,16 +146,13 @@ impl Service {
         Self(command.spawn().expect("the binary starts"))
     }
 
-    /// SIGHUP.
-    pub(crate) fn hang_up(&self) {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it runs");
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("it runs");
     }
 
     /// SIGTERM; the exit code and how long it took.
     pub(crate) fn stop(mut self) -> (Option<i32>, Duration) {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        self.signal(Signal::TERM);
         let began = Instant::now();
         let code = self.0.wait().expect("it ends").code();
         (code, began.elapsed())

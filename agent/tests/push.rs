@@ -1,0 +1,126 @@
+//! `sedge push`: what it says and what becomes of its lines when it does not come to the end of its input.
+
+#[expect(dead_code, reason = "each file of stories uses its part of the rig")]
+mod rig;
+
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+
+use rig::{Place, Service, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A push into `telemetry` whose input is not at its end.
+struct Pushing(Child);
+
+impl Pushing {
+    fn begin(place: &Place) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sedge"));
+        command
+            .args(["push", "telemetry", "--config", &place.text("agent.toml")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self(command.spawn().expect("the binary starts"))
+    }
+
+    fn says(&mut self, text: &str) {
+        let input = self.0.stdin.as_mut().expect("it is piped");
+        input.write_all(text.as_bytes()).expect("it reads");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("it runs");
+    }
+
+    /// Its exit code, what it wrote, and to where errors go.
+    fn ended(mut self) -> (Option<i32>, String, String) {
+        let code = self.0.wait().expect("it ends").code();
+        let (mut out, mut err) = (String::new(), String::new());
+        let stdout = self.0.stdout.as_mut().expect("it is piped");
+        stdout.read_to_string(&mut out).expect("text");
+        let stderr = self.0.stderr.as_mut().expect("it is piped");
+        stderr.read_to_string(&mut err).expect("text");
+        (code, out, err)
+    }
+}
+
+impl Drop for Pushing {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn stored(place: &Place) -> u64 {
+    let status: serde_json::Value =
+        serde_json::from_str(&place.status().out).expect("status is JSON");
+    let streams = status["streams"].as_array().expect("streams");
+    let telemetry = streams.iter().find(|stream| stream["name"] == "telemetry");
+    let partitions = telemetry.expect("it is there")["partitions"].as_array();
+    let next = |partition: &serde_json::Value| partition["next"].as_u64().expect("a number");
+    partitions.expect("partitions").iter().map(next).sum()
+}
+
+#[test]
+fn who_is_stopped_says_what_is_on_disk_and_breaks_no_line_off() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let place = Place::new();
+        let (_hub, _agent) = (place.start_hub(), place.start_agent());
+        let mut push = Pushing::begin(&place);
+        push.says("1\n2\n3");
+        eventually("two lines are stored", || stored(&place) == 2);
+        push.signal(signal);
+        let said = (
+            Some(74),
+            "2 lines are on disk\n".to_owned(),
+            "sedge: stopped before the end of the input\n".to_owned(),
+        );
+        assert_eq!(push.ended(), said);
+        place.drained();
+        assert_eq!(place.pull(&["--format", "raw"]).out, "1\n2\n");
+    }
+}
+
+#[test]
+fn who_is_stopped_twice_does_not_wait_for_an_agent_that_hangs() {
+    let place = Place::new();
+    let agent = place.start_agent();
+    let mut push = Pushing::begin(&place);
+    push.says("1\n");
+    eventually("a line is stored", || stored(&place) == 1);
+    agent.signal(Signal::STOP);
+    let hung = Hung(&agent);
+    push.signal(Signal::TERM);
+    // The second is one only if the first has been heard.
+    eventually("it ends", || {
+        push.signal(Signal::TERM);
+        push.0.try_wait().expect("it is ours").is_some()
+    });
+    let (code, out, err) = push.ended();
+    assert_eq!((code, out.as_str()), (Some(74), ""));
+    assert!(
+        err.starts_with("sedge: stopped; 1 lines are on disk"),
+        "{err}"
+    );
+    drop(hung);
+}
+
+/// Goes on when this is dropped, so that it can end.
+struct Hung<'a>(&'a Service);
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        self.0.signal(Signal::CONT);
+    }
+}
+
+#[test]
+fn the_end_of_a_line_is_that_of_any_system() {
+    let place = Place::new();
+    let (_hub, _agent) = (place.start_hub(), place.start_agent());
+    let ran = place.push("telemetry", "1\r\n2\n\r3\r\n4");
+    assert_eq!(ran.out, "4 lines are on disk\n", "{}", ran.err);
+    place.drained();
+    assert_eq!(place.pull(&["--format", "raw"]).out, "1\n2\n\r3\n4\n");
+}
