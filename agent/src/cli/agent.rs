@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sedge_store::DataDirError;
+use tracing::Level;
 
 use super::{Code, Failure, load_agent, logging, serve_managed};
 use crate::gateway::{self, DiskError, GatewayError, WhenTooLarge};
@@ -23,7 +24,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let agent = load_agent(&arguments.config)?;
-    logging::start("info");
+    logging::start(Level::INFO);
     let when_too_large = match arguments.allow_eviction {
         true => WhenTooLarge::Evict,
         false => WhenTooLarge::Keep,

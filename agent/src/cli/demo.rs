@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::Level;
+
 use super::{Code, Failure, duration_of, logging, serve};
 use crate::demo::{self, DemoError, WithNode};
 
@@ -18,7 +20,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    logging::start("error");
+    logging::start(Level::ERROR);
     let duration = arguments.duration.clamp(DURATION_MIN, DURATION_MAX);
     let node = match arguments.without_serial {
         true => WithNode::No,

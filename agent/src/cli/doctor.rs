@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use sedge_config::{Files, checked};
+use tracing::Level;
 
 use super::{Code, Failure, agent_of, folded, logging, print, runtime};
 
@@ -85,7 +86,7 @@ impl fmt::Display for Finding {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    logging::start("error");
+    logging::start(Level::ERROR);
     let files = Files::read(&arguments.config).map_err(Failure::config)?;
     let findings = match files.are_of_a_hub() {
         true => {

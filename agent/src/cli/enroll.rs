@@ -9,6 +9,7 @@ use rustix::process::{Gid, Uid};
 use sedge_config::checked;
 use sedge_uplink::trust::enrol::{self, EnrolError};
 use sedge_uplink::trust::token::Token;
+use tracing::Level;
 
 use super::{Code, Failure, load_agent, logging, runtime};
 use crate::gateway;
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    logging::start("warn");
+    logging::start(Level::WARN);
     let agent = load_agent(&arguments.config)?;
     let uplink = which(&agent, arguments.uplink.as_deref())?;
     let files = gateway::trust_files(uplink);

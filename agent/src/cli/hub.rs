@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use sedge_store::DataDirError;
 use sedge_uplink::hub::HubError;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
 
 use super::{Code, Failure, logging, serve_managed};
 use crate::hub::{self, HubEnded};
@@ -26,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(command) = &arguments.command {
         return access::run(&config, command);
     }
-    logging::start("info");
+    logging::start(Level::INFO);
     serve_managed(|vitals, shutdown| async move {
         tokio::spawn(hang_ups());
         let ended = hub::run_seen(config, vitals, shutdown).await;

@@ -13,22 +13,46 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, registry};
 
-/// Starts logging; `SEDGE_LOG` sets the level, such as `debug` or `warn,sedge_uplink=trace`.
-pub(super) fn start(level: &str) {
-    let filter = EnvFilter::try_from_env("SEDGE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+/// Starts logging; `SEDGE_LOG` sets another level than this, such as `debug` or `warn,sedge_uplink=trace`.
+pub(super) fn start(level: Level) {
+    let asked = std::env::var("SEDGE_LOG").unwrap_or_default();
+    let understood = levels(&asked, level);
+    let filter = understood.clone().unwrap_or_else(|| levels_of(level));
     // A second start (a test in one process) keeps the first.
     drop(registry().with(filter).with(Lines).try_init());
+    if understood.is_none() {
+        let accepted =
+            "off, error, warn, info, debug, trace, or for a part: warn,sedge_uplink=debug";
+        tracing::error!(%asked, %accepted, used = %level, "SEDGE_LOG is not understood");
+    }
     // Without this thread, repeats are told at the end.
     drop(
         std::thread::Builder::new()
             .name("log-repeats".to_owned())
             .spawn(tell_repeats),
     );
+}
+
+/// What `asked` says, and `level` of whatever it does not name; `None` if it cannot be understood.
+fn levels(asked: &str, level: Level) -> Option<Targets> {
+    if asked.trim().is_empty() {
+        return Some(levels_of(level));
+    }
+    let targets: Targets = asked.parse().ok()?;
+    Some(match targets.default_level() {
+        Some(_) => targets,
+        None => targets.with_default(level),
+    })
+}
+
+fn levels_of(level: Level) -> Targets {
+    Targets::new().with_default(level)
 }
 
 /// Tells what was counted and not told.
@@ -191,6 +215,31 @@ const LINES_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_is_for_all_or_for_a_part() {
+        let shows = |asked: &str, part: &str, level: Level| {
+            let targets = levels(asked, Level::INFO).expect("it is understood");
+            targets.would_enable(part, &level)
+        };
+        assert!(shows("", "sedge::gateway", Level::INFO));
+        assert!(!shows("", "sedge::gateway", Level::DEBUG));
+        assert!(shows("debug", "sedge::gateway", Level::DEBUG));
+        assert!(shows(
+            "warn,sedge_uplink=trace",
+            "sedge_uplink::hub",
+            Level::TRACE
+        ));
+        assert!(!shows(
+            "warn,sedge_uplink=trace",
+            "sedge::gateway",
+            Level::INFO
+        ));
+        // What is not named stays as it was.
+        assert!(shows("sedge_uplink=trace", "sedge::gateway", Level::INFO));
+        assert!(!shows("off", "sedge::gateway", Level::ERROR));
+        assert_eq!(levels("sedge_uplink=loud", Level::INFO), None);
+    }
 
     #[test]
     fn a_repeated_line_is_counted_and_not_written() {

@@ -8,6 +8,8 @@ use sedge_uplink::client::{
     Access, Client, ClientError, Item, Partition, PullError, PullOptions, Reader, Start,
 };
 
+use tracing::Level;
+
 use super::enroll::token_in;
 use super::{Code, Failure, duration_of, logging, runtime, signals};
 use crate::lines::{self, Format};
@@ -61,7 +63,7 @@ enum Stop {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    logging::start("warn");
+    logging::start(Level::WARN);
     let access = access_of(arguments)?;
     runtime()?.block_on(async {
         let signals =

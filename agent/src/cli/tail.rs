@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
+use tracing::Level;
 
 use super::reach::{self, Reach};
 use super::{Code, Failure, logging, runtime, signals};
@@ -43,7 +44,7 @@ enum Stop {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    logging::start("warn");
+    logging::start(Level::WARN);
     let socket = arguments.reach.socket()?;
     runtime()?.block_on(async {
         let signals =

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use sedge_tests::simulator::{Options, Outcome, Sum, run, virtual_time};
 
@@ -33,14 +36,17 @@ fn main() -> ExitCode {
 
 /// Logs of the programs, if they are wished for.
 fn show_logs() {
-    let Ok(filter) = tracing_subscriber::EnvFilter::try_from_default_env() else {
+    let Ok(asked) = std::env::var("RUST_LOG") else {
         return;
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter: Targets = asked.parse().expect("RUST_LOG names levels");
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .with_timer(VirtualTime)
+        .with_timer(VirtualTime);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
         .init();
 }
 
