@@ -115,10 +115,10 @@ type Step<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 /// Each builds much once more, in its own way, and all of them do not fit into the time: on one day the fuzz targets under libFuzzer, on the next the demo on
 /// arm64, on the third the example for embassy. What stands in the fuzz targets also runs among the tests, each time.
 fn one_of_three() -> Result<()> {
-    let (today, work): (&str, Step<'_>) = match days_since_1970()? % 3 {
-        0 => ("fuzz", &|| fuzz::run(&[])),
-        1 => ("arm64", &arm64::build_and_run),
-        _ => ("firmware (embassy)", &firmware::build_embassy),
+    let (today, work): (&str, Step<'_>) = match Turn::today()? {
+        Turn::Fuzz => ("fuzz", &|| fuzz::run(&[])),
+        Turn::Arm64 => ("arm64", &arm64::build_and_run),
+        Turn::Embassy => ("firmware (embassy)", &firmware::build_embassy),
     };
     say(&format!(
         "of fuzz, arm64 and embassy, today: {today}; the others by hand with `cargo xtask`"
@@ -126,9 +126,24 @@ fn one_of_three() -> Result<()> {
     work()
 }
 
-fn days_since_1970() -> Result<u64> {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    Ok(now.as_secs() / 86_400)
+/// What its day comes for, every third one.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Fuzz,
+    Arm64,
+    Embassy,
+}
+
+impl Turn {
+    fn today() -> Result<Self> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let days_since_1970 = now.as_secs() / 86_400;
+        Ok(match days_since_1970 % 3 {
+            0 => Self::Fuzz,
+            1 => Self::Arm64,
+            _ => Self::Embassy,
+        })
+    }
 }
 
 /// A million power cuts and kills, at other seeds each day; the test tells which.
@@ -147,12 +162,15 @@ fn build_simulator() -> Result<()> {
     expect_success("simulator", cargo(&build).args(FEATURE))
 }
 
-/// The whole system from some hundred seeds. `SEDGE_SEED` and `SEDGE_SEEDS` choose.
+/// The whole system from a thousand seeds, and from some hundred on the longest of three days. `SEDGE_SEED` and `SEDGE_SEEDS` choose.
 fn simulate() -> Result<()> {
     build_simulator()?;
     let first = number("SEDGE_SEED")?.unwrap_or(SEED_FIRST);
-    let seeds = number("SEDGE_SEEDS")?.unwrap_or(SEEDS);
-    let exchanges = number("SEDGE_SEEDS")?.unwrap_or(SEEDS_WITH_EXCHANGES);
+    let (seeds, exchanges) = match (number("SEDGE_SEEDS")?, Turn::today()?) {
+        (Some(seeds), _) => (seeds, seeds),
+        (None, Turn::Fuzz) => SEEDS_OF_A_LONG_DAY,
+        (None, _) => SEEDS,
+    };
     systems(first, seeds, &[])?;
     systems(first, exchanges, &["--exchanges"])
 }
@@ -206,8 +224,8 @@ fn released(name: &str) -> PathBuf {
 /// On flash and in files.
 const CUTS_ON_EACH_MEDIUM: &str = "500000";
 
-/// Simulated systems in one run. They are the same each time: what one in some thousand of the others may show is for runs by hand, so that a change that
-/// has nothing to do with it can land.
-const SEEDS: u64 = 120;
-const SEEDS_WITH_EXCHANGES: u64 = 40;
+/// Simulated systems in one run, and those with exchanged disks. They are the same each time: what one in some thousand of the others may show is for runs by
+/// hand, so that a change that has nothing to do with it can land.
+const SEEDS: (u64, u64) = (750, 250);
+const SEEDS_OF_A_LONG_DAY: (u64, u64) = (120, 40);
 const SEED_FIRST: u64 = 100;
