@@ -27,7 +27,7 @@ struct Part {
     tests: &'static [(&'static str, &'static str)],
 }
 
-const PARTS: [Part; 2] = [
+const PARTS: [Part; 3] = [
     Part {
         name: "core",
         folders: &["core-nostd/src"],
@@ -62,11 +62,37 @@ const PARTS: [Part; 2] = [
         ],
     },
     Part {
+        name: "store",
+        folders: &["store/src"],
+        tests: &[
+            ("sedge-store", "sedge_store"),
+            ("sedge-store", "partition"),
+            ("sedge-store", "mirror"),
+            ("sedge-store", "mend"),
+            ("sedge-store", "damage"),
+            ("sedge-store", "retention"),
+            ("sedge-store", "capacity"),
+            ("sedge-store", "clocks"),
+            ("sedge-store", "owner"),
+            ("sedge-store", "race"),
+            ("sedge-store", "flash_life"),
+            ("sedge-uplink", "unread"),
+            ("sedge-uplink", "custody"),
+            ("sedge-uplink", "chains"),
+            ("sedge-uplink", "own"),
+            ("sedge-tests", "failing_disks"),
+            ("sedge-tests", "fuzz"),
+            ("sedge-tests", "simulator"),
+        ],
+    },
+    Part {
         name: "session",
         folders: &["uplink/src/forward", "uplink/src/hub", "uplink/src/client"],
         tests: &[
             ("sedge-uplink", "sedge_uplink"),
             ("sedge-uplink", "custody"),
+            ("sedge-uplink", "own"),
+            ("sedge-uplink", "unread"),
             ("sedge-uplink", "chains"),
             ("sedge-uplink", "consumers"),
             ("sedge-uplink", "peers"),
@@ -140,7 +166,7 @@ impl Wish {
                 "--part" => {
                     let part = PARTS.iter().find(|part| part.name == value);
                     wish.part = part
-                        .with_context(|| format!("no part {value}; there are core and session"))?;
+                        .with_context(|| format!("no part {value}; there are core, store and session"))?;
                 }
                 "--sample" => wish.sample = Some(value.parse()?),
                 "--fresh" => wish.is_fresh = value == "yes",
@@ -151,7 +177,7 @@ impl Wish {
                 "--within" => wish.within = Some(Duration::from_secs(value.parse()?)),
                 "--jobs" => wish.jobs = value.parse()?,
                 _ => bail!(
-                    "usage: cargo xtask mutants [--part core|session] [--sample N] [--seed S] [--fresh yes] [--only ID,ID] [--within SECONDS] [--jobs J]"
+                    "usage: cargo xtask mutants [--part core|store|session] [--sample N] [--seed S] [--fresh yes] [--only ID,ID] [--within SECONDS] [--jobs J]"
                 ),
             }
         }
