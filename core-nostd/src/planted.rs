@@ -73,6 +73,8 @@ faults! {
     UnreadableIsBlank = "unreadable-is-blank",
     /// What a reader cannot read for a moment is a gap.
     ReadersWaitForNothing = "readers-wait-for-nothing",
+    /// A segment that cannot be written any more is used again.
+    UseWornSegments = "use-worn-segments",
     /// A receiver takes frames that begin behind what it expects.
     AcceptHole = "accept-hole",
     /// A receiver hands out again what it was sent twice.

@@ -210,6 +210,8 @@ impl File {
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         match self {
+            #[cfg(test)]
+            Self::Real(file) if worn_out::takes(file, bytes, position) => Ok(()),
             Self::Real(file) => file.write_all_at(bytes, position),
             Self::Simulated(file) => file.write_all_at(bytes, position),
         }
@@ -241,6 +243,8 @@ impl File {
 
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         match self {
+            #[cfg(test)]
+            Self::Real(file) if worn_out::refuses(file) => Err(Errno::IO.into()),
             Self::Real(file) => file.sync_all(),
             Self::Simulated(file) => file.sync(),
         }
@@ -248,6 +252,8 @@ impl File {
 
     pub(crate) fn sync_data(&self) -> io::Result<()> {
         match self {
+            #[cfg(test)]
+            Self::Real(file) if worn_out::refuses(file) => Err(Errno::IO.into()),
             Self::Real(file) => Ok(rustix::fs::fdatasync(file)?),
             Self::Simulated(file) => file.sync(),
         }
@@ -400,3 +406,60 @@ fn simulated(path: &Path) -> Option<Arc<dyn Files>> {
 /// While this file stands in a directory, the directory cannot be synced.
 #[cfg(test)]
 pub(crate) const FAIL_SYNC_DIR: &str = "fail-sync-dir";
+
+/// Places of files that can be read and not written.
+#[cfg(test)]
+pub(crate) mod worn_out {
+    use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
+    use std::sync::{Mutex, MutexGuard};
+
+    /// By device and inode: the place, and whether a sync is to write it.
+    static PLACES: Mutex<BTreeMap<(u64, u64), (u64, bool)>> = Mutex::new(BTreeMap::new());
+
+    fn places() -> MutexGuard<'static, BTreeMap<(u64, u64), (u64, bool)>> {
+        PLACES.lock().expect("nobody panics with it")
+    }
+
+    fn id(file: &File) -> (u64, u64) {
+        let of = file.metadata().expect("it is open");
+        (of.dev(), of.ino())
+    }
+
+    /// As long as this lives, a sync that is to write the byte at `position` fails, each time.
+    pub(crate) fn wear(path: &Path, position: u64) -> Worn {
+        let id = id(&File::open(path).expect("it is there"));
+        places().insert(id, (position, false));
+        Worn(id)
+    }
+
+    pub(crate) struct Worn((u64, u64));
+
+    impl Drop for Worn {
+        fn drop(&mut self) {
+            places().remove(&self.0);
+        }
+    }
+
+    /// Whether the write came to a worn place; what is beside that is not written either.
+    pub(super) fn takes(file: &File, bytes: &[u8], position: u64) -> bool {
+        let mut places = places();
+        let place = (!places.is_empty()).then(|| places.get_mut(&id(file)));
+        let Some((at, is_due)) = place.flatten() else {
+            return false;
+        };
+        let is_hit = (position..position + bytes.len() as u64).contains(at);
+        *is_due |= is_hit;
+        is_hit
+    }
+
+    pub(super) fn refuses(file: &File) -> bool {
+        let mut places = places();
+        let place = (!places.is_empty()).then(|| places.get_mut(&id(file)));
+        place
+            .flatten()
+            .is_some_and(|(_, is_due)| std::mem::take(is_due))
+    }
+}

@@ -42,6 +42,8 @@ pub struct FileMedia {
     unread: Option<Unread>,
     /// Pages that were written since the last sync: segment, first page, one past the last.
     dirty: Vec<(u32, u32, u32)>,
+    /// Files that could not be written through.
+    refused: BTreeSet<u32>,
     written: Arc<Written>,
 }
 
@@ -120,6 +122,7 @@ impl FileMedia {
             careful: false,
             unread: None,
             dirty: Vec::new(),
+            refused: BTreeSet::new(),
             written: Arc::default(),
         }
     }
@@ -254,10 +257,11 @@ impl FileMedia {
     }
 
     /// Leaves word for the next start that the disk refused to keep what was written to the segments
-    /// with unsynced writes, beside those that are named already. Best effort: the disk is failing.
+    /// with unsynced writes or which could not be written through, beside those that are named already. Best effort: the disk is failing.
     pub fn mark_sync_failed(&self) {
         let unsynced = self.open.iter().filter(|o| o.unsynced);
         let mut numbers: BTreeSet<u32> = unsynced.map(|o| self.number_of(o.segment)).collect();
+        numbers.extend(&self.refused);
         if numbers.is_empty() {
             return;
         }
@@ -329,6 +333,21 @@ impl FileMedia {
         }
     }
 
+    fn write_through_once(&mut self, segment: u32, number: u32) -> io::Result<()> {
+        if let Some(preparing) = self.preparing.take() {
+            match preparing.thread.join() {
+                Ok(outcome) if preparing.segment == segment => return outcome,
+                _ => {}
+            }
+        }
+        if self.is_written_through(segment)? {
+            return Ok(());
+        }
+        self.open.retain(|o| o.segment != segment);
+        let (dir, bytes) = (&self.dir, self.segment_bytes);
+        write_through(dir, number, bytes, &self.share, &self.written)
+    }
+
     fn is_written_through(&mut self, segment: u32) -> io::Result<bool> {
         // A stamp is only ever written to a segment that has been.
         let mut stamp = [0; 4];
@@ -383,24 +402,12 @@ impl Media for FileMedia {
     /// that was never used is written through here, unless that was done in the background.
     fn erase(&mut self, segment: u32) -> io::Result<()> {
         self.may_write()?;
-        if let Some(preparing) = self.preparing.take() {
-            match preparing.thread.join() {
-                Ok(outcome) if preparing.segment == segment => return outcome,
-                _ => {}
-            }
-        }
-        if self.is_written_through(segment)? {
-            return Ok(());
-        }
-        self.open.retain(|o| o.segment != segment);
         let number = self.number_of(segment);
-        write_through(
-            &self.dir,
-            number,
-            self.segment_bytes,
-            &self.share,
-            &self.written,
-        )
+        let outcome = self.write_through_once(segment, number);
+        if outcome.as_ref().is_err_and(|e| !is_full(e)) {
+            self.refused.insert(number);
+        }
+        outcome
     }
 
     fn sync(&mut self) -> io::Result<()> {

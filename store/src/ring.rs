@@ -1,10 +1,11 @@
 //! Core's log machine on segment files, with the buffer it works in. Blocking; one owner at a time.
 //!
 //! Opening looks at what is there first: what is foreign or damaged beyond use is set aside, a directory of an earlier capacity
-//! keeps its segment size, and what does not fit on the disk is done without (`found`). `space` makes a log smaller.
+//! keeps its segment size, and what does not fit on the disk is done without (`found`). `space` makes a log smaller, `worn` copies what cannot be written any more.
 
 mod found;
 mod space;
+mod worn;
 
 use std::fs;
 use std::io;
@@ -191,6 +192,7 @@ impl Ring {
         };
         durable_file::create_dir_all(&dir).map_err(io)?;
         durable_file::settle(&dir).map_err(io)?;
+        worn::finish(&dir).map_err(io)?;
         let suspects = media::sync_failed(&dir).map_err(io)?;
         let patience = Patience::with(dir.join(UNREADABLE), now);
         let mut opened = Opened {
@@ -202,11 +204,14 @@ impl Ring {
         if opened.suspects.is_empty() {
             opened.mended = mend::beginnings(&dir, options.role, owner);
         }
-        let found = found::survey_usable(&dir, options.role, &mut opened, &patience)?;
+        let mut found = found::survey_usable(&dir, options.role, &mut opened, &patience)?;
         let geometry = found::geometry_for(&found, options).ok_or_else(|| OpenError::TooSmall {
             dir: dir.clone(),
             capacity_bytes: options.capacity_bytes,
         })?;
+        let unused = found::unused(&dir, &found);
+        let gone = worn::replace(&dir, &geometry, &mut opened, &unused).map_err(io)?;
+        found.retain(|surveyed| !gone.contains(&surveyed.segment));
         let (media, geometry) = Self::reserve(&dir, geometry, &found, options, &mut opened)?;
         Self::start(dir, media, geometry, options, now, opened, patience)
     }

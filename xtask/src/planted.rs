@@ -83,6 +83,7 @@ const TABLE: &[(&str, Finder)] = &[
         test("sedge-store", "sedge_store", "media::"),
     ),
     ("readers-wait-for-nothing", Finder::Seeds(150)),
+    ("use-worn-segments", Finder::Seeds(40)),
     ("accept-hole", test("sedge-core", "custody", "")),
     ("accept-repeated", test("sedge-core", "custody", "")),
     ("ack-before-stored", test("sedge-core", "custody", "")),

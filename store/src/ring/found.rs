@@ -143,6 +143,21 @@ pub(super) fn survey_usable(
     Ok(usable)
 }
 
+/// The segments that were never used, or are made ready to be used again, as far as their beginning tells.
+pub(super) fn unused(dir: &Path, found: &[Surveyed]) -> Vec<u32> {
+    let used = survey::used_up_to(found);
+    let without_header = found.iter().filter(|s| s.header.is_none());
+    let is_unused = |s: &&Surveyed| {
+        let is_used_behind = s.segment + 1 < used;
+        // Of what cannot be read nobody knows.
+        mend::is_unused(dir, s, is_used_behind).unwrap_or(false)
+    };
+    without_header
+        .filter(is_unused)
+        .map(|s| s.segment)
+        .collect()
+}
+
 /// Whether nothing was ever written into a segment, or a stamp and nothing else, but for bytes that rotted since.
 fn holds_nothing(dir: &Path, surveyed: &Surveyed) -> io::Result<bool> {
     let file = File::open(dir.join(file_name(surveyed.segment)))?;

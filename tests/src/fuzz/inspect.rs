@@ -158,7 +158,7 @@ fn is_what_was_read(log: &LogReport, records: u64) {
 }
 
 /// What is in a directory that somebody points at: a log, parts of one, what is beside it, and what is none of ours.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 16] = [
     "seg-00000.log",
     "seg-00001.log",
     "seg-00002.log",
@@ -171,6 +171,10 @@ pub const NAMES: [&str; 12] = [
     "streams/0/identity.toml",
     "seg-99999.log",
     "notes.txt",
+    "identity-copy.toml",
+    "unsent",
+    "streams/0/identity-copy.toml",
+    "set-aside/identity.toml",
 ];
 const FILES_MAX: usize = 16;
 

@@ -20,6 +20,8 @@ pub(super) struct Fate<'a> {
     random: Random,
     /// Of what happens to disks, if anything does.
     days: Random,
+    /// Of places that wear out, if any do.
+    wear: Random,
     /// Of what happens to devices, if there are any.
     nodes: Random,
     /// Of what happens to the connections of clients, if there are any.
@@ -37,6 +39,7 @@ impl<'a> Fate<'a> {
             machines,
             random: Random::new(seed_for(site.options.seed, 2)),
             days: Random::new(seed_for(site.options.seed, 6)),
+            wear: Random::new(seed_for(site.options.seed, 14)),
             nodes: Random::new(seed_for(site.options.seed, 8)),
             talks: Random::new(seed_for(site.options.seed, 9)),
             twin_is_to_come: site.options.twins,
@@ -65,6 +68,7 @@ impl<'a> Fate<'a> {
             }
             self.day_two();
             self.decay();
+            self.wear_out();
             self.small_trouble();
             self.trouble_of_clients();
         }
@@ -201,6 +205,18 @@ impl<'a> Fate<'a> {
                 self.site.ledger.is_hit();
             }
             self.note("bits rot", &format!("bits rot on {name}, in {of:?}"));
+        }
+    }
+
+    /// A place of a disk takes no writes any more, for ever.
+    fn wear_out(&mut self) {
+        if !self.site.options.wears || !self.wear.one_in(8) {
+            return;
+        }
+        let machine = &self.machines[self.wear.index(self.machines.len())];
+        if machine.disk.worn() < WORN_MAX && machine.disk.wear_out() {
+            let what = format!("a page of {} takes no writes any more", machine.name);
+            self.note("a page wears out", &what);
         }
     }
 
@@ -418,6 +434,8 @@ fn later(length: Duration, line: &Line, heal: fn(&Line)) {
 
 /// A page is well again before a log takes it for rotten ([decision 0016](../../../docs/decisions/0016-unreadable-places.md)).
 const READ_AGAIN_MS: u64 = 25_000;
+/// Pages of one disk that wear out.
+const WORN_MAX: usize = 3;
 /// As a network should be.
 pub(super) const FAIR: Link = Link {
     weather: Weather::Fair,

@@ -8,7 +8,7 @@
 
 pub(super) mod rot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -59,6 +59,8 @@ struct State {
     copy: Option<Content>,
     /// Pages that cannot be read until then.
     unreadable: BTreeMap<(u64, u64), Instant>,
+    /// Pages that keep what they have for ever: a sync that is to write one fails, each time.
+    worn: BTreeSet<(u64, u64)>,
     /// Who was written to last, of the files of each directory.
     heads: BTreeMap<PathBuf, u64>,
     failures: Failures,
@@ -143,6 +145,7 @@ impl Disk {
             pending: Vec::new(),
             copy: None,
             unreadable: BTreeMap::new(),
+            worn: BTreeSet::new(),
             heads: BTreeMap::new(),
             failures: Failures::default(),
         };
@@ -248,6 +251,21 @@ impl Disk {
         };
         state.unreadable.insert(place, Instant::now() + length);
         true
+    }
+
+    /// A page of a log takes no writes any more. Whether there is one.
+    pub(super) fn wear_out(&self) -> bool {
+        let mut state = self.lock();
+        let Some(place) = state.any_place() else {
+            return false;
+        };
+        state.worn.insert(place)
+    }
+
+    /// Pages that take no writes.
+    #[must_use]
+    pub(super) fn worn(&self) -> usize {
+        self.lock().worn.len()
     }
 
     /// Directories that are `depth` levels below `dir`.
@@ -498,6 +516,18 @@ impl Inode {
         }
         self.dirty.clear();
         self.durable_len = self.len;
+    }
+
+    /// The same, and these pages pass for written, and are not.
+    fn sync_all_but(&mut self, worn: &[u64]) {
+        let missing: Vec<(u64, Option<Page>)> = worn
+            .iter()
+            .filter_map(|page| self.dirty.remove_entry(page))
+            .collect();
+        self.sync();
+        for (page, old) in missing {
+            self.lost.entry(page).or_insert(old);
+        }
     }
 
     /// The pages pass for written, and are not.
@@ -796,12 +826,15 @@ impl Opened for Handle {
         }
         let fails = state.bad_sync == Some(0) || way.is_some();
         state.bad_sync = state.bad_sync.filter(|_| !fails).map(|left| left - 1);
+        let of_this = state.worn.range((self.inode, 0)..=(self.inode, u64::MAX));
+        let mut worn: Vec<u64> = of_this.map(|(_, page)| *page).collect();
         let inode = state.inodes.get_mut(&self.inode).expect("it is open");
+        worn.retain(|page| inode.dirty.contains_key(page));
         match fails {
             true => inode.fail_sync(),
-            false => inode.sync(),
+            false => inode.sync_all_but(&worn),
         }
-        match fails || is_last {
+        match fails || is_last || !worn.is_empty() {
             true => Err(Errno::IO.into()),
             false => Ok(()),
         }

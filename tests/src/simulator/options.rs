@@ -58,6 +58,8 @@ pub struct Options {
     pub read_errors: bool,
     /// Bits rot.
     pub rot: bool,
+    /// Places of disks take no writes any more.
+    pub wears: bool,
     /// Devices with a log of their own, at serial ports of each gateway.
     pub devices: usize,
     /// Events of each of them.
@@ -175,6 +177,7 @@ impl Options {
             second_stream: days.one_in(6) && !hub_put_back,
             read_errors: days.one_in(4),
             rot: days.one_in(6),
+            wears: Random::new(seed_for(seed, 13)).one_in(6),
             devices: nodes.pick(&[0, 0, 1, 2]),
             device_events,
             // Bursts of about 2 events.

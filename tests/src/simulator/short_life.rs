@@ -145,6 +145,7 @@ fn options(seed: u64) -> Options {
         second_stream: false,
         read_errors: false,
         rot: false,
+        wears: false,
         devices: 0,
         device_events: 0,
         device_pause: Duration::ZERO,

@@ -119,7 +119,9 @@ impl Machine {
         let dir = Path::new(super::ROOT).join(&self.name);
         let logs = self.disk.directories(&dir, self.depth) as u64;
         let (used, allowed) = (self.disk.used(), self.bytes_max);
-        if used > allowed.max(logs * self.log_bytes_max + SLACK_BYTES) {
+        // The file with a place that takes no writes is set aside.
+        let aside = self.disk.worn() as u64 * SEGMENT_BYTES_MAX;
+        if used > allowed.max(logs * self.log_bytes_max + SLACK_BYTES) + aside {
             ledger.fail(format!(
                 "{} takes {used} bytes on its disk for {logs} logs, {allowed} are allowed",
                 self.name
@@ -663,5 +665,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const DEAD_LETTER_BYTES: u64 = 8 << 20;
 /// Identity files, and a segment that is being made.
 const SLACK_BYTES: u64 = 2 << 20;
+/// Of a log of 256 MiB.
+const SEGMENT_BYTES_MAX: u64 = 4 << 20;
 const GATEWAY_BYTES: u64 = 1 << 30;
 const HUB_BYTES: u64 = 2 << 30;

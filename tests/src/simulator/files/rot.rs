@@ -1,4 +1,4 @@
-//! Bits that rot on a disk.
+//! Bits that rot on a disk, and places of it that wear out.
 
 use std::path::Path;
 
@@ -66,6 +66,23 @@ impl State {
             }
         }
         found.get(self.random.index(found.len())).copied()
+    }
+
+    /// Any page of any segment file, the first of it more often than others.
+    pub(super) fn any_place(&mut self) -> Option<(u64, u64)> {
+        let is_segment = |path: &Path| path.extension().is_some_and(|e| e == "log");
+        let files = self.names.iter().filter_map(|(path, node)| match node {
+            Node::File(inode) if is_segment(path) => Some(*inode),
+            Node::File(_) | Node::Directory => None,
+        });
+        let files: Vec<u64> = files.collect();
+        let inode = *files.get(self.random.index(files.len()))?;
+        let pages = self.inodes[&inode].len.div_ceil(PAGE_BYTES as u64);
+        let page = match self.random.one_in(4) {
+            true => 0,
+            false => self.random.below(pages.max(1)),
+        };
+        Some((inode, page))
     }
 
     /// A page of a segment file that holds something; `sealed`: of one that others were written after.
