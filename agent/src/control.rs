@@ -13,6 +13,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,9 @@ pub struct Push {
     pub stream: String,
     /// Template of their keys.
     pub key: Option<String>,
+    /// Each line has an end: what comes without one at last is a line that was broken off, and no event.
+    #[serde(default)]
+    pub ends_lines: bool,
 }
 
 /// The last line of an answer.
@@ -100,9 +104,16 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
             "another agent listens there",
         ));
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "something that is no socket stands there",
+            ));
+        }
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket: OwnedFd =
@@ -256,6 +267,7 @@ struct Pusher {
     waiting: u64,
     reserved: Reserved,
     receipts: Vec<Receipt>,
+    ends_lines: bool,
 }
 
 impl Pusher {
@@ -281,6 +293,7 @@ impl Pusher {
             waiting: 0,
             reserved: Reserved::nothing(),
             receipts: Vec::new(),
+            ends_lines: push.ends_lines,
         })
     }
 
@@ -296,17 +309,27 @@ impl Pusher {
                 more = line.read(from, self.ingest.record_bytes_max()) => more?,
                 () = shutdown.requested() => break,
             };
-            if !more {
+            if !more || (self.ends_lines && !line.ended) {
                 break;
             }
             let bytes = line.bytes.len() + LINE_OVERHEAD_BYTES;
             if self.waiting > 0 && self.reserved.bytes() + bytes > self.together_max() {
                 self.acknowledge(to).await?;
             }
+            // Whoever waits for memory holds none.
+            let reserved = match self.ingest.budget().try_reserve(bytes) {
+                Some(reserved) => reserved,
+                None => {
+                    self.acknowledge(to).await?;
+                    self.ingest.budget().reserve(bytes, bytes).await
+                }
+            };
+            self.reserved.add(reserved);
             self.take(&line).await;
             line = Line::default();
-            // What became a dead letter takes more than it did as a line.
-            if from.buffer().is_empty() || self.reserved.bytes() > self.together_max() {
+            // Nobody waits for the end of the next line. What became a dead letter takes more than it did as a line.
+            let has_more = from.buffer().contains(&b'\n');
+            if !has_more || self.reserved.bytes() > self.together_max() {
                 self.acknowledge(to).await?;
             }
         }
@@ -327,9 +350,6 @@ impl Pusher {
     }
 
     async fn take(&mut self, line: &Line) {
-        let bytes = line.bytes.len() + LINE_OVERHEAD_BYTES;
-        self.reserved
-            .add(self.ingest.budget().reserve(bytes, bytes).await);
         let subject = Subject {
             topic: "",
             device: DEVICE,
@@ -385,6 +405,7 @@ struct Line {
     bytes: Vec<u8>,
     remains: Option<Remains>,
     begun: bool,
+    ended: bool,
 }
 
 impl Line {
@@ -416,6 +437,7 @@ impl Line {
             if end.is_some() {
                 // As serial lines end, and files from Windows.
                 self.bytes.pop_if(|last| *last == b'\r');
+                self.ended = true;
                 return Ok(true);
             }
         }

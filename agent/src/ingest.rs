@@ -360,6 +360,15 @@ impl Intake {
         Ok(())
     }
 
+    /// Whether an event of so many bytes and what a batch holds may be too much for one commit of a small log: then that is staged first.
+    #[must_use]
+    pub fn is_too_much_with(&self, bytes: usize) -> bool {
+        let is_too_much =
+            |batch: &Batch| !batch.is_empty() && batch.bytes() + bytes > TOGETHER_BYTES_MAX;
+        let mut batches = self.ways.iter().filter_map(|way| way.batch.as_ref());
+        batches.any(is_too_much)
+    }
+
     /// Forgets what no log has taken: who gave it gives it again.
     pub fn drop_unstaged(&mut self) {
         for way in &mut self.ways {
@@ -590,6 +599,8 @@ const UNIT_OVERHEAD_BYTES: usize = 256;
 
 /// Batches that are kept for the next connection that needs one.
 const SPARE_BATCHES_MAX: usize = 4;
+/// So much goes into any commit, beside an event that is alone in it: a log of the smallest segments takes an eighth of 1 MiB at once.
+const TOGETHER_BYTES_MAX: usize = 96 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -34,6 +34,8 @@ impl Pushing {
 
     /// Its exit code, what it wrote, and to where errors go.
     fn ended(mut self) -> (Option<i32>, String, String) {
+        // Waiting would close it, and the input were at its end.
+        let _input = self.0.stdin.take();
         let code = self.0.wait().expect("it ends").code();
         let (mut out, mut err) = (String::new(), String::new());
         let stdout = self.0.stdout.as_mut().expect("it is piped");
@@ -91,6 +93,10 @@ fn who_is_stopped_twice_does_not_wait_for_an_agent_that_hangs() {
     eventually("a line is stored", || stored(&place) == 1);
     agent.signal(Signal::STOP);
     let hung = Hung(&agent);
+    let stat = format!("/proc/{}/stat", agent.pid());
+    eventually("the agent stands still", || {
+        std::fs::read_to_string(&stat).unwrap().contains(") T ")
+    });
     push.signal(Signal::TERM);
     // The second is one only if the first has been heard.
     eventually("it ends", || {
@@ -113,6 +119,50 @@ impl Drop for Hung<'_> {
     fn drop(&mut self) {
         self.0.signal(Signal::CONT);
     }
+}
+
+#[test]
+fn who_is_stopped_in_the_middle_of_a_long_line_leaves_nothing_of_it() {
+    let place = Place::new();
+    let (_hub, _agent) = (place.start_hub(), place.start_agent());
+    let mut push = Pushing::begin(&place);
+    push.says("1\n");
+    push.says(&"x".repeat(200 << 10));
+    eventually("a line is stored", || stored(&place) == 1);
+    push.signal(Signal::TERM);
+    let (code, out, _) = push.ended();
+    assert_eq!((code, out.as_str()), (Some(74), "1 lines are on disk\n"));
+    place.drained();
+    assert_eq!(place.pull(&["--format", "raw"]).out, "1\n");
+}
+
+#[test]
+fn an_agent_that_ends_before_the_input_does_is_no_success() {
+    let place = Place::new();
+    let agent = place.start_agent();
+    let mut push = Pushing::begin(&place);
+    push.says("1\n2\n");
+    eventually("two lines are stored", || stored(&place) == 2);
+    assert_eq!(agent.stop().0, Some(0));
+    let said = (
+        Some(74),
+        "2 lines are on disk\n".to_owned(),
+        "sedge: the agent ended before the input did\n".to_owned(),
+    );
+    assert_eq!(push.ended(), said);
+}
+
+#[test]
+fn what_is_no_socket_is_not_removed_for_one() {
+    let place = Place::new();
+    let other = place.write("control", "somebody's");
+    let gateway = format!("id = \"gw-1\"\ncontrol = \"{}\"", other.display());
+    let file = place.agent_file().replacen("id = \"gw-1\"", &gateway, 1);
+    let config = place.write("agent.toml", &file);
+    let ran = rig::sedge(&["agent", "--config", &config.display().to_string()]);
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.err.contains("no socket stands there"), "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(other).unwrap(), "somebody's");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -41,14 +41,18 @@ pub(super) fn start(level: Level) {
 
 /// What `asked` says, and `level` of whatever it does not name; `None` if it cannot be understood.
 fn levels(asked: &str, level: Level) -> Option<Targets> {
-    if asked.trim().is_empty() {
-        return Some(levels_of(level));
+    let parts = asked.split(',').map(str::trim);
+    let mut targets = levels_of(level);
+    for part in parts.filter(|part| !part.is_empty()) {
+        targets = match part.split_once('=') {
+            None => targets.with_default(part.parse::<LevelFilter>().ok()?),
+            Some((target, _)) if target.is_empty() || target.contains(' ') => return None,
+            Some((target, level)) => {
+                targets.with_target(target, level.parse::<LevelFilter>().ok()?)
+            }
+        };
     }
-    let targets: Targets = asked.parse().ok()?;
-    Some(match targets.default_level() {
-        Some(_) => targets,
-        None => targets.with_default(level),
-    })
+    Some(targets)
 }
 
 fn levels_of(level: Level) -> Targets {
@@ -238,7 +242,19 @@ mod tests {
         // What is not named stays as it was.
         assert!(shows("sedge_uplink=trace", "sedge::gateway", Level::INFO));
         assert!(!shows("off", "sedge::gateway", Level::ERROR));
-        assert_eq!(levels("sedge_uplink=loud", Level::INFO), None);
+        assert!(shows(
+            "warn, sedge_uplink=trace,",
+            "sedge_uplink::hub",
+            Level::TRACE
+        ));
+        assert!(!shows(
+            "warn, sedge_uplink=trace,",
+            "sedge::gateway",
+            Level::INFO
+        ));
+        for wrong in ["sedge_uplink=loud", "debgu", "=debug", "warn sedge=debug"] {
+            assert_eq!(levels(wrong, Level::INFO), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -87,19 +87,23 @@ async fn begin(
     let push = Push {
         stream: arguments.stream.clone(),
         key: arguments.key.clone(),
+        ends_lines: true,
     };
     let push = serde_json::to_string(&push).expect("two strings are JSON");
     to.write_all(format!("{}{push}\n", control::PUSH).as_bytes())
         .await?;
     let mut first = String::new();
     from.read_line(&mut first).await?;
+    if first == "ok\n" {
+        return Ok(Ok(()));
+    }
     if let Some(why) = first.strip_prefix("refused ") {
         return Ok(Err(Failure::new(Code::Usage, why.trim_end())));
     }
-    if let Some(why) = first.strip_prefix("unavailable ") {
-        return Ok(Err(Failure::unavailable(why.trim_end())));
-    }
-    Ok(Ok(()))
+    let why = first.strip_prefix("unavailable ").unwrap_or(
+        "the agent hears nobody just now: it begins or ends, or others take all its connections",
+    );
+    Ok(Err(Failure::unavailable(why.trim_end())))
 }
 
 /// Standard input in pieces, as they come; the last may be an error.
@@ -132,62 +136,48 @@ struct Sent {
     lines: u64,
     /// The last byte ends no line.
     in_line: bool,
-    /// Read, and its line has no end yet: a line that is broken off here is not to become an event.
-    held: Vec<u8>,
-    /// Why this was not all.
-    broken: Option<Broken>,
+    /// How it ended, if it did.
+    end: Option<End>,
 }
 
-enum Broken {
+enum End {
+    /// That was all.
+    Input,
     Stopped,
     Failed(io::Error),
 }
 
 impl Sent {
-    /// Gives the agent whole lines, until there are no more or `stop`.
+    /// Gives the agent what there is, until there is no more or `stop`. Of a line that is broken off then the agent makes no event.
     async fn all_of(
+        &mut self,
+        pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
+        to: &mut OwnedWriteHalf,
+        stop: impl Future<Output = ()>,
+    ) {
+        let end = tokio::select! {
+            biased;
+            () = stop => End::Stopped,
+            given = self.give(pieces, to) => given.map_or_else(End::Failed, |()| End::Input),
+        };
+        self.end = Some(end);
+    }
+
+    async fn give(
         &mut self,
         mut pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
         to: &mut OwnedWriteHalf,
-        mut stop: impl Future<Output = ()> + Unpin,
-    ) {
-        let given = loop {
-            let piece = tokio::select! {
-                biased;
-                () = &mut stop => {
-                    self.broken = Some(Broken::Stopped);
-                    return;
-                }
-                piece = pieces.recv() => piece,
-            };
-            let piece = match piece.transpose() {
-                Ok(Some(piece)) => piece,
-                Ok(None) => break self.give(self.held.len(), to).await,
-                Err(error) => break Err(error),
-            };
-            self.held.extend_from_slice(&piece);
-            let whole = self.held.iter().rposition(|&byte| byte == b'\n');
-            let whole = match whole {
-                Some(end) => end + 1,
-                None if self.held.len() > HELD_MAX => self.held.len(),
-                None => 0,
-            };
-            if let Err(error) = self.give(whole, to).await {
-                break Err(error);
-            }
-        };
-        self.lines += u64::from(self.in_line);
-        self.broken = given.err().map(Broken::Failed);
-    }
-
-    async fn give(&mut self, len: usize, to: &mut OwnedWriteHalf) -> io::Result<()> {
-        let bytes = &self.held[..len];
-        to.write_all(bytes).await?;
-        self.lines += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
-        if let Some(&last) = bytes.last() {
-            self.in_line = last != b'\n';
+    ) -> io::Result<()> {
+        while let Some(piece) = pieces.recv().await {
+            let piece = piece?;
+            self.lines += piece.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.in_line = piece.last() != Some(&b'\n');
+            to.write_all(&piece).await?;
         }
-        self.held.drain(..len);
+        if self.in_line {
+            self.lines += 1;
+            to.write_all(b"\n").await?;
+        }
         Ok(())
     }
 }
@@ -208,8 +198,8 @@ async fn last_answer(from: BufReader<OwnedReadHalf>, acknowledged: &mut u64) -> 
 
 fn report(sent: &Sent, acknowledged: u64, done: Option<Done>) -> Result<(), Failure> {
     let Some(done) = done else {
-        let why = match sent.broken {
-            Some(Broken::Stopped) => "stopped",
+        let why = match sent.end {
+            Some(End::Stopped) => "stopped",
             _ => "the agent ended",
         };
         return Err(Failure::io(format!(
@@ -224,20 +214,17 @@ fn report(sent: &Sent, acknowledged: u64, done: Option<Done>) -> Result<(), Fail
         ),
     };
     print(&shown)?;
-    match &sent.broken {
-        Some(Broken::Failed(error)) => {
-            Err(Failure::io(format!("not everything was sent: {error}")))
-        }
-        _ if sent.lines != done.acknowledged => Err(Failure::io(format!(
-            "the agent stopped before it had taken all of {} lines",
-            sent.lines
+    let lines = sent.lines;
+    match &sent.end {
+        Some(End::Input) if lines == done.acknowledged => Ok(()),
+        Some(End::Input) => Err(Failure::io(format!(
+            "the agent stopped before it had taken all of {lines} lines"
         ))),
-        Some(Broken::Stopped) => Err(Failure::io("stopped before the end of the input")),
-        None => Ok(()),
+        Some(End::Stopped) => Err(Failure::io("stopped before the end of the input")),
+        Some(End::Failed(error)) => Err(Failure::io(format!("not everything was sent: {error}"))),
+        None => Err(Failure::io("the agent ended before the input did")),
     }
 }
 
 /// What is read at once.
 const PIECE_BYTES: usize = 64 << 10;
-/// So much of a line waits here for its end; a longer one goes as it comes.
-const HELD_MAX: usize = 256 << 10;

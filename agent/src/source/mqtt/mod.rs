@@ -181,7 +181,12 @@ async fn take_all(
                 deliveries.connected(resumed).await?;
             }
             Arrived::Subscribed => granted = true,
-            Arrived::Delivery(delivery) => deliveries.take(delivery),
+            Arrived::Delivery(delivery) => {
+                if deliveries.is_too_much_with(&delivery) {
+                    deliveries.stage().await?;
+                }
+                deliveries.take(delivery);
+            }
         }
         room -= 1;
         next = if room > 0 {

@@ -125,7 +125,8 @@ impl Connection {
                 Event::Settled => self.settle(now),
                 Event::Room => {
                     self.heard = now;
-                    self.stage()
+                    // What was read and could not be taken is not read again.
+                    self.stage().or_else(|| self.go_on(now))
                 }
                 Event::Writable => None,
                 Event::Timeout => self.handle_timeout(now),

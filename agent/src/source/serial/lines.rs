@@ -13,7 +13,7 @@ use sedge_core::Micros;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::dead_letter::{DeadLetter, Reason, Remains};
+use crate::dead_letter::{self, DeadLetter, Reason, Remains};
 use crate::ingest::{Ingest, Intake, Receipt, Reserved};
 use crate::route::Subject;
 use crate::shutdown::Shutdown;
@@ -204,8 +204,16 @@ impl LineReader {
 
     async fn hear(&mut self, splitter: &mut Splitter, mut bytes: &[u8]) -> Result<(), Gone> {
         let reserved = self.reserve(bytes.len()).await;
-        let mut events = 0;
+        let (mut events, mut receipts) = (0, Vec::new());
         while let Some(line) = splitter.advance(&mut bytes) {
+            let bytes = match &line {
+                Line::Whole(line) => line.len(),
+                Line::Overlong(_) | Line::Partial => 0,
+            };
+            let most = bytes + dead_letter::OVERHEAD_BYTES_MAX;
+            if self.intake.is_too_much_with(most) {
+                self.stage(&mut receipts).await?;
+            }
             match line {
                 Line::Whole([]) => continue,
                 Line::Whole(line) => match Event::of(line, &self.config) {
@@ -220,17 +228,18 @@ impl LineReader {
             }
             events += 1;
         }
-        let mut receipts = Vec::new();
-        self.intake
-            .stage_all(&mut receipts)
-            .await
-            .map_err(|_| Gone::LogClosed)?;
+        self.stage(&mut receipts).await?;
         self.unsettled.push_back(Unsettled {
             receipts,
             events,
             _reserved: reserved,
         });
         Ok(())
+    }
+
+    async fn stage(&mut self, receipts: &mut Vec<Receipt>) -> Result<(), Gone> {
+        let staged = self.intake.stage_all(receipts).await;
+        staged.map_err(|_| Gone::LogClosed)
     }
 
     fn event(&mut self, line: &[u8], event: &Event<'_>) {
