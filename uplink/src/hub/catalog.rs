@@ -312,7 +312,15 @@ impl Catalog {
         let unfinished = self.place.copy.with_extension("copy-unfinished");
         remove_if_there(&unfinished)?;
         let name = unfinished.to_string_lossy().into_owned();
-        self.lock().execute("VACUUM INTO ?1", [name])?;
+        let connection = self.lock();
+        // A filler holds nothing, and what the last copy has may be all there is.
+        if is_filler(&connection) {
+            return Err(CatalogError::from(io::Error::other(
+                "there is no catalog just now",
+            )));
+        }
+        connection.execute("VACUUM INTO ?1", [name])?;
+        drop(connection);
         fs::File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, &self.place.copy)?;
         Ok(sync_parent(&self.place.copy)?)
@@ -324,6 +332,9 @@ impl Catalog {
         steps: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
         let mut connection = self.lock();
+        if is_filler(&connection) && !sedge_store::world::is_simulated() {
+            *connection = self.place.open().map_err(|e| e.at(&self.place.main))?;
+        }
         let done = connection.transaction().and_then(|tx| {
             let value = steps(&tx)?;
             tx.commit()?;
@@ -332,7 +343,7 @@ impl Catalog {
         match done {
             Err(e) if is_damage(&e) => {
                 tracing::error!(error = %e, "the catalog is damaged");
-                // The damaged file is closed before it is moved; the place in memory is only a moment's filler.
+                // The damaged file is closed before it is moved; the place in memory is a filler, for as long as the disk takes no other.
                 *connection = Connection::open_in_memory()?;
                 self.place.set_aside("damaged while in use")?;
                 *connection = self.place.open()?;
@@ -360,7 +371,9 @@ impl CatalogPlace {
         open: impl Fn(&Path) -> rusqlite::Result<Connection>,
     ) -> Result<Connection, CatalogError> {
         let patience = Patience::with(self.main.with_extension("unreadable"), system_clock()());
-        if !self.main.exists() {
+        // To SQLite, a file without a byte is a sound database.
+        let is_empty = fs::metadata(&self.main).is_ok_and(|of| of.len() == 0);
+        if !self.main.exists() || (is_empty && self.copy.exists()) {
             // A write-ahead log without its database would be played into whatever takes the database's place.
             self.set_aside("its database is gone")?;
             self.take_copy(&patience)?;
@@ -431,6 +444,11 @@ impl CatalogPlace {
         }
         sync_parent(&self.main)
     }
+}
+
+/// Whether it is in memory, in the place of one that is to come.
+fn is_filler(connection: &Connection) -> bool {
+    connection.path().is_none_or(str::is_empty)
 }
 
 /// Opens `path` as [`open_with`] does. Where the disk has no room for the file through which others could look on, nobody can until the next start.

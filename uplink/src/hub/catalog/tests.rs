@@ -227,3 +227,38 @@ fn whoever_looks_for_room_is_told_where() {
     let told = CatalogError::from(full).at(place).to_string();
     assert!(told.contains("/data/catalog.sqlite: "), "{told}");
 }
+
+/// SQLite takes a file without a byte for an empty database, and what it takes for one was to become the copy.
+#[test]
+fn a_catalog_that_was_cut_to_nothing_is_its_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    catalog.note(&[known(0)]).unwrap();
+    catalog.copy().unwrap();
+    let main = catalog.place.main.clone();
+    drop(catalog);
+    fs::write(&main, b"").unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    catalog.copy().unwrap();
+    assert_eq!(catalog.partitions().unwrap(), [known(0)]);
+}
+
+/// The damaged file cannot be set aside, as on a disk without room.
+#[test]
+fn what_is_damaged_in_use_and_cannot_be_replaced_becomes_no_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    catalog.note(&[known(0)]).unwrap();
+    catalog.copy().unwrap();
+    let aside = dir.path().join("set-aside");
+    fs::write(&aside, b"no folder").unwrap();
+    let damage = || {
+        let code = ffi::Error::new(ffi::SQLITE_CORRUPT);
+        rusqlite::Error::SqliteFailure(code, None)
+    };
+    catalog.write(|_| Err::<(), _>(damage())).unwrap_err();
+    catalog.copy().unwrap_err();
+    fs::remove_file(&aside).unwrap();
+    catalog.note(&[known(1)]).unwrap();
+    assert_eq!(catalog.partitions().unwrap(), [known(0), known(1)]);
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::connection::Broken;
 use super::coordinator::{self, Answer, Caller, Code, Leaving};
-use super::streams::signed;
+use super::streams::{once, signed};
 use super::visit::Visit;
 use crate::hub::catalog::Kept;
 use crate::hub::groups::{GroupError, MEMBERS, is_name};
@@ -275,11 +275,19 @@ impl Visit {
                         here.find(|of| of.stream == topic && Some(of.place.number) == number_of);
                     found.map_or_else(|| PlaceFetched::none(number, code::NONE), place)
                 };
-                let of_topic = |(topic, numbers): (String, Vec<i32>)| {
-                    let places = numbers.iter().map(|number| find(&topic, *number)).collect();
-                    (topic, places)
-                };
-                asked.into_iter().map(of_topic).collect()
+                let one_by_one = asked.into_iter().flat_map(|(topic, numbers)| {
+                    let of_topic = numbers.into_iter();
+                    of_topic.map(move |number| (topic.clone(), number))
+                });
+                let mut topics: Topics<PlaceFetched> = Vec::new();
+                for (topic, number) in once(one_by_one.collect()) {
+                    let found = find(&topic, number);
+                    match topics.last_mut().filter(|(last, _)| *last == topic) {
+                        Some((_, places)) => places.push(found),
+                        None => topics.push((topic, vec![found])),
+                    }
+                }
+                topics
             }
             None => {
                 let mut topics: Topics<PlaceFetched> = Vec::new();
@@ -334,7 +342,7 @@ impl Visit {
                 members: members.collect(),
             }
         };
-        let shown: Vec<GroupShown> = asked.into_iter().map(shown).collect();
+        let shown: Vec<GroupShown> = once(asked).into_iter().map(shown).collect();
         wire::write_described(into, version, &shown);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What is said about topics, and what stands in them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ impl Visit {
     ) -> Result<(), Broken> {
         let asked = streams::read_metadata(from, version)?;
         let reading = &self.known()?.reading;
-        let names = asked.unwrap_or_else(|| {
+        let names = asked.map(once).unwrap_or_else(|| {
             let all = reading.partitions(None);
             let streams = all.chunk_by(|one, next| one.stream == next.stream);
             streams.map(|of| of[0].stream.to_string()).collect()
@@ -388,3 +389,21 @@ const TOPIC_SETTINGS: [(&str, &str); 3] = [
 const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Of frames, in one answer.
 const FETCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Each of them once: what is named a hundred thousand times in one request is answered once.
+pub(super) fn once<T: Ord + Clone>(mut named: Vec<T>) -> Vec<T> {
+    let mut seen = BTreeSet::new();
+    named.retain(|it| seen.insert(it.clone()));
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::once;
+
+    #[test]
+    fn what_is_named_again_is_answered_once() {
+        let named = ["b", "a", "b", "a", "c"];
+        assert_eq!(once(named.to_vec()), ["b", "a", "c"]);
+    }
+}
