@@ -17,7 +17,7 @@ use sedge_store::watch;
 use sedge_store::{Batch, Partition, Producer, StageError, Ticket, Unit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{self, DeadLetter};
 use crate::owner::Claims;
 use crate::route::{self, KeyError, KeyTemplate, Subject};
 
@@ -360,11 +360,13 @@ impl Intake {
         Ok(())
     }
 
-    /// Whether an event of so many bytes and what a batch holds may be too much for one commit of a small log: then that is staged first.
+    /// Whether an event of so many bytes, or the dead letter that it may become, and what a batch holds may be too much for one commit of a small log: then that
+    /// is staged first.
     #[must_use]
     pub fn is_too_much_with(&self, bytes: usize) -> bool {
+        let most = bytes + dead_letter::OVERHEAD_BYTES_MAX;
         let is_too_much =
-            |batch: &Batch| !batch.is_empty() && batch.bytes() + bytes > TOGETHER_BYTES_MAX;
+            |batch: &Batch| !batch.is_empty() && batch.bytes() + most > TOGETHER_BYTES_MAX;
         let mut batches = self.ways.iter().filter_map(|way| way.batch.as_ref());
         batches.any(is_too_much)
     }

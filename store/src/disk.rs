@@ -241,6 +241,14 @@ impl File {
         }
     }
 
+    /// The same; a file system that cannot take it in advance only has the file made so long.
+    pub(crate) fn reserve_or_lengthen(&self, bytes: u64) -> io::Result<()> {
+        match self.reserve(bytes) {
+            Err(Errno::OPNOTSUPP) => self.set_len(bytes),
+            reserved => Ok(reserved?),
+        }
+    }
+
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         match self {
             #[cfg(test)]

@@ -289,14 +289,10 @@ impl FileMedia {
         }
         let temporary = self.dir.join(format!("{TEMPORARY}{}", file_name(number)));
         let file = File::create(&temporary)?;
-        match file.reserve(length) {
-            Ok(()) => {}
-            // Not every file system can reserve; a segment is written through before its first use anyway.
-            Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(length)?,
-            Err(e) => {
-                disk::remove_file(&temporary)?;
-                return Err(e.into());
-            }
+        // A segment is written through before its first use anyway.
+        if let Err(e) = file.reserve_or_lengthen(length) {
+            disk::remove_file(&temporary)?;
+            return Err(e);
         }
         file.sync_all()?;
         disk::rename(&temporary, &path)

@@ -192,7 +192,6 @@ impl Ring {
         };
         durable_file::create_dir_all(&dir).map_err(io)?;
         durable_file::settle(&dir).map_err(io)?;
-        worn::finish(&dir).map_err(io)?;
         let suspects = media::sync_failed(&dir).map_err(io)?;
         let patience = Patience::with(dir.join(UNREADABLE), now);
         let mut opened = Opened {
@@ -209,8 +208,7 @@ impl Ring {
             dir: dir.clone(),
             capacity_bytes: options.capacity_bytes,
         })?;
-        let unused = found::unused(&dir, &found);
-        let gone = worn::replace(&dir, &geometry, &mut opened, &unused).map_err(io)?;
+        let gone = worn::replace(&dir, &geometry, &mut opened, &found).map_err(io)?;
         found.retain(|surveyed| !gone.contains(&surveyed.segment));
         let (media, geometry) = Self::reserve(&dir, geometry, &found, options, &mut opened)?;
         Self::start(dir, media, geometry, options, now, opened, patience)

@@ -232,8 +232,7 @@ where
     let runtime = runtime()?;
     let (trigger, shutdown) = shutdown::pair();
     let outcome = runtime.block_on(async {
-        let signals =
-            signals().map_err(|error| Failure::io(format!("no signal handler: {error}")))?;
+        let signals = signals()?;
         tokio::spawn(async move {
             signals.await;
             trigger.stop();
@@ -267,11 +266,13 @@ where
 }
 
 /// Completes at the first SIGTERM or SIGINT.
-fn signals() -> io::Result<impl Future<Output = ()>> {
+fn signals() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
+    let hear =
+        |kind| signal(kind).map_err(|error| Failure::io(format!("no signal handler: {error}")));
     let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
+        hear(SignalKind::terminate())?,
+        hear(SignalKind::interrupt())?,
     );
     Ok(async move {
         let name = tokio::select! {

@@ -7,7 +7,6 @@ use sedge_config::quantity;
 use sedge_uplink::client::{
     Access, Client, ClientError, Item, Partition, PullError, PullOptions, Reader, Start,
 };
-
 use tracing::Level;
 
 use super::enroll::token_in;
@@ -66,8 +65,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::start(Level::WARN);
     let access = access_of(arguments)?;
     runtime()?.block_on(async {
-        let signals =
-            signals().map_err(|error| Failure::io(format!("no signal handler: {error}")))?;
+        let signals = signals()?;
         let mut reader = Reader::new(options(arguments, &access));
         let stopped = tokio::select! {
             stopped = pull(arguments, &mut reader) => stopped,

@@ -36,11 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn push(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
     let lost = |error: io::Error| Failure::unavailable(format!("{}: {error}", socket.display()));
-    let unheard = |error: io::Error| Failure::io(format!("no signal handler: {error}"));
-    let (mut stop, first) = (
-        pin!(signals().map_err(unheard)?),
-        signals().map_err(unheard)?,
-    );
+    let (mut stop, first) = (pin!(signals()?), signals()?);
     // Whoever asks twice does not wait for the agent.
     let again = async {
         first.await;
@@ -134,8 +130,6 @@ fn pieces() -> mpsc::Receiver<io::Result<Vec<u8>>> {
 #[derive(Default)]
 struct Sent {
     lines: u64,
-    /// The last byte ends no line.
-    in_line: bool,
     /// How it ended, if it did.
     end: Option<End>,
 }
@@ -168,13 +162,14 @@ impl Sent {
         mut pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
         to: &mut OwnedWriteHalf,
     ) -> io::Result<()> {
+        let mut in_line = false;
         while let Some(piece) = pieces.recv().await {
             let piece = piece?;
             self.lines += piece.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            self.in_line = piece.last() != Some(&b'\n');
+            in_line = piece.last() != Some(&b'\n');
             to.write_all(&piece).await?;
         }
-        if self.in_line {
+        if in_line {
             self.lines += 1;
             to.write_all(b"\n").await?;
         }

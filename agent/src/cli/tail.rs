@@ -47,8 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::start(Level::WARN);
     let socket = arguments.reach.socket()?;
     runtime()?.block_on(async {
-        let signals =
-            signals().map_err(|error| Failure::io(format!("no signal handler: {error}")))?;
+        let signals = signals()?;
         let stopped = tokio::select! {
             stopped = show(arguments, &socket) => stopped,
             () = signals => Stop::Enough,

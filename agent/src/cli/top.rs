@@ -47,8 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     ask(&socket).map_err(|error| reach::nobody_at(&socket, &error))?;
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = runtime()?;
-    let signals = runtime.block_on(async { signals() });
-    let signals = signals.map_err(|error| Failure::io(format!("no signal handler: {error}")))?;
+    let signals = runtime.block_on(async { signals() })?;
     let stopped = Arc::clone(&stop);
     runtime.spawn(async move {
         signals.await;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sedge_core::segment::{BadStamp, Dimensions, Geometry, Medium, Role, STAMP_LEN};
 
-use super::{OpenError, Opened, RingOptions};
+use super::{OpenError, Opened, RingOptions, worn};
 use crate::data_dir::SET_ASIDE;
 use crate::disk::{self, File};
 use crate::durable_file;
@@ -17,7 +17,7 @@ use crate::patience::Patience;
 use crate::survey::{self, StampSeen, Surveyed};
 use crate::unsent::UNSENT;
 
-/// Sets aside what is foreign, removes what was never finished.
+/// Sets aside what is foreign, removes what was never finished, and finishes what was.
 pub(super) fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
     let of_the_log = [SET_ASIDE, SYNC_FAILED, UNREADABLE, BEGINNINGS, UNSENT];
     let known = [&of_the_log[..], &identity::FILES].concat();
@@ -26,6 +26,10 @@ pub(super) fn tidy(dir: &Path, opened: &mut Opened) -> io::Result<()> {
         disk::remove_file(path)?;
     }
     for path in foreign {
+        if worn::is_copy(&path) {
+            worn::put_in_place(dir, &path)?;
+            continue;
+        }
         opened.set_aside(dir, &path, "not a segment of a log")?;
     }
     Ok(())
@@ -93,8 +97,7 @@ pub(super) fn survey_usable(
     let is_log = found.iter().any(|s| s.header.is_some());
     let used = survey::used_up_to(&found);
     let is_unused = |surveyed: &Surveyed, patience: &Patience| {
-        let is_used_behind = surveyed.segment + 1 < used;
-        mend::is_unused(dir, surveyed, is_used_behind).or_else(|e| {
+        is_unused(dir, surveyed, used).or_else(|e| {
             let unread = Unread::of(surveyed.segment, &e);
             unread.try_again_later(patience).map_err(io)?;
             Ok(false)
@@ -143,19 +146,10 @@ pub(super) fn survey_usable(
     Ok(usable)
 }
 
-/// The segments that were never used, or are made ready to be used again, as far as their beginning tells.
-pub(super) fn unused(dir: &Path, found: &[Surveyed]) -> Vec<u32> {
-    let used = survey::used_up_to(found);
-    let without_header = found.iter().filter(|s| s.header.is_none());
-    let is_unused = |s: &&Surveyed| {
-        let is_used_behind = s.segment + 1 < used;
-        // Of what cannot be read nobody knows.
-        mend::is_unused(dir, s, is_used_behind).unwrap_or(false)
-    };
-    without_header
-        .filter(is_unused)
-        .map(|s| s.segment)
-        .collect()
+/// Whether a segment without a header was never used, or is made ready to be used again, as far as its beginning tells; `used` is one past the last that was.
+pub(super) fn is_unused(dir: &Path, surveyed: &Surveyed, used: u32) -> io::Result<bool> {
+    let is_used_behind = surveyed.segment + 1 < used;
+    mend::is_unused(dir, surveyed, is_used_behind)
 }
 
 /// Whether nothing was ever written into a segment, or a stamp and nothing else, but for bytes that rotted since.

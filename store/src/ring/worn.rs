@@ -17,31 +17,31 @@ use sedge_core::planted::Fault;
 use sedge_core::segment::Geometry;
 
 use super::Opened;
-use super::found::segments_aside;
+use super::found::{self, segments_aside};
 use crate::disk::{self, File};
 use crate::durable_file::{self, TEMPORARY};
 use crate::media::{file_name, is_full, read_or_zeros};
+use crate::survey::{self, Surveyed};
 
-/// Brings copies that an earlier life has made to where they belong.
+/// Whether an earlier life has made it of a segment.
+pub(super) fn is_copy(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == COPY)
+}
+
+/// A copy becomes its segment, unless that is still there.
 ///
 /// # Errors
 /// As the disk says.
-pub(super) fn finish(dir: &Path) -> io::Result<()> {
-    for copy in disk::read_dir(dir)? {
-        if copy.extension().is_none_or(|extension| extension != COPY) {
-            continue;
-        }
-        let segment = copy.with_extension(SEGMENT);
-        match disk::exists(&segment) {
-            true => disk::remove_file(&copy)?,
-            false => disk::rename(&copy, &segment)?,
-        }
-        durable_file::sync_dir(dir)?;
+pub(super) fn put_in_place(dir: &Path, copy: &Path) -> io::Result<()> {
+    let segment = copy.with_extension(SEGMENT);
+    match disk::exists(&segment) {
+        true => disk::remove_file(copy)?,
+        false => disk::rename(copy, &segment)?,
     }
-    Ok(())
+    durable_file::sync_dir(dir)
 }
 
-/// Of the segments in doubt, copies those that cannot be written to another place. Where the disk has no room for that, those that are `unused` go out of use:
+/// Of the segments in doubt, copies those that cannot be written to another place. Where the disk has no room for that, those that are unused go out of use:
 /// they are told.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub(super) fn replace(
     dir: &Path,
     geometry: &Geometry,
     opened: &mut Opened,
-    unused: &[u32],
+    found: &[Surveyed],
 ) -> io::Result<Vec<u32>> {
     let mut gone = Vec::new();
     if Fault::UseWornSegments.is_planted() {
@@ -64,20 +64,19 @@ pub(super) fn replace(
         }
         let aside = segments_aside(dir, geometry.segment_bytes())?;
         let may_be_kept = aside < (geometry.segment_count() / ASIDE_ONE_OF).max(1);
-        let copy = file.with_extension(COPY);
         let temporary = dir.join(format!("{TEMPORARY}{name}"));
         match copied(&file, &temporary) {
-            Ok(true) => {
+            Ok(true) if may_be_kept => {
+                let copy = file.with_extension(COPY);
                 disk::rename(&temporary, &copy)?;
                 durable_file::sync_dir(dir)?;
-                if may_be_kept {
-                    opened.set_aside(dir, &file, WORN)?;
-                } else {
-                    tracing::warn!(file = %file.display(), why = WORN, "removed");
-                    disk::remove_file(&file)?;
-                    durable_file::sync_dir(dir)?;
-                }
-                finish(dir)?;
+                opened.set_aside(dir, &file, WORN)?;
+                put_in_place(dir, &copy)?;
+            }
+            Ok(true) => {
+                tracing::warn!(file = %file.display(), why = WORN, "removed");
+                disk::rename(&temporary, &file)?;
+                durable_file::sync_dir(dir)?;
             }
             Ok(false) => disk::remove_file(&temporary)?,
             Err(e) => {
@@ -85,7 +84,7 @@ pub(super) fn replace(
                 if !is_full(&e) {
                     return Err(e);
                 }
-                if may_be_kept && unused.contains(&number) {
+                if may_be_kept && is_unused(dir, number, found) {
                     opened.set_aside(dir, &file, WORN)?;
                     gone.push(number);
                 }
@@ -93,6 +92,14 @@ pub(super) fn replace(
         }
     }
     Ok(gone)
+}
+
+/// Of what cannot be read nobody knows.
+fn is_unused(dir: &Path, number: u32, found: &[Surveyed]) -> bool {
+    let used = survey::used_up_to(found);
+    let mut without_header = found.iter().filter(|s| s.header.is_none());
+    let surveyed = without_header.find(|s| s.segment == number);
+    surveyed.is_some_and(|s| found::is_unused(dir, s, used).unwrap_or(false))
 }
 
 /// Whether the disk refuses what stands in `file` itself, time and again.
@@ -118,10 +125,7 @@ fn write_again(file: &Path) -> io::Result<()> {
 fn copied(file: &Path, to: &Path) -> io::Result<bool> {
     let (file, to) = (File::open(file)?, File::create(to)?);
     let bytes = file.len()?;
-    match to.reserve(bytes) {
-        Err(Errno::OPNOTSUPP) => to.set_len(bytes)?,
-        reserved => reserved?,
-    }
+    to.reserve_or_lengthen(bytes)?;
     let mut piece = vec![0; PIECE_BYTES];
     for (at, len) in pieces(bytes) {
         let piece = &mut piece[..len];

@@ -14,7 +14,7 @@ use sedge_store::StageError;
 
 use super::broker::{Acks, Delivery};
 use super::escape::Oversize;
-use crate::dead_letter::{self, DeadLetter, Reason, Remains};
+use crate::dead_letter::{DeadLetter, Reason, Remains};
 use crate::ingest::{Ingest, Intake, Receipt, Reserved};
 use crate::owner::{Claims, ITEM_BYTES_MAX, Item, SessionId, content_hash};
 use crate::route::Subject;
@@ -133,14 +133,13 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Puts a delivery into the next commit, unless it repeats what is on disk.
     /// Whether what was taken is to be staged before this one is.
     pub(super) fn is_too_much_with(&self, delivery: &Delivery) -> bool {
         let bytes = delivery.topic.len() + delivery.payload.len();
-        let most = bytes + dead_letter::OVERHEAD_BYTES_MAX;
-        self.intake.is_too_much_with(most)
+        self.intake.is_too_much_with(bytes)
     }
 
+    /// Puts a delivery into the next commit, unless it repeats what is on disk.
     pub(super) fn take(&mut self, delivery: Delivery) {
         let Delivery {
             topic,

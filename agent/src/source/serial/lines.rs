@@ -13,7 +13,7 @@ use sedge_core::Micros;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::dead_letter::{self, DeadLetter, Reason, Remains};
+use crate::dead_letter::{DeadLetter, Reason, Remains};
 use crate::ingest::{Ingest, Intake, Receipt, Reserved};
 use crate::route::Subject;
 use crate::shutdown::Shutdown;
@@ -210,8 +210,7 @@ impl LineReader {
                 Line::Whole(line) => line.len(),
                 Line::Overlong(_) | Line::Partial => 0,
             };
-            let most = bytes + dead_letter::OVERHEAD_BYTES_MAX;
-            if self.intake.is_too_much_with(most) {
+            if self.intake.is_too_much_with(bytes) {
                 self.stage(&mut receipts).await?;
             }
             match line {

@@ -70,7 +70,6 @@ impl State {
 
     /// Any page of any segment file, the first of it more often than others.
     pub(super) fn any_place(&mut self) -> Option<(u64, u64)> {
-        let is_segment = |path: &Path| path.extension().is_some_and(|e| e == "log");
         let files = self.names.iter().filter_map(|(path, node)| match node {
             Node::File(inode) if is_segment(path) => Some(*inode),
             Node::File(_) | Node::Directory => None,
@@ -87,7 +86,6 @@ impl State {
 
     /// A page of a segment file that holds something; `sealed`: of one that others were written after.
     pub(super) fn any_page(&mut self, sealed: bool) -> Option<(u64, u64)> {
-        let is_segment = |path: &Path| path.extension().is_some_and(|e| e == "log");
         let is_head = |path: &Path, inode: u64| {
             let head = path.parent().and_then(|dir| self.heads.get(dir));
             head.is_none_or(|head| *head == inode)
@@ -107,6 +105,10 @@ impl State {
         let page = pages.keys().nth(self.random.index(pages.len()))?;
         Some((inode, *page))
     }
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "log")
 }
 
 const IDENTITY: &str = "identity.toml";

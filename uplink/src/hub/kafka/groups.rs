@@ -266,40 +266,36 @@ impl Visit {
             note: of.note.clone(),
             code: code::NONE,
         };
-        let topics: Topics<PlaceFetched> = match asked {
+        let fetched: Vec<(String, PlaceFetched)> = match asked {
             Some(asked) => {
-                let find = |topic: &str, number: i32| {
+                let find = |(topic, number): (String, i32)| {
                     let mut here = kept.iter().filter(whole);
                     let number_of = u32::try_from(number).ok();
                     let found =
                         here.find(|of| of.stream == topic && Some(of.place.number) == number_of);
-                    found.map_or_else(|| PlaceFetched::none(number, code::NONE), place)
+                    let none = || PlaceFetched::none(number, code::NONE);
+                    (topic, found.map_or_else(none, place))
                 };
                 let one_by_one = asked.into_iter().flat_map(|(topic, numbers)| {
                     let of_topic = numbers.into_iter();
                     of_topic.map(move |number| (topic.clone(), number))
                 });
-                let mut topics: Topics<PlaceFetched> = Vec::new();
-                for (topic, number) in once(one_by_one.collect()) {
-                    let found = find(&topic, number);
-                    match topics.last_mut().filter(|(last, _)| *last == topic) {
-                        Some((_, places)) => places.push(found),
-                        None => topics.push((topic, vec![found])),
-                    }
-                }
-                topics
+                let named = once(one_by_one.collect());
+                named.into_iter().map(find).collect()
             }
+            // They come in the order of their streams.
             None => {
-                let mut topics: Topics<PlaceFetched> = Vec::new();
-                for of in kept.iter().filter(whole) {
-                    match topics.iter_mut().find(|(topic, _)| *topic == of.stream) {
-                        Some((_, places)) => places.push(place(of)),
-                        None => topics.push((of.stream.clone(), vec![place(of)])),
-                    }
-                }
-                topics
+                let shown = kept.iter().filter(whole);
+                shown.map(|of| (of.stream.clone(), place(of))).collect()
             }
         };
+        let mut topics: Topics<PlaceFetched> = Vec::new();
+        for (topic, place) in fetched {
+            match topics.last_mut().filter(|(last, _)| *last == topic) {
+                Some((_, places)) => places.push(place),
+                None => topics.push((topic, vec![place])),
+            }
+        }
         wire::write_offset_fetch(into, version, &topics, code::NONE);
         Ok(())
     }
