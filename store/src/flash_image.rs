@@ -310,7 +310,11 @@ impl<'i> FlashImage<'i> {
             .filter_map(|(at, looked)| Some((at, looked.opened?)))
             .filter(|(_, opened)| opened.log_id == log_id)
             .collect();
-        chain.sort_by_key(|(_, opened)| opened.seq);
+        // Of two segments with one sequence number, one has got a copy of the other's header, and the log goes on in the longer.
+        chain.sort_by_cached_key(|(at, opened)| {
+            let end = walk(self.segment(bytes, *at), opened, None, |_| {});
+            (opened.seq, end.expected)
+        });
         let bases = chain.iter().skip(1).map(|(_, opened)| Some(opened.base));
         let ends: Vec<Option<Offset>> = bases.chain([None]).collect();
         let mut sum = Sum::new(ledger);

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use sedge_core::frame::{Control, Kind};
 use sedge_core::ledger::{Cursor, Ledger};
 use sedge_core::segment::{Geometry, Role};
-use sedge_core::walk::{End, Found, Step, Walk};
+use sedge_core::walk::{End, Found};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use serde::Serialize;
 
 use crate::data_dir::SET_ASIDE;
-use crate::disk::{self, File};
-use crate::media::{self, file_name};
-use crate::read::Span;
+use crate::disk;
+use crate::frames::{ledger_of, walk};
+use crate::media;
 use crate::survey::{self, HeaderSeen, StampSeen, Surveyed};
 
 /// What [`inspect`] saw.
@@ -119,12 +119,8 @@ pub struct SegmentReport {
 pub fn inspect(dir: &Path) -> io::Result<Report> {
     let surveyed = survey::survey(dir)?;
     // A header whose stamp is damaged says nothing of the dimensions by which its frames are found.
-    let newest = surveyed
-        .iter()
-        .filter(|s| s.geometry().is_some())
-        .filter_map(|s| s.header.as_ref())
-        .max_by_key(|h| h.seq)
-        .cloned();
+    let stamped = surveyed.iter().filter(|s| s.geometry().is_some());
+    let newest = survey::newest_of(stamped).and_then(|s| s.header.clone());
     let mut segments: Vec<SegmentReport> = surveyed.iter().map(SegmentReport::of).collect();
     let log = match &newest {
         Some(newest) => Some(look_at_log(dir, newest, &surveyed, &mut segments)?),
@@ -155,7 +151,7 @@ fn look_at_log(
             _ => {}
         }
     }
-    chain.sort_by_key(|(_, header, _)| header.seq);
+    chain.sort_by_key(|(at, _, _)| surveyed[*at].order());
     let (head, _, geometry) = *chain.last().expect("the newest is one of them");
     let mut sum = Sum::new(ledger_of(dir, surveyed[head].segment, newest, geometry)?);
     let ends = chain
@@ -178,27 +174,6 @@ fn look_at_log(
         sum.finish(end, report);
     }
     Ok(sum.into_report(newest.log_id, geometry.role()))
-}
-
-/// The ledger that counts: that of the head's beginning, changed by what stands behind it.
-pub(crate) fn ledger_of(
-    dir: &Path,
-    segment: u32,
-    head: &HeaderSeen,
-    geometry: Geometry,
-) -> io::Result<Ledger> {
-    let mut ledger = head.ledger.clone();
-    walk(dir, segment, head, geometry, None, |found| {
-        let frame = &found.frame;
-        match frame.control() {
-            Some(Control::Ledger(bytes)) => {
-                ledger = Ledger::parse(bytes).unwrap_or_else(|| ledger.clone())
-            }
-            _ if frame.header.kind == Kind::Gap => ledger.skipped += frame.span(),
-            _ => {}
-        }
-    })?;
-    Ok(ledger)
 }
 
 /// Adds up a log, segment by segment.
@@ -355,36 +330,6 @@ impl SegmentReport {
     }
 }
 
-/// Walks the frames of one segment.
-pub(crate) fn walk(
-    dir: &Path,
-    segment: u32,
-    header: &HeaderSeen,
-    geometry: Geometry,
-    limit: Option<Offset>,
-    mut each: impl FnMut(&Found<'_>),
-) -> io::Result<End> {
-    let file = File::open(dir.join(file_name(segment)))?;
-    let mut walk = Walk::new(
-        header.log_id,
-        geometry,
-        header.data_start,
-        header.base,
-        limit,
-    );
-    let mut window = Span::default();
-    loop {
-        match walk.step(window.as_window()) {
-            Step::Frame(found) => each(&found),
-            Step::End(end) => return Ok(end),
-            Step::Read { position, len } => {
-                let left = geometry.segment_bytes().saturating_sub(position).max(len) as usize;
-                window.fill(&file, position, left.min(WINDOW_BYTES.max(len as usize)))?;
-            }
-        }
-    }
-}
-
 fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     match disk::read_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -395,5 +340,3 @@ fn files_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
 pub(crate) fn known(time: Micros) -> Option<i64> {
     time.is_known().then(|| time.get())
 }
-
-const WINDOW_BYTES: usize = 1 << 20;

@@ -9,6 +9,7 @@ pub mod disk;
 mod doubt;
 mod durable_file;
 mod flash_image;
+mod frames;
 mod group;
 mod identity;
 mod index;

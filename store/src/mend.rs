@@ -18,7 +18,7 @@ use sedge_core::segment::{
 use sedge_core::{LogId, Micros, Offset};
 
 use crate::disk::File;
-use crate::inspect;
+use crate::frames;
 use crate::media::{file_name, read_or_zeros};
 use crate::open::tell;
 use crate::owner::Owner;
@@ -59,7 +59,7 @@ fn mend_one(dir: &Path, role: Role, owner: &mut dyn Owner) -> io::Result<Option<
             continue;
         };
         if let Some((segment, head)) = newest.filter(|_| oldest_held.is_none()) {
-            oldest_held = Some(inspect::ledger_of(dir, segment, head, geometry)?.oldest);
+            oldest_held = Some(frames::ledger_of(dir, segment, head, geometry)?.oldest);
         }
         // What was recycled is of an earlier lap.
         if oldest_held.is_some_and(|oldest| frames.first < oldest) {
@@ -162,7 +162,7 @@ impl Frames {
             data_start: STAMP_LEN as u32,
         };
         let mut frames: Option<Self> = None;
-        inspect::walk(dir, segment, &anything, geometry, None, |found| {
+        frames::walk(dir, segment, &anything, geometry, None, |found| {
             let header = &found.frame.header;
             let begins = found.frame.begins_commit(Medium::File, geometry.role());
             let frames = frames.get_or_insert(Self {
@@ -246,10 +246,10 @@ fn following(
     owner: &mut dyn Owner,
 ) -> io::Result<Option<HeaderSeen>> {
     owner.restore(&before.checkpoint);
-    let end = inspect::walk(dir, segment, before, geometry, None, |found| {
+    let end = frames::walk(dir, segment, before, geometry, None, |found| {
         tell(&found.frame, owner);
     })?;
-    let ledger = inspect::ledger_of(dir, segment, before, geometry)?;
+    let ledger = frames::ledger_of(dir, segment, before, geometry)?;
     // Frames that the segment before has too are a copy of it.
     if end.expected > frames.first {
         return Ok(None);

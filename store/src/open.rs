@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::disk::File;
+use crate::frames;
 use crate::group::{Group, Items, Limits};
 use crate::identity::is_unreadable;
 use crate::index::{Index, Place};
-use crate::inspect;
 use crate::media::{UNREADABLE, file_name};
 use crate::owner::{NoOwner, Owner};
 use crate::partition::{Partition, PartitionOptions, Shared};
@@ -342,8 +342,8 @@ fn look(dir: &Path, patience: &Patience) -> std::io::Result<Option<Seen>> {
     };
     // What is shown survives a power cut, here as everywhere.
     File::open(dir.join(file_name(head.segment)))?.sync_data()?;
-    let ledger = inspect::ledger_of(dir, head.segment, header, geometry)?;
-    let end = inspect::walk(dir, head.segment, header, geometry, None, |_| {})?;
+    let ledger = frames::ledger_of(dir, head.segment, header, geometry)?;
+    let end = frames::walk(dir, head.segment, header, geometry, None, |_| {})?;
     let held = survey::held(&surveyed, header.log_id, ledger.oldest);
     Ok(Some(Seen {
         // Nobody recycles it.

@@ -1,6 +1,7 @@
-//! What the segment files of a directory say of themselves: stamps and open headers, nothing of the frames.
+//! What the segment files of a directory say of themselves: stamps and open headers, and of the frames only where two headers are the same.
 //! Opening, `inspect` and `salvage` begin here.
 
+use std::cmp::Reverse;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use sedge_core::{LogId, Micros, Offset};
 
 use crate::disk::{self, File};
 use crate::durable_file::TEMPORARY;
+use crate::frames;
 use crate::index::Held;
 use crate::media::{self, Unread, file_name, read_or_zeros};
 
@@ -25,6 +27,8 @@ pub(crate) struct Surveyed {
     pub(crate) header: Option<HeaderSeen>,
     /// Some of it could not be read.
     pub(crate) unread: Option<Unread>,
+    /// Where its frames end, if another file says to be the same segment.
+    told_twice: Option<Offset>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,12 @@ impl Surveyed {
         }
     }
 
+    /// Segments in this order are a log. Of two with one sequence number, one has got a copy of the other's header, and the log goes on in the longer.
+    pub(crate) fn order(&self) -> Option<(u64, Option<Offset>, Reverse<u32>)> {
+        let header = self.header.as_ref()?;
+        Some((header.seq, self.told_twice, Reverse(self.segment)))
+    }
+
     pub(crate) fn held(&self) -> Option<Held> {
         let header = self.header.as_ref()?;
         let HeaderSeen {
@@ -78,10 +88,39 @@ impl Surveyed {
 
 /// Looks at every segment file in `dir`.
 pub(crate) fn survey(dir: &Path) -> io::Result<Vec<Surveyed>> {
-    media::segments_in(dir)?
-        .into_iter()
-        .map(|segment| look_at(dir, segment))
+    let segments = media::segments_in(dir)?;
+    let surveyed = segments.into_iter().map(|segment| look_at(dir, segment));
+    let mut surveyed: Vec<Surveyed> = surveyed.collect::<io::Result<_>>()?;
+    for twin in told_twice(&surveyed) {
+        surveyed[twin].told_twice = end_of(dir, &surveyed[twin])?;
+    }
+    Ok(surveyed)
+}
+
+/// Those that are not the only one of their log with that sequence number.
+fn told_twice(surveyed: &[Surveyed]) -> Vec<usize> {
+    let header_of = |at: &usize| {
+        let header = surveyed[*at].header.as_ref()?;
+        Some((header.log_id.as_bytes(), header.seq))
+    };
+    let mut opened: Vec<usize> = (0..surveyed.len())
+        .filter(|at| header_of(at).is_some())
+        .collect();
+    opened.sort_by_key(header_of);
+    let groups = opened.chunk_by(|one, other| header_of(one) == header_of(other));
+    groups
+        .filter(|group| group.len() > 1)
+        .flatten()
+        .copied()
         .collect()
+}
+
+fn end_of(dir: &Path, surveyed: &Surveyed) -> io::Result<Option<Offset>> {
+    let (Some(header), Some(geometry)) = (&surveyed.header, surveyed.geometry()) else {
+        return Ok(None);
+    };
+    let end = frames::walk(dir, surveyed.segment, header, geometry, None, |_| {})?;
+    Ok(Some(end.expected))
 }
 
 /// Looks at one. A place that cannot be read looks damaged.
@@ -113,6 +152,7 @@ pub(crate) fn look_at(dir: &Path, segment: u32) -> io::Result<Surveyed> {
         bytes,
         stamp,
         unread: failed.map(|e| Unread::of(segment, e)),
+        told_twice: None,
         header: header.unwrap_or_default(),
     })
 }
@@ -157,15 +197,21 @@ fn header_in(bytes: &[u8], claim: &OpenClaim) -> Option<HeaderSeen> {
 
 /// The dimensions that the segments of a directory have; those of the newest with a valid stamp.
 pub(crate) fn geometry_of(surveyed: &[Surveyed]) -> Option<Geometry> {
-    let seq = |s: &&Surveyed| s.header.as_ref().map(|h| h.seq);
     let stamped = surveyed.iter().filter(|s| s.geometry().is_some());
-    stamped.max_by_key(seq).and_then(Surveyed::geometry)
+    stamped
+        .max_by_key(|s| s.order())
+        .and_then(Surveyed::geometry)
 }
 
 /// The segment that was opened last.
 pub(crate) fn newest(surveyed: &[Surveyed]) -> Option<&Surveyed> {
-    let opened = surveyed.iter().filter(|s| s.header.is_some());
-    opened.max_by_key(|s| s.header.as_ref().map(|h| h.seq))
+    newest_of(surveyed.iter())
+}
+
+/// That of some of them.
+pub(crate) fn newest_of<'s>(some: impl Iterator<Item = &'s Surveyed>) -> Option<&'s Surveyed> {
+    let opened = some.filter(|s| s.header.is_some());
+    opened.max_by_key(|s| s.order())
 }
 
 /// One past the number of the last file that was ever used.
@@ -177,12 +223,9 @@ pub(crate) fn used_up_to(surveyed: &[Surveyed]) -> u32 {
 /// The segments that hold something of the log `log_id` at `oldest` or behind it, in order.
 pub(crate) fn held(surveyed: &[Surveyed], log_id: LogId, oldest: Offset) -> Vec<Held> {
     let of_this_log = |s: &&Surveyed| s.header.as_ref().is_some_and(|h| h.log_id == log_id);
-    let mut held: Vec<Held> = surveyed
-        .iter()
-        .filter(of_this_log)
-        .filter_map(Surveyed::held)
-        .collect();
-    held.sort_by_key(|h| h.seq);
+    let mut of_log: Vec<&Surveyed> = surveyed.iter().filter(of_this_log).collect();
+    of_log.sort_by_key(|s| s.order());
+    let held: Vec<Held> = of_log.into_iter().filter_map(Surveyed::held).collect();
     // What a segment holds ends where the next begins: one that begins no earlier voids it, and so does recycling.
     let ends: Vec<Offset> = held
         .iter()

@@ -97,6 +97,26 @@ fn what_does_not_belong_is_set_aside_and_can_be_salvaged() {
     assert_eq!(inspect(&own.dir).unwrap().log.unwrap().held, own.entries);
 }
 
+/// Somebody copies a segment to another number of the same log, and the log goes on: at its end, or when the file is long sealed.
+#[test]
+fn a_copied_segment_takes_nobodys_place() {
+    let given = Given::default();
+    fixture::put(&given.open(), &["one"]);
+    let log = given.dir.path().join("log");
+    fs::copy(log.join("seg-00000.log"), log.join("seg-00002.log")).unwrap();
+    let mut expected = vec!["one".to_owned()];
+    for value in ["two", "three"] {
+        let partition = given.open();
+        assert_eq!(payloads(&read_all(&partition, Offset::ZERO)), expected);
+        fixture::put(&partition, &[value]);
+        expected.push(value.to_owned());
+        assert_eq!(payloads(&read_all(&partition, Offset::ZERO)), expected);
+        drop(partition);
+        let log = inspect(&log).unwrap().log.unwrap();
+        assert_eq!((log.held, log.balances), (expected.len() as u64, true));
+    }
+}
+
 /// The beginnings of two segments rot: of one that is in use, and of one that never was.
 #[test]
 fn a_damaged_segment_is_kept_if_anything_was_in_it_and_takes_no_room_beyond_the_capacity() {

@@ -4,7 +4,7 @@
 //! read whether that is still the same segment: being overtaken is told apart from damage. It writes nothing and has no part in the log's state.
 
 use super::desk::Held;
-use super::{Desk, Operations, look, twin};
+use super::{Desk, Operations, look, survey, twin};
 use crate::frame::{Form, Frame, entry_time, time_behind};
 use crate::gap::{Cause, Gap};
 use crate::ids::{LogId, Micros, Offset};
@@ -410,6 +410,9 @@ impl Reader {
             return None;
         }
         let behind = self.opened(desk, self.behind(segment)).await;
+        if behind.is_some_and(|behind| behind.seq == here.seq) {
+            return None;
+        }
         match behind.filter(|behind| behind.seq == here.seq.saturating_add(1)) {
             // A head that was copied to a fresh segment has the same base, and only the copy is continued.
             Some(behind) if behind.base <= self.next => None,
@@ -441,9 +444,14 @@ impl Reader {
                 continue;
             };
             if fits(&opened) {
-                if best.is_none_or(|(_, best)| best.seq < opened.seq) {
-                    best = Some((segment, opened));
-                }
+                let here = (segment, opened);
+                best = match best {
+                    Some(best) if best.1.seq > opened.seq => Some(best),
+                    Some(best) if best.1.seq == opened.seq => {
+                        Some(survey::longer(desk, best, here).await)
+                    }
+                    _ => Some(here),
+                };
             } else if behind.is_none_or(|behind| opened.seq < behind.seq) {
                 behind = Some(opened);
             }

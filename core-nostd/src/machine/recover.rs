@@ -176,9 +176,11 @@ impl RingLog {
         };
         if self.geometry.medium() == Medium::Nor {
             self.judge_flash_tail(desk, head, end.why).await;
+            self.go_on_behind_the_gone();
             return Ok(false);
         }
         self.judge_file_tail(head, &tail);
+        self.go_on_behind_the_gone();
         let suspect = options.suspect;
         self.secure_file_tail(desk, suspect, head, &tail, now).await
     }
@@ -208,6 +210,20 @@ impl RingLog {
             bytes.saturating_add(most.saturating_mul(resumes)),
             Cause::Corrupt,
         );
+    }
+
+    /// What is below the ledger's oldest offset is held no more, so nobody would be shown what is written there: where the end was lost, an origin goes on behind it,
+    /// and a mirror, whose source says what comes next, or a log that has ended, holds everything from its end on.
+    fn go_on_behind_the_gone(&mut self) {
+        let gone = self.ledger.oldest.since(self.next());
+        if gone == 0 {
+            return;
+        }
+        if self.is_mirror() || self.state == State::Ended {
+            self.ledger.oldest = self.end;
+        } else {
+            self.burn_at_most(self.ledger.oldest.since(self.end), Cause::Corrupt);
+        }
     }
 
     pub(super) fn commit_offsets_max(&self, head: &Opened) -> u64 {

@@ -36,8 +36,8 @@ impl Survey {
                 survey.erase_count_of_first = slot.erase_count();
             }
             match slot {
-                Slot::Open(opened) if survey.is_told_twice(&opened) => {
-                    survey.take_longer(desk, segment, opened).await;
+                Slot::Open(opened) if let Some(newest) = survey.told_twice(&opened) => {
+                    survey.newest = Some(longer(desk, newest, (segment, opened)).await);
                 }
                 Slot::Open(opened) => survey.take(segment, opened),
                 Slot::Unready {
@@ -49,27 +49,10 @@ impl Survey {
         Ok(survey)
     }
 
-    /// No two segments are opened with one sequence number: one of the two has got a copy of the other's header.
-    fn is_told_twice(&self, opened: &Opened) -> bool {
-        let newest = self.newest.as_ref();
-        newest.is_some_and(|(_, newest)| (newest.log_id, newest.seq) == (opened.log_id, opened.seq))
-    }
-
-    /// The copy holds no more frames than were copied with it.
-    #[inline(never)]
-    async fn take_longer<O: Operations>(
-        &mut self,
-        desk: &mut Desk<'_, O>,
-        segment: u32,
-        opened: Opened,
-    ) {
-        let Some((other, newest)) = self.newest else {
-            return;
-        };
-        let ends = recover::end_of(desk, other, &newest).await;
-        if ends < recover::end_of(desk, segment, &opened).await {
-            self.newest = Some((segment, opened));
-        }
+    /// The newest, if `opened` has its sequence number.
+    fn told_twice(&self, opened: &Opened) -> Option<(u32, Opened)> {
+        self.newest
+            .filter(|(_, newest)| (newest.log_id, newest.seq) == (opened.log_id, opened.seq))
     }
 
     pub(super) fn take(&mut self, segment: u32, opened: Opened) {
@@ -79,6 +62,22 @@ impl Survey {
         {
             self.newest = Some((segment, opened));
         }
+    }
+}
+
+/// No two segments are opened with one sequence number: one of the two has got a copy of the other's header, and holds no more frames than were copied with it.
+#[twin]
+#[inline(never)]
+pub(super) async fn longer<O: Operations>(
+    desk: &mut Desk<'_, O>,
+    first: (u32, Opened),
+    second: (u32, Opened),
+) -> (u32, Opened) {
+    let end = recover::end_of(desk, first.0, &first.1).await;
+    if end < recover::end_of(desk, second.0, &second.1).await {
+        second
+    } else {
+        first
     }
 }
 
