@@ -43,6 +43,8 @@ pub(crate) struct Stream {
     unflushed: bool,
     limit: usize,
     heard: Instant,
+    /// When bytes moved last, in either direction.
+    moved: Instant,
     /// Since when a message is under way.
     begun: Option<Instant>,
     received_bytes: u64,
@@ -82,6 +84,7 @@ impl Stream {
             unflushed: false,
             limit,
             heard: Instant::now(),
+            moved: Instant::now(),
             begun: None,
             received_bytes: 0,
             sent_bytes: 0,
@@ -135,10 +138,12 @@ impl Stream {
             return Ok(Turn::Received(message));
         }
         make_room(&mut self.buffered, self.limit);
-        match self.moved().await? {
+        let moved = self.moves().await?;
+        self.moved = Instant::now();
+        match moved {
             Moved::In(0) => Err(StreamError::Closed),
             Moved::In(n) => {
-                self.heard = Instant::now();
+                self.heard = self.moved;
                 self.received_bytes += n as u64;
                 self.begun.get_or_insert(self.heard);
                 Ok(self.take()?.map_or(Turn::Sent, Turn::Received))
@@ -156,7 +161,7 @@ impl Stream {
     }
 
     /// Moves some bytes, in the direction that can. Where both can they take turns, so that neither waits for the other for long.
-    async fn moved(&mut self) -> io::Result<Moved> {
+    async fn moves(&mut self) -> io::Result<Moved> {
         let may_read = self.may_read();
         let (has_news, writes_first) = (!self.outgoing.is_empty(), self.writes_first);
         self.writes_first = !writes_first;
@@ -209,9 +214,16 @@ impl Stream {
         self.heard
     }
 
-    /// A message was begun more than `patience` ago, and the rest is missing.
+    /// When bytes moved last, in either direction: what the peer has taken is a sign of life too.
+    pub(crate) fn moved(&self) -> Instant {
+        self.moved
+    }
+
+    /// A message was begun more than `patience` ago, beside what it takes on the slowest link that is waited for, and the rest is missing.
     pub(crate) fn is_overdue(&self, patience: Duration) -> bool {
-        self.begun.is_some_and(|begun| begun.elapsed() > patience)
+        let length = length(&self.buffered, self.limit).ok().flatten();
+        let due = patience + slowest(length.unwrap_or(0));
+        self.begun.is_some_and(|begun| begun.elapsed() > due)
     }
 
     /// Bytes received and sent so far.
@@ -327,6 +339,13 @@ impl StreamError {
     }
 }
 
+/// What `bytes` take on the slowest link that is waited for.
+pub(crate) fn slowest(bytes: usize) -> Duration {
+    Duration::from_secs((bytes / SLOWEST_BYTES_A_SECOND) as u64)
+}
+
+/// A modem of 2,400 bits a second, and TCP's part of it.
+const SLOWEST_BYTES_A_SECOND: usize = 256;
 const HEAD_BYTES: usize = 4;
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;

@@ -7,6 +7,8 @@ use super::message::Ping;
 pub(super) struct Liveness {
     idle_timeout_us: u64,
     heard_us: u64,
+    /// When a part of a message came last.
+    moved_us: u64,
     asked_us: u64,
     reply: Option<u64>,
 }
@@ -16,6 +18,7 @@ impl Liveness {
         Self {
             idle_timeout_us,
             heard_us: now_us,
+            moved_us: now_us,
             asked_us: now_us,
             reply: None,
         }
@@ -23,6 +26,11 @@ impl Liveness {
 
     pub(super) fn heard(&mut self, now_us: u64) {
         self.heard_us = now_us;
+    }
+
+    /// A part of a message has come: the other end is there, and is asked nonetheless, so that it hears of us while it has not ended its message.
+    pub(super) fn moved(&mut self, at_us: u64) {
+        self.moved_us = self.moved_us.max(at_us);
     }
 
     pub(super) fn pinged(&mut self, ping: Ping) {
@@ -41,7 +49,12 @@ impl Liveness {
 
     /// When patience ends.
     pub(super) const fn silent_at_us(&self) -> u64 {
-        self.heard_us.saturating_add(self.idle_timeout_us)
+        let last_us = if self.moved_us > self.heard_us {
+            self.moved_us
+        } else {
+            self.heard_us
+        };
+        last_us.saturating_add(self.idle_timeout_us)
     }
 
     /// When to look again: at the next Ping that is due, or when patience ends.

@@ -270,6 +270,11 @@ impl<S: AsRef<[ReceiverSlot]> + AsMut<[ReceiverSlot]>> Receiver<S> {
         self.bye = Some((code, reason));
     }
 
+    /// On a stream: a part of a message came at `at_us`, in `uptime_us`. A message may take longer than a silence may last.
+    pub fn handle_part(&mut self, at_us: u64) {
+        self.liveness.moved(at_us);
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         let stream = self.settings.framing == Framing::Stream;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::address::{self, BadAddress};
 use crate::net::Connection;
-use crate::stream::{Incoming, Stream, StreamError};
+use crate::stream::{Incoming, Stream, StreamError, Turn};
 use crate::trust::clock::LastGood;
 use crate::trust::connect::{Anchor, Caller};
 use crate::trust::explain;
@@ -286,24 +286,26 @@ impl Client {
         patience: Duration,
         ours: impl Fn(&Bytes) -> bool,
     ) -> Result<Bytes, ClientError> {
-        let request = self.request;
-        let wait = async {
-            loop {
-                let Incoming { kind, body } = self.stream.receive().await?;
-                match kind {
-                    _ if kind == wanted && ours(&body) => return Ok(body),
-                    kind::PING => self.reply(&body)?,
-                    kind::BYE => return Err(ClientError::ended(&body)),
-                    kind::FAILED if request_of(&body) == Some(request) => {
-                        return Err(ClientError::failed(&body));
-                    }
-                    _ => {}
+        let (request, asked) = (self.request, Instant::now());
+        loop {
+            // A large answer on a slow link takes its time: patience ends where nothing more of it comes.
+            let due = asked.max(self.stream.heard()) + patience;
+            let turn = timeout_at(due, self.stream.turn()).await;
+            let Turn::Received(Incoming { kind, body }) =
+                turn.map_err(|_| ClientError::Silent)??
+            else {
+                continue;
+            };
+            match kind {
+                _ if kind == wanted && ours(&body) => return Ok(body),
+                kind::PING => self.reply(&body)?,
+                kind::BYE => return Err(ClientError::ended(&body)),
+                kind::FAILED if request_of(&body) == Some(request) => {
+                    return Err(ClientError::failed(&body));
                 }
+                _ => {}
             }
-        };
-        timeout(patience, wait)
-            .await
-            .map_err(|_| ClientError::Silent)?
+        }
     }
 
     fn reply(&mut self, ping: &[u8]) -> Result<(), ClientError> {

@@ -288,6 +288,26 @@ async fn what_does_not_fit_into_one_answer_is_asked_for_from_where_it_ended() {
     }
 }
 
+/// A large answer on a slow link takes longer than patience does for one of which nothing comes.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_waited_for_as_long_as_more_of_it_comes() {
+    let mut hub = Hub::new();
+    let (mut client, mut desk) = hub.client().await;
+    let slowly = async {
+        let list: wire::List = desk.hears().await;
+        desk.0
+            .push(&listed(list.request, &[partition(0, 10)], false));
+        let answer = std::mem::take(&mut desk.0.outgoing);
+        for byte in answer.chunks(1) {
+            desk.0.outgoing.extend_from_slice(byte);
+            desk.0.flush().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(19)).await;
+        }
+    };
+    let (listed, ()) = join!(client.list(Some("telemetry")), slowly);
+    assert_eq!(listed.unwrap(), [partition(0, 10)]);
+}
+
 /// How long each question waits for a hub that takes it and says nothing more.
 #[tokio::test(start_paused = true)]
 async fn a_hub_that_does_not_answer_is_silent_after_what_it_was_given_and_twenty_seconds() {

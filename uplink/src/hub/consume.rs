@@ -120,7 +120,7 @@ impl Session {
     async fn run(&mut self) -> Result<(), Over> {
         let shared = Arc::clone(&self.shared);
         loop {
-            let silent = self.stream.heard() + IDLE_TIMEOUT;
+            let silent = self.stream.moved() + IDLE_TIMEOUT;
             tokio::select! {
                 biased;
                 Some(answer) = self.requests.join_next() => match answer {

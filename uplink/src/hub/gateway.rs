@@ -187,8 +187,14 @@ impl Session {
                 Err(Over::Said)
             }
             turn = self.stream.turn() => match turn {
-                Ok(Turn::Received(message)) => self.message(message).await,
-                Ok(Turn::Sent) => Ok(()),
+                Ok(turn) => {
+                    let heard = self.stream.heard().saturating_duration_since(self.began);
+                    self.receiver.handle_part(heard.as_micros() as u64);
+                    match turn {
+                        Turn::Received(message) => self.message(message).await,
+                        Turn::Sent => Ok(()),
+                    }
+                }
                 Err(e) => Err(e.bye().map_or(Over::Gone, |code| Over::Broke(code, e.to_string()))),
             },
             () = tokio::time::sleep_until(timer) => {

@@ -30,20 +30,29 @@ pub(crate) struct TrustedHub {
 
 impl TrustedHub {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut HubOptions)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         Authority::init(&dir.path().join("trust"), &names).unwrap();
-        let hub = Self::run(dir.path(), "127.0.0.1:0".parse().unwrap()).await;
+        let mut options = Self::options(dir.path());
+        change(&mut options);
+        let hub = RunningHub::start_with(options, "127.0.0.1:0".parse().unwrap()).await;
         Self { hub, dir }
+    }
+
+    fn options(dir: &Path) -> HubOptions {
+        HubOptions {
+            trust: Some(HubTrust::in_dir(&dir.join("trust"))),
+            ..HubOptions::new(dir.join("hub"))
+        }
     }
 
     /// A hub on what stands in `dir`.
     pub(crate) async fn run(dir: &Path, address: SocketAddr) -> RunningHub {
-        let options = HubOptions {
-            trust: Some(HubTrust::in_dir(&dir.join("trust"))),
-            ..HubOptions::new(dir.join("hub"))
-        };
-        RunningHub::start_with(options, address).await
+        RunningHub::start_with(Self::options(dir), address).await
     }
 
     pub(crate) fn trust(&self) -> PathBuf {

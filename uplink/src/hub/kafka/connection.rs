@@ -1,5 +1,6 @@
 //! One connection: requests come in one after the other and are answered in that order.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::visit::{Handshake, Known, Visit};
 use super::{Advertised, KafkaOptions};
 use crate::hub::guard::Caller;
 use crate::hub::lobby::Place;
-use crate::hub::{HANDSHAKE_PATIENCE, Shared};
+use crate::hub::{Admitted, HANDSHAKE_PATIENCE, Shared};
 use crate::kafka::api::{self, Api, Head};
 use crate::kafka::octets::{Malformed, Reader, Writer};
 use crate::kafka::streams::Produce;
@@ -27,7 +28,7 @@ use crate::trust::explain;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("{0}")]
     NoHandshake(String),
     #[error("a request of {0} bytes")]
@@ -64,7 +65,6 @@ pub(super) async fn serve(
         () = place.pushed_out() => return Err(Broken::Full),
     };
     let (socket, caller, here) = arrived.map_err(|_| Broken::Silent)??;
-    let _admitted = shared.admit_one().ok_or(Broken::Full)?;
     let mut visit = Visit {
         shared: Arc::clone(shared),
         options: Arc::clone(options),
@@ -84,6 +84,8 @@ pub(super) async fn serve(
         },
         write,
         lobby: Some((place, known_by)),
+        shared,
+        admitted: None,
         ahead: None,
     };
     conversation.run().await
@@ -119,20 +121,24 @@ async fn arrive(
 }
 
 /// A connection whose hands are shaken.
-struct Conversation {
+struct Conversation<'s> {
     visit: Visit,
     incoming: Incoming,
     write: WriteHalf<Socket>,
     /// Its place there, and until when it is to have said who it is; none once it is known.
     lobby: Option<(Place, Instant)>,
+    shared: &'s Shared,
+    /// One of those that are served, once it is known: who has a place in the lobby takes none from others.
+    admitted: Option<Admitted<'s>>,
     /// A request that came while the one before it was worked on.
     ahead: Option<Bytes>,
 }
 
-impl Conversation {
+impl Conversation<'_> {
     async fn run(mut self) -> Result<(), Broken> {
         loop {
-            if self.visit.reader.is_some() {
+            if self.visit.reader.is_some() && self.lobby.is_some() {
+                self.admitted = Some(self.shared.admit_one().ok_or(Broken::Full)?);
                 self.lobby = None;
             }
             let Some(request) = self.request().await? else {
@@ -142,7 +148,7 @@ impl Conversation {
                 return Ok(());
             };
             if let Some(bytes) = &answer.bytes {
-                self.send(bytes).await?;
+                send(&mut self.write, bytes).await?;
             }
             if !answer.goes_on {
                 return Ok(());
@@ -198,14 +204,19 @@ impl Conversation {
             }
         }
     }
+}
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        let sent = timeout(ANSWER_PATIENCE, async {
-            self.write.write_all(bytes).await?;
-            self.write.flush().await
-        });
-        Ok(sent.await.map_err(|_| Broken::Stuck)??)
+/// Sends it all, however long that takes, as long as some of it is taken.
+async fn send(write: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> Result<(), Broken> {
+    while !bytes.is_empty() {
+        let taken = timeout(ANSWER_PATIENCE, write.write(bytes)).await;
+        match taken.map_err(|_| Broken::Stuck)?? {
+            0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+            taken => bytes = &bytes[taken..],
+        }
     }
+    let flushed = timeout(ANSWER_PATIENCE, write.flush()).await;
+    Ok(flushed.map_err(|_| Broken::Stuck)??)
 }
 
 async fn pushed_out(lobby: &mut Option<(Place, Instant)>) {
@@ -292,7 +303,7 @@ impl Visit {
             Api::JoinGroup => self.join(from, &mut into, version, head.client).await?,
             Api::SyncGroup => self.sync(from, &mut into, version).await?,
             Api::Heartbeat => self.heartbeat(from, &mut into, version)?,
-            Api::LeaveGroup => self.leave(from, &mut into, version)?,
+            Api::LeaveGroup => self.leave(from, &mut into, version).await?,
             Api::OffsetCommit => self.commit(from, &mut into, version).await?,
             Api::OffsetFetch => self.offset_fetch(from, &mut into, version).await?,
             Api::DescribeGroups => self.describe_groups(from, &mut into, version).await?,
@@ -367,6 +378,24 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    /// Six bytes, and each takes twenty seconds; then nothing is taken any more.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_take_its_time_as_long_as_some_of_it_is_taken() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1);
+        let took = async {
+            for byte in 1..=6 {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                assert_eq!(theirs.read_u8().await.unwrap(), byte);
+            }
+        };
+        let (sent, ()) = tokio::join!(send(&mut ours, &[1, 2, 3, 4, 5, 6]), took);
+        sent.unwrap();
+        let began = Instant::now();
+        let stuck = send(&mut ours, &[7, 8]).await;
+        assert!(matches!(stuck, Err(Broken::Stuck)), "{stuck:?}");
+        assert_eq!(began.elapsed(), ANSWER_PATIENCE);
+    }
 
     /// It comes byte by byte, the next one with its end, and behind them the promise of one that is too long.
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,23 @@ impl Visit {
         Ok(())
     }
 
+    /// Whether it may see and change `group`: over Kafka's protocol a group is one over all its streams, so it has to be able to read each in which the group has a place.
+    async fn may_use(&self, group: &str) -> Result<(), i16> {
+        let Some(known) = &self.reader else {
+            return Err(code::GROUP_AUTHORIZATION_FAILED);
+        };
+        if known.reading.may_read_all() {
+            return Ok(());
+        }
+        let kept = self.shared.groups.kept(group).await;
+        let kept = kept.map_err(|why| code_of_failure(group, &why))?;
+        let is_readable = |of: &Kept| known.reading.may_read(&of.stream).is_ok();
+        match kept.iter().all(is_readable) {
+            true => Ok(()),
+            false => Err(code::GROUP_AUTHORIZATION_FAILED),
+        }
+    }
+
     pub(super) async fn join(
         &self,
         from: &mut Reader<'_>,
@@ -42,6 +59,8 @@ impl Visit {
         let groups = &self.shared.groups;
         let answer = if !is_name(&join.group) {
             Err(code::INVALID_GROUP_ID)
+        } else if let Err(code) = self.may_use(&join.group).await {
+            Err(code)
         } else if let Some(holder) = groups.holder(&join.group).await {
             tracing::info!(
                 group = join.group,
@@ -155,14 +174,18 @@ impl Visit {
         Ok(())
     }
 
-    pub(super) fn leave(
+    pub(super) async fn leave(
         &self,
         from: &mut Reader<'_>,
         into: &mut Writer,
         version: i16,
     ) -> Result<(), Broken> {
         let (group, members) = wire::read_leave(from, version)?;
+        let may = self.may_use(&group).await;
         let leave = |member: Member| {
+            if let Err(code) = may {
+                return (member, code);
+            }
             let leaving = Leaving {
                 member: member.id.clone(),
                 instance: member.instance.clone(),
@@ -309,7 +332,14 @@ impl Visit {
         let asked = wire::read_describe(from, version)?;
         let names = self.shared.groups.names().await;
         let names = names.unwrap_or_default();
-        let shown = |name: String| {
+        let shown = |(name, may): (String, Result<(), i16>)| {
+            if let Err(code) = may {
+                return GroupShown {
+                    code,
+                    name,
+                    ..GroupShown::default()
+                };
+            }
             let Some(group) = self.shared.groups.members().describe(&name) else {
                 let state = match names.contains(&name) {
                     true => "Empty",
@@ -338,16 +368,29 @@ impl Visit {
                 members: members.collect(),
             }
         };
-        let shown: Vec<GroupShown> = once(asked).into_iter().map(shown).collect();
+        let mut allowed = Vec::new();
+        for name in once(asked) {
+            let may = self.may_use(&name).await;
+            allowed.push((name, may));
+        }
+        let shown: Vec<GroupShown> = allowed.into_iter().map(shown).collect();
         wire::write_described(into, version, &shown);
         Ok(())
     }
 
     pub(super) async fn list_groups(&self, into: &mut Writer, version: i16) -> Result<(), Broken> {
+        let reading = &self.known()?.reading;
         let mut groups = self.shared.groups.members().names();
-        for name in self.shared.groups.names().await.unwrap_or_default() {
-            if !groups.iter().any(|(known, _)| *known == name) {
-                groups.push((name, CONSUMERS.to_owned()));
+        let kept = self.shared.groups.streams().await.unwrap_or_default();
+        for of_group in kept.chunk_by(|one, next| one.0 == next.0) {
+            let name = &of_group[0].0;
+            let mut streams = of_group.iter().map(|(_, stream)| stream);
+            let is_readable = streams.all(|stream| reading.may_read(stream).is_ok());
+            let is_live = groups.iter().any(|(known, _)| known == name);
+            match (is_readable, is_live) {
+                (true, false) => groups.push((name.clone(), CONSUMERS.to_owned())),
+                (true, true) => {}
+                (false, _) => groups.retain(|(known, _)| known != name),
             }
         }
         wire::write_groups(into, version, &groups);
@@ -361,9 +404,13 @@ impl Visit {
     ) -> Result<(), Broken> {
         let mut deleted = Vec::new();
         for name in from.list(Reader::string)? {
-            let forgotten = match self.shared.groups.members().are_in(&name) {
-                true => code::NON_EMPTY_GROUP,
-                false => match self.shared.groups.forget(&name, None).await {
+            let forgotten = match (
+                self.may_use(&name).await,
+                self.shared.groups.members().are_in(&name),
+            ) {
+                (Err(code), _) => code,
+                (Ok(()), true) => code::NON_EMPTY_GROUP,
+                (Ok(()), false) => match self.shared.groups.forget(&name, None).await {
                     Ok(true) => code::NONE,
                     Ok(false) => code::GROUP_ID_NOT_FOUND,
                     Err(GroupError::Held { .. }) => code::NON_EMPTY_GROUP,

@@ -15,6 +15,13 @@ impl House {
         self.gateway(&[offer]).await
     }
 
+    /// Waits until the hub has so much of the first partition.
+    async fn read_to(&self, end: u64) {
+        let is_there =
+            async { while self.read_all().await.last().map(|part| part.1) != Some(end) {} };
+        soon(is_there).await;
+    }
+
     /// Each part of what the first partition holds: from, next, and the gaps as from, to and lost.
     async fn read_all(&self) -> Vec<(u64, u64, Vec<(u64, u64, u64)>)> {
         let (mut peer, mut from, mut read) = (self.consumer().await, 0, Vec::new());
@@ -421,6 +428,39 @@ async fn a_gateway_that_is_silent_is_asked_and_then_taken_for_gone() {
         asked += u32::from(heard.kind == kind::PING);
     }
     assert_eq!((asked > 0, began.elapsed().as_secs()), (true, 30));
+    house.stop().await;
+}
+
+/// A message takes two minutes on a slow link, four times as long as a silence may last: it is taken, and its gateway hears meanwhile that somebody is there. Where
+/// it goes no further that is the end.
+#[tokio::test(start_paused = true)]
+async fn a_message_may_take_longer_than_a_silence() {
+    let house = House::open().await;
+    let mut peer = house.with_log(false).await;
+    peer.puts(0, 0xA, 0..600);
+    let message = std::mem::take(&mut peer.0.outgoing);
+    let (mut asked, mut silence) = (0, Instant::now());
+    for part in message.chunks(message.len() / 120) {
+        peer.0.outgoing.extend_from_slice(part);
+        peer.0.flush().await.unwrap();
+        if let Ok(heard) = timeout(SECOND, peer.0.receive()).await {
+            let heard = heard.unwrap();
+            if heard.kind != kind::PING {
+                break;
+            }
+            assert!(silence.elapsed() < 15 * SECOND);
+            (asked, silence) = (asked + 1, Instant::now());
+        }
+    }
+    assert!((9..=12).contains(&asked), "{asked}");
+    house.read_to(600).await;
+
+    peer.puts(0, 0xA, 600..1_200);
+    peer.0.outgoing.truncate(30_000);
+    peer.0.flush().await.unwrap();
+    let began = Instant::now();
+    while soon(peer.0.receive()).await.is_ok() {}
+    assert_eq!(began.elapsed().as_secs(), 30);
     house.stop().await;
 }
 
