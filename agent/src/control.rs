@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use crate::dead_letter::{self, DeadLetter, Reason, Remains};
 use crate::gateway::Load;
 use crate::gateway::reload::{self, Reloader};
-use crate::ingest::{Ingest, Intake, Receipt, Reserved};
+use crate::ingest::{FULL, Ingest, Intake, Receipt, Reserved};
 use crate::route::Subject;
 use crate::shutdown::Shutdown;
 use crate::status::Status;
@@ -280,7 +280,8 @@ impl Pusher {
             let none = format!("there is no stream \"{}\"", push.stream);
             return Err(Turned::Refused(none));
         };
-        if let Some(why) = stream.refused() {
+        let full = stream.is_full().then(|| FULL.into());
+        if let Some(why) = stream.refused().or(full) {
             return Err(Turned::Later(format!("stream {}: {why}", push.stream)));
         }
         let mut intake = ingest.intake(&push.stream, &key);

@@ -169,12 +169,8 @@ impl Refusals {
 
     /// A line for each stream that is full and may not evict. Touches no disk.
     pub(crate) fn full(&self) -> Vec<String> {
-        let is_full = |stream: &StreamHandle| {
-            let mut lanes = stream.0.iter();
-            lanes.any(|lane| lane.partition.stats().full)
-        };
-        let full = self.0.streams.iter().filter(|(_, stream)| is_full(stream));
-        full.map(|(name, _)| format!("stream {name}: full, and nothing may be evicted"))
+        let full = self.0.streams.iter().filter(|(_, stream)| stream.is_full());
+        full.map(|(name, _)| format!("stream {name}: {FULL}"))
             .collect()
     }
 }
@@ -186,7 +182,17 @@ impl StreamHandle {
         let refused = |lane: &Lane| lane.partition.intake_refused().borrow().clone();
         self.0.iter().find_map(refused)
     }
+
+    /// Whether one of its partitions is full and may not evict.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let mut lanes = self.0.iter();
+        lanes.any(|lane| lane.partition.stats().full)
+    }
 }
+
+/// Why a log takes nothing that has to keep what it has.
+pub(crate) const FULL: &str = "full, and nothing may be evicted";
 
 impl Lane {
     /// A partition that has just been opened with the owner of `claims`.

@@ -112,6 +112,48 @@ fn who_is_stopped_twice_does_not_wait_for_an_agent_that_hangs() {
     drop(hung);
 }
 
+/// The log is full and keeps what it has: who pushes waits for room, and not any more once it is told to stop. Who comes then is told at once.
+#[test]
+fn a_full_log_takes_nothing_and_who_waits_for_it_can_be_stopped() {
+    let place = Place::new();
+    let keeps = "capacity = \"5MiB\"\nwhen_full = \"refuse\"";
+    let file = place.agent_file().replace("capacity = \"8MiB\"", keeps);
+    assert!(file.contains(keeps), "{file}");
+    place.write("agent.toml", &file);
+    let _agent = place.start_agent();
+    let mut push = Pushing::begin(&place);
+    let line = format!("{}\n", "x".repeat(10_000));
+    let all = std::thread::spawn({
+        let mut input = push.0.stdin.take().expect("it is piped");
+        // Until nobody takes it any more.
+        move || while input.write_all(line.as_bytes()).is_ok() {}
+    });
+    eventually("it is full", || {
+        let status: serde_json::Value =
+            serde_json::from_str(&place.status().out).expect("status is JSON");
+        let streams = status["streams"].as_array().expect("streams");
+        let mut partitions = streams.iter().flat_map(|stream| {
+            let partitions = stream["partitions"].as_array();
+            partitions.expect("partitions").iter()
+        });
+        partitions.any(|partition| partition["full"] == true)
+    });
+    push.signal(Signal::TERM);
+    let (code, out, err) = push.ended();
+    assert_eq!((code, out.as_str()), (Some(74), ""));
+    let count = err.strip_prefix("sedge: stopped; ");
+    let count =
+        count.and_then(|rest| rest.strip_suffix(" lines are on disk, the rest may not be\n"));
+    let count: u64 = count.and_then(|count| count.parse().ok()).expect(&err);
+    assert!((100..520).contains(&count), "{count} of 10 KB in 5 MiB");
+    all.join().expect("it has ended");
+
+    let late = place.push("telemetry", "1\n");
+    assert_eq!(late.code, Some(69), "{late:?}");
+    let told = "stream telemetry: full, and nothing may be evicted";
+    assert!(late.err.contains(told), "{late:?}");
+}
+
 /// Goes on when this is dropped, so that it can end.
 struct Hung<'a>(&'a Service);
 

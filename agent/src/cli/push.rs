@@ -1,8 +1,10 @@
 //! `sedge push`: lines from standard input into a stream of the agent, acknowledged when they are on disk.
 
+use std::cell::Cell;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::pin::pin;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -55,14 +57,18 @@ async fn push(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
         () = stop.as_mut() => return Err(Failure::io("stopped before the agent answered")),
     }
     let mut sent = Sent::default();
-    let mut acknowledged = 0;
+    let acknowledged = Cell::new(0);
     let answered = {
-        let mut answer = pin!(last_answer(from, &mut acknowledged));
+        let mut answer = pin!(last_answer(from, &acknowledged));
         let sending = async {
             sent.all_of(pieces(), &mut to, stop.as_mut()).await;
             // If the agent is gone, there is nobody to tell that this was all.
             drop(to.shutdown().await);
-            std::future::pending().await
+            if !sent.stopped {
+                stop.await;
+                sent.stopped = true;
+            }
+            no_more(&acknowledged).await;
         };
         tokio::select! {
             biased;
@@ -71,7 +77,7 @@ async fn push(arguments: &Arguments, socket: &Path) -> Result<(), Failure> {
             () = sending => None,
         }
     };
-    report(&sent, acknowledged, answered)
+    report(&sent, acknowledged.get(), answered)
 }
 
 /// Says what is wanted. An error is the connection's, a failure is the agent's refusal.
@@ -100,6 +106,17 @@ async fn begin(
         "the agent hears nobody just now: it begins or ends, or others take all its connections",
     );
     Ok(Err(Failure::unavailable(why.trim_end())))
+}
+
+/// Until the agent acknowledges nothing any more: its log may be full, and whoever was told to stop does not wait for room.
+async fn no_more(acknowledged: &Cell<u64>) {
+    loop {
+        let before = acknowledged.get();
+        tokio::time::sleep(STOP_PATIENCE).await;
+        if acknowledged.get() == before {
+            return;
+        }
+    }
 }
 
 /// Standard input in pieces, as they come; the last may be an error.
@@ -132,6 +149,8 @@ struct Sent {
     lines: u64,
     /// How it ended, if it did.
     end: Option<End>,
+    /// It was told to stop, then or while it waited for the agent's last word.
+    stopped: bool,
 }
 
 enum End {
@@ -151,7 +170,10 @@ impl Sent {
     ) {
         let end = tokio::select! {
             biased;
-            () = stop => End::Stopped,
+            () = stop => {
+                self.stopped = true;
+                End::Stopped
+            }
             given = self.give(pieces, to) => given.map_or_else(End::Failed, |()| End::Input),
         };
         self.end = Some(end);
@@ -178,14 +200,14 @@ impl Sent {
 }
 
 /// Counts the lines that were acknowledged; the agent's last word if it comes to that.
-async fn last_answer(from: BufReader<OwnedReadHalf>, acknowledged: &mut u64) -> Option<Done> {
+async fn last_answer(from: BufReader<OwnedReadHalf>, acknowledged: &Cell<u64>) -> Option<Done> {
     let mut answers = from.lines();
     while let Ok(Some(line)) = answers.next_line().await {
         if let Some(done) = line.strip_prefix("done ") {
             return serde_json::from_str(done).ok();
         }
         if let Some(count) = line.strip_prefix("acknowledged ") {
-            *acknowledged = count.parse().unwrap_or(*acknowledged);
+            acknowledged.set(count.parse().unwrap_or(acknowledged.get()));
         }
     }
     None
@@ -193,9 +215,9 @@ async fn last_answer(from: BufReader<OwnedReadHalf>, acknowledged: &mut u64) -> 
 
 fn report(sent: &Sent, acknowledged: u64, done: Option<Done>) -> Result<(), Failure> {
     let Some(done) = done else {
-        let why = match sent.end {
-            Some(End::Stopped) => "stopped",
-            _ => "the agent ended",
+        let why = match sent.stopped {
+            true => "stopped",
+            false => "the agent ended",
         };
         return Err(Failure::io(format!(
             "{why}; {acknowledged} lines are on disk, the rest may not be"
@@ -221,5 +243,7 @@ fn report(sent: &Sent, acknowledged: u64, done: Option<Done>) -> Result<(), Fail
     }
 }
 
+/// How long whoever was told to stop waits for a next acknowledgement.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// What is read at once.
 const PIECE_BYTES: usize = 64 << 10;
