@@ -4,6 +4,8 @@
 
 mod place;
 
+use std::cmp::Reverse;
+
 use sedge_core::blocking::{Desk, look};
 use sedge_core::driver::Ram;
 use sedge_core::entry::{Entry, Record};
@@ -313,7 +315,7 @@ impl<'i> FlashImage<'i> {
         // Of two segments with one sequence number, one has got a copy of the other's header, and the log goes on in the longer.
         chain.sort_by_cached_key(|(at, opened)| {
             let end = walk(self.segment(bytes, *at), opened, None, |_| {});
-            (opened.seq, end.expected)
+            (opened.seq, end.expected, Reverse(*at))
         });
         let bases = chain.iter().skip(1).map(|(_, opened)| Some(opened.base));
         let ends: Vec<Option<Offset>> = bases.chain([None]).collect();

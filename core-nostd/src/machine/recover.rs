@@ -112,6 +112,7 @@ impl RingLog {
             .resume(desk, options, segment, &head, fresh.now)
             .await?;
         recovered.lost_head = self.account_for_lost_head(desk, fresh.now).await?;
+        self.go_on_behind_the_gone();
         recovered.recounted = self.count_recycled(desk, fresh.now).await;
         self.spare = self.find_spare(desk).await.filter(|spare| {
             let lost = recovered.lost_head.as_ref().map(|lost| lost.segment);
@@ -176,11 +177,9 @@ impl RingLog {
         };
         if self.geometry.medium() == Medium::Nor {
             self.judge_flash_tail(desk, head, end.why).await;
-            self.go_on_behind_the_gone();
             return Ok(false);
         }
         self.judge_file_tail(head, &tail);
-        self.go_on_behind_the_gone();
         let suspect = options.suspect;
         self.secure_file_tail(desk, suspect, head, &tail, now).await
     }
