@@ -282,7 +282,8 @@ impl FileMedia {
         let length = u64::from(self.segment_bytes);
         match File::open_to_write(&path) {
             Ok(file) if file.len()? == length => return Ok(()),
-            // A file that lost its end keeps what it has; the reader meets zeros where the rest was.
+            // One that lost its end stays as it is until it is used again: its length tells that something is missing.
+            Ok(file) if is_used(&file)? => return Ok(()),
             Ok(file) => return file.reserve(length).map_err(Into::into),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
@@ -337,7 +338,12 @@ impl FileMedia {
             }
         }
         if self.is_written_through(segment)? {
-            return Ok(());
+            let bytes = u64::from(self.segment_bytes);
+            let file = &self.file(segment)?.file;
+            return match file.len()? < bytes {
+                true => file.reserve_or_lengthen(bytes),
+                false => Ok(()),
+            };
         }
         self.open.retain(|o| o.segment != segment);
         let (dir, bytes) = (&self.dir, self.segment_bytes);
@@ -345,14 +351,11 @@ impl FileMedia {
     }
 
     fn is_written_through(&mut self, segment: u32) -> io::Result<bool> {
-        // A stamp is only ever written to a segment that has been.
-        let mut stamp = [0; 4];
         match self.file(segment) {
-            Ok(open) => read_or_zeros(&open.file, &mut stamp, 0)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
+            Ok(open) => is_used(&open.file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
         }
-        Ok(stamp != [0; 4])
     }
 }
 
@@ -370,8 +373,16 @@ impl Media for FileMedia {
     type Error = io::Error;
 
     fn read(&mut self, segment: u32, position: u32, into: &mut [u8]) -> io::Result<()> {
+        let grain = self.grain() as usize;
+        let is_last = position as usize + into.len() >= self.segment_bytes as usize;
         let read = match self.file(segment) {
-            Ok(open) => read_or_zeros(&open.file, into, position.into()),
+            Ok(open) => match read_up_to(&open.file, into, position.into()) {
+                // What stands before the cut in its sector is shown with zeros behind it: the next one tells.
+                Ok(1..) if into.len() <= grain && !is_last => Ok(()),
+                // A file that was cut shorter has lost what stood there: that is neither blank nor worth waiting for.
+                Ok(read) if read < into.len() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => read.map(drop),
+            },
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 into.fill(0xFF);
                 Ok(())
@@ -486,23 +497,33 @@ pub(crate) fn file_name(segment: u32) -> String {
     format!("seg-{segment:05}.log")
 }
 
+/// A stamp is only ever written to a segment that was written through.
+fn is_used(file: &File) -> io::Result<bool> {
+    let mut stamp = [0; 4];
+    read_or_zeros(file, &mut stamp, 0)?;
+    Ok(stamp != [0; 4])
+}
+
 /// Reads what the file has; where it ends, zeros follow.
-pub(crate) fn read_or_zeros(file: &File, mut into: &mut [u8], mut position: u64) -> io::Result<()> {
-    while !into.is_empty() {
-        match file.read_at(into, position) {
+pub(crate) fn read_or_zeros(file: &File, into: &mut [u8], position: u64) -> io::Result<()> {
+    read_up_to(file, into, position).map(drop)
+}
+
+/// Reads what the file has, and says how much that is; where it ends, zeros follow.
+fn read_up_to(file: &File, into: &mut [u8], position: u64) -> io::Result<usize> {
+    let mut read = 0;
+    while read < into.len() {
+        match file.read_at(&mut into[read..], position + read as u64) {
             Ok(0) => {
-                into.fill(0);
-                return Ok(());
+                into[read..].fill(0);
+                break;
             }
-            Ok(n) => {
-                into = &mut into[n..];
-                position += n as u64;
-            }
+            Ok(n) => read += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
-    Ok(())
+    Ok(read)
 }
 
 /// A disk that has no room, or no more room for us.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fixture::{Given, copy_dir, file_of, fill, held_segments, payloads, read_all};
-use sedge_core::Offset;
+use sedge_core::{Cause, Offset};
 use sedge_store::{NoOwner, OpenError, Partition, StageError, inspect, salvage};
 
 #[test]
@@ -95,6 +95,54 @@ fn what_does_not_belong_is_set_aside_and_can_be_salvaged() {
     assert!(own.entries >= held, "{own:?}");
     assert_eq!(own.to, partition.next().get());
     assert_eq!(inspect(&own.dir).unwrap().log.unwrap().held, own.entries);
+}
+
+/// The head's file is cut shorter, in a log that was closed well. What stood behind the cut is a gap, its offsets are not given again, and its file is whole
+/// once it is used again.
+#[test]
+fn what_stood_in_the_end_that_a_head_has_lost_is_a_gap() {
+    for opened_before in [0, 1] {
+        let given = Given::default();
+        let partition = given.open();
+        let values: Vec<String> = (0..300).map(|n| format!("{n:0400}")).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        for some in values.chunks(10) {
+            fixture::put(&partition, some);
+        }
+        let end = partition.next();
+        partition.close();
+        drop(partition);
+        let log = given.dir.path().join("log");
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(log.join("seg-00000.log"))
+            .unwrap();
+        let whole = file.metadata().unwrap().len();
+        file.set_len(20_001).unwrap();
+        for _ in 0..opened_before {
+            given.open().close();
+        }
+        let partition = given.open();
+        fixture::put(&partition, &["goes on"]);
+        let shown = read_all(&partition, Offset::ZERO);
+        let shown_values = payloads(&shown);
+        let (last, before) = shown_values.split_last().unwrap();
+        assert_eq!(*last, "goes on");
+        assert!((30..50).contains(&before.len()), "{}", before.len());
+        assert_eq!(before, &values[..before.len()]);
+        let gaps = fixture::gaps(&shown);
+        let corrupt: Vec<_> = gaps.iter().filter(|g| g.cause == Cause::Corrupt).collect();
+        let [gap] = corrupt[..] else {
+            panic!("one: {gaps:?}")
+        };
+        assert_eq!(gap.from.get(), before.len() as u64);
+        assert!(gap.to >= end, "{gap:?}, and {end} was the end");
+        drop(partition);
+        fill(&given);
+        assert_eq!(file.metadata().unwrap().len(), whole);
+        let report = inspect(&log).unwrap().log.unwrap();
+        assert!(report.balances, "{report:?}");
+    }
 }
 
 /// Somebody copies a segment to another number of the same log, and the log goes on: at its end, or when the file is long sealed.

@@ -48,7 +48,7 @@ pub(super) fn reserve_files(
     let mut numbers = Vec::new();
     for (at, surveyed) in found.iter().enumerate() {
         let number = surveyed.segment;
-        // What was used is kept, whatever the capacity; a file that lost its end is then as good as it can be.
+        // What was used is kept, whatever the capacity; a file that lost its end as well: what is missing is told.
         let kept = number < used || at < wanted;
         if kept && (media.reserve(number)? || number < used) {
             numbers.push(number);
