@@ -40,7 +40,7 @@ impl RingLog {
             let Some(slot) = self.slot(desk, segment).await else {
                 continue;
             };
-            let own = self.as_own(&slot);
+            let own = self.as_held(&slot);
             let Some(successor) = self.successor(desk, segment, own.as_ref()).await else {
                 continue;
             };
@@ -72,12 +72,12 @@ impl RingLog {
         self.begin(desk).await.map_err(MaintainError::Ledger)?;
         for steps in 1..self.geometry.segment_count() {
             let segment = self.ahead(self.head.segment, steps);
-            let Some(slot @ Slot::Open(oldest)) = self.slot(desk, segment).await else {
+            let Some(slot) = self.slot(desk, segment).await else {
                 continue;
             };
-            if oldest.log_id != self.log_id {
+            let Some(oldest) = self.as_held(&slot) else {
                 continue;
-            }
+            };
             let Some(successor) = self.successor(desk, segment, Some(&oldest)).await else {
                 return Ok(false);
             };
@@ -184,7 +184,7 @@ impl RingLog {
         if successor.base > self.ledger.oldest {
             let mut tally = Tally::new(self.ledger.clone(), cause);
             tally
-                .count(desk, segment, self.as_own(&slot), successor)
+                .count(desk, segment, self.as_held(&slot), successor)
                 .await;
             let ledger = tally.into_ledger(successor.base, now);
             // Without room for it in the head, the next open header carries the ledger; a power cut before that leaves it to `count_recycled`.

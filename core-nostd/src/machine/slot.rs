@@ -254,6 +254,13 @@ impl RingLog {
             .and_then(|slot| self.as_own(slot))
     }
 
+    /// What stands before the frames of a segment behind the head, if these are part of this log. One that is called as the head is, or later, has got the
+    /// header of another, and holds nothing.
+    pub(super) fn as_held(&self, slot: &Slot) -> Option<Opened> {
+        let own = self.as_own(slot);
+        own.filter(|opened| opened.seq < self.head.seq)
+    }
+
     pub(super) fn as_own(&self, slot: &Slot) -> Option<Opened> {
         match slot {
             Slot::Open(opened) if opened.log_id == self.log_id => Some(*opened),
