@@ -150,14 +150,17 @@ impl Catalog {
         &self,
         group: &str,
         stream: &str,
-    ) -> Result<(u64, Vec<Place>), CatalogError> {
+    ) -> Result<Option<(u64, Vec<Place>)>, CatalogError> {
         self.write(|tx| {
+            if generation_of(tx, group, stream)?.is_none() && !has_room_for_group(tx)? {
+                return Ok(None);
+            }
             let generation = next_generation(tx, group, stream)?;
             let mut query = tx.prepare(
                 "SELECT number, first, next FROM group_run WHERE name = ?1 AND stream = ?2",
             )?;
             let places = query.query_map([group, stream], |row| place(row, 0))?;
-            Ok((generation, places.collect::<Result<_, _>>()?))
+            Ok(Some((generation, places.collect::<Result<_, _>>()?)))
         })
     }
 
@@ -205,7 +208,7 @@ impl Catalog {
             let mut generations = Vec::with_capacity(streams.len());
             for (stream, known) in streams {
                 let newest = generation_of(tx, group, stream)?;
-                if newest.is_none() && count_of_groups(tx)? >= GROUPS_MAX {
+                if newest.is_none() && !has_room_for_group(tx)? {
                     return Ok(Revised::TooMany);
                 }
                 generations.push(match newest {
@@ -218,6 +221,9 @@ impl Catalog {
             }
             for of in &revision.kept {
                 put_place(tx, group, &of.stream, &of.place, of.epoch, &of.note)?;
+            }
+            if !revision.forgotten.is_empty() {
+                prune(tx, Some(group))?;
             }
             let after = match is_looked_at {
                 true => kept_of(tx, group)?,
@@ -274,6 +280,7 @@ impl Catalog {
                 "UPDATE consumer_group SET generation = generation + 1 WHERE name = ?1 AND (?2 IS NULL OR stream = ?2)",
                 params![group, stream],
             )?;
+            prune(tx, Some(group))?;
             Ok(forgotten > 0)
         })
     }
@@ -513,7 +520,8 @@ fn generation_of(tx: &Transaction<'_>, group: &str, stream: &str) -> rusqlite::R
 
 fn next_generation(tx: &Transaction<'_>, group: &str, stream: &str) -> rusqlite::Result<u64> {
     let generation = tx.query_row(
-        "INSERT INTO consumer_group(name, stream, generation) VALUES (?1, ?2, 1)
+        "INSERT INTO consumer_group(name, stream, generation)
+         VALUES (?1, ?2, 1 + coalesce((SELECT generation FROM consumer_group WHERE name = ''), 0))
          ON CONFLICT DO UPDATE SET generation = generation + 1 RETURNING generation",
         [group, stream],
         |row| row.get::<_, i64>(0),
@@ -521,8 +529,38 @@ fn next_generation(tx: &Transaction<'_>, group: &str, stream: &str) -> rusqlite:
     generation.map(offset)
 }
 
-fn count_of_groups(tx: &Transaction<'_>) -> rusqlite::Result<i64> {
-    tx.query_row("SELECT count(*) FROM consumer_group", [], |row| row.get(0))
+/// Whether there is room for one more, if need be that of groups that have come to no place.
+fn has_room_for_group(tx: &Transaction<'_>) -> rusqlite::Result<bool> {
+    let count = || -> rusqlite::Result<i64> {
+        tx.query_row(
+            "SELECT count(*) FROM consumer_group WHERE name <> ''",
+            [],
+            |row| row.get(0),
+        )
+    };
+    if count()? < GROUPS_MAX {
+        return Ok(true);
+    }
+    prune(tx, None)?;
+    Ok(count()? < GROUPS_MAX)
+}
+
+/// Takes out `group`, or any, where it has come to no place. The highest generation of those that are gone stays, under a name that no group has: one that comes again
+/// goes on behind it, and fences who joined before.
+fn prune(tx: &Transaction<'_>, group: Option<&str>) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO consumer_group(name, stream, generation)
+         SELECT '', '', max(generation) FROM consumer_group AS c WHERE c.name <> '' AND (?1 IS NULL OR c.name = ?1)
+         AND NOT EXISTS (SELECT 1 FROM group_run AS r WHERE r.name = c.name AND r.stream = c.stream) HAVING count(*) > 0
+         ON CONFLICT DO UPDATE SET generation = max(generation, excluded.generation)",
+        [group],
+    )?;
+    tx.execute(
+        "DELETE FROM consumer_group AS c WHERE c.name <> '' AND (?1 IS NULL OR c.name = ?1)
+         AND NOT EXISTS (SELECT 1 FROM group_run AS r WHERE r.name = c.name AND r.stream = c.stream)",
+        [group],
+    )?;
+    Ok(())
 }
 
 /// The places of `group` in the order of streams, partitions and runs.

@@ -326,8 +326,9 @@ impl Groups {
         now: Instant,
     ) -> Result<(u64, Vec<Place>), GroupError> {
         let (catalog, group) = (Arc::clone(&self.catalog), name.clone());
-        let (generation, places) =
-            blocking(move || catalog.join(&group.group, &group.stream)).await?;
+        let (generation, places) = blocking(move || catalog.join(&group.group, &group.stream))
+            .await?
+            .ok_or(GroupError::TooMany)?;
         leases.insert(name.clone(), Lease::new(applicant, generation, now));
         Ok((generation, places))
     }

@@ -658,7 +658,7 @@ async fn a_group_lags_in_each_run_by_what_it_has_not_read_there() {
     held.members()[0].mirror.expire(tomorrow).unwrap();
     let earliest = held.earliest();
     assert!((1..10).contains(&earliest));
-    let (generation, _) = catalog.join("billing", "telemetry").unwrap();
+    let (generation, _) = catalog.join("billing", "telemetry").unwrap().unwrap();
     let at = |number, first, next| Place {
         number,
         first,

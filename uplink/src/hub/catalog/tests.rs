@@ -23,7 +23,7 @@ fn at(number: u32, next: u64) -> Place {
 fn runs_that_have_met_are_one() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = Catalog::open(dir.path()).unwrap();
-    let (generation, _) = catalog.join("billing", "telemetry").unwrap();
+    let (generation, _) = catalog.join("billing", "telemetry").unwrap().unwrap();
     let ahead = |next| Place {
         first: 300,
         ..at(0, next)
@@ -33,7 +33,7 @@ fn runs_that_have_met_are_one() {
     assert!(commit(&[at(0, 299)]).unwrap());
     assert_eq!(catalog.group_places().unwrap().len(), 3);
     assert!(commit(&[at(0, 340)]).unwrap());
-    let (_, places) = catalog.join("billing", "telemetry").unwrap();
+    let (_, places) = catalog.join("billing", "telemetry").unwrap().unwrap();
     assert_eq!(places, [at(0, 340), at(1, 500)]);
 }
 
@@ -41,14 +41,14 @@ fn runs_that_have_met_are_one() {
 fn a_commit_of_an_older_generation_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = Catalog::open(dir.path()).unwrap();
-    let (first, places) = catalog.join("billing", "telemetry").unwrap();
+    let (first, places) = catalog.join("billing", "telemetry").unwrap().unwrap();
     assert_eq!((first, places), (1, vec![]));
     assert!(
         catalog
             .commit("billing", "telemetry", first, &[at(0, 40), at(1, u64::MAX)])
             .unwrap()
     );
-    let (second, places) = catalog.join("billing", "telemetry").unwrap();
+    let (second, places) = catalog.join("billing", "telemetry").unwrap().unwrap();
     assert_eq!((second, places), (2, vec![at(0, 40), at(1, u64::MAX)]));
     assert!(
         !catalog
@@ -58,11 +58,64 @@ fn a_commit_of_an_older_generation_changes_nothing() {
     assert_eq!(catalog.group_places().unwrap()[0].place.next, 40);
 }
 
+/// Nothing is left of a group that is forgotten; one that comes under its name fences those who were in it nonetheless.
+#[test]
+fn a_forgotten_group_takes_no_room_and_its_members_stay_fenced() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let rows = || -> i64 {
+        let count = "SELECT count(*) FROM consumer_group WHERE name <> ''";
+        let connection = catalog.lock();
+        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    let join = || catalog.join("billing", "telemetry").unwrap().unwrap().0;
+    let commit = |generation| catalog.commit("billing", "telemetry", generation, &[at(0, 40)]);
+    let (mut before, _) = (join(), join());
+    for _ in 0..3 {
+        let generation = join();
+        assert!(before < generation);
+        assert!(!commit(before).unwrap() && commit(generation).unwrap());
+        assert!(catalog.forget("billing", None).unwrap());
+        assert_eq!(rows(), 0);
+        assert!(!commit(generation).unwrap());
+        before = generation;
+    }
+}
+
+/// As many groups as may be, of which none but one has come to a place: a new one takes the room of these. Where all have, there is none.
+#[test]
+fn a_group_too_many_takes_the_room_of_those_without_a_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let fill = |sql: &str| {
+        let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)";
+        let sql = format!("{many} {sql}");
+        catalog.lock().execute(&sql, [GROUPS_MAX - 1]).unwrap();
+    };
+    fill("INSERT INTO consumer_group SELECT 'g' || i, 'telemetry', 7 FROM n");
+    let join = |group| catalog.join(group, "telemetry").unwrap();
+    let (generation, _) = join("billing").unwrap();
+    let commit = catalog.commit("billing", "telemetry", generation, &[at(0, 40)]);
+    assert!(commit.unwrap());
+    let (other, _) = join("other").unwrap();
+    assert_eq!(other, 8, "behind all that are gone");
+    assert_eq!(join("billing").unwrap(), (generation + 1, vec![at(0, 40)]));
+
+    fill("INSERT OR REPLACE INTO consumer_group SELECT 'g' || i, 'telemetry', 7 FROM n");
+    fill(
+        "INSERT INTO group_run(name, stream, number, first, next) SELECT 'g' || i, 'telemetry', 0, 0, 5 FROM n",
+    );
+    assert_eq!(join("one more"), None);
+    assert!(join("g1").is_some() && join("billing").is_some());
+    assert!(catalog.forget("g1", None).unwrap());
+    assert!(join("one more").is_some());
+}
+
 #[test]
 fn a_catalog_of_the_first_version_keeps_its_groups() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = Catalog::open(dir.path()).unwrap();
-    catalog.join("billing", "telemetry").unwrap();
+    catalog.join("billing", "telemetry").unwrap().unwrap();
     let first_version = "
         DROP TABLE group_run;
         CREATE TABLE group_place(
@@ -74,7 +127,7 @@ fn a_catalog_of_the_first_version_keeps_its_groups() {
     drop(catalog);
     for _ in 0..2 {
         let catalog = Catalog::open(dir.path()).unwrap();
-        let (_, places) = catalog.join("billing", "telemetry").unwrap();
+        let (_, places) = catalog.join("billing", "telemetry").unwrap().unwrap();
         assert_eq!(places, [at(0, 40)]);
     }
 }
@@ -84,7 +137,7 @@ fn a_deleted_catalog_comes_back_from_its_copy() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = Catalog::open(dir.path()).unwrap();
     catalog.note(&[known(0)]).unwrap();
-    let (generation, _) = catalog.join("billing", "telemetry").unwrap();
+    let (generation, _) = catalog.join("billing", "telemetry").unwrap().unwrap();
     catalog
         .commit("billing", "telemetry", generation, &[at(0, 40)])
         .unwrap();
