@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sedge_store::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::own::End;
 use super::partition::Partition;
@@ -13,6 +14,9 @@ use super::partition::Partition;
 pub(crate) struct Library {
     streams: RwLock<BTreeMap<String, BTreeMap<u32, Arc<Partition>>>>,
     progress: watch::Sender<u64>,
+    /// Who searches by time waits here for those who are at it: each goes through a segment of every partition that it asks for, and what is committed
+    /// for gateways is done by the same threads.
+    searches: Arc<Semaphore>,
 }
 
 impl Default for Library {
@@ -20,11 +24,20 @@ impl Default for Library {
         Self {
             streams: RwLock::default(),
             progress: watch::Sender::new(0),
+            searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
         }
     }
 }
 
+const SEARCHES_MAX: usize = 4;
+
 impl Library {
+    /// A turn to search, when others are not at it.
+    pub(crate) async fn turn_to_search(&self) -> OwnedSemaphorePermit {
+        let turn = Arc::clone(&self.searches).acquire_owned().await;
+        turn.expect("it is never closed")
+    }
+
     /// The partitions of `stream` by number, or those of all streams.
     pub(crate) fn partitions(&self, stream: Option<&str>) -> Vec<Arc<Partition>> {
         let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);

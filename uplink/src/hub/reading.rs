@@ -211,7 +211,10 @@ impl Reading {
             return Err(NotRead::unknown(stream, *unknown));
         }
         partitions.retain(|p| numbers.is_empty() || numbers.contains(&p.number));
+        let turn = self.library.turn_to_search().await;
+        // Whoever asked may go; the turn is over when the work is.
         blocking(move || {
+            let _turn = turn;
             let each = partitions.iter().map(|p| p.offsets_for_time(time));
             let places: Result<Vec<_>, _> = each.collect();
             Ok(places?.concat())

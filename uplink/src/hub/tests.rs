@@ -301,6 +301,35 @@ async fn who_asks_for_what_is_not_there_waits_for_it_or_for_as_long_as_it_says()
     house.stop().await;
 }
 
+/// A search waits for those that are under way, and what else is asked does not.
+#[tokio::test(start_paused = true)]
+async fn few_search_at_once_and_nothing_else_waits_for_them() {
+    let house = House::open().await;
+    house.holds(0, 0..3, 200);
+    let library = Arc::clone(house.shared.registry.library());
+    let mut turns = Vec::new();
+    while let Ok(turn) = timeout(SECOND, library.turn_to_search()).await {
+        turns.push(turn);
+    }
+    assert_eq!(turns.len(), 4);
+    let mut peer = house.consumer().await;
+    peer.says(&wire::Find {
+        request: 3,
+        stream: "telemetry".into(),
+        time: 0,
+        numbers: vec![],
+    })
+    .await;
+    assert!(peer.hears_nothing(SECOND).await);
+    let wants = vec![want(0)];
+    peer.says(&wire::Fetch { wants, ..fetch(1) }).await;
+    assert_eq!(peer.fetched().await.1.parts.len(), 1);
+    turns.pop();
+    let found: wire::Found = peer.hears().await;
+    assert_eq!(found.places.len(), 1);
+    house.stop().await;
+}
+
 /// Each refusal, by its code; what stands just inside of a bound is met.
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_met_is_refused_by_its_reason() {
