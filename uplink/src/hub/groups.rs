@@ -263,6 +263,10 @@ impl Groups {
         places: Vec<Place>,
     ) -> Result<(), GroupError> {
         let mut leases = self.leases.lock().await;
+        // They came while this one was silent for longer than its lease.
+        if self.members.are_in(&name.group) {
+            return Err(GroupError::Fenced);
+        }
         let (catalog, group) = (Arc::clone(&self.catalog), name.clone());
         let commit = move || catalog.commit(&group.group, &group.stream, generation, &places);
         if !blocking(commit).await? {

@@ -288,6 +288,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
+    use crate::hub::groups::{Applicant, GroupError, GroupName, LEASE};
     use crate::hub::{Hub, HubOptions};
 
     /// A hub in which time is kept for members.
@@ -319,6 +320,31 @@ mod tests {
         fn drop(&mut self) {
             self.keeper.abort();
         }
+    }
+
+    /// A member by sedge's own protocol was silent for longer than its lease lasts, and one over Kafka's came: the two do not go on side by side.
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_behind_them_is_fenced() {
+        let given = Given::open().await;
+        let groups = &given.hub.shared.groups;
+        let name = GroupName {
+            group: "billing".into(),
+            stream: "telemetry".into(),
+        };
+        let applicant = Applicant {
+            member: "m1".into(),
+            connection: 1,
+            generation: None,
+        };
+        let now = Instant::now();
+        let (generation, _) = groups.join(&name, &applicant, now).await.unwrap();
+        let commit = || groups.commit(&name, &applicant, generation, Vec::new());
+        commit().await.unwrap();
+        tokio::time::advance(LEASE).await;
+        let joined = given.members().join("billing", asks("a")).await;
+        assert!(matches!(joined, Answer::Joined(_)), "{joined:?}");
+        let late = commit().await;
+        assert!(matches!(late, Err(GroupError::Fenced)), "{late:?}");
     }
 
     fn asks(client: &str) -> Join {
