@@ -97,6 +97,32 @@ fn what_does_not_belong_is_set_aside_and_can_be_salvaged() {
     assert_eq!(inspect(&own.dir).unwrap().log.unwrap().held, own.entries);
 }
 
+/// The oldest two segments are gone, behind what was evicted: who reads from the beginning is told of each loss by its own cause.
+#[test]
+fn what_was_evicted_and_what_is_corrupt_behind_it_are_two_gaps() {
+    let given = Given::default();
+    fill(&given);
+    let log = given.dir.path().join("log");
+    let gone = &held_segments(&log)[..2];
+    let lost: u64 = gone.iter().map(|segment| segment.entries).sum();
+    for segment in gone {
+        fs::remove_file(file_of(&log, segment)).unwrap();
+    }
+    let partition = given.open();
+    let shown = read_all(&partition, Offset::ZERO);
+    let [evicted, corrupt] = fixture::gaps(&shown)[..] else {
+        panic!("two: {:?}", fixture::gaps(&shown))
+    };
+    let oldest = partition.ledger().oldest;
+    assert_eq!((evicted.from, evicted.to), (Offset::ZERO, oldest));
+    assert_eq!(
+        (evicted.cause, evicted.lost),
+        (Cause::Evicted, oldest.get())
+    );
+    assert_eq!((corrupt.from, corrupt.to), (oldest, oldest + lost));
+    assert_eq!((corrupt.cause, corrupt.lost), (Cause::Corrupt, lost));
+}
+
 /// The head's file is cut shorter, in a log that was closed well. What stood behind the cut is a gap, its offsets are not given again, and its file is whole
 /// once it is used again.
 #[test]
