@@ -90,6 +90,20 @@ fn a_wrong_file_is_told_whole_by_check_and_by_agent() {
     }
 }
 
+/// The agent runs on by what its file was, and can be asked without it.
+#[test]
+fn a_file_that_was_broken_since_is_no_dead_end() {
+    let place = Place::new();
+    let _agent = place.start_agent();
+    place.write("agent.toml", "[gateway]\nidd = \"gw-1\"\n");
+    let ran = place.status();
+    assert_eq!(ran.code, Some(78));
+    assert!(ran.err.contains("by --socket PATH"), "{}", ran.err);
+    let socket = place.text("agent/control.sock");
+    let ran = sedge(&["status", "--socket", &socket]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+}
+
 #[test]
 fn a_file_that_is_missing_is_a_configuration_that_is_wrong() {
     for command in [
@@ -113,7 +127,12 @@ fn nobody_there_is_unavailable_and_says_what_to_do() {
     let place = Place::new();
     let ran = place.pull(&[]);
     assert_eq!(ran.code, Some(69));
-    assert!(ran.err.contains("no hub answers"), "{}", ran.err);
+    let told = format!("sedge: {}: no hub answers: ", place.hub_url());
+    assert!(ran.err.starts_with(&told), "{}", ran.err);
+    let ran = place.pull(&["--ca", "/nowhere.pem"]);
+    assert_eq!(ran.code, Some(78));
+    assert!(ran.err.starts_with("sedge: /nowhere.pem: "), "{}", ran.err);
+    assert_eq!(place.pull(&["--group", ""]).code, Some(64));
     for ran in [place.status(), place.push("telemetry", "1\n")] {
         assert_eq!(ran.code, Some(69));
         assert!(

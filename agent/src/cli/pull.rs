@@ -1,5 +1,6 @@
 //! `sedge pull`: a stream from the hub to standard output. A group's offsets move only after the output was flushed.
 
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = start_of)]
     from: Start,
     /// Read for this group: go on where it ended, one member at a time
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     group: Option<String>,
     /// With a group, wait so long for another member to go
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration_of, requires = "group")]
@@ -64,7 +65,7 @@ enum Stop {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     logging::start(Level::WARN);
     let access = access_of(arguments)?;
-    runtime()?.block_on(async {
+    let outcome = runtime()?.block_on(async {
         let signals = signals()?;
         let mut reader = Reader::new(options(arguments, &access));
         let stopped = tokio::select! {
@@ -78,6 +79,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             Ok(_) | Err(Stop::Enough) => Ok(()),
             Err(Stop::Failed(failure)) => Err(failure),
         }
+    });
+    outcome.map_err(|failure| match failure.code {
+        Code::Unavailable => Failure::unavailable(format!("{}: {failure}", arguments.hub)),
+        _ => failure,
     })
 }
 
@@ -148,6 +153,11 @@ fn access_of(arguments: &Arguments) -> Result<Access, Failure> {
         .token_file
         .clone()
         .or_else(|| std::env::var_os(TOKEN_FILE).map(PathBuf::from));
+    let named = [&arguments.ca, &arguments.certificate, &arguments.key_file];
+    for path in named.into_iter().flatten() {
+        File::open(path)
+            .map_err(|error| Failure::config(format!("{}: {error}", path.display())))?;
+    }
     Ok(Access {
         ca: arguments.ca.clone(),
         token: file.as_deref().map(token_in).transpose()?,

@@ -29,7 +29,16 @@ impl Reach {
             .or_else(|| usual.exists().then_some(usual));
         match (&self.socket, file) {
             (Some(socket), _) => Ok(socket.clone()),
-            (None, Some(file)) => Ok(load_agent(file)?.gateway.control),
+            (None, Some(file)) => match load_agent(file) {
+                Ok(agent) => Ok(agent.gateway.control),
+                // An agent that runs does so by what its file was.
+                Err(failure) => Err(Failure {
+                    what: format!(
+                        "{failure}\nAn agent that runs is reached without its file by --socket PATH, such as {USUAL_SOCKET}"
+                    ),
+                    ..failure
+                }),
+            },
             (None, None) => Ok(PathBuf::from(USUAL_SOCKET)),
         }
     }
