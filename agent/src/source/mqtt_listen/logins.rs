@@ -48,6 +48,8 @@ pub(super) struct Logins {
 struct Known {
     stamp: Stamp,
     users: Arc<HashMap<String, Entry>>,
+    /// Why there are none.
+    trouble: Option<String>,
     /// What was found right: the hash of user, entry and password.
     right: HashMap<String, [u8; 32]>,
 }
@@ -95,6 +97,13 @@ impl Logins {
         checked.await.unwrap_or(false)
     }
 
+    /// Why nobody is let in, if that is so. Blocks for the disk.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.look();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.trouble.clone()
+    }
+
     fn was_right(&self, login: &Login) -> bool {
         self.look();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,14 +138,16 @@ impl Logins {
         }
         known.stamp = stamp;
         known.right.clear();
-        known.users = match users(&self.path) {
-            Ok(users) => Arc::new(users),
-            Err(error) => {
-                known.stamp = None;
-                tracing::error!(%error, "the users cannot be read: nobody is let in by a password");
-                Arc::default()
-            }
+        let users = users(&self.path);
+        known.trouble = match &users {
+            Ok(users) if users.is_empty() => Some(format!("{} has no user", self.path.display())),
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
         };
+        if users.is_err() {
+            known.stamp = None;
+        }
+        known.users = Arc::new(users.unwrap_or_default());
     }
 }
 

@@ -26,6 +26,7 @@ use sedge_store::world;
 use sedge_uplink::trust::accept::{Acceptor, ServerFiles};
 use sedge_uplink::trust::explain;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::ingest::{Ingest, Intake};
 use crate::owner::{Item, SESSION_NOTE_BYTES_MAX, SessionId};
@@ -74,16 +75,19 @@ pub async fn serve(
     let Some(acceptor) = certified(&config, &telemetry, &mut shutdown).await else {
         return;
     };
-    telemetry.up(format!("listening on {address}"));
     let listener = Arc::new(Listener::new(config, acceptor, ingest, telemetry));
+    listener.tell(&address).await;
     listener.expect_sessions(now());
     let mut connections = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    let mut users = tokio::time::interval(USERS_EVERY);
+    users.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = shutdown.requested() => break,
             _ = sweep.tick() => Arc::clone(&listener).sweep(now()).await,
+            _ = users.tick(), if listener.logins.is_some() => listener.tell(&address).await,
             Some(_) = connections.join_next() => {}
             accepted = door.accept(), if connections.len() < listener.sockets_max() => match accepted {
                 Ok(stream) => drop(connections.spawn(Arc::clone(&listener).attend(stream, shutdown.clone()))),
@@ -143,6 +147,7 @@ struct Listener {
     seats: Seats,
     /// Shakes hands; without it there is no TLS.
     acceptor: Option<Acceptor>,
+    asks_for_certificates: bool,
     /// Who may come by name and password; without it everybody may.
     logins: Option<Arc<Logins>>,
     buffers: Mutex<Vec<Vec<u8>>>,
@@ -176,8 +181,34 @@ impl Listener {
             telemetry,
             seats: Seats::new(config.clients_max),
             acceptor,
+            asks_for_certificates: config
+                .certificate
+                .as_ref()
+                .is_some_and(|_| config.client_ca.is_some()),
             logins: config.password_file.map(|path| Arc::new(Logins::new(path))),
             buffers: Mutex::default(),
+        }
+    }
+
+    /// Says whether devices can come: not where the file of their passwords cannot be read, and a password is all that they can show.
+    async fn tell(&self, address: &str) {
+        let looking = self.logins.as_ref().map(|logins| {
+            let logins = Arc::clone(logins);
+            world::blocking(move || logins.trouble())
+        });
+        let trouble = match looking {
+            Some(looking) => looking.await.ok().flatten(),
+            None => None,
+        };
+        let listening = format!("listening on {address}");
+        match trouble {
+            None => self.telemetry.up(listening),
+            Some(why) if self.asks_for_certificates => self
+                .telemetry
+                .up(format!("{listening}; nobody comes in by a password: {why}")),
+            Some(why) => self
+                .telemetry
+                .down(format!("{listening}, and nobody comes in: {why}")),
         }
     }
 
@@ -338,6 +369,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const BIND_AGAIN: Duration = Duration::from_secs(2);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How often the file of passwords is looked at while nobody comes.
+const USERS_EVERY: Duration = Duration::from_secs(2);
 
 /// Connections beyond `clients_max` that may be open at one time, to be refused in words.
 const SOCKETS_SPARE: usize = 32;

@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::logins;
 use super::tests::{Story, config};
 use crate::source::papers::Papers;
-use crate::source::yard::Yard;
+use crate::source::yard::{Yard, eventually};
 
 fn protected(papers: &Papers) -> MqttListen {
     MqttListen {
@@ -171,6 +171,33 @@ async fn a_name_and_a_password_let_a_device_in_or_a_certificate_does() {
     let mut device = call(&story, &own).await.unwrap();
     assert_eq!(connect(&mut device, None).await, Some(0));
     assert_eq!(story.yard.counts().incidents["login"], 3);
+    story.end().await;
+}
+
+/// The file of passwords is not there, or nobody is in it: the source says that nobody comes in, until somebody can.
+#[tokio::test]
+async fn a_listener_to_which_nobody_can_come_says_so() {
+    let papers = Papers::new();
+    let config = MqttListen {
+        password_file: Some(papers.path("users")),
+        ..config()
+    };
+    let story = Story::on(Yard::new(), config).await;
+    let says = async |what: &'static str, up: bool| {
+        eventually(what, || {
+            let state = story.yard.telemetry.state();
+            state.up == up && state.what.contains(what)
+        })
+        .await;
+    };
+    says("nobody comes in", false).await;
+    std::fs::write(papers.path("users"), "# later\n").unwrap();
+    says("has no user", false).await;
+    users(&papers.path("users"));
+    says("listening on", true).await;
+    let mut device = TcpStream::connect(story.address).await.unwrap();
+    let right = Some(("pump", "a good password"));
+    assert_eq!(connect(&mut device, right).await, Some(0));
     story.end().await;
 }
 
