@@ -7,7 +7,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use rig::{Place, Ran, sample, sedge};
+use rig::{Place, Ran, Service, eventually, sample, sedge};
 
 #[test]
 fn a_command_that_does_not_exist_is_usage_and_help_is_not() {
@@ -102,6 +102,29 @@ fn a_file_that_was_broken_since_is_no_dead_end() {
     let socket = place.text("agent/control.sock");
     let ran = sedge(&["status", "--socket", &socket]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
+}
+
+/// Somebody removes the catalog and its copy: the streams are there, and whoever reads the log of the hub knows why groups begin anew.
+#[test]
+fn a_hub_says_that_its_catalog_is_gone() {
+    let place = Place::new();
+    let agent = place.start_agent();
+    let hub = place.start_hub();
+    assert_eq!(place.push("telemetry", "1\n").code, Some(0));
+    place.drained();
+    hub.stop();
+    agent.stop();
+    for name in ["catalog.sqlite", "catalog.copy"] {
+        // Of the copy there is one only after some time.
+        drop(std::fs::remove_file(place.path("hub").join(name)));
+    }
+    let log = place.path("hub.log");
+    let _hub = Service::start_with_log(&["hub", "--config", &place.text("hub.toml")], &log);
+    eventually("it says so", || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        log.contains("all groups begin anew")
+    });
+    assert_eq!(place.pull(&["--format", "raw"]).out, "1\n");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sedge_core::custody::message::{Code, Verdict};
 use sedge_core::{Cause, Gap, LogId, Micros, Offset};
 use sedge_store::{
-    AppendError, Budget, DataDir, Held, Mirror, MirrorOptions, Name, Numbered, OpenError,
+    AppendError, Budget, DataDir, Held, Mirror, MirrorOptions, Name, Numbered, OpenError, world,
 };
 
 use super::HubError;
@@ -125,7 +125,12 @@ impl Registry {
 
     /// Brings catalog and partitions together: the catalog learns what is there, and remembers numbers that were given.
     pub(crate) fn reconcile(&self, catalog: &Catalog) -> Result<(), HubError> {
-        for known in catalog.partitions()? {
+        let noted = catalog.partitions()?;
+        if noted.is_empty() && !self.partitions(None).is_empty() && !world::is_simulated() {
+            let data_dir = self.data.root().display();
+            tracing::warn!(%data_dir, "there are streams and no catalog, nor a copy of one: all groups begin anew, their offsets are gone");
+        }
+        for known in noted {
             let is_there = self.partition(&known.stream, known.number).is_some();
             let mut numbers = self.numbers();
             let numbers = numbers.entry(known.stream.clone()).or_default();
