@@ -82,13 +82,23 @@ impl Positions {
 
     /// What is to be asked for: the runs that have something to give, now or, for who follows, later. The run `turn` comes first.
     pub(crate) fn wants(&self, turn: RunKey, follows: bool) -> impl Iterator<Item = Want> {
-        self.from(turn).filter_map(move |(&(number, _), p)| {
+        self.wants_of_runs(turn, follows).map(|(_, want)| want)
+    }
+
+    /// The same, with the run of each.
+    pub(crate) fn wants_of_runs(
+        &self,
+        turn: RunKey,
+        follows: bool,
+    ) -> impl Iterator<Item = (RunKey, Want)> {
+        self.from(turn).filter_map(move |(&key, p)| {
             let is_open = p.is_there && p.fetch < p.bound(follows);
-            is_open.then_some(Want {
-                number,
+            let want = Want {
+                number: key.0,
                 from: p.fetch,
                 epoch: p.epoch,
-            })
+            };
+            is_open.then_some((key, want))
         })
     }
 

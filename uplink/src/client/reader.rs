@@ -122,12 +122,15 @@ impl Reader {
             return Ok(());
         };
         loop {
-            let places = self.positions.uncommitted();
+            let mut places = self.positions.uncommitted();
+            let is_all = places.len() <= WANTS_MAX;
+            places.truncate(WANTS_MAX);
             if places.is_empty() {
                 return Ok(());
             }
             match self.commit(&membership, places).await {
                 Err(e) if e.is_passing() && self.options.follow => self.lost_connection(&e).await,
+                Ok(()) if !is_all => {}
                 done => return Ok(done?),
             }
         }
@@ -167,13 +170,16 @@ impl Reader {
     async fn fetch(&mut self) -> Result<(), ClientError> {
         self.connect().await?;
         self.renew_lease().await?;
-        let wants = self.positions.wants(self.turn, self.options.follow);
-        let wants = wants.take(WANTS_MAX).collect();
+        let mut open = (self.positions).wants_of_runs(self.turn, self.options.follow);
+        let (runs, wants): (Vec<_>, Vec<_>) = open.by_ref().take(WANTS_MAX).unzip();
+        // What does not fit is asked for next, and may have something now.
+        let behind = open.next().and(runs.last().copied());
+        drop(open);
         let known = self.listed;
-        let wait = if self.options.follow {
-            FOLLOW_WAIT
-        } else {
-            Duration::from_secs(1)
+        let wait = match (behind, self.options.follow) {
+            (Some(_), _) => PART_WAIT,
+            (None, true) => FOLLOW_WAIT,
+            (None, false) => Duration::from_secs(1),
         };
         let Some(client) = self.connected.as_mut() else {
             return Ok(());
@@ -181,6 +187,9 @@ impl Reader {
         let fetched = client
             .fetch(&self.options.stream, known, wants, wait)
             .await?;
+        if let Some(last) = behind {
+            self.turn = (last.0, last.1 + 1);
+        }
         for (head, frames) in fetched.parts {
             let follows = self.options.follow;
             let Some((key, items)) = self.positions.take(&head, &frames, follows) else {
@@ -331,5 +340,7 @@ pub enum PullError {
 
 /// Shorter than any lease, so that a waiting member keeps its own.
 const FOLLOW_WAIT: Duration = Duration::from_secs(4);
+/// And for a part of what is wanted.
+const PART_WAIT: Duration = Duration::from_millis(250);
 /// What fits into one request, with room to spare.
 const WANTS_MAX: usize = 2_000;

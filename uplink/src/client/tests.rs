@@ -568,6 +568,48 @@ impl Desk {
     }
 }
 
+/// A stream of more partitions than one request names: those of the first are idle, and the others are read nonetheless, and committed in as many requests.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_very_many_partitions_is_asked_for_in_turn() {
+    const MANY: u32 = 4_500;
+    let mut hub = Hub::new();
+    let mut reader = member(true);
+    let all: Vec<_> = (0..MANY).map(|n| partition(n, 1)).collect();
+    let numbers = |fetch: &wire::Fetch| {
+        let numbers = fetch.wants.iter().map(|want| want.number);
+        let numbers: Vec<u32> = numbers.collect();
+        (numbers[0], *numbers.last().unwrap())
+    };
+    let serve = async {
+        let (mut desk, _) = hub.meets().await;
+        desk.joins(1, &[]).await;
+        // Where the group has been, and then what there is.
+        desk.lists(&all).await;
+        desk.lists(&all).await;
+        let runs = mark(&all);
+        assert_eq!(numbers(&desk.serves(runs, &[]).await), (0, 1_999));
+        let parts: Vec<_> = (2_000..MANY).map(|number| (number, 0, 1)).collect();
+        let (some, rest) = parts.split_at(2_000);
+        assert_eq!(numbers(&desk.serves(runs, some).await), (2_000, 3_999));
+        assert_eq!(numbers(&desk.serves(runs, rest).await).0, 4_000);
+        let mut committed = 0;
+        while committed < MANY as usize {
+            let (_, places) = desk.commits().await;
+            assert!((1..=2_000).contains(&places.len()));
+            committed += places.len();
+        }
+        committed
+    };
+    let read = async {
+        for _ in 2_000..MANY {
+            reader.next().await.unwrap();
+        }
+        reader.flushed().await.unwrap();
+    };
+    let (committed, ()) = soon(async { join!(serve, read) }).await;
+    assert_eq!(committed, MANY as usize);
+}
+
 /// What was given is committed when it is flushed, once. In a long silence the lease is renewed when a third of it has passed, and not before.
 #[tokio::test(start_paused = true)]
 async fn a_member_commits_what_was_flushed_and_renews_its_lease_in_time() {
