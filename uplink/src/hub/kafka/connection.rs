@@ -22,6 +22,7 @@ use crate::kafka::api::{self, Api, Head};
 use crate::kafka::octets::{Malformed, Reader, Writer};
 use crate::kafka::streams::Produce;
 use crate::kafka::{code, streams};
+use crate::stream::slowest;
 use crate::trust::explain;
 
 /// Why a connection ends before its client wants it to.
@@ -206,10 +207,12 @@ impl Conversation<'_> {
     }
 }
 
-/// Sends it all, however long that takes, as long as some of it is taken.
+/// Sends it all, as long as some of it is taken, and for as long as that may take on the slowest link.
 async fn send(write: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> Result<(), Broken> {
+    let end = Instant::now() + 2 * ANSWER_PATIENCE + slowest(bytes.len());
     while !bytes.is_empty() {
-        let taken = timeout(ANSWER_PATIENCE, write.write(bytes)).await;
+        let due = end.min(Instant::now() + ANSWER_PATIENCE);
+        let taken = timeout_at(due, write.write(bytes)).await;
         match taken.map_err(|_| Broken::Stuck)?? {
             0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
             taken => bytes = &bytes[taken..],
@@ -379,22 +382,35 @@ mod tests {
 
     use super::*;
 
-    /// Six bytes, and each takes twenty seconds; then nothing is taken any more.
+    /// Three bytes, and each takes twenty seconds; then nothing is taken any more. Who takes one at a time of very many is not waited for without an end.
     #[tokio::test(start_paused = true)]
     async fn an_answer_may_take_its_time_as_long_as_some_of_it_is_taken() {
         let (mut ours, mut theirs) = tokio::io::duplex(1);
         let took = async {
-            for byte in 1..=6 {
+            for byte in 1..=3 {
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 assert_eq!(theirs.read_u8().await.unwrap(), byte);
             }
         };
-        let (sent, ()) = tokio::join!(send(&mut ours, &[1, 2, 3, 4, 5, 6]), took);
+        let (sent, ()) = tokio::join!(send(&mut ours, &[1, 2, 3]), took);
         sent.unwrap();
         let began = Instant::now();
         let stuck = send(&mut ours, &[7, 8]).await;
         assert!(matches!(stuck, Err(Broken::Stuck)), "{stuck:?}");
         assert_eq!(began.elapsed(), ANSWER_PATIENCE);
+        let takes_forever = async {
+            loop {
+                theirs.read_u8().await.unwrap();
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+        };
+        let began = Instant::now();
+        let stuck = tokio::select! {
+            stuck = send(&mut ours, &[9; 2_560]) => stuck,
+            () = takes_forever => unreachable!("it has no end"),
+        };
+        assert!(matches!(stuck, Err(Broken::Stuck)), "{stuck:?}");
+        assert_eq!(began.elapsed().as_secs(), 70);
     }
 
     /// It comes byte by byte, the next one with its end, and behind them the promise of one that is too long.
