@@ -280,7 +280,7 @@ impl Pusher {
             let none = format!("there is no stream \"{}\"", push.stream);
             return Err(Turned::Refused(none));
         };
-        let full = stream.is_full().then(|| FULL.into());
+        let full = stream.is_all_full().then(|| FULL.into());
         if let Some(why) = stream.refused().or(full) {
             return Err(Turned::Later(format!("stream {}: {why}", push.stream)));
         }

@@ -183,6 +183,12 @@ impl StreamHandle {
         self.0.iter().find_map(refused)
     }
 
+    /// Whether all of its partitions are full and may not evict.
+    #[must_use]
+    pub fn is_all_full(&self) -> bool {
+        self.0.iter().all(|lane| lane.partition.stats().full)
+    }
+
     /// Whether one of its partitions is full and may not evict.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -438,16 +438,17 @@ pub(crate) mod worn_out {
 
     /// As long as this lives, a sync that is to write the byte at `position` fails, each time.
     pub(crate) fn wear(path: &Path, position: u64) -> Worn {
-        let id = id(&File::open(path).expect("it is there"));
-        places().insert(id, (position, false));
-        Worn(id)
+        let file = File::open(path).expect("it is there");
+        places().insert(id(&file), (position, false));
+        Worn(file)
     }
 
-    pub(crate) struct Worn((u64, u64));
+    /// As long as it is open its inode is given to no other file.
+    pub(crate) struct Worn(File);
 
     impl Drop for Worn {
         fn drop(&mut self) {
-            places().remove(&self.0);
+            places().remove(&id(&self.0));
         }
     }
 

@@ -184,12 +184,13 @@ impl FileMedia {
         Ok(self)
     }
 
-    /// Reserves the file of this number on the disk, unless it is there and whole. `false`: the disk is full.
+    /// Reserves the file of this number on the disk, unless it is there and whole. One that lost its end and `is_held` stays as it is until it is used again: its length
+    /// tells that something is missing. `false`: the disk is full.
     ///
     /// # Errors
     /// Anything but a full disk.
-    pub(crate) fn reserve(&self, number: u32) -> io::Result<bool> {
-        match self.reserve_one(number) {
+    pub(crate) fn reserve(&self, number: u32, is_held: bool) -> io::Result<bool> {
+        match self.reserve_one(number, is_held) {
             Ok(()) => Ok(true),
             Err(e) if is_full(&e) => Ok(false),
             Err(e) => Err(e),
@@ -277,13 +278,12 @@ impl FileMedia {
         self.segment_bytes
     }
 
-    fn reserve_one(&self, number: u32) -> io::Result<()> {
+    fn reserve_one(&self, number: u32, is_held: bool) -> io::Result<()> {
         let path = self.dir.join(file_name(number));
         let length = u64::from(self.segment_bytes);
         match File::open_to_write(&path) {
             Ok(file) if file.len()? == length => return Ok(()),
-            // One that lost its end stays as it is until it is used again: its length tells that something is missing.
-            Ok(file) if is_used(&file)? => return Ok(()),
+            Ok(_) if is_held => return Ok(()),
             Ok(file) => return file.reserve(length).map_err(Into::into),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
@@ -373,14 +373,13 @@ impl Media for FileMedia {
     type Error = io::Error;
 
     fn read(&mut self, segment: u32, position: u32, into: &mut [u8]) -> io::Result<()> {
-        let grain = self.grain() as usize;
-        let is_last = position as usize + into.len() >= self.segment_bytes as usize;
         let read = match self.file(segment) {
             Ok(open) => match read_up_to(&open.file, into, position.into()) {
-                // What stands before the cut in its sector is shown with zeros behind it: the next one tells.
-                Ok(1..) if into.len() <= grain && !is_last => Ok(()),
-                // A file that was cut shorter has lost what stood there: that is neither blank nor worth waiting for.
-                Ok(read) if read < into.len() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // A file that was cut shorter has lost what stood there: that is neither blank nor worth waiting for. Of the sector with the cut nothing is shown: zeros
+                // in the place of zeros would make a frame of what is not there to be copied.
+                Ok(read) if read < into.len() && is_used(&open.file)? => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 read => read.map(drop),
             },
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -615,7 +614,7 @@ mod tests {
     fn nothing_is_written_behind_a_failed_read_while_that_decides_what_may_be_written() {
         let dir = tempfile::tempdir().unwrap();
         let mut media = FileMedia::new(dir.path(), 1 << 16);
-        assert!(media.reserve(0).unwrap());
+        assert!(media.reserve(0, false).unwrap());
         std::fs::create_dir(dir.path().join(file_name(1))).unwrap();
         media.be_careful(true);
         media.program(0, 0, &[1]).unwrap();
@@ -632,7 +631,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut media = FileMedia::new(dir.path(), 1 << 16);
         for number in 0..3 {
-            assert!(media.reserve(number).unwrap());
+            assert!(media.reserve(number, false).unwrap());
         }
         assert_eq!(segments_in(dir.path()).unwrap(), [0, 1, 2]);
         let mut bytes = [1; 8];
@@ -685,7 +684,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let media = FileMedia::new(dir.path(), 1 << 16);
         for number in [0, 4] {
-            assert!(media.reserve(number).unwrap());
+            assert!(media.reserve(number, false).unwrap());
         }
         crate::identity::make_unreadable(&dir.path().join(SYNC_FAILED));
         assert_eq!(sync_failed(dir.path()).unwrap(), [0, 4]);
@@ -698,7 +697,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let media = FileMedia::new(dir.path(), 1 << 16);
         for number in [0, 4, 7] {
-            assert!(media.reserve(number).unwrap());
+            assert!(media.reserve(number, false).unwrap());
         }
         let mut media = media.made_of(vec![0, 4, 7]);
         media.program(2, 0, b"x").unwrap();

@@ -82,7 +82,7 @@ const TABLE: &[(&str, Finder)] = &[
         "unreadable-is-blank",
         test("sedge-store", "sedge_store", "media::"),
     ),
-    ("readers-wait-for-nothing", Finder::Seeds(150)),
+    ("readers-wait-for-nothing", Finder::Seeds(310)),
     ("use-worn-segments", Finder::Seeds(40)),
     ("accept-hole", test("sedge-core", "custody", "")),
     ("accept-repeated", test("sedge-core", "custody", "")),

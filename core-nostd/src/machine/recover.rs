@@ -221,7 +221,11 @@ impl RingLog {
         if self.is_mirror() || self.state == State::Ended {
             self.ledger.oldest = self.end;
         } else {
-            self.burn_at_most(self.ledger.oldest.since(self.end), Cause::Corrupt);
+            self.burn = Some(Burn {
+                to: self.ledger.oldest,
+                cause: Cause::Corrupt,
+                lost: self.burn.as_ref().map_or(0, |burn| burn.lost),
+            });
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) fn reserve_files(
         let number = surveyed.segment;
         // What was used is kept, whatever the capacity; a file that lost its end as well: what is missing is told.
         let kept = number < used || at < wanted;
-        if kept && (media.reserve(number)? || number < used) {
+        if kept && (media.reserve(number, surveyed.header.is_some())? || number < used) {
             numbers.push(number);
         } else {
             disk::remove_file(dir.join(file_name(number)))?;
@@ -59,7 +59,7 @@ pub(super) fn reserve_files(
     let mut free = (0..).filter(|number| found.iter().all(|s| s.segment != *number));
     while numbers.len() < wanted {
         let number = free.next().expect("a free number exists");
-        if !media.reserve(number)? {
+        if !media.reserve(number, false)? {
             break;
         }
         numbers.push(number);

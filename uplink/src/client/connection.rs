@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::address::{self, BadAddress};
 use crate::net::Connection;
-use crate::stream::{Incoming, Stream, StreamError, Turn};
+use crate::stream::{Incoming, Stream, StreamError, Turn, slowest};
 use crate::trust::clock::LastGood;
 use crate::trust::connect::{Anchor, Caller};
 use crate::trust::explain;
@@ -286,7 +286,8 @@ impl Client {
         patience: Duration,
         ours: impl Fn(&Bytes) -> bool,
     ) -> Result<Bytes, ClientError> {
-        let (request, asked) = (self.request, Instant::now());
+        let request = self.request;
+        let asked = Instant::now() + slowest(self.stream.outgoing.len());
         loop {
             // A large answer on a slow link takes its time: patience ends where nothing more of it comes.
             let due = asked.max(self.stream.heard()) + patience;

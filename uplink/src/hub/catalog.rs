@@ -222,8 +222,8 @@ impl Catalog {
             for of in &revision.kept {
                 put_place(tx, group, &of.stream, &of.place, of.epoch, &of.note)?;
             }
-            if !revision.forgotten.is_empty() {
-                prune(tx, Some(group))?;
+            for (stream, _) in &revision.forgotten {
+                prune(tx, Some(group), Some(stream))?;
             }
             let after = match is_looked_at {
                 true => kept_of(tx, group)?,
@@ -280,7 +280,7 @@ impl Catalog {
                 "UPDATE consumer_group SET generation = generation + 1 WHERE name = ?1 AND (?2 IS NULL OR stream = ?2)",
                 params![group, stream],
             )?;
-            prune(tx, Some(group))?;
+            prune(tx, Some(group), stream)?;
             Ok(forgotten > 0)
         })
     }
@@ -541,24 +541,24 @@ fn has_room_for_group(tx: &Transaction<'_>) -> rusqlite::Result<bool> {
     if count()? < GROUPS_MAX {
         return Ok(true);
     }
-    prune(tx, None)?;
+    prune(tx, None, None)?;
     Ok(count()? < GROUPS_MAX)
 }
 
-/// Takes out `group`, or any, where it has come to no place. The highest generation of those that are gone stays, under a name that no group has: one that comes again
+/// Takes out `group`, or any, where it has come to no place in `stream`, or in any. The highest generation of those that are gone stays, under a name that no group has: one that comes again
 /// goes on behind it, and fences who joined before.
-fn prune(tx: &Transaction<'_>, group: Option<&str>) -> rusqlite::Result<()> {
+fn prune(tx: &Transaction<'_>, group: Option<&str>, stream: Option<&str>) -> rusqlite::Result<()> {
     tx.execute(
         "INSERT INTO consumer_group(name, stream, generation)
-         SELECT '', '', max(generation) FROM consumer_group AS c WHERE c.name <> '' AND (?1 IS NULL OR c.name = ?1)
+         SELECT '', '', max(generation) FROM consumer_group AS c WHERE c.name <> '' AND (?1 IS NULL OR c.name = ?1) AND (?2 IS NULL OR c.stream = ?2)
          AND NOT EXISTS (SELECT 1 FROM group_run AS r WHERE r.name = c.name AND r.stream = c.stream) HAVING count(*) > 0
          ON CONFLICT DO UPDATE SET generation = max(generation, excluded.generation)",
-        [group],
+        [group, stream],
     )?;
     tx.execute(
-        "DELETE FROM consumer_group AS c WHERE c.name <> '' AND (?1 IS NULL OR c.name = ?1)
+        "DELETE FROM consumer_group AS c WHERE c.name <> '' AND (?1 IS NULL OR c.name = ?1) AND (?2 IS NULL OR c.stream = ?2)
          AND NOT EXISTS (SELECT 1 FROM group_run AS r WHERE r.name = c.name AND r.stream = c.stream)",
-        [group],
+        [group, stream],
     )?;
     Ok(())
 }

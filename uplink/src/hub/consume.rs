@@ -14,7 +14,7 @@ use super::lobby::CONNECTIONS_OF_ONE_MAX;
 use super::partition::Partition;
 use super::reading::{NotRead, Read, Reading};
 use super::{Ended, Farewell, Shared, broken};
-use crate::stream::{Incoming, Stream, StreamError, Turn};
+use crate::stream::{Incoming, Stream, StreamError, Turn, slowest};
 use crate::trust::register::Denied;
 use crate::wire::{self, FetchedHead, bye, code, kind};
 
@@ -120,7 +120,10 @@ impl Session {
     async fn run(&mut self) -> Result<(), Over> {
         let shared = Arc::clone(&self.shared);
         loop {
-            let silent = self.stream.moved() + IDLE_TIMEOUT;
+            // Who takes what it was sent is there, at the pace of the slowest link or more.
+            let quiet = self.stream.heard() + IDLE_TIMEOUT;
+            let taken = quiet + slowest(self.stream.outgoing.len());
+            let silent = quiet.max(taken.min(self.stream.moved() + IDLE_TIMEOUT));
             tokio::select! {
                 biased;
                 Some(answer) = self.requests.join_next() => match answer {

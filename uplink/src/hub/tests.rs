@@ -514,7 +514,7 @@ async fn a_consumer_that_is_silent_is_taken_for_gone_unless_it_waits() {
         peer.fetched().await;
     }
     let (code, after) = peer.ended().await;
-    assert_eq!((code, after.as_secs()), (bye::BUSY, 90));
+    assert_eq!((code, after.as_secs()), (bye::BUSY, 30));
     house.consumer().await.leaves(&house, 0).await;
     house.stop().await;
 }

@@ -82,12 +82,18 @@ pub async fn serve(
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let mut users = tokio::time::interval(USERS_EVERY);
     users.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut telling = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             () = shutdown.requested() => break,
             _ = sweep.tick() => Arc::clone(&listener).sweep(now()).await,
-            _ = users.tick(), if listener.logins.is_some() => listener.tell(&address).await,
+            // A disk that hangs holds up nobody who is here.
+            _ = users.tick(), if listener.logins.is_some() && telling.is_empty() => {
+                let (listener, address) = (Arc::clone(&listener), address.clone());
+                telling.spawn(async move { listener.tell(&address).await });
+            }
+            Some(_) = telling.join_next() => {}
             Some(_) = connections.join_next() => {}
             accepted = door.accept(), if connections.len() < listener.sockets_max() => match accepted {
                 Ok(stream) => drop(connections.spawn(Arc::clone(&listener).attend(stream, shutdown.clone()))),

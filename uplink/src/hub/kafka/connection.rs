@@ -149,11 +149,28 @@ impl Conversation<'_> {
                 return Ok(());
             };
             if let Some(bytes) = &answer.bytes {
-                send(&mut self.write, bytes).await?;
+                self.give(bytes).await?;
             }
             if !answer.goes_on {
                 return Ok(());
             }
+        }
+    }
+
+    /// Sends it; one who is not known yet takes it while it has its place.
+    async fn give(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        let known_by = self.lobby.as_ref().map(|(_, known_by)| *known_by);
+        let overdue = async {
+            match known_by {
+                Some(known_by) => tokio::time::sleep_until(known_by).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = pushed_out(&mut self.lobby) => Err(Broken::Full),
+            () = overdue => Err(Broken::Silent),
+            sent = send(&mut self.write, bytes) => sent,
         }
     }
 

@@ -209,9 +209,10 @@ impl Visit {
         let groups = &self.shared.groups;
         let mut kept = Vec::new();
         let mut codes: Topics<(i32, i16)> = Vec::with_capacity(topics.len());
-        let may = match is_name(&group) {
-            true => code_of(groups.members().may_commit(&group, &caller)),
-            false => code::INVALID_GROUP_ID,
+        let may = match (is_name(&group), self.may_use(&group).await) {
+            (false, _) => code::INVALID_GROUP_ID,
+            (true, Err(code)) => code,
+            (true, Ok(())) => code_of(groups.members().may_commit(&group, &caller)),
         };
         for (topic, places) in topics {
             let mut of_topic = Vec::with_capacity(places.len());
