@@ -313,9 +313,12 @@ impl<'i> FlashImage<'i> {
             .filter(|(_, opened)| opened.log_id == log_id)
             .collect();
         // Of two segments with one sequence number, one has got a copy of the other's header, and the log goes on in the longer.
+        let numbers: Vec<u64> = chain.iter().map(|(_, opened)| opened.seq).collect();
         chain.sort_by_cached_key(|(at, opened)| {
-            let end = walk(self.segment(bytes, *at), opened, None, |_| {});
-            (opened.seq, end.expected, Reverse(*at))
+            let is_told_twice = numbers.iter().filter(|seq| **seq == opened.seq).count() > 1;
+            let end = is_told_twice
+                .then(|| walk(self.segment(bytes, *at), opened, None, |_| {}).expected);
+            (opened.seq, end, Reverse(*at))
         });
         let bases = chain.iter().skip(1).map(|(_, opened)| Some(opened.base));
         let ends: Vec<Option<Offset>> = bases.chain([None]).collect();

@@ -222,8 +222,10 @@ impl Catalog {
             for of in &revision.kept {
                 put_place(tx, group, &of.stream, &of.place, of.epoch, &of.note)?;
             }
-            for (stream, _) in &revision.forgotten {
-                prune(tx, Some(group), Some(stream))?;
+            if !revision.forgotten.is_empty() {
+                for (stream, _) in streams {
+                    prune(tx, Some(group), Some(stream))?;
+                }
             }
             let after = match is_looked_at {
                 true => kept_of(tx, group)?,
@@ -548,18 +550,21 @@ fn has_room_for_group(tx: &Transaction<'_>) -> rusqlite::Result<bool> {
 /// Takes out `group`, or any, where it has come to no place in `stream`, or in any. The highest generation of those that are gone stays, under a name that no group has: one that comes again
 /// goes on behind it, and fences who joined before.
 fn prune(tx: &Transaction<'_>, group: Option<&str>, stream: Option<&str>) -> rusqlite::Result<()> {
-    tx.execute(
-        "INSERT INTO consumer_group(name, stream, generation)
-         SELECT '', '', max(generation) FROM consumer_group AS c WHERE c.name <> '' AND (?1 IS NULL OR c.name = ?1) AND (?2 IS NULL OR c.stream = ?2)
-         AND NOT EXISTS (SELECT 1 FROM group_run AS r WHERE r.name = c.name AND r.stream = c.stream) HAVING count(*) > 0
-         ON CONFLICT DO UPDATE SET generation = max(generation, excluded.generation)",
-        [group, stream],
-    )?;
-    tx.execute(
+    let mut gone = tx.prepare(
         "DELETE FROM consumer_group AS c WHERE c.name <> '' AND (?1 IS NULL OR c.name = ?1) AND (?2 IS NULL OR c.stream = ?2)
-         AND NOT EXISTS (SELECT 1 FROM group_run AS r WHERE r.name = c.name AND r.stream = c.stream)",
-        [group, stream],
+         AND NOT EXISTS (SELECT 1 FROM group_run AS r WHERE r.name = c.name AND r.stream = c.stream) RETURNING generation",
     )?;
+    let mut highest = None;
+    for generation in gone.query_map([group, stream], |row| row.get::<_, i64>(0))? {
+        highest = highest.max(Some(generation?));
+    }
+    if let Some(highest) = highest {
+        tx.execute(
+            "INSERT INTO consumer_group(name, stream, generation) VALUES ('', '', ?1)
+             ON CONFLICT DO UPDATE SET generation = max(generation, excluded.generation)",
+            [highest],
+        )?;
+    }
     Ok(())
 }
 

@@ -26,7 +26,7 @@ use sedge_store::world;
 use sedge_uplink::trust::accept::{Acceptor, ServerFiles};
 use sedge_uplink::trust::explain;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::ingest::{Ingest, Intake};
 use crate::owner::{Item, SESSION_NOTE_BYTES_MAX, SessionId};
@@ -80,7 +80,7 @@ pub async fn serve(
     listener.expect_sessions(now());
     let mut connections = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
-    let mut users = tokio::time::interval(USERS_EVERY);
+    let mut users = interval_at((now() + USERS_EVERY).into(), USERS_EVERY);
     users.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut telling = JoinSet::new();
     loop {
@@ -187,10 +187,7 @@ impl Listener {
             telemetry,
             seats: Seats::new(config.clients_max),
             acceptor,
-            asks_for_certificates: config
-                .certificate
-                .as_ref()
-                .is_some_and(|_| config.client_ca.is_some()),
+            asks_for_certificates: config.client_ca.is_some(),
             logins: config.password_file.map(|path| Arc::new(Logins::new(path))),
             buffers: Mutex::default(),
         }

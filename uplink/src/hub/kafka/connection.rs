@@ -159,17 +159,9 @@ impl Conversation<'_> {
 
     /// Sends it; one who is not known yet takes it while it has its place.
     async fn give(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        let known_by = self.lobby.as_ref().map(|(_, known_by)| *known_by);
-        let overdue = async {
-            match known_by {
-                Some(known_by) => tokio::time::sleep_until(known_by).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            () = pushed_out(&mut self.lobby) => Err(Broken::Full),
-            () = overdue => Err(Broken::Silent),
+            why = to_go(&mut self.lobby) => Err(why),
             sent = send(&mut self.write, bytes) => sent,
         }
     }
@@ -188,17 +180,13 @@ impl Conversation<'_> {
             return Ok(Some(request));
         }
         let bytes_max = self.request_bytes_max();
-        let patience = match &self.lobby {
-            Some((_, known_by)) => *known_by,
-            None => Instant::now() + IDLE_PATIENCE,
-        };
         let shared = Arc::clone(&self.visit.shared);
         tokio::select! {
             biased;
             () = shared.stopped() => Ok(None),
-            () = pushed_out(&mut self.lobby) => Err(Broken::Full),
+            why = to_go(&mut self.lobby) => Err(why),
             denied = withdrawn(&mut self.visit.reader) => Err(Broken::Denied(denied)),
-            request = timeout_at(patience, self.incoming.request(bytes_max)) => {
+            request = timeout(IDLE_PATIENCE, self.incoming.request(bytes_max)) => {
                 request.map_err(|_| Broken::Silent)?
             }
         }
@@ -239,10 +227,15 @@ async fn send(write: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> Result
     Ok(flushed.map_err(|_| Broken::Stuck)??)
 }
 
-async fn pushed_out(lobby: &mut Option<(Place, Instant)>) {
-    match lobby {
-        Some((place, _)) => place.pushed_out().await,
-        None => std::future::pending().await,
+/// Why one who is not known yet has to go: others need its place, or its time is over.
+async fn to_go(lobby: &mut Option<(Place, Instant)>) -> Broken {
+    let Some((place, known_by)) = lobby else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        () = place.pushed_out() => Broken::Full,
+        () = tokio::time::sleep_until(*known_by) => Broken::Silent,
     }
 }
 
